@@ -1,0 +1,249 @@
+"""Rating blocks: the observed ratings of some rows, packed so that one NumPy call solves many rows.
+
+A block holds the ratings of a set of *rows* (users, or items) against the *columns* of the other side. It is a CSR matrix
+in which rows are sorted by degree (their number of ratings) and cut into *buckets* of nearly equal degree; inside a
+bucket every row is padded to the bucket's length, so that the bucket is a dense rectangle, a view and not a copy.
+
+Worked example: four users, three items, block with users 0, 1, 3 (user 2 has no rating and is in no block)::
+
+              item 0  item 1  item 2
+    user 0      5       .       3
+    user 1      .       4       .
+    user 3      1       2       .
+
+    rows          = [1, 0, 3]                 sorted by degree, then by index
+    degrees       = [1, 2, 2]
+    bucket_rows   = [0, 1, 3]                 bucket 0 is rows[0:1], bucket 1 is rows[1:3]
+    bucket_widths = [1, 2]
+    indices       = [1,  0, 2,  0, 1]         bucket 0 as 1 x 1, then bucket 1 as 2 x 2
+    ratings       = [4.,  5., 3.,  1., 2.]
+
+A padded place has the column index ``n_columns`` (the kernels append a row of zeros to the fixed factors) and the rating
+0, and so adds nothing to any sum. :func:`als_spark.kernels.solve_block` walks the buckets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+Side = Literal["user", "item"]
+FloatArray = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.integer[Any]]
+
+EXACT_WIDTH = 8
+"""Rows of at most this degree share a bucket only with rows of the same degree: no padding."""
+PADDING_SHARE = 0.1
+"""In the wider buckets at most this share of a row's places is padding."""
+
+
+class Bucket(NamedTuple):
+    """A rectangle of a block: views, no copies."""
+
+    start: int
+    """First row of the bucket, as a position within the block."""
+    indices: IntArray
+    """(n_rows, width) column indices; ``n_columns`` where padded."""
+    ratings: FloatArray
+    """(n_rows, width) ratings; 0 where padded."""
+
+
+@dataclass(frozen=True, slots=True)
+class RatingBlock:
+    """Ratings of some rows, bucketed by degree (see the module's example).
+
+    Attributes
+    ----------
+    n_columns : int
+        Rows of the other side's factor matrix.
+    rows : (n_rows,) int32
+        Dense indices of the rows, by rising degree, then by rising index.
+    degrees : (n_rows,) int32
+        Ratings of each row, padding not counted.
+    bucket_rows : (n_buckets + 1,) int64
+        Bucket k holds the rows ``rows[bucket_rows[k]:bucket_rows[k + 1]]``.
+    bucket_widths : (n_buckets,) int64
+        Places of a row of each bucket.
+    indices, ratings : (n_places,) int32, float
+        The places, bucket by bucket, row by row, by rising column index.
+    """
+
+    n_columns: int
+    rows: IntArray
+    degrees: IntArray
+    bucket_rows: IntArray
+    bucket_widths: IntArray
+    indices: IntArray
+    ratings: FloatArray
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in the block."""
+        return int(self.rows.size)
+
+    @property
+    def n_ratings(self) -> int:
+        """Ratings in the block, padding not counted."""
+        return int(self.degrees.sum(dtype=np.int64))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        arrays = (self.rows, self.degrees, self.bucket_rows, self.bucket_widths)
+        return sum(a.nbytes for a in (*arrays, self.indices, self.ratings))
+
+    def buckets(self) -> Iterator[Bucket]:
+        """Yield the buckets, narrowest first."""
+        place = 0
+        starts = self.bucket_rows.tolist()
+        for k, width in enumerate(self.bucket_widths.tolist()):
+            start, stop = starts[k], starts[k + 1]
+            end = place + (stop - start) * width
+            shape = (stop - start, width)
+            yield Bucket(
+                start, self.indices[place:end].reshape(shape), self.ratings[place:end].reshape(shape)
+            )
+            place = end
+
+    def triples(self) -> tuple[IntArray, IntArray, FloatArray]:
+        """Row indices, column indices and ratings, without the padding, in the order stored."""
+        widths = np.repeat(self.bucket_widths, np.diff(self.bucket_rows))
+        rows = np.repeat(self.rows, widths)
+        real = self.indices < self.n_columns
+        return rows[real], self.indices[real], self.ratings[real]
+
+
+def counting_argsort(keys: IntArray, n_keys: int) -> IntArray:
+    """Return the stable sorting permutation of keys in ``[0, n_keys)``, in linear time.
+
+    SciPy's CSR to CSC conversion is a counting sort: each key becomes the one entry of its own row, and the row indices of
+    the transposed matrix are the permutation.
+    """
+    n = keys.size
+    matrix = sparse.csr_array(
+        (np.empty(n, np.int8), keys, np.arange(n + 1, dtype=_index_dtype(n + 1))), shape=(n, n_keys)
+    )
+    return matrix.tocsc().indices
+
+
+def sort_pairs(rows: IntArray, columns: IntArray, n_rows: int, n_columns: int) -> IntArray:
+    """Return the permutation that sorts (row, column) pairs by row, then by column; stable and linear in time."""
+    by_column = counting_argsort(columns, n_columns)
+    return by_column[counting_argsort(rows[by_column], n_rows)]
+
+
+def build_block(
+    rows: IntArray,
+    columns: IntArray,
+    ratings: FloatArray,
+    *,
+    n_rows: int,
+    n_columns: int,
+    dtype: npt.DTypeLike = np.float64,
+) -> RatingBlock:
+    """Pack (row, column, rating) triples, in any order, into a block.
+
+    Parameters
+    ----------
+    rows, columns : (n,) int
+        Dense indices in ``[0, n_rows)`` and ``[0, n_columns)``; no pair may come twice.
+    ratings : (n,) float
+        Ratings, in the users' units.
+    n_rows, n_columns : int
+        Sizes of the two sides of the whole matrix.
+    dtype : dtype
+        float32 or float64, of the stored ratings.
+    """
+    degree_of = np.bincount(rows, minlength=n_rows)
+    present = np.flatnonzero(degree_of)
+    present = present[np.argsort(degree_of[present], kind="stable")]
+    degrees = degree_of[present]
+    bucket_rows, bucket_widths = cut_buckets(degrees)
+    widths = np.repeat(bucket_widths, np.diff(bucket_rows))
+    row_starts = np.concatenate([[0], np.cumsum(widths)])
+
+    # Sorting by position in the block (not by index) makes the CSR rows come out in bucket order at once.
+    position = np.empty(n_rows, np.int32)
+    position[present] = np.arange(present.size, dtype=np.int32)
+    local = position[rows]
+    order = sort_pairs(local, columns, max(present.size, 1), n_columns)
+    csr_starts = np.concatenate([[0], np.cumsum(degrees)])
+    places = np.arange(rows.size) + np.repeat(row_starts[:-1] - csr_starts[:-1], degrees)
+
+    indices = np.full(int(row_starts[-1]), n_columns, np.int32)
+    values = np.zeros(int(row_starts[-1]), dtype)
+    indices[places] = columns[order]
+    values[places] = ratings[order]
+    return RatingBlock(
+        n_columns=n_columns,
+        rows=present.astype(np.int32),
+        degrees=degrees.astype(np.int32),
+        bucket_rows=bucket_rows,
+        bucket_widths=bucket_widths,
+        indices=indices,
+        ratings=values,
+    )
+
+
+def cut_buckets(degrees: IntArray) -> tuple[IntArray, IntArray]:
+    """Cut rows of rising degree into buckets.
+
+    Parameters
+    ----------
+    degrees : (n_rows,) int
+        Degrees, rising, all at least 1.
+
+    Returns
+    -------
+    bucket_rows : (n_buckets + 1,) int64
+    bucket_widths : (n_buckets,) int64
+        Width of each bucket: the largest degree in it.
+    """
+    cuts = [degrees.size]
+    while cuts[-1] > 0:
+        widest = int(degrees[cuts[-1] - 1])
+        narrowest = widest if widest <= EXACT_WIDTH else int(np.ceil(widest * (1 - PADDING_SHARE)))
+        cuts.append(int(np.searchsorted(degrees, max(narrowest, 1), side="left")))
+    bucket_rows = np.array(cuts[::-1], dtype=np.int64)
+    return bucket_rows, degrees[bucket_rows[1:] - 1].astype(np.int64)
+
+
+def assign_rows(costs: FloatArray, n_blocks: int) -> IntArray:
+    """Spread rows over blocks so that every block has about the same work.
+
+    The costliest rows go, one by one, to the block with the least work so far (Graham's longest-processing-time rule);
+    the many cheap ones are dealt in turns, there and back.
+
+    Parameters
+    ----------
+    costs : (n_rows,) float
+        Work of each row, in any unit.
+    n_blocks : int
+        Blocks to fill.
+
+    Returns
+    -------
+    (n_rows,) int32
+        Block of each row.
+    """
+    blocks = np.zeros(costs.size, np.int32)
+    order = np.argsort(-costs, kind="stable")
+    head = order[: 64 * n_blocks]
+    loads = np.zeros(n_blocks)
+    for row in head.tolist():
+        lightest = int(loads.argmin())
+        blocks[row] = lightest
+        loads[lightest] += costs[row]
+    tail = order[head.size :]
+    turns = np.concatenate([np.argsort(loads, kind="stable"), np.argsort(-loads, kind="stable")])
+    blocks[tail] = np.resize(turns, tail.size)
+    return blocks
+
+
+def _index_dtype(largest: int) -> type[np.int32 | np.int64]:
+    return np.int32 if largest <= np.iinfo(np.int32).max else np.int64

@@ -1,0 +1,52 @@
+"""Exceptions of the project.
+
+Everything that a user can put right is a :class:`UserError`; the command-line programs print its message as one line and
+exit with code 2. Anything else is a defect or a failure of the machine, and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class AlsError(Exception):
+    """Base class of every exception that the package raises on purpose."""
+
+
+class UserError(AlsError):
+    """Input, configuration or usage that the user can correct.
+
+    The message is one line: what is wrong, with its value, and the remedy.
+    """
+
+
+class ConfigError(UserError, ValueError):
+    """An option, a configuration key or an argument has an unusable value."""
+
+
+class DataError(UserError, ValueError):
+    """The ratings cannot be used as they are."""
+
+
+class SolveError(UserError, ArithmeticError):
+    """The normal equations of a row have no finite solution, in float64 either.
+
+    Parameters
+    ----------
+    side : str
+        ``"user"`` or ``"item"``.
+    row : int
+        Dense index of the row whose system could not be solved.
+    reg : float
+        The ridge λ of the model.
+    """
+
+    def __init__(self, side: str, row: int, reg: float) -> None:
+        self.side = side
+        self.row = row
+        self.reg = reg
+        super().__init__(
+            f"the ridge system of {side} row {row} is singular at lambda={reg:g}: "
+            "use a larger lambda (lambda > 0 makes every system solvable)"
+        )
+
+    def __reduce__(self) -> tuple[type[SolveError], tuple[str, int, float]]:
+        return type(self), (self.side, self.row, self.reg)

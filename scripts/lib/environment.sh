@@ -1,0 +1,297 @@
+# shellcheck shell=bash
+# The set-up that every script of this project shares; to be sourced, not run:
+#
+#   ROOT              the checkout
+#   VENV              its environment, ROOT/.venv
+#   ensure_python     [test]  make .venv what pyproject.toml and constraints.txt say
+#   ensure_java               put a Java 17+ into JAVA_HOME
+#   ensure_spark_home         set SPARK_HOME: the user's own, else the one inside pyspark
+#   submit FILE ...           become `spark-submit FILE ...`
+#
+# Silent when there is nothing to do. Everything said goes to stderr: stdout is the job's.
+# Written for bash 3.2 (macOS) too, so no mapfile, no ${x,,}, no bare "${empty[@]}".
+
+ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd -P)
+VENV=$ROOT/.venv
+
+# The oldest ones that the project supports.
+PYTHON_FLOOR=3.11
+JAVA_FLOOR=17
+
+say() { printf 'als_spark: %s\n' "$*" >&2; }
+
+# What the user has to mend, in one line. 2 is the exit code for that in the jobs too.
+give_up() {
+    say "$*"
+    exit 2
+}
+
+# ---------------------------------------------------------------------------------------
+# Python
+# ---------------------------------------------------------------------------------------
+
+# Does "$1" run, and is it new enough? (A pyenv shim is on PATH but fails when it is called.)
+python_fits() {
+    "$1" -I -S -c "import sys; sys.exit(sys.version_info < (${PYTHON_FLOOR/./, }))" 2>/dev/null
+}
+
+# Prints the interpreter to build .venv with. `python3` first, as that is the one the user
+# chose for this shell; ALS_SPARK_PYTHON overrides every guess.
+find_python() {
+    local candidate
+    if [[ -n ${ALS_SPARK_PYTHON:-} ]]; then
+        python_fits "$ALS_SPARK_PYTHON" || return 1
+        command -v "$ALS_SPARK_PYTHON"
+        return
+    fi
+    for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
+        if command -v "$candidate" >/dev/null && python_fits "$candidate"; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+# Is the installation of level "$1" (run or test) the one that the files ask for? The stamp
+# holds a digest of what the environment depends on: the two files, the interpreter's version
+# and the checkout's path (.venv/bin/* and the editable install hold absolute paths).
+# One short Python process: no tool beyond the environment itself, and some 20 ms.
+# With "write" as "$2" the stamp is written instead of compared.
+stamp() {
+    "$VENV/bin/python" -I -S - "$ROOT" "$VENV/.als-spark-$1" "${2:-compare}" <<'PY' 2>/dev/null
+import hashlib, os, sys
+
+root, stamp, action = sys.argv[1:]
+digest = hashlib.sha256(f"{sys.version}\0{sys.prefix}\0{root}\0".encode())
+for name in ("pyproject.toml", "constraints.txt"):
+    with open(os.path.join(root, name), "rb") as file:
+        digest.update(file.read() + b"\0")
+if action == "write":
+    with open(stamp + ".part", "w") as file:
+        file.write(digest.hexdigest())
+    os.replace(stamp + ".part", stamp)
+else:
+    with open(stamp) as file:
+        sys.exit(file.read() != digest.hexdigest())
+PY
+}
+
+environment_is_ready() {
+    [[ -x $VENV/bin/python && ! -e $VENV/.als-spark-unfinished ]] && stamp "$1"
+}
+
+# ensure_python [test]: with `test`, the tools of scripts/test.sh as well.
+ensure_python() {
+    local level=${1:-run}
+    environment_is_ready "$level" && return
+    # Two scripts that start at once in a fresh clone must not install into each other's way.
+    if command -v flock >/dev/null; then
+        exec 9<"$ROOT"
+        flock 9
+        environment_is_ready "$level" || install_environment "$level" 9<&-
+        exec 9<&-
+    else
+        install_environment "$level"
+    fi
+}
+
+install_environment() {
+    local level=$1 extra='' uv='' python='' started=$SECONDS
+    [[ $level == test ]] && extra='[test]'
+    command -v uv >/dev/null && uv=$(command -v uv)
+
+    # A killed pip leaves packages half unpacked that look installed: begin afresh then. Also
+    # when the interpreter behind .venv is gone, was exchanged for an older one, or has no pip.
+    if [[ -e $VENV/.als-spark-unfinished ]] || ! python_fits "$VENV/bin/python" ||
+        { [[ -z $uv ]] && ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1; }; then
+        python=$(find_python) || python=''
+        if [[ -z $python && ( -z $uv || -n ${ALS_SPARK_PYTHON:-} ) ]]; then
+            give_up "found no Python ${PYTHON_FLOOR} or newer${ALS_SPARK_PYTHON:+ at ALS_SPARK_PYTHON=$ALS_SPARK_PYTHON}: install one (Debian, Ubuntu: apt-get install python3 python3-venv; or uv, which brings its own), or name it in ALS_SPARK_PYTHON"
+        fi
+        say "creating $VENV with ${python:-Python >= $PYTHON_FLOOR} (${uv:-venv and pip})"
+        create_venv
+    fi
+
+    say "installing the pinned packages$extra (the first time takes a minute or two)"
+    # Left behind by a kill or Ctrl-C only: a pip that merely fails has put everything back,
+    # and an environment that worked before (no network today, say) must go on working.
+    : >"$VENV/.als-spark-unfinished"
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    if ! install_packages; then
+        rm -f "$VENV/.als-spark-unfinished"
+        say "could not install the packages of pyproject.toml and constraints.txt into $VENV; the reason stands above"
+        exit 1
+    fi
+    trap - INT TERM
+    # What `test` installs includes what `run` installs.
+    stamp run write
+    if [[ $level == test ]]; then stamp test write; fi
+    rm -f "$VENV/.als-spark-unfinished"
+    say "environment ready after $((SECONDS - started)) s"
+}
+
+# Uses the locals of install_environment.
+create_venv() {
+    if [[ -n $uv ]]; then
+        "$uv" venv --quiet --clear --python "${python:->=$PYTHON_FLOOR}" "$VENV" && return
+        give_up "uv could not create $VENV with a Python ${PYTHON_FLOOR} or newer: install one, or name it in ALS_SPARK_PYTHON"
+    fi
+    # Debian and Ubuntu split venv's parts off into a package of its own.
+    "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+        give_up "$python cannot create environments: install its venv module (Debian, Ubuntu: apt-get install python3-venv), or install uv"
+    "$python" -m venv --clear "$VENV" || give_up "$python could not create $VENV; the reason stands above"
+}
+
+# setuptools comes first and pinned, and the build uses it where it is: with pip's isolated
+# builds the build tools would be the only part of the environment that is not pinned.
+install_packages() {
+    local install
+    if [[ -n $uv ]]; then
+        install=("$uv" pip install --quiet --python "$VENV/bin/python")
+    else
+        install=("$VENV/bin/python" -m pip install --quiet --disable-pip-version-check)
+    fi
+    install+=(--constraint "$ROOT/constraints.txt")
+    "${install[@]}" setuptools >&2 &&
+        "${install[@]}" --no-build-isolation --editable "$ROOT$extra" >&2
+}
+
+# ---------------------------------------------------------------------------------------
+# Java
+# ---------------------------------------------------------------------------------------
+
+# Prints the major version of the Java whose home is "$1" (1.8 counts as 8). The file
+# `release` saves the start of a JVM; a home without it is asked.
+java_major() {
+    local version=''
+    [[ -x $1/bin/java ]] || return 1
+    if [[ -r $1/release ]]; then
+        version=$(sed -n 's/^JAVA_VERSION="\([^"]*\)".*/\1/p' "$1/release")
+    fi
+    if [[ -z $version ]]; then
+        version=$("$1/bin/java" -version 2>&1 | sed -n 's/.* version "\([^"]*\)".*/\1/p' | head -n 1)
+    fi
+    version=${version#1.}
+    version=${version%%[!0-9]*}
+    [[ -n $version ]] && printf '%s\n' "$version"
+}
+
+java_fits() {
+    local major
+    major=$(java_major "$1") && ((major >= JAVA_FLOOR))
+}
+
+# Prints the home of the `java` on PATH, behind all links.
+java_home_on_path() {
+    local java link
+    java=$(command -v java) || return 1
+    while [[ -L $java ]]; do
+        link=$(readlink "$java")
+        [[ $link == /* ]] && java=$link || java=$(dirname -- "$java")/$link
+    done
+    (cd -- "$(dirname -- "$java")/.." && pwd -P)
+}
+
+# Prints the first home that fits: the user's choice, PATH, then where systems put them.
+find_java() {
+    local home
+    for home in "${JAVA_HOME:-}" "$(java_home_on_path)" \
+        "$(/usr/libexec/java_home -v "$JAVA_FLOOR+" 2>/dev/null)" /usr/lib/jvm/*; do
+        if [[ -n $home ]] && java_fits "$home"; then
+            printf '%s\n' "$home"
+            return
+        fi
+    done
+    return 1
+}
+
+# Ends with JAVA_HOME set and exported: Spark looks there first, so a JAVA_HOME that is too
+# old would win over a good `java` on PATH.
+ensure_java() {
+    local home had=${JAVA_HOME:-}
+    if ! home=$(find_java); then
+        install_java
+        home=$(find_java) || give_up "found no Java $JAVA_FLOOR or newer (JAVA_HOME, PATH): install one (Debian, Ubuntu: apt-get install openjdk-17-jre-headless; macOS: brew install openjdk@17) or set JAVA_HOME"
+    fi
+    if [[ -n $had && $had != "$home" ]]; then
+        say "JAVA_HOME=$had is not a Java $JAVA_FLOOR or newer, using $home"
+    fi
+    export JAVA_HOME=$home
+}
+
+# Only where it can work without a question: apt-get, and root. Leaves the verdict to the
+# caller, which looks again.
+install_java() {
+    local package
+    command -v apt-get >/dev/null && [[ ${EUID:-$(id -u)} == 0 ]] || return 0
+    say "found no Java $JAVA_FLOOR or newer, installing a headless one with apt-get"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq >&2 || true
+    for package in openjdk-17-jre-headless openjdk-21-jre-headless default-jre-headless; do
+        if apt-cache show "$package" >/dev/null 2>&1; then
+            apt-get install -y -qq --no-install-recommends "$package" >&2 || true
+            return 0
+        fi
+    done
+}
+
+# ---------------------------------------------------------------------------------------
+# Spark
+# ---------------------------------------------------------------------------------------
+
+# Setting it also spares Spark's own scripts a Python process that looks for it.
+ensure_spark_home() {
+    local package
+    if [[ -z ${SPARK_HOME:-} ]]; then
+        for package in "$VENV"/lib/python*/site-packages/pyspark; do
+            [[ -x $package/bin/spark-class ]] && SPARK_HOME=$package
+        done
+    fi
+    [[ -n ${SPARK_HOME:-} && -x $SPARK_HOME/bin/spark-class ]] ||
+        give_up "no Spark at ${SPARK_HOME:-$VENV}: set SPARK_HOME to a Spark distribution, or unset it and remove .venv to have pyspark installed again"
+    export SPARK_HOME
+}
+
+# submit FILE [options]: becomes spark-submit. The user's own spark-submit options come from
+# ALS_SPARK_SUBMIT_ARGS, quoted as in a shell, and win over the ones set here.
+submit() {
+    local words word user=() options=()
+    if [[ -n ${ALS_SPARK_SUBMIT_ARGS:-} ]]; then
+        # xargs splits and unquotes like a shell but, unlike eval, runs nothing.
+        words=$(xargs printf '%s\n' <<<"$ALS_SPARK_SUBMIT_ARGS" 2>/dev/null) ||
+            give_up "ALS_SPARK_SUBMIT_ARGS has an unmatched quote: $ALS_SPARK_SUBMIT_ARGS"
+        while IFS= read -r word; do user+=("$word"); done <<<"$words"
+    fi
+
+    # As a conf too, because spark.pyspark.python, which names the executors' interpreter on a
+    # cluster, would otherwise be taken for the driver as well.
+    export PYSPARK_PYTHON=$VENV/bin/python PYSPARK_DRIVER_PYTHON=$VENV/bin/python
+    options+=(--conf "spark.pyspark.driver.python=$VENV/bin/python")
+    # One BLAS thread a Python worker: Spark already runs one worker a core.
+    for word in OMP_NUM_THREADS OPENBLAS_NUM_THREADS MKL_NUM_THREADS; do
+        options+=(--conf "spark.executorEnv.$word=1")
+    done
+    # A user who has a Spark configuration directory has said how Spark shall log.
+    if [[ -z ${SPARK_CONF_DIR:-} ]]; then
+        options+=(--driver-java-options "-Dlog4j2.configurationFile=file:$ROOT/conf/log4j2.properties")
+    fi
+
+    use_quiet_java
+    # The JVM is the parent of the Python driver. On Ctrl-C both would get the signal, the JVM
+    # would be gone first, and the driver could neither cancel its Spark jobs nor save or say
+    # anything. With SIGINT ignored here, which a JVM respects, Python alone decides; it is
+    # Python's to listen again (signal.default_int_handler), as it inherits this.
+    trap '' INT
+    if [[ -x $SPARK_HOME/bin/spark-submit && $SPARK_HOME != "$VENV"/* ]]; then
+        exec "$SPARK_HOME/bin/spark-submit" "${options[@]}" ${user[@]+"${user[@]}"} "$@"
+    fi
+    exec "$VENV/bin/spark-submit" "${options[@]}" ${user[@]+"${user[@]}"} "$@"
+}
+
+# Puts the filter of quiet-java/ in front of the Java that was found.
+use_quiet_java() {
+    export ALS_SPARK_JAVA_HOME=$JAVA_HOME
+    export JAVA_HOME=$ROOT/scripts/lib/quiet-java
+}

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# scripts/run.sh JOB [options]: runs jobs/JOB.py with spark-submit, after setting up .venv/
+# and Java where they are missing.
+#
+# From the environment:
+#   ALS_SPARK_SUBMIT_ARGS  more options for spark-submit, quoted as in a shell, e.g.
+#                          '--master spark://host:7077 --properties-file conf/spark-standalone.conf'
+#   ALS_SPARK_LOG_LEVEL    what Spark logs to the terminal (error); warn, info, ...
+#   ALS_SPARK_PYTHON       the interpreter that .venv/ is created with
+#   SPARK_HOME             a Spark distribution to use instead of the one inside pyspark
+#   SPARK_CONF_DIR         your Spark configuration; its log4j2.properties then rules the log
+#   MASTER, JAVA_HOME      as Spark reads them
+set -euo pipefail
+# shellcheck source=scripts/lib/environment.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"
+
+job=${1:-}
+if [[ -z $job || ! -f $ROOT/jobs/$job.py ]]; then
+    jobs=$(cd -- "$ROOT/jobs" && for file in [!_]*.py; do printf ' %s' "${file%.py}"; done)
+    give_up "usage: scripts/run.sh JOB [options], where JOB is one of:$jobs${job:+ (not $job)}"
+fi
+ensure_python run
+ensure_java
+ensure_spark_home
+submit "$ROOT/jobs/$job.py" "${@:2}"

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# scripts/test.sh [pytest options]: every check of the project, after the same set-up as the
+# other scripts: lint, format, types, tests. Stops at the first that fails.
+set -euo pipefail
+# shellcheck source=scripts/lib/environment.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"
+
+ensure_python test
+ensure_java
+# The tests import `tests` and `jobs` from the root, in Spark's Python workers too: those get
+# this directory from the `-m` that Spark starts them with.
+cd -- "$ROOT"
+step() {
+    say "$1"
+    "$VENV/bin/python" -m "${@:2}"
+}
+step "lint" ruff check .
+step "format" ruff format --check .
+step "types" mypy
+say "tests"
+exec "$VENV/bin/python" -m pytest "$@"
