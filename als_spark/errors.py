@@ -37,16 +37,23 @@ class SolveError(UserError, ArithmeticError):
         Dense index of the row whose system could not be solved.
     reg : float
         The ridge λ of the model.
+    name : str, optional
+        What to call the row in the message, where its original id is known.
     """
 
-    def __init__(self, side: str, row: int, reg: float) -> None:
+    def __init__(self, side: str, row: int, reg: float, name: str | None = None) -> None:
         self.side = side
         self.row = row
         self.reg = reg
         super().__init__(
-            f"the ridge system of {side} row {row} is singular at lambda={reg:g}: "
-            "use a larger lambda (lambda > 0 makes every system solvable)"
+            f"the ridge system of {name or f'{side} row {row}'} has no finite solution at "
+            f"lambda={reg:g}: use a larger lambda (--lambdas)"
         )
 
+    def named(self, original_id: object) -> SolveError:
+        """Return the same error with the row called by its original id."""
+        return SolveError(self.side, self.row, self.reg, f"{self.side} {original_id}")
+
     def __reduce__(self) -> tuple[type[SolveError], tuple[str, int, float]]:
+        """Pickle by the arguments: exceptions are otherwise rebuilt from their message."""
         return type(self), (self.side, self.row, self.reg)

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,24 @@ def check_replaceable(target: Path, marker: str) -> None:
         raise ConfigError(f"--output {target}: {parent} is not writable: give another folder")
 
 
+@dataclass(slots=True)
+class StagedFolder:
+    """A folder that is being written.
+
+    Attributes
+    ----------
+    content : Path
+        Write here.
+    subfolder : str or None
+        Set it to put the content into this folder of the target, and leave the rest of the target alone.
+    """
+
+    content: Path
+    subfolder: str | None = None
+
+
 @contextmanager
-def replaced_folder(target: Path) -> Iterator[Path]:
+def replaced_folder(target: Path) -> Iterator[StagedFolder]:
     """Give a new folder beside the target, and put it in the target's place when the block ends without an error.
 
     A block that fails leaves the target as it was, and nothing beside it.
@@ -140,16 +157,20 @@ def replaced_folder(target: Path) -> Iterator[Path]:
     target = target.absolute()
     created = _make_parents(target.parent)
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".new", dir=target.parent))
+    destination = target
     try:
-        content = staging / "content"
-        content.mkdir()
-        yield content
-        if target.exists():
-            target.rename(staging / "replaced")
-        content.rename(target)
+        staged = StagedFolder(staging / "content")
+        staged.content.mkdir()
+        yield staged
+        if staged.subfolder is not None:
+            destination = target / staged.subfolder
+            target.mkdir(exist_ok=True)
+        if destination.exists():
+            destination.rename(staging / "replaced")
+        staged.content.rename(destination)
     except BaseException:
-        if not target.exists() and (staging / "replaced").exists():
-            (staging / "replaced").rename(target)
+        if not destination.exists() and (staging / "replaced").exists():
+            (staging / "replaced").rename(destination)
         shutil.rmtree(staging, ignore_errors=True)
         for folder in created:
             # Somebody else may have put something there meanwhile.
@@ -186,15 +207,13 @@ def _write_side(path: Path, ids: IdIndex, factors: FloatArray, stats: SideStats)
 
 
 def _read_side(path: Path) -> tuple[IdIndex, FloatArray, SideStats]:
-    table = pq.read_table(path).combine_chunks()
-    column = table.column("factors")
-    flat = pa.concat_arrays(column.chunks) if column.num_chunks else column.type.wrap_array([])
-    factors: FloatArray = flat.flatten().to_numpy().reshape(table.num_rows, column.type.list_size)
+    table = pq.read_table(path)
+    lists = table.column("factors").combine_chunks()
+    factors: FloatArray = lists.flatten().to_numpy().reshape(len(lists), lists.type.list_size)
     if not np.isfinite(factors).all():
         raise ValueError(f"{path.name} holds factors that are not finite")
-    ids = table.column("id").combine_chunks()
     return (
-        IdIndex(ids if isinstance(ids, pa.Array) else pa.concat_arrays(ids.chunks)),
+        IdIndex(table.column("id").combine_chunks()),
         factors,
         SideStats(
             table.column("n_ratings").to_numpy().astype(np.int32),

@@ -151,7 +151,7 @@ install_packages() {
     if [[ -n $uv ]]; then
         install=("$uv" pip install --quiet --python "$VENV/bin/python")
     else
-        install=("$VENV/bin/python" -m pip install --quiet --disable-pip-version-check)
+        install=("$VENV/bin/python" -m pip install -qq --disable-pip-version-check)
     fi
     install+=(--constraint "$ROOT/constraints.txt")
     "${install[@]}" setuptools >&2 &&
@@ -194,16 +194,21 @@ java_home_on_path() {
     (cd -- "$(dirname -- "$java")/.." && pwd -P)
 }
 
-# Prints the first home that fits: the user's choice, PATH, then where systems put them.
+# The user's choice, PATH, then where systems put them, one a line.
+java_candidates() {
+    printf '%s\n' "${JAVA_HOME:-}" "$(java_home_on_path)" \
+        "$(/usr/libexec/java_home -v "$JAVA_FLOOR+" 2>/dev/null)" /usr/lib/jvm/*
+}
+
+# Prints the first home that fits.
 find_java() {
     local home
-    for home in "${JAVA_HOME:-}" "$(java_home_on_path)" \
-        "$(/usr/libexec/java_home -v "$JAVA_FLOOR+" 2>/dev/null)" /usr/lib/jvm/*; do
+    while IFS= read -r home; do
         if [[ -n $home ]] && java_fits "$home"; then
             printf '%s\n' "$home"
             return
         fi
-    done
+    done <<<"$(java_candidates)"
     return 1
 }
 
@@ -221,11 +226,13 @@ ensure_java() {
     export JAVA_HOME=$home
 }
 
+is_root() { ((EUID == 0)); }
+
 # Only where it can work without a question: apt-get, and root. Leaves the verdict to the
 # caller, which looks again.
 install_java() {
     local package
-    command -v apt-get >/dev/null && [[ ${EUID:-$(id -u)} == 0 ]] || return 0
+    command -v apt-get >/dev/null && is_root || return 0
     say "found no Java $JAVA_FLOOR or newer, installing a headless one with apt-get"
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq >&2 || true

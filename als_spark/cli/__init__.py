@@ -1,0 +1,1 @@
+"""The programs behind ``jobs/``: options, the order of the steps, what is written."""

@@ -1,0 +1,84 @@
+"""What every job does around its work: logging, exit codes, Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from als_spark.errors import UserError
+
+EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM; not an Exception, so that nothing catches it by accident."""
+
+
+def run_program(name: str, work: Callable[[], int]) -> int:
+    """Run a job's work and turn what goes wrong into a message and an exit code.
+
+    Parameters
+    ----------
+    name : str
+        Of the job, for its messages.
+    work : callable
+        Returns the exit code.
+
+    Returns
+    -------
+    int
+        0 done; 2 the user's input or configuration is wrong; 130 stopped by Ctrl-C or SIGTERM; 1 anything else.
+    """
+    configure_logging()
+    try:
+        return work()
+    except UserError as error:
+        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_USAGE
+    except (Interrupted, KeyboardInterrupt):
+        print(f"{name}: stopped before any point was finished; nothing written", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except Exception:  # noqa: BLE001 - the last resort of a program
+        traceback.print_exc()
+        return EXIT_FAILED
+
+
+def configure_logging() -> None:
+    """Log to standard error, a line each; the packages that chat over py4j stay quiet."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
+    )
+    logging.getLogger("py4j").setLevel(logging.ERROR)
+
+
+@contextmanager
+def interrupts_raise() -> Iterator[Callable[[], bool]]:
+    """Make Ctrl-C and SIGTERM raise :class:`Interrupted` inside the block; gives a function that tells whether one came.
+
+    PySpark's own handler first asks the JVM to cancel its jobs, which fails where Ctrl-C has reached the JVM too, as it does
+    under spark-submit.
+    """
+    came = threading.Event()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        # Once: a second Ctrl-C must not break off the writing of what there is.
+        if not came.is_set():
+            came.set()
+            raise Interrupted
+
+    if threading.current_thread() is not threading.main_thread():
+        yield came.is_set
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield came.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,315 @@
+"""``jobs/sweep.py``: ratings in; a trained grid, its results, plots and the best model out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+import als_spark
+from als_spark.cli.options import parse_sweep
+from als_spark.cli.program import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    Interrupted,
+    interrupts_raise,
+    run_program,
+)
+from als_spark.config import SweepConfig
+from als_spark.errors import DataError
+from als_spark.model import FactorModel
+from als_spark.persistence import StagedFolder, json_ready, save_model, write_json
+from als_spark.report import plots
+from als_spark.report.progress import ProgressReporter
+from als_spark.report.table import results_table
+from als_spark.results import SplitName
+from als_spark.spark.filesystem import local_path, output_folder
+from als_spark.spark.ratings import PreparedRatings, PrepareOptions, prepare_ratings
+from als_spark.spark.session import blas_threads_of_workers, start_session, versions
+from als_spark.spark.sources import Source, SourceOptions, read_source, sample_ratings
+from als_spark.spark.sweep import train_grid
+from als_spark.spark.validation import SplitOptions
+from als_spark.sweep import SweepCollector, SweepOutcome, grid_specs
+from als_spark.persistence import check_replaceable
+
+RUN_FILE = "run.json"
+"""Every output folder has it, and is known by it as one that a later run may replace."""
+INTERRUPTED_FOLDER = "interrupted"
+"""Where the finished points of a run that was stopped go if the folder holds an earlier run's results."""
+
+logger = logging.getLogger("als_spark.sweep")
+
+
+def main(argv: Sequence[str] | None = None, default_config: Path | None = None) -> int:
+    """Run the sweep; see :func:`als_spark.cli.program.run_program` for the exit codes.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Options; those of the process if not given.
+    default_config : Path, optional
+        Configuration file that is read if ``--config`` is not given.
+    """
+    return run_program("sweep", lambda: _run(parse_sweep(argv, default_config)))
+
+
+def _run(config: SweepConfig) -> int:
+    folder = local_path(config.output)
+    if folder is not None:
+        # Before Spark is started: an unusable folder should be known at once.
+        check_replaceable(folder, RUN_FILE)
+    with interrupts_raise() as interrupted:
+        n_points = len(config.ranks) * len(config.lambdas)
+        with ProgressReporter(n_points, logger=logger) as progress:
+            with progress.phase("starting Spark"):
+                ours = SparkSession.getActiveSession() is None
+                session = start_session("als_spark sweep")
+            try:
+                with output_folder(session, config.output, RUN_FILE) as staged:
+                    run = _Run(config, session, progress, staged, interrupted)
+                    summary = run.work()
+            finally:
+                if ours:
+                    # After Ctrl-C there may be no JVM to answer.
+                    with suppress(Exception):
+                        session.stop()
+        print(summary)
+    return EXIT_INTERRUPTED if interrupted() else EXIT_DONE
+
+
+class _Run:
+    """One run of the sweep, from its configuration to the files in the staged folder."""
+
+    def __init__(
+        self,
+        config: SweepConfig,
+        session: SparkSession,
+        progress: ProgressReporter,
+        staged: StagedFolder,
+        interrupted: Callable[[], bool],
+    ) -> None:
+        self._config = config
+        self._session = session
+        self._progress = progress
+        self._staged = staged
+        self._interrupted = interrupted
+        self._started = datetime.now(UTC)
+        self._clock = time.perf_counter()
+        self._specs = grid_specs(config.ranks, config.lambdas)
+        self._selected_on: SplitName = "validation" if config.validation_fraction else "test"
+        self._collector = SweepCollector(self._selected_on, progress.on_finished)
+        self._facts: dict[str, Any] = {
+            "versions": {"als_spark": als_spark.__version__, **versions(session)},
+            "spark_master": session.sparkContext.master,
+        }
+
+    def work(self) -> str:
+        """Do everything; return what to print at the end."""
+        with ExitStack() as stack:
+            try:
+                prepared = stack.enter_context(self._prepare())
+                self._write_rejected(prepared)
+                self._train(prepared)
+            except BaseException as error:
+                # Ctrl-C may first be seen as the failing of a JVM that it has ended too.
+                if not self._interrupted():
+                    raise
+                if self._collector.outcome() is None:
+                    raise Interrupted from error
+            finally:
+                if self._interrupted():
+                    stack.pop_all()
+        outcome = self._collector.outcome()
+        if outcome is None:
+            raise DataError(
+                f"none of the {self._selected_on} ratings can be predicted: all are of users or "
+                "items without training ratings: use --cold-start mean, or hold out a smaller share"
+            )
+        with self._progress.phase("writing results"):
+            self._write(outcome, prepared)
+        return self._closing_words(outcome)
+
+    def _prepare(self) -> PreparedRatings:
+        config = self._config
+        columns = {
+            "user": config.user_col,
+            "item": config.item_col,
+            "rating": config.rating_col,
+            "timestamp": config.timestamp_col,
+        }
+        need_timestamp = config.split == "time" or config.duplicates == "last"
+        path = config.ratings
+        if path is None and config.table is None:
+            path = sample_ratings()
+
+        def read(path: str | None, table: str | None, need_timestamp: bool) -> Source:
+            options = SourceOptions(path, table, config.format, columns, need_timestamp)
+            return read_source(self._session, options)
+
+        with self._progress.phase("looking at the ratings"):
+            source = read(path, config.table, need_timestamp)
+            test = None
+            if config.test is not None:
+                test = read(config.test, None, config.duplicates == "last")
+        options = PrepareOptions(
+            split=SplitOptions(
+                config.split, config.seed, config.test_fraction, config.validation_fraction
+            ),
+            bad_rows=config.bad_rows,
+            duplicates=config.duplicates,
+            cold_start=config.cold_start,
+            dtype=config.dtype,
+            ranks=[spec.rank for spec in self._specs],
+            placement=config.placement,
+            partitions=config.partitions,
+        )
+        prepared = prepare_ratings(
+            self._session, source, options, test_source=test, phase=self._progress.phase
+        )
+        self._facts["source"] = source.label
+        self._facts["columns"] = dict(source.columns)
+        if prepared.n_ratings.get(self._selected_on, 0) == 0:
+            prepared.close()
+            raise DataError(
+                f"{source.label}: no rating fell into the {self._selected_on} part, so no point can "
+                f"be called best: use a larger --{self._selected_on}-fraction"
+            )
+        self._note_data(prepared)
+        return prepared
+
+    def _note_data(self, prepared: PreparedRatings) -> None:
+        summary = prepared.summary
+        sizes = {
+            "users": len(summary.users),
+            "items": len(summary.items),
+            "ratings": dict(prepared.n_ratings),
+            "bad_rows_dropped": summary.problems,
+            "duplicate_pairs": prepared.n_duplicates,
+            "lowest_rating": summary.lowest,
+            "highest_rating": summary.highest,
+        }
+        self._facts["data"] = sizes
+        self._facts["placement"] = prepared.placement
+        self._facts["blocks_a_side"] = prepared.n_blocks
+        parts = ", ".join(f"{count:,} {part}" for part, count in prepared.n_ratings.items())
+        self._progress.write(
+            f"{len(summary.users):,} users, {len(summary.items):,} items, ratings: {parts}"
+        )
+        for problem, count in summary.problems.items():
+            self._progress.write(f"dropped {count:,} rows: {problem}")
+        if prepared.n_duplicates:
+            self._progress.write(
+                f"{prepared.n_duplicates:,} pairs were rated more than once: "
+                f"took the {self._config.duplicates}"
+            )
+        self._facts["blas_threads_per_worker"] = blas_threads_of_workers(
+            self._session.sparkContext
+        )
+
+    def _write_rejected(self, prepared: PreparedRatings) -> None:
+        """Stream the dropped rows through the driver: they may be many, and executors may not see this disk."""
+        if prepared.rejected is None:
+            return
+        with self._progress.phase("setting bad rows aside"):
+            folder = self._staged.content / "rejected"
+            folder.mkdir()
+            with (folder / "rejected.jsonl").open("w", encoding="utf-8") as file:
+                for row in prepared.rejected.toLocalIterator():
+                    record = {"problem": row.problem, "row": row.raw}
+                    file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+    def _train(self, prepared: PreparedRatings) -> None:
+        with self._progress.phase("training"):
+            train_grid(
+                self._session.sparkContext,
+                prepared,
+                self._specs,
+                self._config.training,
+                self._collector,
+                on_iteration=self._progress.on_iteration,
+            )
+
+    def _write(self, outcome: SweepOutcome, prepared: PreparedRatings) -> None:
+        folder = self._staged.content
+        points, best = outcome.points, outcome.best
+        write_json(
+            folder / "results.json",
+            [point.as_record(best=position == best) for position, point in enumerate(points)],
+        )
+        note = self._config.objective_note
+        drawn = (points, best, outcome.selected_on)
+        plots.plot_sweep(*drawn, folder / "sweep.png", objective_note=note)
+        plots.plot_selected(*drawn, folder / "selected.png", objective_note=note)
+        plots.plot_heatmap(*drawn, folder / "heatmap.png", objective_note=note)
+        plots.plot_convergence(
+            *drawn, folder / "convergence.png", tol=self._config.tol, objective_note=note
+        )
+        save_model(self._best_model(outcome, prepared), folder / "best_model")
+        history = [
+            {
+                "d": point.rank,
+                "lambda_reg": point.reg,
+                "objective": [record.objective for record in point.history],
+                "change": [record.change for record in point.history],
+            }
+            for point in points
+        ]
+        write_json(folder / "history.json", history)
+        complete = not self._interrupted()
+        target = local_path(self._config.output)
+        if not complete and (target is None or target.exists()):
+            self._staged.subfolder = INTERRUPTED_FOLDER
+        seconds = {name: round(taken, 3) for name, taken in self._progress.phase_seconds.items()}
+        write_json(
+            folder / RUN_FILE,
+            {
+                "status": "complete" if complete else "interrupted",
+                "points": {"asked": len(self._specs), "finished": len(points)},
+                "selected_on": outcome.selected_on,
+                **self._facts,
+                "config": json_ready(dataclasses.asdict(self._config)),
+                "started": self._started.isoformat(timespec="seconds"),
+                "seconds": {**seconds, "total": round(time.perf_counter() - self._clock, 3)},
+            },
+        )
+
+    def _best_model(self, outcome: SweepOutcome, prepared: PreparedRatings) -> FactorModel:
+        config, point = self._config, outcome.points[outcome.best]
+        return FactorModel(
+            prepared.summary.users,
+            prepared.summary.items,
+            outcome.best_factors,
+            prepared.stats["user"],
+            prepared.stats["item"],
+            {
+                "lambda_reg": point.reg,
+                "exponent": config.exponent,
+                "objective_of_lambda": config.objective_note,
+                "seed": config.seed,
+                "result": point.as_record(best=True),
+            },
+        )
+
+    def _closing_words(self, outcome: SweepOutcome) -> str:
+        table = results_table(outcome.points, outcome.best, outcome.selected_on)
+        folder = self._config.output.rstrip("/")
+        if self._staged.subfolder is not None:
+            folder = f"{folder}/{self._staged.subfolder}"
+        if self._interrupted():
+            finished, asked = len(outcome.points), len(self._specs)
+            return (
+                f"{table}\n\nStopped: {finished} of {asked} points were finished and are kept "
+                f"in {folder}"
+            )
+        return (
+            f"{table}\n\nResults, plots and the best model are in {folder}: results.json, sweep.png, "
+            "selected.png, heatmap.png, convergence.png, best_model/, history.json, run.json"
+        )

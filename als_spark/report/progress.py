@@ -1,0 +1,382 @@
+"""Progress of a run: one bar on a terminal, plain log lines elsewhere.
+
+The driver job feeds it: phases (``reading ratings``, ``packing blocks``, ...) by a context manager,
+training by the same :class:`~als_spark.results.IterationRecord` that feeds log, history and plots.
+Records may come from several threads, of several models at once, in any order; a lost or a late one
+does no harm.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
+from typing import Any, Protocol, TextIO
+
+from tqdm import tqdm
+
+from als_spark.results import IterationRecord
+
+__all__ = ["FinishedPoint", "Progress", "ProgressReporter"]
+
+# A bar of our own kind: no watchdog thread, and a lock that belongs to this process alone.
+_Bar: Any = type("_Bar", (tqdm,), {"monitor_interval": 0})
+_Bar.set_lock(threading.RLock())
+_BAR_FORMAT = "{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}"
+
+
+class FinishedPoint(Protocol):
+    """What the progress needs to know of a finished point; a ``PointResult`` has it all."""
+
+    @property
+    def rank(self) -> int:
+        """The model's d."""
+
+    @property
+    def reg(self) -> float:
+        """The model's λ, of the objective that the run's frequency exponent selects."""
+
+    @property
+    def iterations(self) -> int:
+        """Iterations done."""
+
+    @property
+    def converged(self) -> bool:
+        """Whether the stopping rule ended the training, and not the cap."""
+
+    @property
+    def objective(self) -> float:
+        """Objective at the end."""
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training."""
+
+
+class Progress(Protocol):
+    """What a driver job tells about a run; :class:`ProgressReporter` shows it."""
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Name what the job does inside the ``with`` block, and time it."""
+
+    def on_iteration(self, record: IterationRecord) -> None:
+        """Take note of an iteration of a model."""
+
+    def on_finished(self, point_index: int, point: FinishedPoint) -> None:
+        """Take note of a finished point of the grid."""
+
+    def write(self, line: str) -> None:
+        """Show a line without disturbing the bar."""
+
+    def close(self) -> None:
+        """Stop showing; leave the terminal as it should be."""
+
+
+class ProgressReporter:
+    """Shows a run's progress: a bar on a terminal, lines in a log elsewhere.
+
+    On a terminal a thread of its own redraws the last line a few times a second, so that the clock
+    runs on during long Spark jobs and a record costs the training loop no more than a dictionary
+    entry. Elsewhere it writes to a logger: every phase, every finished point, and now and then what
+    is running. It adds no handler and sets no level. A terminal that goes away silences it; it
+    never stops a run.
+
+    Use it as a context manager, or call :meth:`close`: the terminal is then left with the cursor on
+    a fresh line, after an exception and Ctrl-C too.
+
+    Parameters
+    ----------
+    n_points : int
+        Points of the grid.
+    stream : text stream, optional
+        Where the bar goes if it is a terminal (``isatty()``); standard error by default.
+    logger : logging.Logger, optional
+        Where lines go if ``stream`` is no terminal; this module's own by default.
+    refresh_seconds : float
+        Seconds between two drawings of the bar.
+    log_seconds : float
+        Least seconds between two log lines on running models.
+    clock : callable
+        Returns monotonic seconds.
+
+    Attributes
+    ----------
+    phase_seconds : dict of str to float
+        Seconds of each phase that has ended, in the order of their first ends. Phases of one name
+        add up. A phase inside another counts in both.
+    """
+
+    def __init__(
+        self,
+        n_points: int,
+        *,
+        stream: TextIO | None = None,
+        logger: logging.Logger | None = None,
+        refresh_seconds: float = 0.2,
+        log_seconds: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.phase_seconds: dict[str, float] = {}
+        self._n_points = n_points
+        self._stream = sys.stderr if stream is None else stream
+        self._logger = logging.getLogger(__name__) if logger is None else logger
+        self._log_seconds = log_seconds
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._running: dict[int, IterationRecord] = {}  # the most recently heard of comes last
+        self._finished: set[int] = set()
+        self._phases: list[tuple[str, float]] = []
+        self._last_log = clock()
+        self._bar: Any = None
+        self._drawn = ""
+        self._closed = False
+        self._on_terminal = _is_terminal(self._stream)
+        self._lambda = "λ" if _can_write(self._stream, "λ") else "lambda"
+        self._stop = threading.Event()
+        self._ticker: threading.Thread | None = None
+        if self._on_terminal:
+            self._ticker = threading.Thread(
+                target=self._tick, args=(refresh_seconds,), name="als_spark-progress", daemon=True
+            )
+            self._ticker.start()
+
+    def __enter__(self) -> ProgressReporter:
+        """Return the reporter itself."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close, whatever has happened."""
+        self.close()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Show what the run does inside the ``with`` block, and record its seconds.
+
+        Parameters
+        ----------
+        name : str
+            What is done, in plain words: ``reading ratings``.
+        """
+        start = self._clock()
+        entry = (name, start)
+        with self._lock:
+            self._phases.append(entry)
+            self._draw()
+        if not self._on_terminal and not self._closed:
+            self._logger.info("%s ...", name)
+        verb = "stopped after "
+        try:
+            yield
+            verb = ""
+        finally:
+            seconds = self._clock() - start
+            with self._lock:
+                self._phases.remove(entry)
+                self.phase_seconds[name] = self.phase_seconds.get(name, 0.0) + seconds
+            self.write(f"{name}: {verb}{_duration(seconds)}")
+
+    def on_iteration(self, record: IterationRecord) -> None:
+        """Take note of an iteration; cheap, and never raises.
+
+        Parameters
+        ----------
+        record : IterationRecord
+            One iteration of one model. A record of a finished point, or older than what is known of
+            the point, changes nothing.
+        """
+        with self._lock:
+            known = self._running.get(record.point)
+            late = known is not None and known.iteration > record.iteration
+            if self._closed or late or record.point in self._finished:
+                return
+            self._running.pop(record.point, None)
+            self._running[record.point] = record
+            if self._on_terminal or self._clock() - self._last_log < self._log_seconds:
+                return
+            self._last_log = self._clock()
+            line = f"{len(self._finished)}/{self._n_points} points done, {self._news()}, "
+            line += f"objective {record.objective:.6g}"
+        self._logger.info("%s", line)
+
+    def on_finished(self, point_index: int, point: FinishedPoint) -> None:
+        """Take note of a finished point and show a line on it; told twice, it shows one.
+
+        Parameters
+        ----------
+        point_index : int
+            Position of the point in the grid.
+        point : FinishedPoint
+            The result.
+        """
+        with self._lock:
+            self._running.pop(point_index, None)
+            if point_index in self._finished:
+                return
+            self._finished.add(point_index)
+        cap = "" if point.converged else " (the cap: not converged)"
+        plural = "" if point.iterations == 1 else "s"
+        self.write(
+            f"{self._place(point.rank, point.reg)}: {point.iterations} iteration{plural}{cap}, "
+            f"objective {point.objective:.6g}, {_duration(point.seconds)}"
+        )
+
+    def write(self, line: str) -> None:
+        """Show a line: above the bar on a terminal, else in the log.
+
+        Parameters
+        ----------
+        line : str
+            Text without a line break at its end.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            if self._on_terminal:
+                self._guarded(lambda: self._write_above(line))
+                return
+        self._logger.info("%s", line)
+
+    def close(self) -> None:
+        """Stop showing, and leave the cursor on a fresh line; a second call does nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            self._draw()
+            self._closed = True
+            self._stop.set()
+            self._guarded(self._leave_terminal)
+        if self._ticker is not None and self._ticker is not threading.current_thread():
+            self._ticker.join(timeout=2.0)
+
+    def _tick(self, seconds: float) -> None:
+        """Redraw until told to stop; what the ticker thread runs."""
+        while not self._stop.wait(seconds):
+            with self._lock:
+                self._draw()
+
+    def _draw(self) -> None:
+        """Draw the last line of the terminal anew: the bar once models run, else the phase."""
+        if self._on_terminal and not self._closed:
+            self._guarded(self._draw_bar if self._running or self._finished else self._draw_phase)
+
+    def _draw_bar(self) -> None:
+        if self._bar is None:
+            self._clear()
+            self._bar = _Bar(
+                total=self._n_points,
+                file=self._stream,
+                bar_format=_BAR_FORMAT,
+                ncols=_columns(self._stream),
+                nrows=20,  # not asked of the terminal: told 0 rows, tqdm would draw nothing
+                leave=True,
+                position=0,
+                disable=False,
+            )
+        self._bar.ncols = _columns(self._stream)
+        self._bar.n = len(self._finished)
+        self._bar.set_description_str(
+            self._phases[-1][0] if self._phases else "training", refresh=False
+        )
+        self._bar.set_postfix_str(self._news(), refresh=False)
+        # Under our lock alone: tqdm's own would stay taken if Ctrl-C came while it draws.
+        self._bar.refresh(nolock=True)
+
+    def _draw_phase(self) -> None:
+        """Draw the innermost phase and its clock."""
+        text = ""
+        if self._phases:
+            name, start = self._phases[-1]
+            text = f"{name} ... {_duration(self._clock() - start)}"
+        self._clear(keep=text[: _columns(self._stream)])
+
+    def _clear(self, keep: str = "") -> None:
+        """Replace what this class has drawn on the last line."""
+        if keep != self._drawn:
+            self._stream.write("\r" + keep + " " * (len(self._drawn) - len(keep)) + "\r" + keep)
+            self._stream.flush()
+            self._drawn = keep
+
+    def _write_above(self, line: str) -> None:
+        if self._bar is None:
+            self._clear()
+        else:
+            self._bar.clear(nolock=True)
+        self._stream.write(_writable(self._stream, line) + "\n")
+        self._stream.flush()
+        self._draw()
+
+    def _leave_terminal(self) -> None:
+        if self._bar is None:
+            self._clear()
+        else:
+            self._bar.close()
+
+    def _guarded(self, draw: Callable[[], None]) -> None:
+        """Draw, and fall silent if the terminal is gone."""
+        try:
+            draw()
+        except (OSError, ValueError):  # ValueError: the stream is closed
+            self._on_terminal = False
+            self._closed = True
+            self._stop.set()
+            if self._bar is not None:
+                self._bar.disable = True  # else its finaliser would write again
+
+    def _news(self) -> str:
+        """How many models run, and where the one heard of last stands."""
+        if not self._running:
+            return ""
+        last = next(reversed(self._running.values()))
+        return (
+            f"{len(self._running)} running, {self._place(last.rank, last.reg)} "
+            f"iteration {last.iteration}, change {last.change:.3g}"
+        )
+
+    def _place(self, rank: int, reg: float) -> str:
+        return f"d={rank} {self._lambda}={reg:g}"
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except (AttributeError, ValueError):  # no such method, or a closed stream
+        return False
+
+
+def _columns(stream: TextIO) -> int:
+    """Columns that a line may fill; for 80 if the terminal does not tell, as over some relays."""
+    try:
+        columns = os.get_terminal_size(stream.fileno()).columns
+    except (AttributeError, OSError, ValueError):
+        columns = 0
+    return (columns or 80) - 1  # in the last column some terminals wrap
+
+
+def _can_write(stream: TextIO, text: str) -> bool:
+    return _writable(stream, text) == text
+
+
+def _writable(stream: TextIO, text: str) -> str:
+    """Return the text with what the stream's encoding lacks replaced by question marks."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, errors="replace").decode(encoding)
+
+
+def _duration(seconds: float) -> str:
+    """Write seconds for a person: ``3.2 s``, ``2 min 05 s``, ``1 h 02 min``."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

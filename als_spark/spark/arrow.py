@@ -1,0 +1,65 @@
+"""DataFrame partitions as Arrow batches, on every supported PySpark, with and without pandas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from threading import Lock
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql.pandas import functions as pandas_functions
+
+ArrowMap = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+
+_check_lock = Lock()
+
+
+def map_in_arrow(frame: DataFrame, function: ArrowMap, schema: str) -> DataFrame:
+    """Apply ``DataFrame.mapInArrow``, also where pandas is not installed.
+
+    PySpark refuses ``mapInArrow`` on a driver without pandas although nothing on the way uses it
+    (the check belongs to ``pandas_udf``, through which the function is wrapped). The check is
+    lifted for the moment of the wrapping.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Input.
+    function : callable
+        From an iterator of record batches to an iterator of record batches; pickled by value of
+        its arguments, so it carries arrays, scalars and broadcast handles only.
+    schema : str
+        DDL of the output.
+    """
+    with _without_pandas_check():
+        return frame.mapInArrow(function, schema)  # type: ignore[arg-type]
+
+
+def partition_to_batches(batches: Iterable[pa.RecordBatch], max_rows: int) -> Iterator[pa.Table]:
+    """Gather small batches into tables of about ``max_rows`` rows: Spark hands over some 10,000 rows a batch."""
+    held: list[pa.RecordBatch] = []
+    n_held = 0
+    for batch in batches:
+        held.append(batch)
+        n_held += batch.num_rows
+        if n_held >= max_rows:
+            yield pa.Table.from_batches(held)
+            held, n_held = [], 0
+    if n_held:
+        yield pa.Table.from_batches(held)
+
+
+@contextmanager
+def _without_pandas_check() -> Iterator[None]:
+    if find_spec("pandas") is not None:
+        yield
+        return
+    with _check_lock:
+        check = pandas_functions.require_minimum_pandas_version
+        pandas_functions.require_minimum_pandas_version = lambda: None  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            pandas_functions.require_minimum_pandas_version = check

@@ -1,0 +1,119 @@
+"""The output folder: on this machine, or on any file system that Hadoop knows."""
+
+from __future__ import annotations
+
+import posixpath
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from py4j.protocol import Py4JJavaError
+from pyspark.sql import SparkSession
+
+from als_spark.errors import ConfigError
+from als_spark.persistence import StagedFolder, check_replaceable, replaced_folder
+
+
+def local_path(target: str) -> Path | None:
+    """Return the path of a folder on this machine; None for one of another file system."""
+    parts = urlparse(target)
+    if parts.scheme == "":
+        return Path(target)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+@contextmanager
+def output_folder(session: SparkSession, target: str, marker: str) -> Iterator[StagedFolder]:
+    """Give a local folder to write into, which takes the target's place when the block ends without an error.
+
+    Parameters
+    ----------
+    session : SparkSession
+        Knows the file systems.
+    target : str
+        Path, or URI of any file system that Hadoop has a client for.
+    marker : str
+        A file that an earlier output has: a folder that has it is replaced, another one is not.
+
+    Raises
+    ------
+    ConfigError
+        If the target is not a folder that may be replaced, or its file system does not answer.
+    """
+    path = local_path(target)
+    if path is not None:
+        check_replaceable(path, marker)
+        with replaced_folder(path) as staged:
+            yield staged
+        return
+    remote = _RemoteFolder(session, target)
+    remote.check_replaceable(marker)
+    with tempfile.TemporaryDirectory(prefix="als_spark-") as folder:
+        staged = StagedFolder(Path(folder) / "content")
+        staged.content.mkdir()
+        yield staged
+        remote.replace(staged)
+
+
+class _RemoteFolder:
+    """A folder on a Hadoop file system, through Spark's JVM."""
+
+    def __init__(self, session: SparkSession, target: str) -> None:
+        jvm = session.sparkContext._jvm
+        assert jvm is not None
+        # The JVM's namespace is resolved at run time.
+        self._hadoop: Any = jvm.org.apache.hadoop.fs
+        self._target = target.rstrip("/")
+        configuration = session.sparkContext._jsc.hadoopConfiguration()
+        try:
+            self._system = self._path(target).getFileSystem(configuration)
+            self._there = self._system.exists(self._path(target))
+        except Py4JJavaError as error:
+            raise ConfigError(
+                f"--output {target}: its file system does not answer "
+                f"({str(error.java_exception.getMessage()).splitlines()[0]}): check the address"
+            ) from error
+
+    def check_replaceable(self, marker: str) -> None:
+        if not self._there:
+            return
+        status = self._system.getFileStatus(self._path(self._target))
+        if not status.isDirectory():
+            raise ConfigError(f"--output {self._target}: this is a file: give a folder")
+        empty = len(self._system.listStatus(self._path(self._target))) == 0
+        if not empty and not self._system.exists(self._path(f"{self._target}/{marker}")):
+            raise ConfigError(
+                f"--output {self._target}: the folder is not empty and holds no earlier output "
+                f"(no {marker}): give an empty or a new folder"
+            )
+
+    def replace(self, staged: StagedFolder) -> None:
+        """Copy beside the target, then rename: a rename is one step where copying is many."""
+        target = self._target
+        if staged.subfolder is not None:
+            target = f"{target}/{staged.subfolder}"
+        parent, name = posixpath.split(target)
+        beside = f"{parent}/.{name}.{secrets.token_hex(4)}"
+        old = f"{beside}.replaced"
+        try:
+            self._system.mkdirs(self._path(parent))
+            self._system.copyFromLocalFile(
+                False, True, self._path(staged.content.as_uri()), self._path(f"{beside}.new")
+            )
+            if self._system.exists(self._path(target)):
+                self._rename(target, old)
+            self._rename(f"{beside}.new", target)
+        finally:
+            self._system.delete(self._path(f"{beside}.new"), True)
+        self._system.delete(self._path(old), True)
+
+    def _rename(self, source: str, target: str) -> None:
+        if not self._system.rename(self._path(source), self._path(target)):
+            raise OSError(f"cannot rename {source} to {target}")
+
+    def _path(self, text: str) -> Any:
+        return self._hadoop.Path(text)

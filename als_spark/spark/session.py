@@ -1,0 +1,140 @@
+"""Session, job descriptions, broadcasts with an end, and the BLAS threads of the workers."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import threadpoolctl
+from pyspark import SparkConf, SparkContext
+from pyspark.broadcast import Broadcast
+from pyspark.sql import SparkSession
+
+T = TypeVar("T")
+
+SESSION_DEFAULTS = {
+    # Spark's own bar would write over ours.
+    "spark.ui.showConsoleProgress": "false",
+    # Factors are collected each half-step; they are as large as they are, and fit where they must.
+    "spark.driver.maxResultSize": "0",
+    # Spark's 10,000 rows a batch cost more in calls than in bytes.
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "131072",
+    # Timestamps written as text mean the same on every machine.
+    "spark.sql.session.timeZone": "UTC",
+    # One BLAS thread a Python worker, from its first import on (see limit_blas_threads).
+    "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
+    "spark.executorEnv.OMP_NUM_THREADS": "1",
+    "spark.executorEnv.MKL_NUM_THREADS": "1",
+}
+"""Settings of a session that :func:`start_session` makes; whoever sets one of them wins."""
+
+
+def start_session(name: str) -> SparkSession:
+    """Return the running session, or start one with the defaults of the jobs.
+
+    Parameters
+    ----------
+    name : str
+        Name of the application, as the cluster shows it.
+    """
+    # Loads what spark-submit was given, which must win over the defaults here.
+    given = SparkConf()
+    builder = SparkSession.builder.appName(given.get("spark.app.name", None) or name)
+    master = given.get("spark.master", None)
+    if master is None:
+        builder = builder.master("local[*]")
+    if (master is None or master.startswith("local")) and not given.contains("spark.pyspark.python"):
+        # Workers on this machine run on this interpreter: the python3 on PATH may lack the packages.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    for key, value in SESSION_DEFAULTS.items():
+        if not given.contains(key):
+            builder = builder.config(key, value)
+    return builder.getOrCreate()
+
+
+@contextmanager
+def described(context: SparkContext, text: str) -> Iterator[None]:
+    """Give the Spark jobs that the block starts a description, for whoever reads the Spark UI."""
+    before = context.getLocalProperty("spark.job.description")
+    context.setJobDescription(text)
+    try:
+        yield
+    finally:
+        context.setLocalProperty("spark.job.description", before)  # type: ignore[arg-type]
+
+
+@contextmanager
+def broadcasted(context: SparkContext, value: T) -> Iterator[Broadcast[T]]:
+    """Broadcast a value for the duration of the block, and remove it from everywhere at the end."""
+    handle = context.broadcast(value)
+    try:
+        yield handle
+    finally:
+        # Not waiting for the executors' answers saves a round trip each half-step.
+        handle.unpersist(blocking=False)
+        handle.destroy(blocking=False)
+
+
+_limited = False
+
+
+def limit_blas_threads() -> None:
+    """Leave this process one BLAS thread, as each core already has a worker.
+
+    Called at the start of every task; only the first call of a process does anything.
+    """
+    global _limited
+    if not _limited:
+        threadpoolctl.threadpool_limits(limits=1)
+        _limited = True
+
+
+def blas_threads() -> list[int]:
+    """Threads of each BLAS library loaded in this process."""
+    return [
+        int(library["num_threads"])
+        for library in threadpoolctl.threadpool_info()
+        if library["user_api"] == "blas"
+    ]
+
+
+def blas_threads_of_workers(context: SparkContext) -> int:
+    """Most BLAS threads that any Python worker has once it has been limited; asks one task a core."""
+    n_tasks = default_partitions(context)
+    with described(context, "checking the BLAS threads of the workers"):
+        found = context.parallelize(range(n_tasks), n_tasks).mapPartitions(_count_threads).collect()
+    return max(found)
+
+
+def _count_threads(tasks: Iterable[int]) -> Iterator[int]:
+    limit_blas_threads()
+    for _ in tasks:
+        yield max(blas_threads(), default=1)
+
+
+def default_partitions(context: SparkContext) -> int:
+    """Blocks of each side: as many as cores, since a Spark task costs tens of milliseconds whatever it does."""
+    return max(int(context.defaultParallelism), 1)
+
+
+def versions(session: SparkSession) -> dict[str, Any]:
+    """Versions of what a run's result may depend on."""
+    import platform
+
+    import numpy
+    import pyarrow
+    import scipy
+
+    jvm = session.sparkContext._jvm
+    assert jvm is not None
+    return {
+        "python": platform.python_version(),
+        "spark": session.version,
+        "java": jvm.java.lang.System.getProperty("java.version"),
+        "numpy": numpy.__version__,
+        "scipy": scipy.__version__,
+        "pyarrow": pyarrow.__version__,
+    }

@@ -1,0 +1,264 @@
+"""Where ratings come from: files of several formats, and tables; columns found by their usual names."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import DataFrame, SparkSession
+
+from als_spark.config import Format
+from als_spark.errors import ConfigError, DataError
+from als_spark.spark.session import described
+
+USUAL_NAMES: Mapping[str, Sequence[str]] = {
+    "user": ("user", "userid", "uid", "customer", "customerid", "member", "memberid", "reader"),
+    "item": (
+        *("item", "itemid", "iid", "movie", "movieid", "film", "filmid", "product", "productid"),
+        *("book", "bookid", "isbn", "track", "trackid", "song", "songid", "artist", "artistid"),
+    ),
+    "rating": ("rating", "ratings", "stars", "score", "value"),
+    "timestamp": ("timestamp", "ts", "time", "datetime", "date", "ratedat", "eventtime"),
+}
+"""Names that a column is known by, most usual first; case and anything but letters and digits do not count."""
+
+ROLES = ("user", "item", "rating", "timestamp")
+SAMPLE = Path("data/mllib/als/sample_movielens_ratings.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """How to read one source of ratings.
+
+    Attributes
+    ----------
+    path, table : str or None
+        One of the two.
+    format : str
+        Of the files.
+    columns : mapping
+        Role ("user", "item", "rating", "timestamp") to column name, where given.
+    need_timestamp : bool
+        Whether a source without timestamps will not do.
+    """
+
+    path: str | None = None
+    table: str | None = None
+    format: Format = "auto"
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+    need_timestamp: bool = False
+
+    @property
+    def label(self) -> str:
+        """Name the source, for messages."""
+        return self.path if self.path is not None else f"table {self.table}"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A source of ratings, as read: nothing checked but its columns.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        As Spark reads it.
+    columns : mapping
+        Role to column name; the timestamp only where there is one.
+    label : str
+        For messages.
+    from_files : bool
+        Whether a row comes from a file that can be named.
+    """
+
+    frame: DataFrame
+    columns: Mapping[str, str]
+    label: str
+    from_files: bool
+
+
+def sample_ratings() -> str:
+    """Path of the MovieLens sample that every Spark distribution ships.
+
+    Raises
+    ------
+    ConfigError
+        If there is no Spark distribution with a sample.
+    """
+    import pyspark
+
+    homes = [os.environ.get("SPARK_HOME"), os.path.dirname(pyspark.__file__)]
+    for home in homes:
+        if home and (path := Path(home) / SAMPLE).is_file():
+            return path.as_uri()
+    raise ConfigError(
+        f"the sample ratings {SAMPLE} are in neither SPARK_HOME nor the pyspark package: "
+        "give --ratings PATH"
+    )
+
+
+def read_source(session: SparkSession, options: SourceOptions) -> Source:
+    """Open a source and find its columns; reads no more than the first line and the schema.
+
+    Parameters
+    ----------
+    session : SparkSession
+    options : SourceOptions
+
+    Raises
+    ------
+    DataError
+        If the source is missing, unreadable or lacks a column.
+    """
+    with described(session.sparkContext, f"looking at {options.label}"):
+        try:
+            if options.table is not None:
+                frame = session.table(options.table)
+            else:
+                frame = _read_files(session, options)
+        except AnalysisException as error:
+            raise DataError(_cannot_read(options, error)) from error
+        except PySparkException as error:
+            raise DataError(_cannot_read(options, error)) from error
+    return Source(
+        frame, find_columns(frame.columns, options), options.label, options.table is None
+    )
+
+
+def find_columns(names: Sequence[str], options: SourceOptions) -> dict[str, str]:
+    """Find the column of each role among a source's columns.
+
+    Raises
+    ------
+    DataError
+        If a given column is not there, or a role has none; or two roles have the same.
+    """
+    found: dict[str, str] = {}
+    by_plain_name = {_plain(name): name for name in reversed(names)}
+    for role in ROLES:
+        given = options.columns.get(role)
+        if given is not None:
+            if given not in names:
+                raise DataError(
+                    f"{options.label}: no column {given!r} (--{role}-col): "
+                    f"the columns are {', '.join(names)}"
+                )
+            found[role] = given
+            continue
+        match = next((by_plain_name[n] for n in USUAL_NAMES[role] if n in by_plain_name), None)
+        if match is not None:
+            found[role] = match
+        elif role != "timestamp" or options.need_timestamp:
+            raise DataError(
+                f"{options.label}: no {role} column among {', '.join(names)}: "
+                f"name it with --{role}-col"
+            )
+    if len(set(found.values())) < len(found):
+        raise DataError(
+            f"{options.label}: one column has two roles "
+            f"({', '.join(f'{role} = {name}' for role, name in found.items())}): "
+            "name the columns with --user-col, --item-col, --rating-col"
+        )
+    return found
+
+
+def _read_files(session: SparkSession, options: SourceOptions) -> DataFrame:
+    assert options.path is not None
+    reader = session.read
+    # Listing the files also finds out, without a job, whether the path is there.
+    names = reader.text(options.path).inputFiles()
+    if not names:
+        raise DataError(f"{options.label}: no files there: give a file or a folder with ratings")
+    kind = options.format
+    if kind == "auto":
+        kind = _format_by_name(names[0])
+    if kind == "parquet":
+        return reader.parquet(options.path)
+    first = _first_line(session, options)
+    if kind == "json" or (kind == "auto" and first.startswith(("{", "["))):
+        return _read_json(session, options, array=first.startswith("["))
+    separator = "::" if "::" in first else _separator(first)
+    fields = [part.strip().strip('"') for part in first.split(separator)]
+    if len(fields) < 3:
+        raise DataError(
+            f"{options.label}: the first line {first[:60]!r} has fewer than three fields: "
+            "ratings need a user, an item and a rating on each line"
+        )
+    reader = (
+        reader.option("sep", separator)
+        .option("escape", '"')
+        .option("ignoreLeadingWhiteSpace", True)
+        .option("ignoreTrailingWhiteSpace", True)
+    )
+    if kind != "movielens" and _is_header(fields, options):
+        return reader.option("header", True).csv(options.path)
+    columns = [*ROLES, *(f"_c{k}" for k in range(len(ROLES), len(fields)))][: len(fields)]
+    schema = ", ".join(f"`{name}` string" for name in columns)
+    return reader.option("header", False).schema(schema).csv(options.path)
+
+
+def _read_json(session: SparkSession, options: SourceOptions, array: bool) -> DataFrame:
+    assert options.path is not None
+    frame = session.read.option("multiLine", array).json(options.path)
+    if frame.columns == ["_corrupt_record"]:
+        raise DataError(
+            f"{options.label}: not JSON: each line must be an object such as "
+            '{"user": 1, "item": 2, "rating": 3.5}'
+        )
+    return frame
+
+
+def _first_line(session: SparkSession, options: SourceOptions) -> str:
+    assert options.path is not None
+    lines = session.read.text(options.path).limit(1).collect()
+    if not lines:
+        raise DataError(f"{options.label}: the file is empty: give a file with ratings")
+    return str(lines[0][0]).lstrip("\ufeff").strip()
+
+
+def _format_by_name(name: str) -> Format:
+    stem = re.sub(r"\.(gz|bz2|zst|snappy|lz4)$", "", name.lower())
+    if stem.endswith((".parquet", ".pq")):
+        return "parquet"
+    if stem.endswith((".json", ".jsonl", ".ndjson")):
+        return "json"
+    return "auto"
+
+
+def _separator(line: str) -> str:
+    counts = {separator: line.count(separator) for separator in ("\t", ",", ";", "|")}
+    best = max(counts, key=lambda separator: counts[separator])
+    return best if counts[best] else ","
+
+
+def _is_header(fields: Sequence[str], options: SourceOptions) -> bool:
+    """Tell a header from a row of data: known names are in it, or no field is a number."""
+    given = {name for name in options.columns.values() if name is not None}
+    if given & set(fields):
+        return True
+    usual = {name for names in USUAL_NAMES.values() for name in names}
+    known = sum(_plain(name) in usual for name in fields)
+    if known:
+        return known >= 2 or not _is_number(fields[2])
+    return not any(_is_number(name) for name in fields)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _cannot_read(options: SourceOptions, error: PySparkException) -> str:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    remedy = "check the name of the table" if options.table else "check the path and --format"
+    return f"{options.label}: cannot be read: {reason} {remedy}"

@@ -1,0 +1,233 @@
+#!/usr/bin/env bash
+# scripts/cluster.sh start|stop|status [options]: a Spark standalone cluster on loopback, out
+# of the installed Spark: a master and its workers, each a process of its own. For trials and
+# tests of what local mode cannot show: executors in other processes, with an interpreter and
+# an environment of their own.
+#
+#   start   prints the master's URL once every worker has registered; when the cluster is up
+#           already it only prints the URL
+#   stop    ends every process of it; nothing to do is no error
+#   status  exit code 0 and the URL when all of it runs, else 3
+#
+# Options, and the variables that set their defaults:
+#   --workers N       ALS_SPARK_CLUSTER_WORKERS   2
+#   --cores N         ALS_SPARK_CLUSTER_CORES     1, of each worker
+#   --memory SIZE     ALS_SPARK_CLUSTER_MEMORY    2g, of each worker (executors ask for 1g)
+#   --port N          ALS_SPARK_CLUSTER_PORT      the master's, and N+1 its web page; a free one
+#   --python PATH     ALS_SPARK_CLUSTER_PYTHON    the `python3` that executors find: the one used
+#                                                 by applications which do not name one
+#   --state-dir DIR   ALS_SPARK_CLUSTER_DIR       .cluster/ in the checkout: pids, logs, work
+#   --timeout SECONDS ALS_SPARK_CLUSTER_TIMEOUT   60, for the workers to register
+set -euo pipefail
+# shellcheck source=scripts/lib/environment.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"
+
+workers=${ALS_SPARK_CLUSTER_WORKERS:-2}
+cores=${ALS_SPARK_CLUSTER_CORES:-1}
+memory=${ALS_SPARK_CLUSTER_MEMORY:-2g}
+port=${ALS_SPARK_CLUSTER_PORT:-}
+python=${ALS_SPARK_CLUSTER_PYTHON:-}
+state=${ALS_SPARK_CLUSTER_DIR:-$ROOT/.cluster}
+timeout=${ALS_SPARK_CLUSTER_TIMEOUT:-60}
+
+usage() { give_up "usage: scripts/cluster.sh start|stop|status [--workers N] [--cores N] [--memory SIZE] [--port N] [--python PATH] [--state-dir DIR] [--timeout SECONDS]${1:+ ($1)}"; }
+
+action=${1:-}
+case $action in
+start | stop | status) shift ;;
+*) usage "${action:+not $action}" ;;
+esac
+while (($#)); do
+    (($# > 1)) || usage "$1: no value, or no such option"
+    case $1 in
+    --workers) workers=$2 ;;
+    --cores) cores=$2 ;;
+    --memory) memory=$2 ;;
+    --port) port=$2 ;;
+    --python) python=$2 ;;
+    --state-dir) state=$2 ;;
+    --timeout) timeout=$2 ;;
+    *) usage "no option $1" ;;
+    esac
+    shift 2
+done
+for number in "$workers" "$cores" "$timeout" "${port:-1}"; do
+    [[ $number =~ ^[1-9][0-9]*$ ]] || usage "$number is not a positive whole number"
+done
+
+# The processes of this cluster that are alive, one `NAME PID` a line. A pid file outlives its
+# process after a crash or a reboot, and the number may be another program's by then.
+running() {
+    local file name pid
+    for file in "$state"/*.pid; do
+        [[ -e $file ]] || continue
+        name=$(basename -- "$file" .pid) pid=$(<"$file")
+        if [[ $(command_line "$pid") == *" org.apache.spark.deploy.$(main_class "$name") "* ]]; then
+            printf '%s %s\n' "$name" "$pid"
+        fi
+    done
+}
+
+main_class() {
+    case $1 in
+    master) printf master.Master ;;
+    *) printf worker.Worker ;;
+    esac
+}
+
+# Not every slim image has ps.
+command_line() {
+    if [[ -r /proc/$1/cmdline ]]; then
+        tr '\0' ' ' <"/proc/$1/cmdline"
+    else
+        ps -o args= -p "$1" 2>/dev/null || true
+    fi
+}
+
+# Prints how many workers the master reports alive; nothing when it does not answer.
+registered() {
+    "$VENV/bin/python" -I - "$(<"$state/web")" <<'PY' 2>/dev/null || true
+import json, sys, urllib.request
+
+# No proxy: the address is loopback.
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+with opener.open(f"{sys.argv[1]}/json/", timeout=5) as answer:
+    print(json.load(answer)["aliveworkers"])
+PY
+}
+
+# All of it: the master, and as many workers registered as were started.
+is_up() {
+    [[ -s $state/url && -s $state/web && -s $state/workers ]] || return 1
+    [[ $(running) == *"master "* ]] || return 1
+    [[ $(registered) == "$(<"$state/workers")" ]]
+}
+
+# launch NAME OPTIONS...: a daemon that outlives this shell and its terminal.
+launch() {
+    local name=$1 detach=()
+    command -v setsid >/dev/null && detach=(setsid)
+    ${detach[@]+"${detach[@]}"} "$SPARK_HOME/bin/spark-class" \
+        "org.apache.spark.deploy.$(main_class "$name")" "${@:2}" \
+        >"$state/logs/$name.log" 2>&1 </dev/null &
+    printf '%s\n' $! >"$state/$name.pid"
+}
+
+start() {
+    local web_port index deadline
+    if is_up; then
+        say "the cluster in $state is running"
+        cat -- "$state/url"
+        return
+    fi
+    stop
+
+    ensure_java
+    ensure_spark_home
+    # What an application of last time left behind: copies of its archives, mostly.
+    rm -rf -- "${state:?}"/{work,local,logs,bin}
+    mkdir -p -- "$state"/{work,local,logs,bin}
+    state=$(cd -- "$state" && pwd -P)
+
+    if [[ -n $python ]]; then
+        "$python" -c '' 2>/dev/null || give_up "--python $python: cannot be run as a Python interpreter"
+        # A script and not a link: an environment's python finds its packages by its own path.
+        printf '#!/bin/sh\nexec "%s" "$@"\n' "$(command -v "$python")" >"$state/bin/python3"
+        chmod +x "$state/bin/python3"
+        export PATH=$state/bin:$PATH
+    fi
+    if [[ -n $port ]]; then
+        web_port=$((port + 1))
+    else
+        read -r port web_port < <(free_ports)
+    fi
+    printf 'spark://127.0.0.1:%s\n' "$port" >"$state/url"
+    printf 'http://127.0.0.1:%s\n' "$web_port" >"$state/web"
+    printf '%s\n' "$workers" >"$state/workers"
+
+    # Loopback only, for the web pages and the executors too. Nothing of a cluster that the
+    # user may have configured in the environment; no silent move to another port.
+    unset SPARK_CONF_DIR SPARK_MASTER_OPTS SPARK_WORKER_OPTS SPARK_MASTER_HOST SPARK_MASTER_PORT
+    unset SPARK_WORKER_CORES SPARK_WORKER_MEMORY SPARK_WORKER_DIR MASTER PYTHONPATH
+    export SPARK_LOCAL_IP=127.0.0.1 SPARK_PUBLIC_DNS=127.0.0.1 SPARK_LOCAL_DIRS=$state/local
+    # The REST server would take a fixed port, and nothing here submits by it.
+    export SPARK_DAEMON_JAVA_OPTS="-Dspark.port.maxRetries=0 -Dspark.master.rest.enabled=false"
+    export SPARK_DAEMON_MEMORY=512m
+
+    deadline=$((SECONDS + timeout))
+    launch master --host 127.0.0.1 --port "$port" --webui-port "$web_port"
+    # A worker that finds no master tries again only after 10 s.
+    wait_until answers "the master did not answer"
+    for ((index = 1; index <= workers; index++)); do
+        launch "worker-$index" --host 127.0.0.1 --port 0 --webui-port 0 --cores "$cores" \
+            --memory "$memory" --work-dir "$state/work/worker-$index" "$(<"$state/url")"
+    done
+
+    wait_until is_up "not every worker had registered"
+    cat -- "$state/url"
+}
+
+# wait_until CONDITION COMPLAINT: in time, and only while all that was started lives.
+wait_until() {
+    local file
+    until "$1"; do
+        for file in "$state"/*.pid; do
+            kill -0 "$(<"$file")" 2>/dev/null || failed "$(basename -- "$file" .pid) ended at once"
+        done
+        ((SECONDS < deadline)) || failed "$2 after $timeout s"
+        sleep 0.2
+    done
+}
+
+answers() { [[ -n $(registered) ]]; }
+
+# The end of the logs tells why, and the pieces that did start must not stay behind.
+failed() {
+    tail -n 5 "$state"/logs/*.log >&2
+    stop
+    say "the cluster did not start: $1; logs in $state/logs"
+    exit 1
+}
+
+free_ports() {
+    "$VENV/bin/python" -I - <<'PY'
+import socket
+
+# Both open at once, or the kernel may give the same one twice.
+with socket.socket() as first, socket.socket() as second:
+    for one in (first, second):
+        one.bind(("127.0.0.1", 0))
+    print(first.getsockname()[1], second.getsockname()[1])
+PY
+}
+
+# Workers first: a worker whose master has gone tries to reach it again.
+stop() {
+    local name pid pids=() patience=50
+    while read -r name pid; do
+        [[ -n $pid ]] && pids+=("$pid")
+    done < <(running | sort -r)
+    for pid in ${pids[@]+"${pids[@]}"}; do kill "$pid" 2>/dev/null || true; done
+    for pid in ${pids[@]+"${pids[@]}"}; do
+        while kill -0 "$pid" 2>/dev/null; do
+            ((patience-- > 0)) || { kill -KILL "$pid" 2>/dev/null || true; break; }
+            sleep 0.2
+        done
+    done
+    rm -f -- "$state"/*.pid "$state/url" "$state/web" "$state/workers"
+}
+
+ensure_python run
+case $action in
+start) start ;;
+stop) stop ;;
+status)
+    if is_up; then
+        running >&2
+        cat -- "$state/url"
+    else
+        say "no cluster is running in $state"
+        exit 3
+    fi
+    ;;
+esac
