@@ -1,7 +1,7 @@
 """What the training loop asks of the place where the ratings are: two questions.
 
-:class:`als_spark.local.LocalBackend` answers them in one process, :class:`als_spark.spark.placement.SparkBackend` on the
-executors of a Spark cluster.
+:class:`als_spark.local.LocalBackend` answers them in one process,
+:class:`als_spark.spark.placement.SparkBackend` on the executors of a Spark cluster.
 """
 
 from __future__ import annotations
@@ -65,8 +65,6 @@ class Backend(Protocol):
         """
         ...
 
-    def errors(
-        self, models: Sequence[Factors], label: str
-    ) -> list[Mapping[SplitName, ErrorSums]]:
+    def errors(self, models: Sequence[Factors], label: str) -> list[Mapping[SplitName, ErrorSums]]:
         """Sum the errors of several models over the training and the held-out ratings."""
         ...

@@ -1,10 +1,12 @@
 """Rating blocks: the observed ratings of some rows, packed so that one NumPy call solves many rows.
 
-A block holds the ratings of a set of *rows* (users, or items) against the *columns* of the other side. It is a CSR matrix
-in which rows are sorted by degree (their number of ratings) and cut into *buckets* of nearly equal degree; inside a
-bucket every row is padded to the bucket's length, so that the bucket is a dense rectangle, a view and not a copy.
+A block holds the ratings of a set of *rows* (users, or items) against the *columns* of the other
+side. It is a CSR matrix in which rows are sorted by degree (their number of ratings) and cut into
+*buckets* of nearly equal degree; inside a bucket every row is padded to the bucket's length, so
+that the bucket is a dense rectangle, a view and not a copy.
 
-Worked example: four users, three items, block with users 0, 1, 3 (user 2 has no rating and is in no block)::
+Worked example: four users, three items, block with users 0, 1, 3 (user 2 has no rating and is in no
+block)::
 
               item 0  item 1  item 2
     user 0      5       .       3
@@ -18,8 +20,9 @@ Worked example: four users, three items, block with users 0, 1, 3 (user 2 has no
     indices       = [1,  0, 2,  0, 1]         bucket 0 as 1 x 1, then bucket 1 as 2 x 2
     ratings       = [4.,  5., 3.,  1., 2.]
 
-A padded place has the column index ``n_columns`` (the kernels append a row of zeros to the fixed factors) and the rating
-0, and so adds nothing to any sum. :func:`als_spark.kernels.solve_block` walks the buckets.
+A padded place has the column index ``n_columns`` (the kernels append a row of zeros to the fixed
+factors) and the rating 0, and so adds nothing to any sum. :func:`als_spark.kernels.solve_block`
+walks the buckets.
 """
 
 from __future__ import annotations
@@ -106,7 +109,9 @@ class RatingBlock:
             end = place + (stop - start) * width
             shape = (stop - start, width)
             yield Bucket(
-                start, self.indices[place:end].reshape(shape), self.ratings[place:end].reshape(shape)
+                start,
+                self.indices[place:end].reshape(shape),
+                self.ratings[place:end].reshape(shape),
             )
             place = end
 
@@ -121,18 +126,19 @@ class RatingBlock:
 def counting_argsort(keys: IntArray, n_keys: int) -> IntArray:
     """Return the stable sorting permutation of keys in ``[0, n_keys)``, in linear time.
 
-    SciPy's CSR to CSC conversion is a counting sort: each key becomes the one entry of its own row, and the row indices of
-    the transposed matrix are the permutation.
+    SciPy's CSR to CSC conversion is a counting sort: each key becomes the one entry of its own row,
+    and the row indices of the transposed matrix are the permutation.
     """
     n = keys.size
     matrix = sparse.csr_array(
         (np.empty(n, np.int8), keys, np.arange(n + 1, dtype=_index_dtype(n + 1))), shape=(n, n_keys)
     )
-    return matrix.tocsc().indices
+    permutation: IntArray = matrix.tocsc().indices
+    return permutation
 
 
 def sort_pairs(rows: IntArray, columns: IntArray, n_rows: int, n_columns: int) -> IntArray:
-    """Return the permutation that sorts (row, column) pairs by row, then by column; stable and linear in time."""
+    """Return the permutation that sorts pairs by row, then by column; stable, in linear time."""
     by_column = counting_argsort(columns, n_columns)
     return by_column[counting_argsort(rows[by_column], n_rows)]
 
@@ -167,7 +173,8 @@ def build_block(
     widths = np.repeat(bucket_widths, np.diff(bucket_rows))
     row_starts = np.concatenate([[0], np.cumsum(widths)])
 
-    # Sorting by position in the block (not by index) makes the CSR rows come out in bucket order at once.
+    # Sorting by position in the block (not by index) makes the CSR rows come out in bucket order at
+    # once.
     position = np.empty(n_rows, np.int32)
     position[present] = np.arange(present.size, dtype=np.int32)
     local = position[rows]
@@ -216,8 +223,8 @@ def cut_buckets(degrees: IntArray) -> tuple[IntArray, IntArray]:
 def assign_rows(costs: FloatArray, n_blocks: int) -> IntArray:
     """Spread rows over blocks so that every block has about the same work.
 
-    The costliest rows go, one by one, to the block with the least work so far (Graham's longest-processing-time rule);
-    the many cheap ones are dealt in turns, there and back.
+    The costliest rows go, one by one, to the block with the least work so far (Graham's
+    longest-processing-time rule); the many cheap ones are dealt in turns, there and back.
 
     Parameters
     ----------

@@ -29,12 +29,13 @@ LARGEST_SEED = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class SweepConfig:
-    """Everything that decides a sweep. The field names are those of the options and of the TOML keys.
+    """Everything that decides a sweep. Fields are named as the options and the TOML keys.
 
     Attributes
     ----------
     ratings, table : str or None
-        Where the ratings are: a path that Spark reads, or the name of a table. Neither: the sample of the Spark distribution.
+        Where the ratings are: a path that Spark reads, or the name of a table. Neither: the sample
+        of the Spark distribution.
     format : str
         Of the files; ``auto`` looks at names and content.
     user_col, item_col, rating_col, timestamp_col : str or None
@@ -54,7 +55,8 @@ class SweepConfig:
     lambdas : tuple of float
         λ of the grid; ``exponent`` says of which objective.
     exponent : float
-        Frequency exponent ν: a row of n training ratings has the ridge λ n^ν (0: the notebook's λI; 1: MLlib's).
+        Frequency exponent ν: a row of n training ratings has the ridge λ n^ν (0: the notebook's λI;
+        1: MLlib's).
     tol, max_iter : float, int
         Stopping rule and cap (see :mod:`als_spark.training`).
     seed : int
@@ -118,9 +120,7 @@ class SweepConfig:
         _require(bool(self.lambdas), "lambdas", self.lambdas, "give at least one λ, such as 1")
         for field in ("ranks", "lambdas"):
             values = getattr(self, field)
-            _require(
-                len(set(values)) == len(values), field, _join(values), "name each value once"
-            )
+            _require(len(set(values)) == len(values), field, _join(values), "name each value once")
         for rank in self.ranks:
             _require(1 <= rank <= 10_000, "ranks", rank, "use whole numbers from 1 to 10000")
         for reg in self.lambdas:
@@ -203,7 +203,8 @@ def resolve(file: Path | None, overrides: Mapping[str, Any]) -> SweepConfig:
     Parameters
     ----------
     file : Path or None
-        TOML file with the fields of :class:`SweepConfig` as top-level keys (hyphens and underscores are alike).
+        TOML file with the fields of :class:`SweepConfig` as top-level keys (hyphens and underscores
+        are alike).
     overrides : mapping
         Fields given on the command line; those that are None were not given.
 
@@ -243,7 +244,7 @@ def read_toml(file: Path) -> dict[str, Any]:
 
 
 def _typed(file: Path, key: str, value: Any, expected: Any) -> Any:
-    """Check a TOML value against the type of its field; lists become tuples, whole numbers floats where wanted."""
+    """Check a TOML value against its field's type; make lists tuples, and whole numbers floats."""
     options = get_args(expected) if typing.get_origin(expected) is not Literal else ()
     if typing.get_origin(expected) is tuple:
         item = options[0]

@@ -1,7 +1,8 @@
 """Exceptions of the project.
 
-Everything that a user can put right is a :class:`UserError`; the command-line programs print its message as one line and
-exit with code 2. Anything else is a defect or a failure of the machine, and keeps its traceback.
+Everything that a user can put right is a :class:`UserError`; the command-line programs print its
+message as one line and exit with code 2. Anything else is a defect or a failure of the machine, and
+keeps its traceback.
 """
 
 from __future__ import annotations

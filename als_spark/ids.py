@@ -26,6 +26,7 @@ class IdIndex:
         self.ids = ids
 
     def __len__(self) -> int:
+        """Return the number of ids."""
         return len(self.ids)
 
     @property
@@ -39,7 +40,8 @@ class IdIndex:
         Parameters
         ----------
         ids : pyarrow.Array or sequence
-            Integers or strings; text is read as integers where the index holds integers, and the other way round.
+            Integers or strings; text is read as integers where the index holds integers, and the
+            other way round.
 
         Returns
         -------
@@ -85,7 +87,7 @@ def coerce_ids(values: pa.Array, target: pa.DataType) -> pa.Array:
 
 
 def fits_int64(text: pa.Array) -> pa.Array:
-    """Tell which strings are the usual decimal form of a 64-bit integer ("7", "-3"; not "007", "+7", "1.0")."""
+    """Tell which strings are 64-bit integers in their usual form ("-3"; not "007", "+7", "1.0")."""
     shaped = pc.match_substring_regex(text, r"^(0|-?[1-9][0-9]{0,17})$")
     if pc.all(shaped).as_py() is not False:
         return shaped

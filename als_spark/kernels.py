@@ -1,15 +1,17 @@
 """The array kernels of ALS: ridge systems of the rows of a block, and error sums.
 
-With V the fixed factors, Ω the columns a row has rated (n of them), r its ratings and w = λ n^ν its ridge weight (ν = 0: plain
-λI; ν = 1: ALS-WR, Zhou et al. 2008, the objective of Spark MLlib), the row's exact solution is either of
+With V the fixed factors, Ω the columns a row has rated (n of them), r its ratings and w = λ n^ν its
+ridge weight (ν = 0: plain λI; ν = 1: ALS-WR, Zhou et al. 2008, the objective of Spark MLlib), the
+row's exact solution is either of
 
     primal   (VᵀV + w I) u = Vᵀ r               d x d, V the (n, d) rows of the fixed factors in Ω
     dual     (V Vᵀ + w I) y = r,   u = Vᵀ y     n x n, the cheaper form where n < d
 
-and the row's part of the objective, ridge term included, comes free: r·r − u·Vᵀr (primal), w r·y (dual).
+and the row's part of the objective, ridge term included, comes free: r·r − u·Vᵀr (primal), w r·y
+(dual).
 
-The kernels modify no input, log nothing and know no configuration. They compute in the dtype of the fixed factors (float32
-or float64); sums over ratings are accumulated in float64.
+The kernels modify no input, log nothing and know no configuration. They compute in the dtype of the
+fixed factors (float32 or float64); sums over ratings are accumulated in float64.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from als_spark.errors import SolveError
 WORKSPACE_BYTES = 1 << 20
 """Gathered rows of the fixed factors held at a time: about what the second-level cache keeps."""
 VECTORISED_ORDER = 10
-"""Systems of at most this order are solved across rows, by NumPy; larger ones row by row, by LAPACK."""
+"""Systems up to this order are solved across rows, by NumPy; larger ones singly, by LAPACK."""
 
 
 def solve_block(
@@ -39,7 +41,8 @@ def solve_block(
     fixed : (n_columns, rank) float32 or float64
         Factors of the other side.
     reg : float
-        λ of the objective with frequency exponent ``exponent``: a row of n ratings is weighted λ n^ν.
+        λ of the objective with frequency exponent ``exponent``: a row of n ratings is weighted λ
+        n^ν.
     exponent : float
         ν.
     side : {"user", "item"}
@@ -133,7 +136,7 @@ def sum_errors(
 
 
 def solve_spd_stack(matrices: FloatArray, rhs: FloatArray) -> FloatArray:
-    """Solve a stack of symmetric positive definite systems; rows that cannot be solved come out NaN.
+    """Solve a stack of symmetric positive definite systems; NaN where that cannot be done.
 
     Both arguments are overwritten.
 
@@ -150,7 +153,8 @@ def solve_spd_stack(matrices: FloatArray, rhs: FloatArray) -> FloatArray:
         return _solve_across_rows(matrices, rhs)
     posv = lapack.sposv if matrices.dtype == np.float32 else lapack.dposv
     for k in range(rhs.shape[0]):
-        # A C-ordered symmetric matrix, transposed, is the Fortran order that LAPACK overwrites without a copy.
+        # A C-ordered symmetric matrix, transposed, is the Fortran order that LAPACK overwrites
+        # without a copy.
         _, solution, info = posv(matrices[k].T, rhs[k], overwrite_a=True, overwrite_b=True)
         rhs[k] = solution if info == 0 else np.nan
     return rhs
@@ -209,7 +213,7 @@ def _solve_dual(
 def _accumulate_long_row(
     indices: npt.NDArray[np.integer], ratings: FloatArray, padded: FloatArray, buffer: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Sum VᵀV and Vᵀr of one row in pieces of the workspace's size, so that memory stays bounded."""
+    """Sum VᵀV and Vᵀr of one row in pieces of the workspace's size: memory stays bounded."""
     rank = padded.shape[1]
     gram = np.zeros((rank, rank))
     rhs = np.zeros(rank)
@@ -261,4 +265,5 @@ def _add_to_diagonals(stack: FloatArray, weights: FloatArray) -> None:
 
 
 def _row_dots(a: FloatArray, b: FloatArray) -> FloatArray:
-    return np.einsum("rn,rn->r", a, b, dtype=np.float64)
+    dots: FloatArray = np.einsum("rn,rn->r", a, b, dtype=np.float64)
+    return dots

@@ -1,7 +1,8 @@
-"""Error measures over parts of the ratings, and what stands in for a prediction where there is nothing to predict from.
+"""Error measures over parts of the ratings, and predictions where there are no factors for one.
 
-A test rating is *cold* if its user or its item has no training rating. Its prediction does not depend on the model (the
-mean strategy) or is not wanted (drop), so cold ratings are summed once, when the part is built.
+A test rating is *cold* if its user or its item has no training rating. Its prediction does not
+depend on the model (the mean strategy) or is not wanted (drop), so cold ratings are summed once,
+when the part is built.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from als_spark.blocks import FloatArray, IntArray, RatingBlock, build_block
 from als_spark.kernels import sum_errors
@@ -137,7 +139,7 @@ def build_evaluation_part(
     user_stats: SideStats,
     item_stats: SideStats,
     cold_start: ColdStart,
-    dtype: type[np.float32 | np.float64] = np.float64,
+    dtype: npt.DTypeLike = np.float64,
 ) -> EvaluationPart:
     """Separate held-out ratings into those a model predicts and the cold ones.
 
@@ -150,9 +152,10 @@ def build_evaluation_part(
     user_stats, item_stats : SideStats
         The training ratings of both sides.
     cold_start : {"mean", "drop", "initial"}
-        What predicts a cold rating: the training mean of its user, else of its item, else of all; nothing (it is left
-        out); or the factors a row without ratings has, its random start, as in the source notebook.
-    dtype : type
+        What predicts a cold rating: the training mean of its user, else of its item, else of all;
+        nothing (it is left out); or the factors a row without ratings has, its random start, as in
+        the source notebook.
+    dtype : dtype
         Of the stored ratings.
     """
     cold = (user_stats.degrees[users] == 0) | (item_stats.degrees[items] == 0)

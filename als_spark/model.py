@@ -57,8 +57,8 @@ class FactorModel:
         users, items : sequences of ids, of equal length
             Integers or strings.
         cold_start : {"mean", "nan"}
-            What an unknown id, or one without a training rating, gets: the mean training rating of the pair's user, else of
-            its item, else of all; or NaN, as Spark MLlib does.
+            What an unknown id, or one without a training rating, gets: the mean training rating of
+            the pair's user, else of its item, else of all; or NaN, as Spark MLlib does.
 
         Returns
         -------

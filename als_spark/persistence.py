@@ -31,15 +31,17 @@ FACTOR_FILES = {"user": "user_factors.parquet", "item": "item_factors.parquet"}
 def save_model(model: FactorModel, folder: Path) -> None:
     """Write a model into a folder: two Parquet files and ``model.json``.
 
-    Each Parquet file has the columns ``id`` (int64 or string), ``n_ratings`` (int32), ``sum_ratings`` (float64) and
-    ``factors`` (fixed-size list of ``rank`` floats), a row for each row of the factors.
+    Each Parquet file has the columns ``id`` (int64 or string), ``n_ratings`` (int32),
+    ``sum_ratings`` (float64) and ``factors`` (fixed-size list of ``rank`` floats), a row for each
+    row of the factors.
 
     Parameters
     ----------
     model : FactorModel
         The model.
     folder : Path
-        Created if need be. For a folder that readers may be looking at, write into :func:`replaced_folder`.
+        Created if need be. For a folder that readers may be looking at, write into
+        :func:`replaced_folder`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _write_side(folder / FACTOR_FILES["user"], model.users, model.factors.users, model.user_stats)
@@ -96,7 +98,7 @@ def load_model(folder: str | Path) -> FactorModel:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, readable and with a final newline; NaN is refused, since it is not JSON."""
+    """Write a JSON file for reading by people too; NaN is refused, since it is not JSON."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 
@@ -141,7 +143,8 @@ class StagedFolder:
     content : Path
         Write here.
     subfolder : str or None
-        Set it to put the content into this folder of the target, and leave the rest of the target alone.
+        Set it to put the content into this folder of the target, and leave the rest of the target
+        alone.
     """
 
     content: Path
@@ -150,9 +153,10 @@ class StagedFolder:
 
 @contextmanager
 def replaced_folder(target: Path) -> Iterator[StagedFolder]:
-    """Give a new folder beside the target, and put it in the target's place when the block ends without an error.
+    """Give a new folder, and put it in the target's place when the block ends.
 
-    A block that fails leaves the target as it was, and nothing beside it.
+    The new folder lies beside the target, so that taking its place is a rename. A block that fails
+    leaves the target as it was, and nothing beside it.
     """
     target = target.absolute()
     created = _make_parents(target.parent)
@@ -229,6 +233,10 @@ def _first_line(error: BaseException) -> str:
 def json_ready(values: Mapping[str, Any]) -> dict[str, Any]:
     """Turn paths and tuples of a mapping into what JSON knows."""
     return {
-        key: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+        key: str(value)
+        if isinstance(value, Path)
+        else list(value)
+        if isinstance(value, tuple)
+        else value
         for key, value in values.items()
     }

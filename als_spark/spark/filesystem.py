@@ -28,7 +28,9 @@ def local_path(target: str) -> Path | None:
 
 @contextmanager
 def output_folder(session: SparkSession, target: str, marker: str) -> Iterator[StagedFolder]:
-    """Give a local folder to write into, which takes the target's place when the block ends without an error.
+    """Give a local folder to write into, which takes the target's place when the block ends.
+
+    A block that fails leaves the target as it was.
 
     Parameters
     ----------

@@ -1,8 +1,9 @@
-"""Partition the grid: the packed ratings go to every executor once, and each Spark task trains whole models.
+"""Partition the grid: every executor gets the packed ratings, and a task trains a whole model.
 
-A model is a Spark job of one task, so its result is there as soon as it is done, and a run that is stopped keeps what it
-has. Largest models go first. Tasks report their iterations to the driver by datagrams: a report that is lost, as on a
-network that lets none through, costs nothing but a step of the progress bar.
+A model is a Spark job of one task, so its result is there as soon as it is done, and a run that is
+stopped keeps what it has. Largest models go first. Tasks report their iterations to the driver by
+datagrams: a report that is lost, as on a network that lets none through, costs nothing but a step
+of the progress bar.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from dataclasses import asdict
 from functools import partial
 from typing import NamedTuple
 
-from pyspark import SparkContext, inheritable_thread_target
-from pyspark.broadcast import Broadcast
+from pyspark import Broadcast, SparkContext, inheritable_thread_target
+from pyspark.sql import SparkSession
 
 from als_spark.backend import Factors
 from als_spark.errors import SolveError
@@ -43,7 +44,7 @@ class ReportAddress(NamedTuple):
 
 
 def run_grid_on_executors(
-    context: SparkContext,
+    session: SparkSession,
     backend: LocalBackend,
     specs: Sequence[ModelSpec],
     options: TrainingOptions,
@@ -56,13 +57,14 @@ def run_grid_on_executors(
 
     Parameters
     ----------
-    context : SparkContext
+    session : SparkSession
     backend : LocalBackend
         All ratings; broadcast once.
     specs, options, collector, starts, on_iteration
-        As in :func:`als_spark.sweep.run_grid`. Iterations are reported a few times a second, not one by one; the histories
-        of the results are complete.
+        As in :func:`als_spark.sweep.run_grid`. Iterations are reported a few times a second, not
+        one by one; the histories of the results are complete.
     """
+    context = session.sparkContext
     largest_first = sorted(
         range(len(specs)), key=lambda k: (-specs[k].rank, specs[k].reg, specs[k].point)
     )
@@ -86,8 +88,10 @@ def run_grid_on_executors(
                     raise returned
                 collector.add(*returned)
 
+        # A thread of its own in the JVM too, which ends with it.
+        in_thread = inheritable_thread_target(session)
         pool = ThreadPoolExecutor(n_threads, thread_name_prefix="als_spark-grid")
-        futures = [pool.submit(inheritable_thread_target(train), k) for k in largest_first]
+        futures = [pool.submit(in_thread(train), k) for k in largest_first]
         try:
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
             for future in done:
@@ -108,7 +112,8 @@ def train_partition(
 ) -> Iterator[tuple[TrainedModel, Mapping[SplitName, ErrorSums]] | SolveError]:
     """Train the models of a partition: the function that runs on an executor.
 
-    A system without a solution is returned, not raised (see :func:`als_spark.spark.placement.solve_partition`).
+    A system without a solution is returned, not raised (see
+    :func:`als_spark.spark.placement.solve_partition`).
     """
     limit_blas_threads()
     report = _Sender(report_to) if report_to is not None else None

@@ -1,17 +1,23 @@
 """From chunks of ratings to blocks: two DataFrames, one partitioned by user, one by item.
 
-Each chunk is cut, by the block of each rating's row, into a few binary *pieces*; the pieces, not the ratings, go through
-Spark's shuffle; and each block is merged from its pieces with a linear-time sort.
+Each chunk is cut, by the block of each rating's row, into a few binary *pieces*; the pieces, not
+the ratings, go through Spark's shuffle; and each block is merged from its pieces with a linear-time
+sort.
 
-Worked example: four ratings, two blocks a side, users 0 and 2 in user block 0, items 0 and 1 in item block 0::
+Worked example: four ratings, two blocks a side, users 0 and 2 in user block 0, items 0 and 1 in
+item block 0::
 
               item 0  item 1  item 2
-    user 0      5       .       3          by user:  block 0 = {(0,0,5) (0,2,3) (2,1,2)},  block 1 = {(1,1,4)}
-    user 1      .       4       .          by item:  block 0 = {(0,0,5) (1,1,4) (1,2,2)},  block 1 = {(2,0,3)}
-    user 2      .       2       .                               (row, column, rating)
+    user 0      5       .       3
+    user 1      .       4       .
+    user 2      .       2       .
 
-Both DataFrames hold all ratings; a half-step for the users reads the first, one for the items the second, and no rating
-moves while training runs.
+                       block 0                      block 1       each as (row, column, rating)
+    by user   (0,0,5) (0,2,3) (2,1,2)               (1,1,4)
+    by item   (0,0,5) (1,1,4) (1,2,2)               (2,0,3)
+
+Both DataFrames hold all ratings; a half-step for the users reads the first, one for the items the
+second, and no rating moves while training runs.
 """
 
 from __future__ import annotations
@@ -24,9 +30,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyspark.broadcast import Broadcast
+from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql import functions as F
 
 from als_spark.blocks import (
     FloatArray,
@@ -47,7 +53,8 @@ from als_spark.spark.validation import TEST, TRAIN, VALIDATION
 
 PIECE_COLUMNS = ("user_codes", "item_codes", "ratings", "splits", "timestamps")
 PIECE_SCHEMA = (
-    "key int, block int, rows binary, columns binary, ratings binary, splits binary, timestamps binary"
+    "key int, block int, "
+    "rows binary, columns binary, ratings binary, splits binary, timestamps binary"
 )
 PIECE_FIELDS = pa.schema(
     [
@@ -57,7 +64,8 @@ PIECE_FIELDS = pa.schema(
     ]
 )
 BLOCK_SCHEMA = (
-    "block int, part string, rows binary, degrees binary, bucket_rows binary, bucket_widths binary, "
+    "block int, part string, "
+    "rows binary, degrees binary, bucket_rows binary, bucket_widths binary, "
     "indices binary, ratings binary, sums binary, n_duplicates bigint, duplicates binary"
 )
 BLOCK_FIELDS = pa.schema(
@@ -102,7 +110,8 @@ class PackOptions:
     n_rows, n_columns : int
         Sizes of this side and of the other.
     duplicates : {"error", "mean", "last"}
-        What becomes of a pair rated twice; ``error`` counts them and leaves the stopping to the caller.
+        What becomes of a pair rated twice; ``error`` counts them and leaves the stopping to the
+        caller.
     dtype : str
         Of the stored ratings.
     """
@@ -120,7 +129,7 @@ def pack_side(
     layout: Broadcast[Layout],
     n_blocks: int,
 ) -> DataFrame:
-    """Shuffle the ratings into blocks of one side: a row a block and part, partition k holding block k.
+    """Shuffle the ratings into blocks of one side: partition k holds block k, a row for each part.
 
     Parameters
     ----------
@@ -142,7 +151,8 @@ def pack_side(
 def shuffle_keys(session: SparkSession, n_blocks: int) -> IntArray:
     """Find integers that Spark's hash partitioning sends to partition 0, 1, ..., n_blocks − 1.
 
-    Blocks are balanced with care; hashing their numbers would put two in one partition and none in another.
+    Blocks are balanced with care; hashing their numbers would put two in one partition and none in
+    another.
     """
     n_tried = 32 * n_blocks
     while True:
@@ -261,9 +271,9 @@ def resolve_duplicates(
 ) -> tuple[IntArray, FloatArray, IntArray]:
     """Leave one rating of each (row, column) pair.
 
-    A pair that is held out by one of its ratings is held out: only its ratings of the latest split count. Of those, the mean
-    (summed in the order of the values, so that the order of the input does not matter), or the last (by time; of several at one
-    time the highest).
+    A pair that is held out by one of its ratings is held out: only its ratings of the latest split
+    count. Of those, the mean (summed in the order of the values, so that the order of the input
+    does not matter), or the last (by time; of several at one time the highest).
 
     Parameters
     ----------
@@ -290,7 +300,8 @@ def resolve_duplicates(
         return firsts, ratings, firsts[:0]
     pair = np.cumsum(new) - 1
     sizes = np.diff(np.append(firsts, rows.size))
-    # Inside each pair by split, then time, then value: the last of each pair is the one that is kept.
+    # Inside each pair by split, then time, then value: the last of each pair is the one that is
+    # kept.
     keys = (ratings, timestamps, splits, pair) if how == "last" else (ratings, splits, pair)
     order = np.lexsort(keys)
     kept = order[firsts + sizes - 1]

@@ -1,8 +1,9 @@
 """The backend on Spark: blocks on the executors, a half-step a Spark job.
 
-Ratings are partitioned twice, by user and by item (see :mod:`als_spark.spark.packing`). A half-step broadcasts the fixed
-factors of all models that are still running; each task reads its block once, solves the rows of every model inside
-``mapPartitions`` with NumPy, and returns them; the driver puts the rows in their places.
+Ratings are partitioned twice, by user and by item (see :mod:`als_spark.spark.packing`). A half-step
+broadcasts the fixed factors of all models that are still running; each task reads its block once,
+solves the rows of every model inside ``mapPartitions`` with NumPy, and returns them; the driver
+puts the rows in their places.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from pyspark import RDD, SparkContext
-from pyspark.broadcast import Broadcast
+from pyspark import RDD, Broadcast, SparkContext
 
 from als_spark.backend import Factors, HalfStep, Solved
 from als_spark.blocks import FloatArray, IntArray, RatingBlock, Side
@@ -85,7 +85,8 @@ class SparkBackend:
             if isinstance(part, SolveError):
                 raise part
             solved.append(part)
-        # In the order of the blocks, so that the sums below do not depend on which task ended first.
+        # In the order of the blocks, so that the sums below do not depend on which task ended
+        # first.
         solved.sort(key=lambda part: part.block)
         results = []
         for k, step in enumerate(steps):
@@ -95,12 +96,10 @@ class SparkBackend:
             results.append(Solved(factors, sum(part.losses[k] for part in solved)))
         return results
 
-    def errors(
-        self, models: Sequence[Factors], label: str
-    ) -> list[Mapping[SplitName, ErrorSums]]:
+    def errors(self, models: Sequence[Factors], label: str) -> list[Mapping[SplitName, ErrorSums]]:
         """Sum the errors of several models in one Spark job."""
         both: RDD[tuple[int, RatingBlock] | EvaluationPart] = self._context.union(
-            [self._blocks["user"], self._evaluation]  # type: ignore[list-item]
+            [self._blocks["user"], self._evaluation]
         )
         with described(self._context, label), broadcasted(self._context, list(models)) as shared:
             found = both.mapPartitions(partial(errors_of_partition, models=shared)).collect()
@@ -116,10 +115,10 @@ class SparkBackend:
 def solve_partition(
     blocks: Iterable[tuple[int, RatingBlock]], *, side: Side, tasks: Broadcast[list[Task]]
 ) -> Iterator[SolvedBlock | SolveError]:
-    """Solve the rows of the blocks of a partition for every model: the function that runs on an executor.
+    """Solve the rows of a partition's blocks for every model: runs on an executor.
 
-    A system without a solution is returned, not raised: it is the user's to mend, and not a failure of the executor that
-    Spark should try again.
+    A system without a solution is returned, not raised: it is the user's to mend, and not a failure
+    of the executor that Spark should try again.
     """
     limit_blas_threads()
     models = tasks.value
@@ -132,15 +131,13 @@ def solve_partition(
         except SolveError as error:
             yield error
             continue
-        yield SolvedBlock(
-            number, [factors for factors, _ in solved], [loss for _, loss in solved]
-        )
+        yield SolvedBlock(number, [factors for factors, _ in solved], [loss for _, loss in solved])
 
 
 def errors_of_partition(
     parts: Iterable[tuple[int, RatingBlock] | EvaluationPart], *, models: Broadcast[list[Factors]]
 ) -> Iterator[tuple[SplitName, list[ErrorSums]]]:
-    """Sum the errors of every model over the parts of a partition: the function that runs on an executor."""
+    """Sum the errors of every model over a partition's parts: runs on an executor."""
     limit_blas_threads()
     factors = models.value
     for part in parts:
@@ -151,9 +148,7 @@ def errors_of_partition(
             yield "train", [train_errors(block, users, items) for users, items in factors]
 
 
-def join_stats(
-    n_rows: int, parts: Iterable[tuple[IntArray, IntArray, FloatArray]]
-) -> SideStats:
+def join_stats(n_rows: int, parts: Iterable[tuple[IntArray, IntArray, FloatArray]]) -> SideStats:
     """Put the (rows, degrees, sums) of all blocks of a side together."""
     degrees = np.zeros(n_rows, np.int32)
     sums = np.zeros(n_rows)

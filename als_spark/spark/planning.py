@@ -1,6 +1,7 @@
 """Decisions about the cluster, as pure functions of sizes: which placement, how many blocks.
 
-The constants are orders of magnitude from measurements on current x86 cores; they only have to tell seconds from minutes.
+The constants are orders of magnitude from measurements on current x86 cores; they only have to tell
+seconds from minutes.
 """
 
 from __future__ import annotations
@@ -57,13 +58,15 @@ class Sizes:
 def choose_placement(sizes: Sizes) -> Literal["ratings", "grid"]:
     """Choose what Spark partitions: the ratings, or the grid.
 
-    The grid, if the packed ratings fit into every worker and whole models, each trained in one task, are estimated to be done
-    before half-steps spread over all cores, each with its Spark jobs and its traffic of factors.
+    The grid, if the packed ratings fit into every worker and whole models, each trained in one
+    task, are estimated to be done before half-steps spread over all cores, each with its Spark jobs
+    and its traffic of factors.
     """
     if sizes.packed_bytes > MAX_GRID_BYTES:
         return "ratings"
     work = [_iteration_seconds(sizes, rank) for rank in sizes.ranks]
-    # Models are handed out largest first, so the end comes with the average core or with the largest model.
+    # Models are handed out largest first, so the end comes with the average core or with the
+    # largest model.
     by_grid = max(max(work), sum(work) / sizes.cores)
     factors = sum(sizes.ranks) * (sizes.n_users + sizes.n_items) * sizes.itemsize
     by_ratings = sum(work) / sizes.cores + 2 * JOB_SECONDS + 2 * factors / BYTES_PER_SECOND
@@ -71,7 +74,7 @@ def choose_placement(sizes: Sizes) -> Literal["ratings", "grid"]:
 
 
 def choose_blocks(sizes: Sizes) -> int:
-    """Choose the blocks of each side: one a core, more only where a block would grow past what a task should hold."""
+    """Choose the blocks of each side: one a core, more only where blocks would grow too large."""
     most_ratings = 50_000_000
     needed = -(-sizes.n_ratings // most_ratings)
     rounds = max(-(-needed // sizes.cores), 1)
@@ -79,10 +82,10 @@ def choose_blocks(sizes: Sizes) -> int:
 
 
 def row_costs(degrees: IntArray, ranks: Sequence[int]) -> FloatArray:
-    """Estimate the work of solving each row, over all models of a grid, in floating-point operations.
+    """Estimate the work of solving each row for all models of a grid, in floating-point operations.
 
-    A row of n ratings costs n d² for its Gram matrix and d³/3 for its solution; n² d and n³/3 in the dual form, taken where
-    n < d.
+    A row of n ratings costs n d² for its Gram matrix and d³/3 for its solution; n² d and n³/3 in
+    the dual form, taken where n < d.
     """
     n = degrees.astype(np.float64)
     costs = np.zeros(n.size)

@@ -1,18 +1,17 @@
-"""From sources of ratings to a backend that can be trained on: checked, split, indexed, packed, placed."""
+"""From sources of ratings to a backend: checked, split, indexed, packed, placed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-from pyspark import RDD, SparkContext, StorageLevel
-from pyspark.broadcast import Broadcast
+from pyspark import RDD, Broadcast, SparkContext, StorageLevel
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql import functions as F
 
 from als_spark.blocks import IntArray, RatingBlock, Side, assign_rows, build_block
 from als_spark.config import BadRows, Duplicates, Placement
@@ -50,12 +49,12 @@ SIDES: tuple[Side, Side] = ("user", "item")
 
 @dataclass(frozen=True, slots=True)
 class PrepareOptions:
-    """How ratings are made ready. The fields are those of :class:`als_spark.config.SweepConfig`.
+    """How ratings are made ready; fields as in :class:`als_spark.config.SweepConfig`.
 
     ``ranks`` has a rank for every model that will be trained: the blocks are balanced for them.
     """
 
-    split: SplitOptions = SplitOptions()
+    split: SplitOptions = field(default_factory=SplitOptions)
     bad_rows: BadRows = "error"
     duplicates: Duplicates = "error"
     cold_start: ColdStart = "mean"
@@ -66,7 +65,9 @@ class PrepareOptions:
 
 
 class PreparedRatings:
-    """Ratings that can be trained on, and what is known of them. Close it to free the executors' memory.
+    """Ratings that can be trained on, with what is known of them.
+
+    Close it to free the executors' memory.
 
     Attributes
     ----------
@@ -117,9 +118,11 @@ class PreparedRatings:
         self._resources.close()
 
     def __enter__(self) -> PreparedRatings:
+        """Return the ratings themselves."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Unpersist everything."""
         self.close()
 
 
@@ -356,7 +359,7 @@ class _Packer:
         evaluation.persist(StorageLevel.MEMORY_AND_DISK)
         resources.callback(evaluation.unpersist)
         with described(self._context, "placing the blocks"):
-            self._context.union([*blocks.values(), evaluation]).count()  # type: ignore[list-item]
+            self._context.union([*blocks.values(), evaluation]).count()
         return blocks, evaluation
 
     def _local_backend(self, n_blocks: int, rejected: DataFrame | None) -> PreparedRatings:
@@ -409,7 +412,8 @@ class _Packer:
     ) -> DataFrame:
         """Pack a side into a DataFrame, persisted until ``temporary`` ends.
 
-        Its broadcast stays until ``resources`` end: an executor that is lost takes blocks with it, which Spark packs again.
+        Its broadcast stays until ``resources`` end: an executor that is lost takes blocks with it,
+        which Spark packs again.
         """
         counts = {"user": self._summary.user_counts, "item": self._summary.item_counts}[side]
         block_of = assign_rows(row_costs(counts, self._options.ranks), n_blocks)

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import threadpoolctl
-from pyspark import SparkConf, SparkContext
-from pyspark.broadcast import Broadcast
+from pyspark import Broadcast, SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 T = TypeVar("T")
@@ -46,8 +45,11 @@ def start_session(name: str) -> SparkSession:
     master = given.get("spark.master", None)
     if master is None:
         builder = builder.master("local[*]")
-    if (master is None or master.startswith("local")) and not given.contains("spark.pyspark.python"):
-        # Workers on this machine run on this interpreter: the python3 on PATH may lack the packages.
+    if (master is None or master.startswith("local")) and not given.contains(
+        "spark.pyspark.python"
+    ):
+        # Workers on this machine run on this interpreter: the python3 on PATH may lack the
+        # packages.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     for key, value in SESSION_DEFAULTS.items():
         if not given.contains(key):
@@ -102,7 +104,7 @@ def blas_threads() -> list[int]:
 
 
 def blas_threads_of_workers(context: SparkContext) -> int:
-    """Most BLAS threads that any Python worker has once it has been limited; asks one task a core."""
+    """Ask one task a core for the BLAS threads of its worker; return the most."""
     n_tasks = default_partitions(context)
     with described(context, "checking the BLAS threads of the workers"):
         found = context.parallelize(range(n_tasks), n_tasks).mapPartitions(_count_threads).collect()
@@ -116,7 +118,7 @@ def _count_threads(tasks: Iterable[int]) -> Iterator[int]:
 
 
 def default_partitions(context: SparkContext) -> int:
-    """Blocks of each side: as many as cores, since a Spark task costs tens of milliseconds whatever it does."""
+    """Return the tasks that the cluster runs at a time."""
     return max(int(context.defaultParallelism), 1)
 
 

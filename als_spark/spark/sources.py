@@ -1,4 +1,4 @@
-"""Where ratings come from: files of several formats, and tables; columns found by their usual names."""
+"""Where ratings come from: files and tables, with columns found by their usual names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ USUAL_NAMES: Mapping[str, Sequence[str]] = {
     "rating": ("rating", "ratings", "stars", "score", "value"),
     "timestamp": ("timestamp", "ts", "time", "datetime", "date", "ratedat", "eventtime"),
 }
-"""Names that a column is known by, most usual first; case and anything but letters and digits do not count."""
+"""Names of a column, most usual first; only letters and digits count, whatever their case."""
 
 ROLES = ("user", "item", "rating", "timestamp")
 SAMPLE = Path("data/mllib/als/sample_movielens_ratings.txt")
@@ -123,9 +123,7 @@ def read_source(session: SparkSession, options: SourceOptions) -> Source:
             raise DataError(_cannot_read(options, error)) from error
         except PySparkException as error:
             raise DataError(_cannot_read(options, error)) from error
-    return Source(
-        frame, find_columns(frame.columns, options), options.label, options.table is None
-    )
+    return Source(frame, find_columns(frame.columns, options), options.label, options.table is None)
 
 
 def find_columns(names: Sequence[str], options: SourceOptions) -> dict[str, str]:

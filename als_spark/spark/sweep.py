@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pyspark import SparkContext
+from pyspark.sql import SparkSession
 
 from als_spark.backend import Factors
 from als_spark.errors import SolveError
@@ -16,7 +16,7 @@ from als_spark.training import ModelSpec, OnIteration, TrainingOptions
 
 
 def train_grid(
-    context: SparkContext,
+    session: SparkSession,
     prepared: PreparedRatings,
     specs: Sequence[ModelSpec],
     options: TrainingOptions,
@@ -29,7 +29,7 @@ def train_grid(
 
     Parameters
     ----------
-    context : SparkContext
+    session : SparkSession
     prepared : PreparedRatings
         From :func:`als_spark.spark.ratings.prepare_ratings`.
     specs : sequence of ModelSpec
@@ -39,7 +39,8 @@ def train_grid(
     collector : SweepCollector
         Receives each model as it finishes.
     starts : sequence of Factors, optional
-        Starting factors, one a point, by dense row: row k belongs to ``prepared.summary.users.ids[k]``, or ``items``.
+        Starting factors, one a point, by dense row: row k belongs to
+        ``prepared.summary.users.ids[k]``, or ``items``.
     on_iteration : callable, optional
         Called with iterations' records.
 
@@ -51,7 +52,7 @@ def train_grid(
     try:
         if isinstance(prepared.backend, LocalBackend):
             run_grid_on_executors(
-                context,
+                session,
                 prepared.backend,
                 specs,
                 options,

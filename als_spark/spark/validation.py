@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
-from pyspark.sql import types as T  # noqa: N812
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from als_spark.config import SplitStrategy
 from als_spark.errors import DataError
@@ -55,8 +55,9 @@ def typed_ratings(source: Source, *, need_timestamp: bool) -> DataFrame:
     Returns
     -------
     DataFrame
-        ``user`` and ``item`` (bigint or string), ``rating`` (double), ``timestamp`` (double, seconds since 1970; null where
-        not needed), ``problem`` (string, null for a usable row), ``raw`` (string, the row as read, null for a usable row).
+        ``user`` and ``item`` (bigint or string), ``rating`` (double), ``timestamp`` (double,
+        seconds since 1970; null where not needed), ``problem`` (string, null for a usable row),
+        ``raw`` (string, the row as read, null for a usable row).
 
     Raises
     ------
@@ -95,11 +96,13 @@ def typed_ratings(source: Source, *, need_timestamp: bool) -> DataFrame:
 def with_random_split(ratings: DataFrame, options: SplitOptions) -> DataFrame:
     """Add the column ``split``, from a hash of the seed and the pair of ids alone.
 
-    The ids are hashed as text, so that a pair lands on the same side whether a CSV file or a table with integer columns
-    holds it, in whatever order and partitioning.
+    The ids are hashed as text, so that a pair lands on the same side whether a CSV file or a table
+    with integer columns holds it, in whatever order and partitioning.
     """
     pair = F.xxhash64(
-        F.lit(options.seed).cast("bigint"), F.col("user").cast("string"), F.col("item").cast("string")
+        F.lit(options.seed).cast("bigint"),
+        F.col("user").cast("string"),
+        F.col("item").cast("string"),
     )
     # The upper 53 bits, as a number in [0, 1).
     share = F.shiftrightunsigned(pair, 11).cast("double") / F.lit(_LARGEST_EXACT)
@@ -107,9 +110,11 @@ def with_random_split(ratings: DataFrame, options: SplitOptions) -> DataFrame:
 
 
 def with_time_split(ratings: DataFrame, options: SplitOptions) -> DataFrame:
-    """Add the column ``split``: the latest ratings are the test part, those just before them the validation part.
+    """Add the column ``split``, by time.
 
-    Ratings of one second stay together, on the earlier side, so the parts may be smaller than asked.
+    The latest ratings are the test part, those just before them the validation part.
+    Ratings of one second stay together, on the earlier side, so the parts may be smaller than
+    asked.
     """
     held = options.test_fraction + options.validation_fraction
     to_train, to_validation = _time_quantiles(ratings, [1 - held, 1 - options.test_fraction])
@@ -133,7 +138,7 @@ def _split_code(share: Column, options: SplitOptions) -> Column:
 
 
 def _time_quantiles(ratings: DataFrame, shares: list[float]) -> list[float]:
-    """Find exact quantiles of the timestamps in two passes of small results: by day, then within the days wanted."""
+    """Find exact quantiles of the timestamps: count by day, then within the days wanted."""
     usable = ratings.where(F.col("problem").isNull())
     day = F.floor(F.col("timestamp") / 86400)
     by_day = sorted(tuple(row) for row in usable.groupBy(day.alias("day")).count().collect())
@@ -152,7 +157,7 @@ def _time_quantiles(ratings: DataFrame, shares: list[float]) -> list[float]:
 
 
 def _reach(counts: list[tuple[float, int]], target: float) -> tuple[float, int]:
-    """Return the first value at which the running count reaches the target, and the count before it."""
+    """Return the first value whose running count reaches the target, and the count before it."""
     before = 0
     for value, count in counts:
         # A hair of tolerance: 0.8 * 100000 must not need a rating more than 80000.

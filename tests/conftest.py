@@ -1,0 +1,49 @@
+"""Fixtures that need no Spark; the session lives in tests/spark and tests/jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MOVIELENS = ROOT.parent / "shared" / "data" / "ml-latest-small" / "ratings.csv"
+
+
+class Triples(NamedTuple):
+    """Some ratings by dense row."""
+
+    users: npt.NDArray[np.int32]
+    items: npt.NDArray[np.int32]
+    ratings: npt.NDArray[np.float64]
+    n_users: int
+    n_items: int
+
+
+@pytest.fixture(scope="session")
+def movielens() -> Path:
+    """Real ratings, where they are."""
+    if not MOVIELENS.is_file():
+        pytest.skip(f"needs the MovieLens ratings at {MOVIELENS}")
+    return MOVIELENS
+
+
+def random_triples(
+    n_users: int = 40, n_items: int = 30, n_ratings: int = 400, seed: int = 0
+) -> Triples:
+    """Draw distinct random (user, item) pairs with ratings from 1 to 5; degrees are skewed."""
+    rng = np.random.default_rng(seed)
+    weights = np.outer(rng.pareto(1.5, n_users) + 0.05, rng.pareto(1.5, n_items) + 0.05).ravel()
+    pairs = rng.choice(n_users * n_items, n_ratings, replace=False, p=weights / weights.sum())
+    users, items = np.divmod(pairs, n_items)
+    ratings = rng.integers(2, 11, n_ratings) / 2
+    return Triples(users.astype(np.int32), items.astype(np.int32), ratings, n_users, n_items)
+
+
+@pytest.fixture
+def triples() -> Triples:
+    """Four hundred ratings of forty users."""
+    return random_triples()
