@@ -224,7 +224,8 @@ def assign_rows(costs: FloatArray, n_blocks: int) -> IntArray:
     """Spread rows over blocks so that every block has about the same work.
 
     The costliest rows go, one by one, to the block with the least work so far (Graham's
-    longest-processing-time rule); the many cheap ones are dealt in turns, there and back.
+    longest-processing-time rule); the many cheap ones are dealt in turns, there and back, to the
+    blocks that are not above the mean already.
 
     Parameters
     ----------
@@ -247,7 +248,9 @@ def assign_rows(costs: FloatArray, n_blocks: int) -> IntArray:
         blocks[row] = lightest
         loads[lightest] += costs[row]
     tail = order[head.size :]
-    turns = np.concatenate([np.argsort(loads, kind="stable"), np.argsort(-loads, kind="stable")])
+    open_blocks = np.flatnonzero(loads <= max(costs.sum() / n_blocks, loads.min()))
+    there = open_blocks[np.argsort(loads[open_blocks], kind="stable")]
+    turns = np.concatenate([there, there[::-1]])
     blocks[tail] = np.resize(turns, tail.size)
     return blocks
 

@@ -109,7 +109,8 @@ class SweepConfig:
         for field, choices in CHOICES.items():
             value = getattr(self, field)
             _require(value in choices, field, value, f"use one of {', '.join(choices)}")
-        _require(bool(self.output), "output", self.output, "give a folder for the results")
+        if not self.output:
+            raise ConfigError("--output is missing: give a folder for the results")
         if self.ratings and self.table:
             raise ConfigError("--ratings and --table are both given: give one source of ratings")
         for field in ("test_fraction", "validation_fraction"):
@@ -239,6 +240,8 @@ def read_toml(file: Path) -> dict[str, Any]:
         if field not in types:
             known = ", ".join(f.name for f in dataclasses.fields(SweepConfig))
             raise ConfigError(f"{file}: unknown key {key!r}: the keys are {known}")
+        if field in values:
+            raise ConfigError(f"{file}: {key!r} is there twice, with - and _: keep one of them")
         values[field] = _typed(file, key, value, types[field])
     return values
 

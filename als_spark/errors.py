@@ -46,6 +46,7 @@ class SolveError(UserError, ArithmeticError):
         self.side = side
         self.row = row
         self.reg = reg
+        self.name = name
         super().__init__(
             f"the ridge system of {name or f'{side} row {row}'} has no finite solution at "
             f"lambda={reg:g}: use a larger lambda (--lambdas)"
@@ -55,6 +56,6 @@ class SolveError(UserError, ArithmeticError):
         """Return the same error with the row called by its original id."""
         return SolveError(self.side, self.row, self.reg, f"{self.side} {original_id}")
 
-    def __reduce__(self) -> tuple[type[SolveError], tuple[str, int, float]]:
+    def __reduce__(self) -> tuple[type[SolveError], tuple[str, int, float, str | None]]:
         """Pickle by the arguments: exceptions are otherwise rebuilt from their message."""
-        return type(self), (self.side, self.row, self.reg)
+        return type(self), (self.side, self.row, self.reg, self.name)

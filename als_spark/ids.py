@@ -64,10 +64,10 @@ def as_id_array(ids: Sequence[Any]) -> pa.Array:
     """
     try:
         array = pa.array(ids)
+        if pa.types.is_integer(array.type):
+            return array.cast(pa.int64())
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        array = pa.array([str(value) for value in ids])
-    if pa.types.is_integer(array.type):
-        return array.cast(pa.int64())
+        array = pa.array([None if value is None else str(value) for value in ids])
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
         return array.cast(pa.string())
     if len(array) == 0:

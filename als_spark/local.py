@@ -20,8 +20,13 @@ class LocalBackend:
         All training ratings, by user and by item.
     evaluation : sequence of EvaluationPart
         Held-out ratings; a split may have several parts.
+
+    Attributes
+    ----------
     n_users, n_items : int
         Rows of the two sides, those without training ratings counted.
+    blocks : dict of side to RatingBlock
+    evaluation : sequence of EvaluationPart
     """
 
     def __init__(
@@ -31,12 +36,12 @@ class LocalBackend:
         evaluation: Sequence[EvaluationPart] = (),
     ) -> None:
         self.n_users, self.n_items = item_block.n_columns, user_block.n_columns
-        self._blocks = {"user": user_block, "item": item_block}
+        self.blocks: dict[Side, RatingBlock] = {"user": user_block, "item": item_block}
         self._degrees = {
             "user": SideStats.of(self.n_users, [user_block]).degrees,
             "item": SideStats.of(self.n_items, [item_block]).degrees,
         }
-        self._evaluation = evaluation
+        self.evaluation = evaluation
 
     def degrees(self, side: Side) -> IntArray:
         """See :class:`als_spark.backend.Backend`."""
@@ -44,7 +49,7 @@ class LocalBackend:
 
     def solve(self, side: Side, steps: Sequence[HalfStep], label: str) -> list[Solved]:  # noqa: ARG002
         """See :class:`als_spark.backend.Backend`."""
-        block = self._blocks[side]
+        block = self.blocks[side]
         solved = []
         for step in steps:
             rows, loss = solve_block(block, step.fixed, step.reg, step.exponent, side=side)
@@ -63,8 +68,8 @@ class LocalBackend:
 
     def _errors_of(self, model: Factors) -> Mapping[SplitName, ErrorSums]:
         sums: dict[SplitName, list[ErrorSums]] = {
-            "train": [train_errors(self._blocks["user"], model.users, model.items)]
+            "train": [train_errors(self.blocks["user"], model.users, model.items)]
         }
-        for part in self._evaluation:
+        for part in self.evaluation:
             sums.setdefault(part.split, []).append(part.errors(model.users, model.items))
         return {split: ErrorSums.total(parts) for split, parts in sums.items()}

@@ -73,6 +73,8 @@ def load_model(folder: str | Path) -> FactorModel:
     folder = Path(folder)
     try:
         description = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+        if not isinstance(description, dict):
+            raise ValueError(f"{DESCRIPTION_FILE} is not a JSON object")
         users, user_factors, user_stats = _read_side(folder / FACTOR_FILES["user"])
         items, item_factors, item_stats = _read_side(folder / FACTOR_FILES["item"])
     except (OSError, ValueError, KeyError) as error:
@@ -168,7 +170,7 @@ def replaced_folder(target: Path) -> Iterator[StagedFolder]:
         yield staged
         if staged.subfolder is not None:
             destination = target / staged.subfolder
-            target.mkdir(exist_ok=True)
+            created = _make_parents(target) + created
         if destination.exists():
             destination.rename(staging / "replaced")
         staged.content.rename(destination)
@@ -213,6 +215,8 @@ def _write_side(path: Path, ids: IdIndex, factors: FloatArray, stats: SideStats)
 def _read_side(path: Path) -> tuple[IdIndex, FloatArray, SideStats]:
     table = pq.read_table(path)
     lists = table.column("factors").combine_chunks()
+    if not pa.types.is_fixed_size_list(lists.type):
+        raise ValueError(f"{path.name} holds factors of type {lists.type}")
     factors: FloatArray = lists.flatten().to_numpy().reshape(len(lists), lists.type.list_size)
     if not np.isfinite(factors).all():
         raise ValueError(f"{path.name} holds factors that are not finite")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,15 +84,17 @@ class SweepCollector:
         )
         with self._lock:
             self._results[spec.point] = result
-            order = sorted(self._results)
-            candidates = [self._results[point] for point in order]
-            if order[best_point(candidates, self._selected_on)] == spec.point:
-                self._best = (spec.point, trained.factors)
+            # Cold ratings that are dropped may leave no error to choose by, of any point.
+            if math.isfinite(result.selection_error(self._selected_on)):
+                order = sorted(self._results)
+                candidates = [self._results[point] for point in order]
+                if order[best_point(candidates, self._selected_on)] == spec.point:
+                    self._best = (spec.point, trained.factors)
         if self._on_point is not None:
             self._on_point(spec.point, result)
 
     def outcome(self) -> SweepOutcome | None:
-        """Return what has been found so far; None before the first point."""
+        """Return what has been found so far; None while no point has a finite error."""
         with self._lock:
             if self._best is None:
                 return None

@@ -153,10 +153,14 @@ def train_models(
     Raises
     ------
     ConfigError
-        If a start has the wrong shape.
+        If a start has the wrong shape, or there is not one for each model.
     SolveError
         If a row's system has no finite solution.
     """
+    if starts is not None and len(starts) != len(specs):
+        raise ConfigError(
+            f"{len(starts)} starts given for {len(specs)} models: give one for each model"
+        )
     began = time.perf_counter()
     degrees = {"user": backend.degrees("user"), "item": backend.degrees("item")}
     sizes = (degrees["user"].size, degrees["item"].size)

@@ -7,6 +7,8 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"
 
 ensure_python test
 ensure_java
+# Spark's Python workers run `python3` unless they are told what the driver is.
+export PYSPARK_PYTHON=$VENV/bin/python PYSPARK_DRIVER_PYTHON=$VENV/bin/python
 # The tests import `tests` and `jobs` from the root, in Spark's Python workers too: those get
 # this directory from the `-m` that Spark starts them with.
 cd -- "$ROOT"

@@ -9,6 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from als_spark.blocks import build_block
+from als_spark.local import LocalBackend
+from als_spark.metrics import ColdStart, SideStats, build_evaluation_part
+
 ROOT = Path(__file__).resolve().parent.parent
 MOVIELENS = ROOT.parent / "shared" / "data" / "ml-latest-small" / "ratings.csv"
 
@@ -47,3 +51,29 @@ def random_triples(
 def triples() -> Triples:
     """Four hundred ratings of forty users."""
     return random_triples()
+
+
+def local_backend(
+    train: Triples,
+    test: Triples | None = None,
+    *,
+    cold_start: ColdStart = "mean",
+    dtype: npt.DTypeLike = np.float64,
+) -> LocalBackend:
+    """Pack ratings for training in this process."""
+    users, items, ratings, n_users, n_items = train
+    user_block = build_block(users, items, ratings, n_rows=n_users, n_columns=n_items, dtype=dtype)
+    item_block = build_block(items, users, ratings, n_rows=n_items, n_columns=n_users, dtype=dtype)
+    if test is None:
+        return LocalBackend(user_block, item_block)
+    part = build_evaluation_part(
+        "test",
+        test.users,
+        test.items,
+        test.ratings,
+        user_stats=SideStats.of(n_users, [user_block]),
+        item_stats=SideStats.of(n_items, [item_block]),
+        cold_start=cold_start,
+        dtype=dtype,
+    )
+    return LocalBackend(user_block, item_block, [part])

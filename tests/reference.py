@@ -26,7 +26,13 @@ class Fit(NamedTuple):
 
 
 def solve_rows(
-    rows: Ints, columns: Ints, ratings: Floats, fixed: Floats, current: Floats, reg: float, nu: float
+    rows: Ints,
+    columns: Ints,
+    ratings: Floats,
+    fixed: Floats,
+    current: Floats,
+    reg: float,
+    nu: float,
 ) -> Floats:
     """Solve (VᵀV + λ n^ν I) u = Vᵀ r for each row that has a rating; the others keep their value."""
     solved = current.copy()
@@ -103,3 +109,18 @@ def errors(
     n = len(differences)
     squared = math.fsum(d * d for d in differences) / n
     return squared, math.fsum(abs(d) for d in differences) / n
+
+
+def least_squares_row(known: Floats, ratings: Floats, weight: float) -> Floats:
+    """Solve one ridge system as a least squares problem: [V; √w I] u ≈ [r; 0], never forming VᵀV."""
+    rank = known.shape[1]
+    stacked = np.vstack([known, math.sqrt(weight) * np.eye(rank)])
+    return np.linalg.lstsq(stacked, np.concatenate([ratings, np.zeros(rank)]), rcond=None)[0]
+
+
+def ridge(rows: Ints, factors: Floats, reg: float, nu: float) -> float:
+    """λ Σ n^ν |x|² of one side, row by row, over the rows that have a rating."""
+    degrees = np.bincount(rows, minlength=factors.shape[0])
+    return math.fsum(
+        reg * float(n) ** nu * float(x @ x) for n, x in zip(degrees, factors, strict=True) if n > 0
+    )

@@ -42,7 +42,9 @@ def sweep_parser(default_config: Path | None) -> OneLineParser:
         type=Path,
         default=default_config,
         metavar="FILE",
-        help=f"TOML file with these options as keys (default: {default_config})",
+        # argparse formats its help texts with %.
+        help="TOML file with these options as keys "
+        f"(default: {str(default_config).replace('%', '%%')})",
     )
     source = parser.add_argument_group("ratings")
     source.add_argument(

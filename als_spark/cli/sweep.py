@@ -6,12 +6,13 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 import als_spark
@@ -24,7 +25,7 @@ from als_spark.cli.program import (
     run_program,
 )
 from als_spark.config import SweepConfig
-from als_spark.errors import DataError
+from als_spark.errors import ConfigError, DataError
 from als_spark.model import FactorModel
 from als_spark.persistence import (
     StagedFolder,
@@ -40,7 +41,13 @@ from als_spark.results import SplitName
 from als_spark.spark.filesystem import local_path, output_folder
 from als_spark.spark.ratings import PreparedRatings, PrepareOptions, prepare_ratings
 from als_spark.spark.session import blas_threads_of_workers, start_session, versions
-from als_spark.spark.sources import Source, SourceOptions, read_source, sample_ratings
+from als_spark.spark.sources import (
+    Source,
+    SourceOptions,
+    read_source,
+    sample_ratings,
+    unreadable_files_are_named,
+)
 from als_spark.spark.sweep import train_grid
 from als_spark.spark.validation import SplitOptions
 from als_spark.sweep import SweepCollector, SweepOutcome, grid_specs
@@ -70,7 +77,8 @@ def _run(config: SweepConfig) -> int:
     folder = local_path(config.output)
     if folder is not None:
         # Before Spark is started: an unusable folder should be known at once.
-        check_replaceable(folder, RUN_FILE)
+        with _unwritable_is_usage(config.output):
+            check_replaceable(folder, RUN_FILE)
     with interrupts_raise() as interrupted:
         n_points = len(config.ranks) * len(config.lambdas)
         with ProgressReporter(n_points, logger=logger) as progress:
@@ -78,7 +86,11 @@ def _run(config: SweepConfig) -> int:
                 ours = SparkSession.getActiveSession() is None
                 session = start_session("als_spark sweep")
             try:
-                with output_folder(session, config.output, RUN_FILE) as staged:
+                with ExitStack() as stack:
+                    with _unwritable_is_usage(config.output):
+                        staged = stack.enter_context(
+                            output_folder(session, config.output, RUN_FILE)
+                        )
                     run = _Run(config, session, progress, staged, interrupted)
                     summary = run.work()
             finally:
@@ -88,6 +100,21 @@ def _run(config: SweepConfig) -> int:
                         session.stop()
         print(summary)
     return EXIT_INTERRUPTED if interrupted() else EXIT_DONE
+
+
+@contextmanager
+def _unwritable_is_usage(output: str) -> Iterator[None]:
+    """Blame the option, not the program, for a folder that cannot be made or looked at."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"--output {output}: cannot be written ({error.strerror}): give another folder"
+        ) from error
+    except PySparkException as error:
+        raise ConfigError(
+            f"--output {output}: its file system does not answer ({error}): check the address"
+        ) from error
 
 
 class _Run:
@@ -176,13 +203,17 @@ class _Run:
             placement=config.placement,
             partitions=config.partitions,
         )
-        prepared = prepare_ratings(
-            self._session, source, options, test_source=test, phase=self._progress.phase
-        )
+        label = source.label if test is None else f"{source.label} + {test.label}"
+        with unreadable_files_are_named(label):
+            prepared = prepare_ratings(
+                self._session, source, options, test_source=test, phase=self._progress.phase
+            )
         self._facts["source"] = source.label
         self._facts["columns"] = dict(source.columns)
         if prepared.n_ratings.get(self._selected_on, 0) == 0:
             prepared.close()
+            if test is not None and self._selected_on == "test":
+                raise DataError(f"{test.label}: no ratings to test on: give others with --test")
             raise DataError(
                 f"{source.label}: no rating fell into the {self._selected_on} part, so no point "
                 f"can be called best: use a larger --{self._selected_on}-fraction"

@@ -25,6 +25,8 @@ CHUNK_ROWS = 2_000_000
 """Ratings a chunk holds at most (about): 17 bytes each."""
 MAX_EXAMPLES = 3
 """Bad rows shown in a message."""
+MAX_EXAMPLE_LENGTH = 160
+"""Characters of each that are shown."""
 
 CHUNK_SCHEMA = (
     "users binary, items binary, user_counts binary, item_counts binary, "
@@ -253,10 +255,18 @@ def _problems(bad: pa.Table) -> tuple[list[str], list[int], list[str]]:
         rows = bad.filter(pc.equal(bad.column("problem"), entry["values"])).column("raw")
         names.append(entry["values"])
         counts.append(entry["counts"])
-        examples.append(
-            "\n".join(" ".join(str(text).split()) for text in rows[:MAX_EXAMPLES].to_pylist())
-        )
+        examples.append("\n".join(_shown(str(text)) for text in rows[:MAX_EXAMPLES].to_pylist()))
     return names, counts, examples
+
+
+def _shown(text: str) -> str:
+    """Bring a bad row to one line of bounded length."""
+    text = " ".join(text.split())
+    if len(text) <= MAX_EXAMPLE_LENGTH:
+        return text
+    # The end has the name of the file.
+    half = (MAX_EXAMPLE_LENGTH - 5) // 2
+    return f"{text[:half]} ... {text[-half:]}"
 
 
 def _rows(count: int) -> str:

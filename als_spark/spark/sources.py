@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from pyspark.errors import AnalysisException, PySparkException
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from als_spark.config import Format
 from als_spark.errors import ConfigError, DataError
@@ -119,11 +124,39 @@ def read_source(session: SparkSession, options: SourceOptions) -> Source:
                 frame = session.table(options.table)
             else:
                 frame = _read_files(session, options)
-        except AnalysisException as error:
-            raise DataError(_cannot_read(options, error)) from error
-        except PySparkException as error:
-            raise DataError(_cannot_read(options, error)) from error
+        except (PySparkException, Py4JJavaError) as error:
+            remedy = (
+                "the name of the table" if options.table is not None else "the path and --format"
+            )
+            raise DataError(
+                f"{options.label}: cannot be read: {_reason(_messages(error))}: check {remedy}"
+            ) from error
     return Source(frame, find_columns(frame.columns, options), options.label, options.table is None)
+
+
+@contextmanager
+def unreadable_files_are_named(label: str) -> Iterator[None]:
+    """Turn Spark's failure to read a file, met in the middle of a pass, into a :class:`DataError`.
+
+    Parameters
+    ----------
+    label : str
+        Names the source, for the message.
+
+    Raises
+    ------
+    DataError
+        If a file is broken or cannot be reached. Other failures pass through.
+    """
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as error:
+        messages = _messages(error)
+        if not any(_READ_FAILURE.search(message) for message in messages):
+            raise
+        raise DataError(
+            f"{label}: cannot be read: {_reason(messages)}: mend or replace the file"
+        ) from error
 
 
 def find_columns(names: Sequence[str], options: SourceOptions) -> dict[str, str]:
@@ -179,7 +212,7 @@ def _read_files(session: SparkSession, options: SourceOptions) -> DataFrame:
     if kind == "json" or (kind == "auto" and first.startswith(("{", "["))):
         return _read_json(session, options, array=first.startswith("["))
     separator = "::" if "::" in first else _separator(first)
-    fields = [part.strip().strip('"') for part in first.split(separator)]
+    fields = _fields(first, separator)
     if len(fields) < 3:
         raise DataError(
             f"{options.label}: the first line {first[:60]!r} has fewer than three fields: "
@@ -211,7 +244,8 @@ def _read_json(session: SparkSession, options: SourceOptions, array: bool) -> Da
 
 def _first_line(session: SparkSession, options: SourceOptions) -> str:
     assert options.path is not None
-    lines = session.read.text(options.path).limit(1).collect()
+    text = session.read.text(options.path)
+    lines = text.where(F.trim("value") != "").limit(1).collect()
     if not lines:
         raise DataError(f"{options.label}: the file is empty: give a file with ratings")
     return str(lines[0][0]).lstrip("\ufeff").strip()
@@ -230,6 +264,12 @@ def _separator(line: str) -> str:
     counts = {separator: line.count(separator) for separator in ("\t", ",", ";", "|")}
     best = max(counts, key=lambda separator: counts[separator])
     return best if counts[best] else ","
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    if len(separator) > 1:
+        return [part.strip().strip('"') for part in line.split(separator)]
+    return [part.strip() for part in next(csv.reader([line], delimiter=separator))]
 
 
 def _is_header(fields: Sequence[str], options: SourceOptions) -> bool:
@@ -256,7 +296,30 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _cannot_read(options: SourceOptions, error: PySparkException) -> str:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    remedy = "check the name of the table" if options.table else "check the path and --format"
-    return f"{options.label}: cannot be read: {reason} {remedy}"
+_READ_FAILURE = re.compile(
+    "FAILED_READ_FILE|CANNOT_READ_FILE_FOOTER|Encountered error while reading file"
+    "|cannot be converted in file"
+)
+"""How the supported versions of Spark say that a file of a source cannot be read."""
+
+
+def _messages(error: PySparkException | Py4JJavaError) -> list[str]:
+    """First lines of what an error and its causes in the JVM say, the outermost first."""
+    texts = [str(error)] if isinstance(error, PySparkException) else []
+    # Spark's Python exceptions keep the one of the JVM to themselves.
+    java: Any = getattr(error, "java_exception", None) or getattr(error, "_origin", None)
+    while java is not None and len(texts) < 12:
+        texts.append(str(java.getMessage() or ""))
+        java = java.getCause()
+    return [text.strip().splitlines()[0] for text in texts if text.strip()]
+
+
+def _reason(messages: Sequence[str]) -> str:
+    """Put what was said about a file, or said first, together with its root cause."""
+    if not messages:
+        return "Spark does not say why"
+    about_file = [message for message in messages if _READ_FAILURE.search(message)]
+    said, cause = (about_file or messages)[-1 if about_file else 0], messages[-1]
+    said = re.sub(r"^\[[A-Z_.]+\] |\s*SQLSTATE: \w{5}|\s*Details:$", "", said).rstrip(". ")
+    cause = re.sub(r"^\[[A-Z_.]+\] |\s*SQLSTATE: \w{5}", "", cause).rstrip(". ")
+    return said if cause in said else f"{said} ({cause})"

@@ -21,6 +21,7 @@ TRAIN, VALIDATION, TEST = 0, 1, 2
 _INTEGERS = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 _FLOATS = (T.FloatType, T.DoubleType)
 _LARGEST_EXACT = 2.0**53
+_LARGEST_SECONDS = 2.0**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +178,15 @@ def _id_column(source: Source, role: str) -> tuple[Column, Column]:
     if isinstance(kind, T.DecimalType) and kind.scale == 0:
         return column.cast("bigint" if kind.precision <= 18 else "string"), missing
     if isinstance(kind, _FLOATS):
-        whole = (column == F.floor(column)) & (F.abs(column) <= _LARGEST_EXACT)
-        fraction = F.when(~whole | F.isnan(column), F.lit(f"{role} is not a whole number"))
-        return F.when(whole, column).cast("bigint"), F.coalesce(missing, fraction)
+        # Not `floor`, which overflows at huge numbers and NaN. NaN is larger than everything.
+        whole = (column == F.rint(column)) & (F.abs(column) <= _LARGEST_EXACT)
+        inexact = F.when(~F.isnan(column) & (F.abs(column) > _LARGEST_EXACT), True)
+        problem = F.coalesce(
+            missing,
+            F.when(inexact, F.lit(f"{role} is too large to be an exact number")),
+            F.when(~whole, F.lit(f"{role} is not a whole number")),
+        )
+        return F.when(whole, column).cast("bigint"), problem
     if isinstance(kind, (T.StringType, T.VarcharType, T.CharType)):
         trimmed = F.trim(column)
         return trimmed, F.coalesce(missing, F.when(trimmed == "", F.lit(f"{role} is missing")))
@@ -190,18 +197,21 @@ def _rating_column(source: Source) -> tuple[Column, Column]:
     """Return the rating as double, and its problem."""
     name = source.columns["rating"]
     column, kind = F.col(_quoted(name)), source.frame.schema[name].dataType
+    unparsed = F.lit(False)
     if isinstance(kind, (*_INTEGERS, *_FLOATS, T.DecimalType)):
         value = column.cast("double")
     elif isinstance(kind, T.StringType):
         value = F.expr(f"try_cast({_quoted(name)} as double)")
+        # Java takes 4d and 4f for numbers.
+        unparsed = value.isNull() | F.lower(F.substring(F.trim(column), -1, 1)).isin("d", "f")
     else:
         raise _wrong_type(source, "rating", "numbers")
     infinite = (value == float("inf")) | (value == float("-inf"))
     problem = F.coalesce(
         F.when(column.isNull(), F.lit("rating is missing")),
-        F.when(value.isNull(), F.lit("rating is not a number")),
         F.when(F.isnan(value), F.lit("rating is NaN")),
         F.when(infinite, F.lit("rating is infinite")),
+        F.when(unparsed, F.lit("rating is not a number")),
     )
     return value, problem
 
@@ -223,7 +233,10 @@ def _timestamp_column(source: Source) -> tuple[Column, Column]:
         raise _wrong_type(source, "timestamp", "numbers, dates or timestamps")
     problem = F.coalesce(
         F.when(column.isNull(), F.lit("timestamp is missing")),
-        F.when(value.isNull() | F.isnan(value), F.lit("timestamp is unreadable")),
+        # NaN is larger than everything.
+        F.when(
+            value.isNull() | (F.abs(value) >= _LARGEST_SECONDS), F.lit("timestamp is unreadable")
+        ),
     )
     return value, problem
 

@@ -17,6 +17,8 @@ VENV=$ROOT/.venv
 # The oldest ones that the project supports.
 PYTHON_FLOOR=3.11
 JAVA_FLOOR=17
+# What uv fetches where there is no Python: one that every pinned package has a wheel for.
+PYTHON_FETCHED=3.13
 
 say() { printf 'als_spark: %s\n' "$*" >&2; }
 
@@ -109,7 +111,7 @@ install_environment() {
         if [[ -z $python && ( -z $uv || -n ${ALS_SPARK_PYTHON:-} ) ]]; then
             give_up "found no Python ${PYTHON_FLOOR} or newer${ALS_SPARK_PYTHON:+ at ALS_SPARK_PYTHON=$ALS_SPARK_PYTHON}: install one (Debian, Ubuntu: apt-get install python3 python3-venv; or uv, which brings its own), or name it in ALS_SPARK_PYTHON"
         fi
-        say "creating $VENV with ${python:-Python >= $PYTHON_FLOOR} (${uv:-venv and pip})"
+        say "creating $VENV with ${python:-Python $PYTHON_FETCHED} (${uv:-venv and pip})"
         create_venv
     fi
 
@@ -135,8 +137,8 @@ install_environment() {
 # Uses the locals of install_environment.
 create_venv() {
     if [[ -n $uv ]]; then
-        "$uv" venv --quiet --clear --python "${python:->=$PYTHON_FLOOR}" "$VENV" && return
-        give_up "uv could not create $VENV with a Python ${PYTHON_FLOOR} or newer: install one, or name it in ALS_SPARK_PYTHON"
+        "$uv" venv --quiet --clear --python "${python:-$PYTHON_FETCHED}" "$VENV" && return
+        give_up "uv could not create $VENV with ${python:-Python $PYTHON_FETCHED}: install a Python $PYTHON_FLOOR or newer, or name one in ALS_SPARK_PYTHON"
     fi
     # Debian and Ubuntu split venv's parts off into a package of its own.
     "$python" -c 'import ensurepip, venv' 2>/dev/null ||

@@ -202,8 +202,8 @@ def submit_lines(output: Path) -> str:
         "YARN": ("yarn", "spark-yarn.conf"),
         "Kubernetes": ("k8s://https://HOST:6443", "spark-kubernetes.conf"),
     }
-    return "\n\n".join(
-        f"# {kind}\nspark-submit --master {master} --properties-file conf/{conf} \\\n{common}"
+    return f"# From {ROOT}, with the spark-submit of the cluster's Spark version.\n" + "".join(
+        f"\n# {kind}\nspark-submit --master {master} --properties-file conf/{conf} \\\n{common}\n"
         for kind, (master, conf) in kinds.items()
     )
 
@@ -229,7 +229,7 @@ def main(argv: list[str] | None = None) -> int:
             part.unlink(missing_ok=True)
         size = (output / name).stat().st_size / 1e6
         print(f"als_spark: {output / name} ({size:.1f} MB)", file=sys.stderr)
-    print(submit_lines(output))
+    print(submit_lines(output), end="")
     return 0
 
 

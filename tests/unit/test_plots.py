@@ -123,6 +123,7 @@ def shapes() -> dict[str, tuple[list[PointResult], int | None, SplitName]]:
             0,
             "test",
         ),
+        "perfect train": ([make_point(1, 1.0, train=(0.0, 0.0), test=(1.0, 0.8))], 0, "test"),
         "huge": (
             [make_point(r, 1.0, train=(v, v), test=(v, v)) for r, v in ((1, 1.0), (2, 1e30))],
             0,
@@ -407,6 +408,17 @@ def test_the_far_part_of_the_scale_has_ticks_too(factor: float) -> None:
     assert 1 <= len(beyond) <= 4
 
 
+@pytest.mark.parametrize("regs", [[1], [1, 2, 4, 8]])
+def test_legend_keeps_the_two_errors_of_a_split_together(regs: list[float]) -> None:
+    figure = plots.sweep_figure(make_grid([1, 5, 20, 50], regs, validation=True), 0, "test")
+    figure.canvas.draw()
+    (legend,) = figure.findobj(Legend)
+    at = {text.get_text(): text.get_window_extent() for text in legend.get_texts()}
+    for split in ("train", "validation", "test"):
+        assert at[f"{split} MSE"].x0 == pytest.approx(at[f"{split} MAE"].x0, abs=1)
+        assert at[f"{split} MSE"].y0 > at[f"{split} MAE"].y0
+
+
 @pytest.mark.parametrize("n", [1, 2, 13, 60])
 def test_labels_of_ranks_stay_few_and_name_both_ends(n: int) -> None:
     figure = plots.sweep_figure(make_grid(range(1, n + 1), [1.0]), 0, "test")
@@ -470,6 +482,7 @@ def test_heatmap_has_every_number_in_its_cell_and_legible(shape: str) -> None:
     texts = cell_texts(axes)
     assert len(texts) == len(points)
     (image,) = axes.images
+    assert not axes.yaxis_inverted()  # a larger λ stands higher
     for point in points:
         text = texts[ranks.index(point.rank), regs.index(point.reg)]
         assert float(text.get_text()) == pytest.approx(point.errors["test"].mse, rel=2e-3)
@@ -524,6 +537,11 @@ def test_heatmap_keeps_its_colours_for_the_usual_values() -> None:
     usual = [p.errors["test"].mse for k, p in enumerate(points) if k != 12]
     assert image.get_clim() == (min(usual), max(usual))
     assert image.cmap(image.norm(points[12].errors["test"].mse)) == to_rgba("black")
+    assert image.colorbar is not None
+    assert image.colorbar.extend == "max"
+    (image,) = panels(plots.heatmap_figure(SHAPES["source grid"][0], 0, "test"))[0].images
+    assert image.colorbar is not None
+    assert image.colorbar.extend == "neither"
 
 
 # -------------------------------------------------------------------------------------- convergence

@@ -1,0 +1,380 @@
+"""The shell scripts: what they set up, what they start, how they fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from tests.jobs.checkout import Checkout, only_line, wait_for
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+class TestEnvironment:
+    def test_installs_the_pinned_packages_once(self, checkout):
+        first = checkout.run("scripts/setup.sh")
+        assert first.returncode == 0, first.stderr
+        python = f"--python {checkout.venv}/bin/python"
+        install = f"pip install --quiet {python} --constraint {checkout.root}/constraints.txt"
+        assert checkout.installs() == [
+            f"venv --quiet --clear --python {sys.executable} {checkout.venv}",
+            f"{install} setuptools",
+            f"{install} --no-build-isolation --editable {checkout.root}",
+        ]
+        assert "creating" in first.stderr
+        assert "environment ready" in first.stderr
+        assert first.stdout == ""
+
+        start = time.monotonic()
+        second = checkout.run("scripts/setup.sh")
+        assert time.monotonic() - start < 1
+        assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
+        assert checkout.installs() == []
+
+    @pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
+    def test_installs_again_when_a_file_changes(self, checkout, name):
+        checkout.run("scripts/setup.sh")
+        checkout.installs()
+        with (checkout.root / name).open("a") as file:
+            file.write("# changed\n")
+        assert checkout.run("scripts/setup.sh").returncode == 0
+        assert [line.split()[0] for line in checkout.installs()] == ["pip", "pip"]
+        assert checkout.run("scripts/setup.sh").stderr == ""
+
+    def test_the_tools_of_the_tests_are_a_level_of_their_own(self, checkout):
+        checkout.run("scripts/setup.sh")
+        checkout.installs()
+        assert checkout.run("scripts/setup.sh", "test").returncode == 0
+        assert checkout.installs()[-1].endswith(f"--editable {checkout.root}[test]")
+        # Both levels are there now.
+        for arguments in ([], ["test"]):
+            assert checkout.run("scripts/setup.sh", *arguments).stderr == ""
+
+    def test_a_failed_installation_says_so_and_leaves_what_was_there(self, checkout):
+        checkout.run("scripts/setup.sh")
+        (checkout.venv / "mine").touch()
+        (checkout.root / "constraints.txt").write_text("")
+        failed = checkout.run("scripts/setup.sh", FAKE_UV="fail")
+        assert failed.returncode == 1
+        assert "no such package" in failed.stderr
+        assert "could not install" in failed.stderr
+        checkout.installs()
+        assert checkout.run("scripts/setup.sh").returncode == 0
+        assert len(checkout.installs()) == 2
+        assert (checkout.venv / "mine").exists()
+
+    @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+    def test_an_interrupted_installation_is_begun_afresh(self, checkout, signum):
+        process = checkout.start("scripts/setup.sh", FAKE_UV="hang")
+        wait_for(lambda: checkout.log.exists() and "--editable" in checkout.log.read_text())
+        os.killpg(process.pid, signum)
+        process.communicate(timeout=60)
+        expected = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
+        assert process.returncode == expected[signum]
+        (checkout.venv / "half-installed").touch()
+        checkout.installs()
+        assert checkout.run("scripts/setup.sh").returncode == 0
+        assert checkout.installs()[0].startswith("venv --quiet --clear")
+        assert not (checkout.venv / "half-installed").exists()
+
+    def test_a_lost_interpreter_is_replaced(self, checkout):
+        checkout.run("scripts/setup.sh")
+        python = checkout.venv / "bin" / "python"
+        python.unlink()
+        python.symlink_to("/nonexistent/python3")
+        assert checkout.run("scripts/setup.sh").returncode == 0
+        assert checkout.run("scripts/setup.sh").stderr == ""
+
+    @pytest.mark.skipif(shutil.which("flock") is None, reason="without flock there is no lock")
+    def test_two_at_once_install_once(self, checkout):
+        processes = [checkout.start("scripts/setup.sh") for _ in range(2)]
+        for process in processes:
+            process.communicate(timeout=60)
+        assert [process.returncode for process in processes] == [0, 0]
+        assert len(checkout.installs()) == 3
+
+    def test_an_unfit_interpreter_is_refused_in_one_line(self, checkout):
+        old = checkout.program("old-python", "#!/bin/sh\nexit 1\n")
+        result = checkout.run("scripts/setup.sh", ALS_SPARK_PYTHON=str(old))
+        assert result.returncode == 2
+        assert f"ALS_SPARK_PYTHON={old}: install one" in only_line(result.stderr)
+        assert not checkout.venv.exists()
+
+    def test_no_python_at_all_is_said_in_one_line(self, checkout, tmp_path):
+        tools = tmp_path / "tools"
+        tools.mkdir()
+        for tool in ("bash", "dirname", "env"):
+            (tools / tool).symlink_to(shutil.which(tool))
+        result = checkout.run("scripts/setup.sh", PATH=str(tools), ALS_SPARK_PYTHON="")
+        assert result.returncode == 2
+        line = only_line(result.stderr)
+        assert "found no Python 3.11 or newer" in line
+        assert "python3-venv" in line
+
+    def test_with_pip_where_there_is_no_uv(self, checkout, tmp_path):
+        # The real thing, but for a project without dependencies and from a local index.
+        (checkout.bin / "uv").unlink()
+        pin = f"setuptools=={metadata.version('setuptools')}"
+        (checkout.root / "constraints.txt").write_text(f"{pin}\n")
+        (checkout.root / "pyproject.toml").write_text(
+            "[build-system]\nrequires = ['setuptools']\n"
+            "build-backend = 'setuptools.build_meta'\n"
+            "[project]\nname = 'als-spark'\nversion = '0.1.0'\n"
+            "[tool.setuptools.packages.find]\ninclude = ['als_spark*']\n"
+        )
+        offline = {
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": str(installed_as_wheel("setuptools", tmp_path / "wheels").parent),
+            "PIP_CONFIG_FILE": os.devnull,
+        }
+        result = checkout.run("scripts/setup.sh", **offline)
+        assert result.returncode == 0, result.stderr
+        assert "venv and pip" in result.stderr
+        found = subprocess.run(
+            [checkout.venv / "bin" / "python", "-c", "import als_spark; print(als_spark.__file__)"],
+            cwd=tmp_path,
+            env=checkout.env,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert found.stdout.strip() == str(checkout.root / "als_spark" / "__init__.py")
+        assert checkout.run("scripts/setup.sh", **offline).stderr == ""
+
+
+def installed_as_wheel(name: str, folder: Path) -> Path:
+    """Pack an installed pure Python distribution back into a wheel."""
+    folder.mkdir()
+    wheel = folder / f"{name}-{metadata.version(name)}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for file in metadata.files(name):
+            if ".." not in file.parts and file.suffix != ".pyc" and file.name != "RECORD":
+                archive.write(file.locate(), file.as_posix())
+        # An empty record: pip then takes each file as it is.
+        archive.writestr(f"{name}-{metadata.version(name)}.dist-info/RECORD", "")
+    return wheel
+
+
+class TestJava:
+    """``ensure_java``, among Javas that are only directories with a ``release`` file."""
+
+    def java(self, folder: Path, version: str, *, release: bool = True) -> Path:
+        (folder / "bin").mkdir(parents=True)
+        program = folder / "bin" / "java"
+        program.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2024-01-16' >&2\n")
+        program.chmod(0o755)
+        if release:
+            (folder / "release").write_text(f'IMPLEMENTOR="x"\nJAVA_VERSION="{version}"\n')
+        return folder
+
+    def ensure(self, checkout, *candidates: Path, before: str = "", **env: str):
+        listed = "".join(f"{candidate}\\n" for candidate in candidates)
+        found = f"java_candidates() {{ printf '%b' \"${{JAVA_HOME:-}}\\n{listed}\"; }}"
+        commands = f'{found}\n{before}\nensure_java\nprintf %s "$JAVA_HOME"'
+        return checkout.bash(commands, **({"JAVA_HOME": ""} | env))
+
+    @pytest.mark.parametrize("release", [True, False])
+    @pytest.mark.parametrize(
+        ("version", "fits"),
+        [
+            ("17.0.15", True),
+            ("21", True),
+            ("25.0.3", True),
+            ("11.0.2", False),
+            ("1.8.0_402", False),
+        ],
+    )
+    def test_17_or_newer(self, checkout, tmp_path, version, fits, release):
+        home = self.java(tmp_path / "java", version, release=release)
+        result = self.ensure(checkout, home, before="is_root() { return 1; }")
+        assert result.returncode == (0 if fits else 2)
+        assert result.stdout == (str(home) if fits else "")
+
+    def test_an_old_java_home_gives_way_to_a_good_java(self, checkout, tmp_path):
+        old, good = self.java(tmp_path / "8", "1.8.0_402"), self.java(tmp_path / "21", "21.0.1")
+        result = self.ensure(checkout, good, JAVA_HOME=str(old))
+        assert result.stdout == str(good)
+        assert f"JAVA_HOME={old} is not a Java 17 or newer, using {good}" in only_line(
+            result.stderr
+        )
+
+    def test_a_good_java_home_is_kept(self, checkout, tmp_path):
+        mine, other = self.java(tmp_path / "17", "17.0.1"), self.java(tmp_path / "21", "21.0.1")
+        result = self.ensure(checkout, other, JAVA_HOME=str(mine))
+        assert (result.stdout, result.stderr) == (str(mine), "")
+
+    def test_the_java_on_path_is_found_behind_its_links(self, checkout, tmp_path):
+        home = self.java(tmp_path / "jvm" / "java-17", "17.0.1")
+        (tmp_path / "jvm" / "default").symlink_to("java-17")
+        alternative = tmp_path / "alternative"
+        alternative.symlink_to("jvm/default/bin/java")
+        (checkout.bin / "java").symlink_to(alternative)
+        assert checkout.bash("java_home_on_path").stdout.strip() == str(home)
+
+    def test_apt_and_root_install_a_headless_one(self, checkout, tmp_path):
+        home = tmp_path / "installed"
+        prepared = self.java(tmp_path / "prepared", "17.0.1")
+        checkout.program("apt-cache", '#!/bin/sh\n[ "$2" = openjdk-17-jre-headless ]\n')
+        checkout.program(
+            "apt-get",
+            f'#!/bin/sh\necho "$*" >>{tmp_path}/apt.log\n'
+            f'[ "$1" = update ] || cp -r {prepared} {home}\n',
+        )
+        result = self.ensure(checkout, home, before="is_root() { return 0; }")
+        assert result.returncode == 0, result.stderr
+        assert result.stdout == str(home)
+        assert (tmp_path / "apt.log").read_text().splitlines() == [
+            "update -qq",
+            "install -y -qq --no-install-recommends openjdk-17-jre-headless",
+        ]
+
+    def test_without_root_it_says_what_to_install(self, checkout):
+        checkout.program("apt-get", "#!/bin/sh\necho called >&2\n")
+        result = self.ensure(checkout, before="is_root() { return 1; }")
+        assert result.returncode == 2
+        assert "apt-get install openjdk-17-jre-headless" in only_line(result.stderr)
+
+    def test_an_apt_that_fails_ends_in_the_same_advice(self, checkout):
+        checkout.program("apt-cache", "#!/bin/sh\nexit 0\n")
+        checkout.program("apt-get", "#!/bin/sh\nexit 100\n")
+        result = self.ensure(checkout, before="is_root() { return 0; }")
+        assert result.returncode == 2
+        assert "openjdk-17-jre-headless" in result.stderr.splitlines()[-1]
+
+
+# Stands in for a Spark distribution: spark-submit only tells what it was given.
+TELLING_SUBMIT = f"""\
+#!{sys.executable}
+import json, os, signal, sys
+
+print(json.dumps({{
+    "arguments": sys.argv[1:],
+    "ignores_ctrl_c": signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+    "python": [os.environ["PYSPARK_PYTHON"], os.environ["PYSPARK_DRIVER_PYTHON"]],
+}}))
+"""
+
+
+class TestSubmit:
+    """What ``run.sh`` gives to spark-submit."""
+
+    @pytest.fixture
+    def told(self, checkout, tmp_path):
+        spark = tmp_path / "spark"
+        (spark / "bin").mkdir(parents=True)
+        for name, text in (("spark-submit", TELLING_SUBMIT), ("spark-class", "#!/bin/sh\n")):
+            (spark / "bin" / name).write_text(text)
+            (spark / "bin" / name).chmod(0o755)
+        checkout.job("sweep", "")
+        checkout.run("scripts/setup.sh")
+
+        def run(*command: str, **env: str):
+            result = checkout.run(*command, SPARK_HOME=str(spark), **env)
+            assert (result.returncode, result.stderr) == (0, ""), result.stderr
+            return json.loads(result.stdout)
+
+        return run
+
+    def test_the_job_gets_its_options_as_they_were_given(self, checkout, told):
+        options = ["--output", "a b", "--ranks", "1,5", "", "$HOME", "--conf"]
+        job = f"{checkout.root}/jobs/sweep.py"
+        assert told("scripts/sweep.sh", *options)["arguments"][-8:] == [job, *options]
+        assert told("scripts/run.sh", "sweep", *options)["arguments"][-8:] == [job, *options]
+
+    def test_environment_of_the_checkout(self, checkout, told):
+        answer = told("scripts/sweep.sh")
+        python = f"{checkout.venv}/bin/python"
+        assert answer["python"] == [python, python]
+        assert answer["ignores_ctrl_c"]
+        arguments = answer["arguments"]
+        assert f"spark.pyspark.driver.python={python}" in arguments
+        assert "spark.executorEnv.OPENBLAS_NUM_THREADS=1" in arguments
+        java_options = arguments[arguments.index("--driver-java-options") + 1]
+        config = java_options.removeprefix("-Dlog4j2.configurationFile=file:")
+        assert Path(config) == checkout.root / "conf" / "log4j2.properties"
+
+    def test_own_options_come_after_and_keep_their_quotes(self, checkout, told):
+        own = "--master 'local[2]' --conf \"spark.app.name=two words\" --conf a=$HOME;`touch x`"
+        arguments = told("scripts/sweep.sh", "--seed", "1", ALS_SPARK_SUBMIT_ARGS=own)["arguments"]
+        start = arguments.index("--master")
+        assert arguments[start:] == [
+            *("--master", "local[2]", "--conf", "spark.app.name=two words"),
+            *("--conf", "a=$HOME;`touch", "x`"),
+            *(f"{checkout.root}/jobs/sweep.py", "--seed", "1"),
+        ]
+        assert "--driver-java-options" in arguments[:start]
+
+    def test_an_own_spark_configuration_rules_the_log(self, told, tmp_path):
+        answer = told("scripts/sweep.sh", SPARK_CONF_DIR=str(tmp_path))
+        assert "--driver-java-options" not in answer["arguments"]
+
+    @pytest.mark.parametrize(
+        ("command", "env", "complaint"),
+        [
+            (["scripts/run.sh"], {}, "usage: scripts/run.sh JOB"),
+            (["scripts/run.sh", "nix"], {}, "(not nix)"),
+            (["scripts/setup.sh", "nix"], {}, "not nix"),
+            (["scripts/sweep.sh"], {"ALS_SPARK_SUBMIT_ARGS": "--name 'x"}, "unmatched quote"),
+            (["scripts/sweep.sh"], {"SPARK_HOME": "/nonexistent"}, "no Spark at /nonexistent"),
+            (["scripts/cluster.sh"], {}, "usage: scripts/cluster.sh start|stop|status"),
+            (["scripts/cluster.sh", "restart"], {}, "not restart"),
+            (["scripts/cluster.sh", "start", "--cores"], {}, "--cores: no value"),
+            (["scripts/cluster.sh", "start", "--core", "1"], {}, "no option --core"),
+            (["scripts/cluster.sh", "start", "--workers", "0"], {}, "0 is not a positive whole"),
+            (["scripts/cluster.sh", "start", "--python", "nix"], {}, "--python nix"),
+        ],
+    )
+    def test_wrong_use_is_exit_code_2_and_one_line(self, checkout, command, env, complaint):
+        checkout.job("sweep", "")
+        checkout.run("scripts/setup.sh")
+        result = checkout.run(*command, **env)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert complaint in only_line(result.stderr)
+
+
+class TestRealSpark:
+    def test_ctrl_c_is_the_jobs_and_the_terminal_is_its_own(self, checkout, tmp_path):
+        checkout.job(
+            "wait",
+            "import os, signal, sys, time\n"
+            "from pyspark.sql import SparkSession\n"
+            "spark = SparkSession.builder.getOrCreate()\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "threads = lambda _: os.environ['OPENBLAS_NUM_THREADS']\n"
+            "print(spark.sparkContext.parallelize([0], 1).map(threads).collect())\n"
+            "print('waiting', sys.argv[1:], flush=True)\n"
+            "try:\n"
+            "    time.sleep(120)\n"
+            "except KeyboardInterrupt:\n"
+            # By now a JVM that had obeyed the signal would be gone, and stdout with it.
+            "    time.sleep(1)\n"
+            "    print('still has', spark.range(3).count(), flush=True)\n"
+            "    spark.stop()\n"
+            "    raise SystemExit(7) from None\n",
+        )
+        checkout.run("scripts/setup.sh")
+        process = checkout.start(
+            "scripts/run.sh", "wait", "a b", ALS_SPARK_SUBMIT_ARGS="--master 'local[1]'"
+        )
+        assert process.stdout is not None
+        lines = [process.stdout.readline(), process.stdout.readline()]
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert lines == ["['1']\n", "waiting ['a b']\n"]
+        assert out == "still has 3\n"
+        assert process.returncode == 7
+        # No banner, no warning of JVM, Hadoop or host name.
+        assert err == ""

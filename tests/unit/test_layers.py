@@ -1,0 +1,203 @@
+"""The shape of the package, read from its imports: layers, no cycles, light executors."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import als_spark
+from tests.conftest import ROOT
+
+PACKAGE = ROOT / "als_spark"
+
+# The NumPy core from the ground up: a module imports from the lines above its own only.
+CORE = (
+    ("errors", "results", "blocks"),
+    ("kernels", "ids"),
+    ("metrics",),
+    ("backend",),
+    ("local", "training", "model"),
+    ("sweep", "config", "persistence"),
+)
+CORE_LEVEL = {name: level for level, names in enumerate(CORE) for name in names}
+
+# Which parts of this package, and which third parties, the modules of a part may import.
+ALLOWED_PARTS = {
+    "root": set(),
+    "core": {"core"},
+    "spark": {"core", "spark"},
+    "report": {"core", "report"},
+    "cli": {"root", "core", "spark", "report", "cli"},
+}
+ALLOWED_THIRD_PARTIES = {
+    "root": set(),
+    "core": {"numpy", "scipy", "pyarrow"},
+    "spark": {"numpy", "pyarrow", "pyspark", "py4j", "threadpoolctl", "scipy"},
+    "report": {"numpy", "matplotlib", "tqdm"},
+    "cli": {"pyspark"},
+}
+
+LONGEST = 500
+TOO_LONG = {"als_spark.report.plots"}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def part_of(module: str) -> str:
+    """The part of the package that a module belongs to."""
+    below = module.split(".")[1:]
+    if not below:
+        return "root"
+    return below[0] if below[0] in ALLOWED_PARTS else "core"
+
+
+def imports_of(module: str) -> Iterator[tuple[str, str | None]]:
+    """Every imported module, with the name taken from it; imports inside functions too."""
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, None
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: imports are absolute"
+            assert node.module is not None
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                if submodule in MODULES:
+                    yield submodule, None
+                else:
+                    yield node.module, alias.name
+
+
+def own_imports(module: str) -> set[str]:
+    """Imported modules of this package."""
+    return {name for name, _ in imports_of(module) if name.split(".")[0] == "als_spark"}
+
+
+def loaded_after(code: str) -> set[str]:
+    """Names of the modules that a fresh interpreter has loaded after running some code."""
+    report = "\nimport sys; print('\\n'.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code + report],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return set(done.stdout.split())
+
+
+def test_the_imports_are_read():
+    # The test of the tests: known imports of each kind are found.
+    assert "als_spark.blocks" in own_imports("als_spark.kernels")
+    assert "als_spark.report.plots" in own_imports("als_spark.cli.sweep")
+    assert ("pyspark.sql", "DataFrame") in set(imports_of("als_spark.spark.packing"))
+    assert {part_of(module) for module in MODULES} == ALLOWED_PARTS.keys()
+
+
+def test_every_core_module_has_a_level():
+    core = {module.split(".")[1] for module in MODULES if part_of(module) == "core"}
+    assert core == CORE_LEVEL.keys()
+
+
+@pytest.mark.parametrize("name", CORE_LEVEL)
+def test_core_imports_go_down(name):
+    for imported in own_imports(f"als_spark.{name}"):
+        assert CORE_LEVEL[imported.split(".")[1]] < CORE_LEVEL[name], imported
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_parts_and_third_parties(module):
+    part = part_of(module)
+    for imported in own_imports(module):
+        assert imported in MODULES, f"{module} imports {imported}, which is no module"
+        assert part_of(imported) in ALLOWED_PARTS[part], imported
+    others = {name.split(".")[0] for name, _ in imports_of(module)} - {"als_spark"}
+    assert others - sys.stdlib_module_names <= ALLOWED_THIRD_PARTIES[part]
+
+
+def test_no_cycles():
+    graph = {module: own_imports(module) for module in MODULES}
+    assert set(graphlib.TopologicalSorter(graph).static_order()) == MODULES.keys()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_private_names_across_modules(module):
+    taken = [
+        f"{imported}.{name or ''}"
+        for imported, name in imports_of(module)
+        if imported.startswith("als_spark") and f".{imported}.{name}".count("._")
+    ]
+    assert taken == []
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param(
+            module,
+            marks=pytest.mark.xfail(reason="to be split", strict=True)
+            if module in TOO_LONG
+            else (),
+        )
+        for module in MODULES
+    ],
+)
+def test_no_long_modules(module):
+    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= LONGEST
+
+
+class TestLoading:
+    def test_executors_load_neither_pyspark_nor_matplotlib(self):
+        code = "import als_spark\n" + "\n".join(f"import als_spark.{name}" for name in CORE_LEVEL)
+        loaded = loaded_after(code)
+        assert "als_spark.training" in loaded
+        assert loaded & {"pyspark", "py4j", "matplotlib", "pandas", "tqdm"} == set()
+
+    def test_kernels_and_the_loop_do_not_load_arrow(self):
+        names = ("kernels", "training", "local", "sweep")
+        loaded = loaded_after("\n".join(f"import als_spark.{name}" for name in names))
+        assert "numpy" in loaded
+        assert loaded & {"pyspark", "matplotlib", "pyarrow"} == set()
+
+    def test_the_package_alone_loads_nothing(self):
+        loaded = loaded_after("import als_spark")
+        assert loaded & {"numpy", "scipy", "pyarrow", "pyspark", "matplotlib"} == set()
+        assert {name for name in loaded if name.startswith("als_spark.")} == set()
+
+    def test_reports_need_no_spark(self):
+        names = [module for module in MODULES if part_of(module) == "report"]
+        loaded = loaded_after("\n".join(f"import {name}" for name in names))
+        assert "als_spark.report.plots" in loaded
+        assert loaded & {"pyspark", "py4j"} == set()
+
+
+class TestPublicNames:
+    @pytest.mark.parametrize("name", als_spark.__all__)
+    def test_resolves(self, name):
+        value = getattr(als_spark, name)
+        assert getattr(value, "__name__", name) == name
+
+    def test_no_name_twice(self):
+        assert len(set(als_spark.__all__)) == len(als_spark.__all__)
+
+    def test_unknown_name(self):
+        with pytest.raises(AttributeError, match="module 'als_spark' has no attribute 'train_all'"):
+            als_spark.train_all  # noqa: B018
+
+    def test_version_is_that_of_the_distribution(self):
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        assert als_spark.__version__ == project["version"]
