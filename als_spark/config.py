@@ -111,6 +111,9 @@ class SweepConfig:
             _require(value in choices, field, value, f"use one of {', '.join(choices)}")
         if not self.output:
             raise ConfigError("--output is missing: give a folder for the results")
+        for field in (*_SOURCE_FIELDS, *_COLUMN_FIELDS):
+            if getattr(self, field) == "":
+                raise ConfigError(f"{option_name(field)} is empty: give a value, or leave it out")
         if self.ratings and self.table:
             raise ConfigError("--ratings and --table are both given: give one source of ratings")
         for field in ("test_fraction", "validation_fraction"):
@@ -191,6 +194,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "placement": get_args(Placement),
 }
 """The options that take one of a few words."""
+_SOURCE_FIELDS = ("ratings", "table", "test")
+_COLUMN_FIELDS = ("user_col", "item_col", "rating_col", "timestamp_col")
 
 
 def option_name(field: str) -> str:

@@ -15,209 +15,115 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
-import fcntl
 import hashlib
-import http.client
-import io
-import itertools
-import json
-import math
 import os
 import re
 import shlex
 import shutil
+import ssl
 import sys
-import tempfile
 import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from http import HTTPStatus
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import IO, NoReturn, Protocol, TextIO, TypeVar
+from typing import Any, BinaryIO, NoReturn, TypeVar
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 PROGRAM = "fetch_movielens"
 ROOT = Path(__file__).resolve().parent.parent
 BASE_URL = "https://files.grouplens.org/datasets/movielens"
-RECORD_NAME = ".fetched.json"
+ADDRESS = r"(?a)https?://([\w.-]+|\[[\da-fA-F:]+\])(:\d+)?(/[\w./~%+,=-]*)?"
+BAD_ADDRESS = (
+    "{!r} is not the address of a folder that holds the archives; give one like "
+    f"{BASE_URL} (http or https, no user name, no query)"
+)
+RECORD_NAME = ".fetched.md5"  # in the unpacked folder: the MD5 of the archive it comes from
 CHUNK = 1 << 15
 LONGEST_WAIT = 30
 RETRYABLE_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
+# The two files of each data set that every user needs: the ratings, and the terms of use.
+DATASETS: Mapping[str, tuple[str, str]] = {
+    "ml-latest-small": ("ratings.csv", "README.txt"),
+    "ml-latest": ("ratings.csv", "README.txt"),
+    "ml-25m": ("ratings.csv", "README.txt"),
+    "ml-32m": ("ratings.csv", "README.txt"),
+    "ml-1m": ("ratings.dat", "README"),
+    "ml-100k": ("u.data", "README"),
+}
+
 T = TypeVar("T")
+Options = argparse.Namespace
 
 
 class FetchError(Exception):
     """The data set could not be fetched; the message is one line for the user."""
 
-    exit_code = 1
-
-
-class UsageError(FetchError):
-    """What the user asked for cannot be done as asked."""
-
-    exit_code = 2
+    def __init__(self, message: str, *, exit_code: int = 1, status: int | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.status = status  # of the server's answer, if it refused
 
 
 class TransientError(FetchError):
     """A failure that may go away when the request is made again."""
 
 
-class ArchiveError(FetchError):
-    """The archive is not what it should be: keeping it is of no use."""
-
-
-class StatusError(FetchError):
-    """The server refused a request for good, with the HTTP status `status`."""
-
-    def __init__(self, url: str, status: int, reason: str) -> None:
-        super().__init__(
-            f"{url}: the server answered {status} {reason}; likely the address is wrong or this "
-            "mirror does not hold the file: check --base-url"
-        )
-        self.status = status
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A MovieLens data set: its name and the two files every user needs from it."""
-
-    name: str
-    ratings: str = "ratings.csv"
-    notice: str = "README.txt"
-
-    @property
-    def archive(self) -> str:
-        """Name of the archive on the server."""
-        return f"{self.name}.zip"
-
-
-DATASETS: Mapping[str, Dataset] = {
-    dataset.name: dataset
-    for dataset in (
-        Dataset("ml-latest-small"),
-        Dataset("ml-latest"),
-        Dataset("ml-25m"),
-        Dataset("ml-32m"),
-        Dataset("ml-1m", "ratings.dat", "README"),
-        Dataset("ml-100k", "u.data", "README"),
-    )
-}
-
-
-@dataclass(frozen=True)
-class Options:
-    """The resolved command line."""
-
-    dataset: Dataset
-    output: Path
-    base_url: str
-    md5: str | None
-    force: bool
-    timeout: float
-    retries: int
-
-    @property
-    def url(self) -> str:
-        """Address of the archive."""
-        return f"{self.base_url}/{self.dataset.archive}"
-
-    @property
-    def target(self) -> Path:
-        """The folder that the data set is unpacked into."""
-        return self.output / self.dataset.name
-
-    @property
-    def part(self) -> Path:
-        """The file that holds the archive while it arrives."""
-        return self.output / f"{self.dataset.archive}.part"
-
-
-# --- the command line ---------------------------------------------------------------------------
-
-
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line and an exception."""
+    """An argument parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise `UsageError` instead of printing the usage and leaving."""
-        raise UsageError(f"{message} (--help lists the options)")
+        """Leave with the message alone, without the usage."""
+        self.exit(2, f"{PROGRAM}: error: {message} (--help lists the options)\n")
 
 
-def dataset_named(text: str) -> Dataset:
-    """Return the data set called `text`, or fail with the names there are."""
-    if text in DATASETS:
-        return DATASETS[text]
-    close = difflib.get_close_matches(text, DATASETS, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
-    raise argparse.ArgumentTypeError(
-        f"unknown data set {text!r}; {hint}choose one of {', '.join(DATASETS)}"
-    )
+def matching(pattern: str, problem: str, convert: Callable[[str], T]) -> Callable[[str], T]:
+    """Return an argument type: text that matches all of `pattern`, converted; else `problem`."""
 
+    def parse(text: str) -> T:
+        if not re.fullmatch(pattern, text):
+            raise argparse.ArgumentTypeError(problem.format(text))
+        return convert(text)
 
-def web_address(text: str) -> str:
-    """Return `text` without trailing slashes if it is a plain http(s) address."""
-    if re.fullmatch(r"https?://[!-~]+", text) and not re.search(r"[@?#]", text):
-        with contextlib.suppress(ValueError):
-            parts = urlsplit(text)
-            if parts.hostname and parts.port != 0:
-                return text.rstrip("/")
-    raise argparse.ArgumentTypeError(
-        f"{text!r} is not the address of a folder that holds the archives; give one like "
-        f"{BASE_URL} (http or https, no user name, no query)"
-    )
-
-
-def md5_digest(text: str) -> str:
-    """Return `text` in lower case if it is an MD5 in hexadecimal."""
-    if not re.fullmatch(r"[0-9a-fA-F]{32}", text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not an MD5: give its 32 hexadecimal digits, as md5sum prints them"
-        )
-    return text.lower()
-
-
-def seconds(text: str) -> float:
-    """Return `text` as a finite number above zero."""
-    with contextlib.suppress(ValueError):
-        if 0 < float(text) < math.inf:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-
-
-def count(text: str) -> int:
-    """Return `text` as an integer that is not negative."""
-    if not re.fullmatch(r"[0-9]{1,6}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
-    return int(text)
+    return parse
 
 
 def parse_options(argv: Sequence[str] | None) -> Options:
-    """Parse the command line; `UsageError` if an argument is missing, unknown or out of range."""
+    """Parse the command line; `SystemExit` if an argument is missing, unknown or out of range."""
     what = "Download a MovieLens data set, check it and unpack it into DIR/NAME."
     parser = Parser(prog=PROGRAM, description=what, allow_abbrev=False)
-    add = parser.add_argument
-    add("dataset", metavar="NAME", type=dataset_named, help=", ".join(DATASETS))
+    add, names = parser.add_argument, ", ".join(DATASETS)
+    dataset = matching("|".join(DATASETS), f"unknown data set {{!r}}; choose one of {names}", str)
+    add("dataset", metavar="NAME", type=dataset, help=names)
     text = "folder to unpack into (default: data/ at the root of the project)"
     add("--output", metavar="DIR", type=Path, default=ROOT / "data", help=text)
     text = "folder that holds NAME.zip and NAME.zip.md5, for a mirror (default: %(default)s)"
-    add("--base-url", metavar="URL", type=web_address, default=BASE_URL, help=text)
+    address = matching(ADDRESS, BAD_ADDRESS, str)
+    add("--base-url", metavar="URL", type=address, default=BASE_URL, help=text)
     text = "MD5 the archive must have; NAME.zip.md5 is then not asked for"
-    add("--md5", metavar="HEX", type=md5_digest, help=text)
+    problem = "{!r} is not an MD5: give its 32 hexadecimal digits, as md5sum prints them"
+    md5 = matching("[0-9a-fA-F]{32}", problem, str.lower)
+    add("--md5", metavar="HEX", type=md5, help=text)
     text = "fetch again; once the new files are checked they replace DIR/NAME and all that is in it"
     add("--force", action="store_true", help=text)
     text = "give a connection up after this long without a byte (default: %(default)s)"
-    add("--timeout", metavar="SECONDS", type=seconds, default=30.0, help=text)
+    problem = "{!r} is not a number of seconds above 0"
+    above_0 = matching(r"(?=.*[1-9])[0-9]{0,6}(\.[0-9]+)?", problem, float)
+    add("--timeout", metavar="SECONDS", type=above_0, default=30.0, help=text)
     text = "how often a failed request is made again (default: %(default)s)"
+    count = matching("[0-9]{1,6}", "{!r} is not a whole number, 0 or more", int)
     add("--retries", metavar="N", type=count, default=5, help=text)
-    return Options(**vars(parser.parse_args(argv)))
-
-
-# --- what the user sees -------------------------------------------------------------------------
+    options = parser.parse_args(argv)
+    options.archive = f"{options.dataset}.zip"  # its name on the server
+    options.url = f"{options.base_url.rstrip('/')}/{options.archive}"
+    options.target = options.output / options.dataset  # the folder that it is unpacked into
+    options.part = options.output / f"{options.archive}.part"  # holds it while it arrives
+    options.validator = options.output / f"{options.archive}.part.validator"  # for If-Range
+    return options
 
 
 def say(message: str) -> None:
@@ -241,86 +147,48 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1_000_000 else f"{size / 1e3:.1f} kB"
 
 
-class Progress(Protocol):
-    """What a download reports to."""
-
-    def update(self, n: int, /) -> object:
-        """Count `n` more bytes."""
-
-    def close(self) -> None:
-        """Finish the display."""
+def size_of(path: Path) -> int:
+    """Return the size of a file in bytes, 0 if there is no such file."""
+    return path.stat().st_size if path.is_file() else 0
 
 
-class PlainProgress:
-    """A line for each tenth that arrives (each 10 MB if `total` is unknown): logs and pipes."""
-
-    def __init__(self, label: str, total: int | None, initial: int) -> None:
-        self._label = label
-        self._of = f" of {megabytes(total)}" if total else ""
-        self._step = max(total // 10, 1) if total else 10_000_000
-        self._done = initial
-
-    def update(self, n: int, /) -> None:
-        """Count `n` more bytes and print a line if they complete a step."""
-        before, self._done = self._done, self._done + n
-        if before // self._step < self._done // self._step:
-            say(f"{self._label}: {megabytes(self._done)}{self._of}")
-
-    def close(self) -> None:
-        """Do nothing: every line is finished."""
+def text_of(path: Path) -> str:
+    """Return what a small file says, nothing if there is no such file."""
+    return path.read_text(encoding="latin-1") if path.is_file() else ""
 
 
-def make_progress(label: str, total: int | None, initial: int, stream: TextIO) -> Progress:
-    """Return a bar on `stream` if that is a terminal, else plain lines.
-
-    The script may run before the environment that holds tqdm is set up: plain lines then too.
-    """
-    with contextlib.suppress(ImportError):
-        if stream.isatty():
-            from tqdm import tqdm
-
-            bar: Progress = tqdm(
-                desc=label, total=total, initial=initial, unit="B", unit_scale=True, file=stream
-            )
-            return bar
-    return PlainProgress(label, total, initial)
-
-
-# --- requests -----------------------------------------------------------------------------------
-
-
-def open_url(
-    url: str, timeout: float, headers: Mapping[str, str] | None = None
-) -> http.client.HTTPResponse:
-    """Send a GET request.
-
-    Raises
-    ------
-    StatusError
-        The server refuses, and would again.
-    TransientError
-        The network or the server fails in a way that may pass.
-    FetchError
-        The server's certificate is not accepted.
-    """
-    request = Request(url, headers={"User-Agent": f"als_spark {PROGRAM}", **(headers or {})})
+def with_bar(file: BinaryIO, **bar: Any) -> contextlib.AbstractContextManager[BinaryIO]:
+    """Wrap `file` so that writing to it moves a bar, where standard error is a terminal."""
     try:
-        response: http.client.HTTPResponse = urlopen(request, timeout=timeout)
+        from tqdm import tqdm
+    except ImportError:  # This script may come before the environment: no bar then.
+        return contextlib.nullcontext(file)
+    look = {"bytes": False, "unit": "B", "unit_scale": True, "disable": None}
+    return tqdm.wrapattr(file, "write", **look, **bar)
+
+
+def open_url(url: str, timeout: float, **headers: str) -> HTTPResponse:
+    """Send a GET request; `FetchError` if it is refused, `TransientError` if that may pass."""
+    request = Request(url, headers={"User-Agent": f"als_spark {PROGRAM}", **headers})
+    try:
+        return urlopen(request, timeout=timeout)
     except HTTPError as error:
         with error:
             if error.code in RETRYABLE_STATUS:
                 raise TransientError(f"{url}: the server answered {error.code}") from None
-            raise StatusError(url, error.code, error.reason) from None
-    except (OSError, http.client.HTTPException) as error:
+            raise FetchError(
+                f"{url}: the server answered {error.code} {error.reason}; likely the address is "
+                "wrong or this mirror does not hold the file: check --base-url",
+                status=error.code,
+            ) from None
+    except (OSError, HTTPException) as error:
         raise network_error(url, error) from error
-    return response
 
 
 def network_error(url: str, error: Exception) -> FetchError:
     """Turn a failure below HTTP into an error of ours: passing, unless about a certificate."""
     cause = error.reason if isinstance(error, URLError) else error
-    # ssl is not imported by name: a Python built without it still fetches over http.
-    if type(cause).__name__ == "SSLCertVerificationError":
+    if isinstance(cause, ssl.SSLCertVerificationError):
         return FetchError(
             f"{url}: the server's certificate is not accepted ({one_line(cause)}); likely a proxy "
             "that rewrites traffic, or old root certificates: set SSL_CERT_FILE or use a mirror"
@@ -328,64 +196,41 @@ def network_error(url: str, error: Exception) -> FetchError:
     return TransientError(f"{url}: {one_line(cause) or type(cause).__name__}")
 
 
-def read_chunks(response: http.client.HTTPResponse, url: str) -> Iterator[bytes]:
+def read_chunks(response: HTTPResponse, url: str) -> Iterator[bytes]:
     """Yield the body of `response` piece by piece; `TransientError` if the connection fails."""
     try:
         while chunk := response.read(CHUNK):
             yield chunk
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, HTTPException) as error:
         raise network_error(url, error) from error
 
 
-def with_retries(action: Callable[[], T], retries: int) -> T:
-    """Call `action` until it succeeds, waiting 1, 2, 4, ... seconds after passing failures.
-
-    Raises
-    ------
-    FetchError
-        It failed `retries + 1` times, or in a way that will not pass.
-    """
-    for attempt in range(retries):
+def with_retries(action: Callable[[Options], T], options: Options) -> T:
+    """Call `action` until it succeeds, waiting 1, 2, 4, ... seconds after passing failures."""
+    attempt = 0
+    while True:
         try:
-            return action()
+            return action(options)
         except TransientError as error:
+            if attempt == options.retries:
+                raise FetchError(
+                    f"{error} (tries: {attempt + 1}); likely the network or the server: run the "
+                    "same command again, it goes on from what has arrived, or raise --retries or "
+                    "--timeout, or name a mirror with --base-url"
+                ) from error
             wait = min(2**attempt, LONGEST_WAIT)
-            say(f"{error}; trying again in {wait} s ({attempt + 1} of {retries})")
+            say(f"{error}; trying again in {wait} s ({attempt + 1} of {options.retries})")
             time.sleep(wait)
-    try:
-        return action()
-    except TransientError as error:
-        raise FetchError(
-            f"{error} (tries: {retries + 1}); likely the network or the server: run the same "
-            "command again, it goes on from what has arrived, or raise --retries or --timeout, "
-            "or name a mirror with --base-url"
-        ) from error
-
-
-# --- the checksum -------------------------------------------------------------------------------
+            attempt += 1
 
 
 def parse_md5(text: str, archive: str) -> str | None:
-    """Find the MD5 of `archive` in a checksum file.
-
-    Parameters
-    ----------
-    text : str
-        Lines such as ``MD5 (ml-25m.zip) = hex`` (BSD) or ``hex  ml-25m.zip`` (GNU).
-    archive : str
-        Name of the file that is looked for.
-
-    Returns
-    -------
-    str or None
-        32 hexadecimal digits in lower case; None if no line names the file.
-    """
-    bsd = re.compile(r"MD5 ?\((?P<name>.+)\) ?= ?(?P<md5>[0-9a-f]{32})", re.IGNORECASE)
-    gnu = re.compile(r"(?P<md5>[0-9a-f]{32}) [ *](?P<name>.+)", re.IGNORECASE)
-    for line in text.splitlines():
-        match = bsd.fullmatch(line.strip()) or gnu.fullmatch(line.strip())
-        if match and match["name"].rsplit("/", 1)[-1] == archive:
-            return match["md5"].lower()
+    """Find the MD5 of `archive` in lines like `MD5 (NAME.zip) = hex` or `hex  NAME.zip`."""
+    md5, name = "[0-9a-f]{32}", rf"(?:.*/)?{re.escape(archive)}"
+    line = rf"\s*(?:MD5 ?\({name}\) ?= ?(?P<bsd>{md5})|(?P<gnu>{md5}) [ *]{name})\s*"
+    for candidate in text.splitlines():
+        if match := re.fullmatch(line, candidate, re.IGNORECASE):
+            return str(match["bsd"] or match["gnu"]).lower()
     return None
 
 
@@ -394,181 +239,36 @@ def fetch_md5(options: Options) -> str:
     url = f"{options.url}.md5"
     try:
         with open_url(url, options.timeout) as response:
-            content = b"".join(itertools.islice(read_chunks(response, url), 2))
-    except StatusError as error:
+            content = next(read_chunks(response, url), b"")
+    except FetchError as error:
+        if error.status is None:
+            raise
         raise FetchError(
             f"no checksum at {url} (the server answered {error.status}); likely a wrong --base-url "
             "or a mirror without checksums: check the address, or pin one with --md5 HEX"
         ) from None
     text = content.decode("utf-8", errors="replace")
-    found = parse_md5(text, options.dataset.archive)
+    found = parse_md5(text, options.archive)
     if found is None:
         raise FetchError(
-            f"{url} holds no MD5 of {options.dataset.archive}, it begins with {text[:60]!r}; "
-            "likely a log-in page or another file in its place: check --base-url, or pin one with "
-            "--md5 HEX"
+            f"{url} holds no MD5 of {options.archive}, it begins with {text[:60]!r}; likely a "
+            "log-in page or another file in its place: check --base-url, or pin one with --md5 HEX"
         )
     return found
 
 
-# --- the part file ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Which version of the archive a part file comes from.
-
-    Attributes
-    ----------
-    etag, last_modified : str or None
-        The response's validators, kept as sent.
-    size : int or None
-        Bytes of the whole archive.
-    """
-
-    etag: str | None
-    last_modified: str | None
-    size: int | None
-
-    @classmethod
-    def of(cls, response: http.client.HTTPResponse) -> Origin:
-        """Read the headers of a response that carries the whole archive."""
-        headers = response.headers
-        length = headers.get("Content-Length", "")
-        size = int(length) if re.fullmatch(r"[0-9]+", length) else None
-        return cls(headers.get("ETag"), headers.get("Last-Modified"), size)
-
-    @classmethod
-    def load(cls, note: Path) -> Origin:
-        """Read the note beside a part file; nothing is known if it cannot be trusted."""
-        try:
-            origin = cls(**json.loads(note.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            return UNKNOWN
-        texts = all(isinstance(text, str | None) for text in (origin.etag, origin.last_modified))
-        return origin if texts and isinstance(origin.size, int | None) else UNKNOWN
-
-    @property
-    def validator(self) -> str | None:
-        """What If-Range may carry (RFC 9110, 13.1.5): never a weak entity tag."""
-        if self.etag is not None and not self.etag.startswith("W/"):
-            return self.etag
-        return self.last_modified
-
-
-UNKNOWN = Origin(None, None, None)
-
-
-class PartFile:
-    """An archive that is arriving, and the note of which version of it that is.
-
-    Everything goes through one open file: it also carries the lock that keeps a second run out.
-
-    Parameters
-    ----------
-    path : Path
-        Where the file stands; its note stands beside.
-    handle : io.BufferedRandom
-        The same file, open for reading and appending.
-    """
-
-    def __init__(self, path: Path, handle: io.BufferedRandom) -> None:
-        self.path = path
-        self.handle = handle
-        self.origin = Origin.load(note_of(path))
-
-    @property
-    def size(self) -> int:
-        """Bytes that have arrived."""
-        return self.handle.seek(0, os.SEEK_END)
-
-    @property
-    def missing(self) -> int | None:
-        """Bytes still to come (negative: too many are here); None if that is not known."""
-        return None if self.origin.size is None else self.origin.size - self.size
-
-    def begin(self, origin: Origin) -> None:
-        """Empty the file and note which version is about to arrive."""
-        self.discard()
-        note_of(self.path).write_text(json.dumps(asdict(origin)), encoding="utf-8")
-        self.origin = origin
-
-    def discard(self) -> None:
-        """Empty the file and forget where it came from."""
-        self.handle.seek(0)
-        self.handle.truncate()
-        note_of(self.path).unlink(missing_ok=True)
-        self.origin = UNKNOWN
-
-    def md5(self) -> str:
-        """Return the MD5 of what has arrived."""
-        self.handle.seek(0)
-        digest = hashlib.file_digest(self.handle, lambda: hashlib.md5(usedforsecurity=False))
-        return digest.hexdigest()
-
-
-def note_of(part: Path) -> Path:
-    """Return the path of the note beside a part file."""
-    return part.with_name(f"{part.name}.json")
-
-
-@contextlib.contextmanager
-def open_part(path: Path) -> Iterator[PartFile]:
-    """Open and lock the part file at `path`; if it is empty at the end, remove it.
-
-    Raises
-    ------
-    UsageError
-        The file cannot be opened, or another run is writing it.
-    """
-    try:
-        handle = path.open("a+b")
-    except OSError as error:
-        raise UsageError(unusable(path.parent, error)) from error
-    with handle:
-        lock(handle, path)
-        part = PartFile(path, handle)
-        try:
-            yield part
-        finally:
-            if part.size == 0:
-                part.discard()
-                path.unlink(missing_ok=True)
-
-
-def lock(handle: io.BufferedRandom, path: Path) -> None:
-    """Keep other runs away from `handle` until it is closed; `UsageError` if one holds it."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UsageError(
-            f"{shown(path)} is being written by another {PROGRAM}: wait until that one is done, or "
-            "name another --output"
-        ) from None
-    except OSError:
-        pass  # Some network file systems have no locks; the checksum still holds.
-
-
-# --- the download -------------------------------------------------------------------------------
-
-
-def obtain(options: Options, part: PartFile) -> str:
-    """Bring the whole archive into `part`, check it and return its MD5.
-
-    Raises
-    ------
-    FetchError
-        The archive cannot be had, or its checksum is wrong even when fetched from the start.
-    """
+def obtain(options: Options) -> str:
+    """Bring the archive into the part file and return its MD5; a wrong one costs one restart."""
     for last in (False, True):
-        expected = options.md5 or with_retries(lambda: fetch_md5(options), options.retries)
-        with_retries(lambda: download(options, part), options.retries)
-        found = part.md5()
-        if found == expected:
+        expected = options.md5 or with_retries(fetch_md5, options)
+        with_retries(download, options)
+        with options.part.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+        if (found := digest.hexdigest()) == expected:
             return found
-        part.discard()
+        discard(options)
         if not last:
-            say(f"{options.dataset.archive}: MD5 {found}, expected {expected}; starting again")
+            say(f"{options.archive}: MD5 {found}, expected {expected}; starting again")
     pinned = ", or a --md5 of another version" if options.md5 else ""
     raise FetchError(
         f"checksum of {options.url} is wrong twice: MD5 {found}, expected {expected}; likely a "
@@ -577,310 +277,130 @@ def obtain(options: Options, part: PartFile) -> str:
     )
 
 
-def download(options: Options, part: PartFile) -> None:
-    """Fetch what `part` still lacks.
-
-    Raises
-    ------
-    TransientError
-        The body ended early, or the connection failed; `part` keeps what arrived.
-    FetchError
-        The server refuses, or the disk has no room.
-    """
-    if part.missing == 0:
-        say(f"{shown(part.path)}: all {megabytes(part.size)} are here already")
+def download(options: Options) -> None:
+    """Fetch what the part file lacks, or everything if the server does not go on from there."""
+    part, kept, validator = options.part, size_of(options.part), text_of(options.validator)
+    ranged = {"Range": f"bytes={kept}-", "If-Range": validator} if kept and validator else {}
+    try:
+        response = open_url(options.url, options.timeout, **ranged)
+    except FetchError as error:
+        if not ranged or error.status != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise
+        # Nothing comes after the last byte. Were that not the whole archive, the MD5 would tell.
+        say(f"{shown(part)}: all {megabytes(kept)} are here already")
         return
-    with open_archive(options, part) as response:
-        require_space(options.output, part.missing or 0, options.dataset.archive)
-        receive(response, options, part)
-    if part.missing:
-        raise TransientError(
-            f"{options.url}: the connection ended after {part.size} of {part.origin.size} bytes"
-        )
+    with response:
+        if ranged and response.status == HTTPStatus.PARTIAL_CONTENT:
+            say(f"{shown(part)}: going on after {megabytes(kept)}")
+        else:
+            say(
+                f"{shown(part)}: the server does not go on at byte {kept} (the archive has "
+                "changed, or it serves no ranges); starting again"
+                if ranged
+                else f"downloading {options.url}"
+            )
+            discard(options)
+            # What If-Range may carry (RFC 9110, 13.1.5): never a weak entity tag.
+            etag, modified = (response.headers.get(key, "") for key in ("ETag", "Last-Modified"))
+            found = modified if etag.startswith("W/") else etag or modified
+            options.validator.write_text(one_line(found), encoding="latin-1")
+            kept = 0
+        length = response.headers.get("Content-Length", "")
+        total = kept + int(length) if length.isdecimal() else None
+        with (
+            part.open("ab") as file,
+            with_bar(file, desc=options.archive, total=total, initial=kept) as counted,
+        ):
+            for chunk in read_chunks(response, options.url):
+                counted.write(chunk)
+    if total is not None and (size := size_of(part)) < total:
+        raise TransientError(f"{options.url}: the connection ended after {size} of {total} bytes")
 
 
-def open_archive(options: Options, part: PartFile) -> http.client.HTTPResponse:
-    """Ask for the rest of the archive, or for all of it; `part` is ready for the body after."""
-    response = ask_rest(options, part)
-    if response is None:
-        response = open_url(options.url, options.timeout)
-        part.begin(Origin.of(response))
-        say(f"downloading {options.url}")
-    return response
+def discard(options: Options) -> None:
+    """Remove the part file and the note that goes with it."""
+    options.part.unlink(missing_ok=True)
+    options.validator.unlink(missing_ok=True)
 
 
-def ask_rest(options: Options, part: PartFile) -> http.client.HTTPResponse | None:
-    """Ask for what `part` lacks, provided that the archive has not changed.
-
-    Returns
-    -------
-    http.client.HTTPResponse or None
-        The rest, or the whole archive (`part` is empty then). None if `part` holds nothing to go
-        on from, or the answer is of no use.
-    """
-    offset, validator = part.size, part.origin.validator
-    if offset == 0 or validator is None or (part.missing or 0) < 0:
-        return None
-    headers = {"Range": f"bytes={offset}-", "If-Range": validator}
+def install(options: Options, md5: str) -> None:
+    """Unpack the part file beside the target folder and move the result into place."""
+    scratch = options.output / f".{options.dataset}.unpack"
+    shutil.rmtree(scratch, ignore_errors=True)  # from a run that was killed
     try:
-        response = open_url(options.url, options.timeout, headers)
-    except StatusError as error:
-        if error.status != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-            raise
-        say(f"{shown(part.path)}: the server has nothing after byte {offset}; starting again")
-        return None
-    if response.status == http.client.PARTIAL_CONTENT and continues(response, part):
-        say(f"{shown(part.path)}: going on after {megabytes(offset)}")
-        return response
-    say(
-        f"{shown(part.path)}: the server does not go on at byte {offset} (the archive has changed, "
-        "or it serves no ranges); starting again"
-    )
-    if response.status == http.client.OK:
-        part.begin(Origin.of(response))
-        return response
-    response.close()
-    return None
-
-
-def continues(response: http.client.HTTPResponse, part: PartFile) -> bool:
-    """Tell whether a partial response is the rest of what `part` holds."""
-    match = re.fullmatch(
-        r"bytes (?P<start>[0-9]+)-[0-9]+/(?P<total>[0-9]+|\*)",
-        response.headers.get("Content-Range", "").strip(),
-    )
-    if match is None or int(match["start"]) != part.size:
-        return False
-    if match["total"] != "*" and part.origin.size not in (None, int(match["total"])):
-        return False
-    return bool(response.headers.get("ETag", part.origin.etag) == part.origin.etag)
-
-
-def receive(response: http.client.HTTPResponse, options: Options, part: PartFile) -> None:
-    """Append the body of `response` to `part`, showing progress."""
-    progress = make_progress(options.dataset.archive, part.origin.size, part.size, sys.stderr)
-    try:
-        for chunk in read_chunks(response, options.url):
-            part.handle.write(chunk)
-            progress.update(len(chunk))
+        unpack(options, scratch / "new")
+        folder = scratch / "new" / options.dataset
+        (folder / RECORD_NAME).write_text(f"{md5}  {options.archive}\n", encoding="latin-1")
+        move_into_place(folder, options.target, aside=scratch / "old")
+    except FetchError:
+        discard(options)  # The archive is not what it should be: keeping it is of no use.
+        raise
     finally:
-        progress.close()
+        shutil.rmtree(scratch, ignore_errors=True)
+    discard(options)
 
 
-def require_space(folder: Path, needed: int, what: str) -> None:
-    """Raise `FetchError` if `folder` has fewer than `needed` bytes left."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise FetchError(
-            f"{shown(folder)} has {megabytes(free)} free, {what} needs {megabytes(needed)} more: "
-            "free some space or name another --output"
-        )
-
-
-# --- unpacking ----------------------------------------------------------------------------------
-
-
-def install(options: Options, part: PartFile, md5: str) -> None:
-    """Unpack `part` beside the target folder and move it into place.
-
-    Raises
-    ------
-    ArchiveError
-        The archive is damaged, unsafe or lacks the ratings; `part` is emptied.
-    FetchError
-        The disk has no room.
-    """
-    prefix = f".{options.dataset.name}.unpack-"
-    for left in options.output.glob(f"{prefix}*"):  # from a run that was killed: we hold the lock
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(
-        prefix=prefix, dir=options.output, ignore_cleanup_errors=True
-    ) as scratch:
-        folder = Path(scratch, "new")
-        folder.mkdir()
-        try:
-            sizes = unpack(part.handle, options, folder)
-        except ArchiveError:
-            part.discard()
-            raise
-        record = json.dumps({"url": options.url, "md5": md5, "files": sizes}, indent=2)
-        write_synced(folder / RECORD_NAME, io.BytesIO(record.encode()))
-        for parent, _, _ in os.walk(folder):
-            sync_folder(parent)
-        move_into_place(folder, options.target, aside=Path(scratch, "old"))
-        sync_folder(options.output)
-    part.discard()
-
-
-def unpack(archive: io.BufferedRandom, options: Options, folder: Path) -> dict[str, int]:
-    """Unpack what `archive` holds below the data set's name into `folder`.
-
-    Returns
-    -------
-    dict of str to int
-        The size in bytes of every file, by its path relative to `folder`.
-
-    Raises
-    ------
-    ArchiveError
-        The archive is damaged, has an unsafe member, or lacks the ratings or the notice.
-    FetchError
-        The disk has no room.
-    """
-    dataset = options.dataset
+def unpack(options: Options, folder: Path) -> None:
+    """Unpack the archive into `folder`; `FetchError` if it is not what it should be."""
     try:
-        with zipfile.ZipFile(archive) as source:
-            members = wanted_members(source.infolist(), dataset)
-            sizes = {path: info.file_size for path, info in members.items()}
-            require_space(options.output, sum(sizes.values()), f"unpacking {dataset.archive}")
-            say(f"unpacking {dataset.archive} ({megabytes(sum(sizes.values()))})")
-            for path, info in members.items():
-                with source.open(info) as content:
-                    write_synced(folder / path, content)
+        with zipfile.ZipFile(options.part) as source:
+            for name in source.namelist():
+                pieces = name.removesuffix("/").split("/")
+                if "\\" in name or ":" in pieces[0] or not {"", ".", ".."}.isdisjoint(pieces):
+                    raise FetchError(
+                        f"{options.archive} holds the unsafe path {name!r}, nothing was unpacked; "
+                        "likely the archive was tampered with: name another --base-url"
+                    )
+            size = sum(member.file_size for member in source.infolist())
+            say(f"unpacking {options.archive} ({megabytes(size)})")
+            source.extractall(folder)
     # RuntimeError: encrypted, or a compression that zipfile does not know.
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise ArchiveError(
-            f"{dataset.archive} has the right checksum but cannot be unpacked ({one_line(error)}); "
+        raise FetchError(
+            f"{options.archive} has the right checksum but cannot be unpacked ({one_line(error)}); "
             "likely the copy on the server is no plain zip file: name another --base-url"
         ) from error
-    return sizes
-
-
-def wanted_members(
-    members: Sequence[zipfile.ZipInfo], dataset: Dataset
-) -> dict[str, zipfile.ZipInfo]:
-    """Map the paths of the data set's files, relative to its folder, to the archive's members.
-
-    Raises
-    ------
-    ArchiveError
-        A member would land outside the folder, or a file that every user needs is missing.
-    """
-    wanted = {}
-    for info in members:
-        check_member(info.filename, dataset)
-        top, _, path = info.filename.partition("/")
-        if top == dataset.name and path and not info.is_dir():
-            wanted[path] = info
-    for path in (dataset.ratings, dataset.notice):
-        if path not in wanted or wanted[path].file_size == 0:
-            raise ArchiveError(
-                f"{dataset.archive} holds no {dataset.name}/{path}, or an empty one; likely it is "
-                "another archive under that name: name another --base-url"
+    for name in DATASETS[options.dataset]:
+        if not size_of(folder / options.dataset / name):
+            raise FetchError(
+                f"{options.archive} holds no {options.dataset}/{name}, or an empty one; likely it "
+                "is another archive under that name: name another --base-url"
             )
-    return wanted
-
-
-def check_member(name: str, dataset: Dataset) -> None:
-    """Raise `ArchiveError` unless `name` is a plain relative path."""
-    pieces = name.removesuffix("/").split("/")
-    if "\\" in name or ":" in pieces[0] or any(piece in ("", ".", "..") for piece in pieces):
-        raise ArchiveError(
-            f"{dataset.archive} holds the unsafe path {name!r}, nothing was unpacked; likely the "
-            "archive was tampered with: name another --base-url"
-        )
-
-
-def write_synced(path: Path, content: IO[bytes]) -> None:
-    """Write `content` to `path` and force it to the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        shutil.copyfileobj(content, file, 1 << 20)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_folder(path: str | Path) -> None:
-    """Force the entries of a folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def move_into_place(folder: Path, target: Path, aside: Path) -> None:
     """Rename `folder` to `target`; what is there goes to `aside`, and back if that fails."""
-    replaces = os.path.lexists(target)
-    if replaces:
+    if os.path.lexists(target):
         target.rename(aside)
     try:
         folder.rename(target)
     except BaseException:
-        if replaces:
+        if os.path.lexists(aside):
             aside.rename(target)
         raise
 
 
-# --- what is there already ----------------------------------------------------------------------
-
-
 def already_there(options: Options) -> bool:
-    """Tell whether the data set is there, complete, and not to be fetched again.
-
-    Raises
-    ------
-    UsageError
-        Something is in the way that must not be replaced unasked.
-    """
+    """Tell whether there is nothing to fetch; `FetchError` if something is in the way."""
     target = options.target
-    if not target.exists():
+    if target.exists() and not target.is_dir():
+        message = f"{shown(target)} is a file, not a folder: move it away or name another --output"
+        raise FetchError(message, exit_code=2)
+    if not target.exists() or options.force:
         return False
-    if not target.is_dir():
-        raise UsageError(
-            f"{shown(target)} is a file, not a folder: move it away or name another --output"
-        )
-    if options.force:
-        return False
-    record = load_record(target / RECORD_NAME)
-    flaw = find_flaw(options, record)
-    if flaw is not None:
-        raise UsageError(
-            f"{shown(target)} exists but {flaw}: move it away, or replace it with --force"
-        )
-    checked = "complete" if record else "ratings and notice found, unpacked by something else"
-    say(f"{shown(target)} is already there ({checked}); nothing to do, --force fetches it again")
+    flaws = [
+        f"has no {name}, or an empty one"
+        for name in DATASETS[options.dataset]
+        if not size_of(target / name)
+    ]
+    md5 = parse_md5(text_of(target / RECORD_NAME), options.archive)
+    if options.md5 and md5 and md5 != options.md5:
+        flaws.append(f"comes from an archive with MD5 {md5}, not {options.md5}")
+    if flaws:
+        message = f"{shown(target)} exists but {flaws[0]}: move it away, or replace it with --force"
+        raise FetchError(message, exit_code=2)
+    say(f"{shown(target)} is already there; nothing to do, --force fetches it again")
     return True
-
-
-def find_flaw(options: Options, record: Mapping[str, object]) -> str | None:
-    """Return what is wrong with the folder that is there; None if it will do."""
-    if options.md5 and record and record["md5"] != options.md5:
-        return f"comes from an archive with MD5 {record['md5']}, not {options.md5}"
-    for needed in (options.dataset.ratings, options.dataset.notice):
-        if not size_of(options.target / needed):
-            return f"has no {needed}, or an empty one"
-    files = record.get("files")
-    for name, size in files.items() if isinstance(files, dict) else ():
-        found = size_of(options.target / name)
-        if found != size:
-            return f"its {name} is {'gone' if found is None else f'{found} bytes, not {size}'}"
-    return None
-
-
-def size_of(path: Path) -> int | None:
-    """Return the size of a file in bytes, None if there is no such file."""
-    return path.stat().st_size if path.is_file() else None
-
-
-def load_record(path: Path) -> Mapping[str, object]:
-    """Read what `install` noted in the folder; empty if there is no such note."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) and "md5" in record else {}
-
-
-def unusable(folder: Path, error: OSError) -> str:
-    """Return the message for an output folder that cannot be used."""
-    return (
-        f"--output {shown(folder)} cannot be used ({error.strerror or error}); likely part of the "
-        "path is a file, or you may not write there: name a folder you can write to"
-    )
-
-
-# --- the program --------------------------------------------------------------------------------
 
 
 def fetch(options: Options) -> None:
@@ -889,68 +409,54 @@ def fetch(options: Options) -> None:
         if already_there(options):
             return
         options.output.mkdir(parents=True, exist_ok=True)
+        options.part.touch()
     except OSError as error:
-        raise UsageError(unusable(options.output, error)) from error
-    with open_part(options.part) as part:
-        install(options, part, obtain(options, part))
+        raise FetchError(
+            f"--output {shown(options.output)} cannot be used ({error.strerror}); likely part of "
+            "the path is a file, or you may not write there: name a folder you can write to",
+            exit_code=2,
+        ) from error
+    try:
+        install(options, obtain(options))
+    finally:
+        if size_of(options.part) == 0:
+            discard(options)
 
 
 def report(options: Options) -> None:
     """Print where the files are and what to run next."""
-    ratings = shown(options.target / options.dataset.ratings)
-    results = shown(ROOT / "results" / options.dataset.name)
-    sweep = shown(ROOT / "scripts" / "sweep.sh")
+    ratings, notice = (shown(options.target / name) for name in DATASETS[options.dataset])
+    sweep, results = shown(ROOT / "scripts/sweep.sh"), shown(ROOT / "results" / options.dataset)
     say(f"ratings: {ratings}")
-    say(f"licence: {shown(options.target / options.dataset.notice)} (terms of use, citation)")
+    say(f"licence: {notice} (terms of use, citation)")
     say(f"next:    {shlex.join([sweep, '--ratings', ratings, '--output', results])}")
 
 
 def fail(message: str, code: int) -> int:
     """Print the one line of an error and return its exit code."""
-    print(f"{PROGRAM}: error: {one_line(message)}", file=sys.stderr, flush=True)
+    print(f"{PROGRAM}: {one_line(message)}", file=sys.stderr, flush=True)
     return code
 
 
-def interrupted(part: Path) -> int:
-    """Say what an interruption leaves behind and return its exit code."""
-    kept, origin = size_of(part), Origin.load(note_of(part))
-    if kept and (origin.validator or origin.size == kept):
-        state = f"{shown(part)} keeps {megabytes(kept)}, the same command goes on from there"
-    else:
-        state = "nothing is left to go on from, the same command starts anew"
-    print(f"{PROGRAM}: interrupted; {state}", file=sys.stderr, flush=True)
-    return 130
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        The command line without the program's name; `sys.argv` by default.
-
-    Returns
-    -------
-    int
-        0 done, or already there; 1 the download failed; 2 wrong usage; 130 interrupted.
-    """
-    try:
-        options = parse_options(argv)
-    except UsageError as error:
-        return fail(str(error), error.exit_code)
+    """Run the program on a command line, `sys.argv` by default, and return its exit code."""
+    options = parse_options(argv)
     try:
         fetch(options)
     except KeyboardInterrupt:
-        return interrupted(options.part)
+        kept = f"{shown(options.part)} keeps {megabytes(size_of(options.part))}"
+        state = "nothing is left to go on from, the same command starts anew"
+        if size_of(options.part) and text_of(options.validator):
+            state = f"{kept}, the same command goes on from there"
+        return fail(f"interrupted; {state}", 130)
     except FetchError as error:
-        return fail(str(error), error.exit_code)
+        return fail(f"error: {error}", error.exit_code)
     except OSError as error:
         return fail(
-            f"{shown(Path(error.filename or options.output))} cannot be written "
-            f"({error.strerror or error}); likely the disk is full or failing: free some space or "
+            f"error: {shown(Path(error.filename or options.output))} cannot be written "
+            f"({error.strerror}); likely the disk is full or failing: free some space or "
             "name another --output, the same command goes on from what has arrived",
-            FetchError.exit_code,
+            1,
         )
     report(options)
     return 0

@@ -34,7 +34,7 @@ def solve_rows(
     reg: float,
     nu: float,
 ) -> Floats:
-    """Solve (VᵀV + λ n^ν I) u = Vᵀ r for each row that has a rating; the others keep their value."""
+    """Solve (VᵀV + λ n^ν I) u = Vᵀ r for each row that has a rating; the others stay."""
     solved = current.copy()
     identity = np.eye(fixed.shape[1])
     order = np.lexsort((columns, rows))
@@ -83,7 +83,7 @@ def notebook_als(
     """Alternate until the change of the factors settles, as the source notebook does."""
     user_factors, item_factors = start[0].copy(), start[1].copy()
     previous = math.inf
-    for iteration in range(1, max_iter + 1):
+    for iteration in range(1, max_iter + 1):  # noqa: B007 - it is returned
         old_users, old_items = user_factors, item_factors
         user_factors = solve_rows(users, items, ratings, item_factors, user_factors, reg, nu)
         item_factors = solve_rows(items, users, ratings, user_factors, item_factors, reg, nu)
@@ -112,7 +112,7 @@ def errors(
 
 
 def least_squares_row(known: Floats, ratings: Floats, weight: float) -> Floats:
-    """Solve one ridge system as a least squares problem: [V; √w I] u ≈ [r; 0], never forming VᵀV."""
+    """Solve one ridge system as the least squares problem [V; √w I] u ≈ [r; 0], without VᵀV."""
     rank = known.shape[1]
     stacked = np.vstack([known, math.sqrt(weight) * np.eye(rank)])
     return np.linalg.lstsq(stacked, np.concatenate([ratings, np.zeros(rank)]), rcond=None)[0]

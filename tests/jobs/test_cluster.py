@@ -110,16 +110,16 @@ def packaged(master: str, package: Path) -> str:
 
 
 class TestPackage:
-    def test_code_is_the_package_and_nothing_else(self, package):
+    def test_code_is_the_package_and_nothing_else(self, shared, package):
         expected = {
-            path.relative_to(ROOT).as_posix()
-            for path in (ROOT / "als_spark").rglob("*")
+            path.relative_to(shared.root).as_posix()
+            for path in (shared.root / "als_spark").rglob("*")
             if path.suffix == ".py" or path.name == "py.typed"
         }
         with zipfile.ZipFile(package / "als_spark.zip") as archive:
             assert set(archive.namelist()) == expected
             for name in expected:
-                assert archive.read(name) == (ROOT / name).read_bytes()
+                assert archive.read(name) == (shared.root / name).read_bytes()
 
     def test_environment_holds_what_executors_need(self, package):
         with tarfile.open(package / "als_spark_env.tar.gz") as archive:

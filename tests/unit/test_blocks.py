@@ -96,6 +96,16 @@ def test_triples_round_trip(seed):
     assert stored == sorted(zip(users.tolist(), items.tolist(), ratings.tolist(), strict=True))
 
 
+def test_a_rating_of_zero_is_a_rating():
+    block = build_block(
+        np.array([0, 0, 1]), np.array([0, 1, 1]), np.array([0.0, 2.0, 0.0]), n_rows=2, n_columns=2
+    )
+    assert block.n_ratings == 3
+    rows, columns, ratings = block.triples()
+    assert (rows.tolist(), columns.tolist()) == ([1, 0, 0], [1, 0, 1])
+    assert ratings.tolist() == [0.0, 0.0, 2.0]
+
+
 def test_rows_rise_by_degree_then_index_and_columns_rise_in_a_row(triples: Triples):
     users, items, ratings, n_users, n_items = triples
     block = build_block(users, items, ratings, n_rows=n_users, n_columns=n_items)
@@ -214,9 +224,10 @@ class TestAssignRows:
 
     def test_the_many_cheap_rows_are_spread_too(self):
         # Far more rows than are placed one by one, and no two of the same cost.
-        costs = np.linspace(2.0, 1.0, 10_000)
+        # Dealt there and not back, the first block would get 1.0 more than the last 2000 times.
+        costs = np.arange(10_000.0, 0.0, -1.0)
         loads = np.bincount(assign_rows(costs, 5), weights=costs)
-        assert loads.max() - loads.min() <= 2.0
+        assert loads.max() - loads.min() <= 100.0
 
     def test_every_row_has_a_block(self):
         blocks = assign_rows(np.random.default_rng(0).random(1000), 7)

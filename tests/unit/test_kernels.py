@@ -358,7 +358,7 @@ class TestSolveError:
 
     def test_too_few_ratings_without_ridge(self):
         fixed = np.array([[1.0, 1.0]])
-        with pytest.raises(SolveError, match="user row 3 .* lambda=0: use a larger lambda") as info:
+        with pytest.raises(SolveError, match=r"user row 3 .* lambda=0: use a larger") as info:
             solve_block(one_row(fixed, [1.0]), fixed, 0.0, 1.0)
         assert (info.value.side, info.value.row, info.value.reg) == ("user", 3, 0.0)
 

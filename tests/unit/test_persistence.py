@@ -240,7 +240,7 @@ class TestReplacedFolder:
         target = tmp_path / "out"
         target.mkdir()
         (target / "old").write_text("old")
-        with pytest.raises(error), replaced_folder(target) as staged:
+        with pytest.raises(error), replaced_folder(target) as staged:  # noqa: PT012 - its block
             (staged.content / "half").write_text("half")
             raise error
         assert tree(tmp_path) == {"out": None, "out/old": "old"}
@@ -251,7 +251,8 @@ class TestReplacedFolder:
         assert tree(tmp_path) == {}
 
     def test_failure_leaves_what_others_have_put_there(self, tmp_path):
-        with pytest.raises(RuntimeError), replaced_folder(tmp_path / "a" / "b" / "out"):
+        target = tmp_path / "a" / "b" / "out"
+        with pytest.raises(RuntimeError), replaced_folder(target):  # noqa: PT012 - its block
             (tmp_path / "a" / "theirs").write_text("theirs")
             raise RuntimeError
         assert tree(tmp_path) == {"a": None, "a/theirs": "theirs"}
@@ -328,7 +329,7 @@ class TestCheckReplaceable:
 
     def test_file(self, tmp_path):
         (tmp_path / "out").write_text("")
-        with pytest.raises(ConfigError, match="--output .*/out: this is a file: give a folder"):
+        with pytest.raises(ConfigError, match=r"--output .*/out: this is a file: give a folder"):
             check_replaceable(tmp_path / "out", "run.json")
 
     def test_below_a_file(self, tmp_path):

@@ -79,6 +79,14 @@ class TestAgainstTheNotebook:
             assert after <= before * (1 + 1e-10)
         assert objectives[-1] < 0.96 * objectives[0]
 
+    def test_a_rating_of_zero_is_a_rating(self, triples):
+        triples = triples._replace(ratings=np.where(triples.ratings < 3, 0.0, triples.ratings))
+        options = replace(FLOAT64, exponent=1.0, max_iter=3)
+        model = train_one(local_backend(triples), 3, 0.2, options)
+        twin = twin_of(triples, 3, 0.2, options)
+        np.testing.assert_allclose(model.factors.items, twin.items, rtol=0, atol=1e-8)
+        assert model.objective == pytest.approx(twin.objective, rel=1e-10)
+
     def test_float32_reaches_the_same_objective(self, triples):
         backend = local_backend(triples, dtype=np.float32)
         options = TrainingOptions(tol=0.0, max_iter=30)
@@ -320,9 +328,9 @@ class TestRows:
         assert math.sqrt(squares[~observed].mean()) < 1e-3
 
     def test_a_row_that_cannot_be_solved(self, triples):
+        # Items that are all alike determine nothing without a ridge.
+        start = Factors(np.ones((triples.n_users, 3)), np.ones((triples.n_items, 3)))
         with pytest.raises(SolveError, match="lambda=0: use a larger lambda"):
-            # Items that are all alike determine nothing without a ridge.
-            start = Factors(np.ones((triples.n_users, 3)), np.ones((triples.n_items, 3)))
             train_one(local_backend(triples), 3, 0.0, starts=[start])
 
 

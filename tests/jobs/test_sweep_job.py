@@ -1,0 +1,252 @@
+"""The sweep as users run it: in process, and by spark-submit in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+
+from als_spark.persistence import load_model
+from jobs.sweep import main
+from tests.conftest import ROOT
+
+SMALL = ["--ranks", "1,3", "--lambdas", "1,4", "--max-iter", "6"]
+FILES = {
+    *("results.json", "sweep.png", "selected.png", "heatmap.png", "convergence.png"),
+    *("best_model", "run.json", "history.json"),
+}
+
+
+def results(folder: Path) -> list[dict[str, Any]]:
+    found = json.loads((folder / "results.json").read_text())
+    assert isinstance(found, list)
+    return found
+
+
+def without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: without_times(entry)
+            for key, entry in value.items()
+            if key not in ("seconds", "started", "output")
+        }
+    return [without_times(entry) for entry in value] if isinstance(value, list) else value
+
+
+@pytest.mark.usefixtures("spark")
+def test_all_files_are_written_and_agree(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "out"
+    assert main([*SMALL, "--output", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == FILES
+    records = results(out)
+    assert [(r["d"], r["lambda_reg"]) for r in records] == [(1, 1), (1, 4), (3, 1), (3, 4)]
+    wanted = {
+        *("d", "lambda_reg", "train_mse", "train_mae", "test_mse", "test_mae", "train_rmse"),
+        *("test_rmse", "iterations", "converged", "objective", "seconds", "n_test_cold", "best"),
+    }
+    for record in records:
+        assert wanted <= set(record)
+        assert record["train_rmse"] == pytest.approx(record["train_mse"] ** 0.5)
+        assert (record["iterations"], record["converged"]) == (6, False)
+    best = min(records, key=lambda record: record["test_mse"])
+    assert [record["best"] for record in records] == [record is best for record in records]
+    run = json.loads((out / "run.json").read_text())
+    assert run["status"] == "complete"
+    assert run["config"]["ranks"] == [1, 3]
+    assert run["data"]["ratings"]["train"] + run["data"]["ratings"]["test"] == 1501
+    assert run["blas_threads_per_worker"] == 1
+    assert {"numpy", "spark", "python", "scipy", "pyarrow", "java"} <= set(run["versions"])
+    assert run["seconds"]["training"] > 0
+    history = json.loads((out / "history.json").read_text())
+    for record, point in zip(records, history, strict=True):
+        assert len(point["objective"]) == record["iterations"]
+        assert point["objective"][-1] == record["objective"]
+    printed = capsys.readouterr().out
+    assert f"{best['test_mse']:.4f}" in printed
+    assert "the test ratings chose it" in printed
+    assert str(out) in printed
+
+
+@pytest.mark.usefixtures("spark")
+def test_the_best_model_predicts_as_the_results_say(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    pairs = [(f"user-{u}", 10**15 + i) for u in range(25) for i in range(20) if rng.random() < 0.7]
+    rows = [(u, i, float(rng.integers(1, 6))) for u, i in pairs]
+    held_out = [row for row in rows if rng.random() < 0.2]
+    train, test = tmp_path / "train.csv", tmp_path / "test.csv"
+    for path, part in ((train, [r for r in rows if r not in held_out]), (test, held_out)):
+        lines = [f"{u},{i},{r}" for u, i, r in part]
+        path.write_text("\n".join(["user,item,rating", *lines]) + "\n")
+    out = tmp_path / "out"
+    argv = ["--ratings", str(train), "--test", str(test), "--output", str(out), *SMALL]
+    assert main([*argv, "--dtype", "float64"]) == 0
+    model = load_model(out / "best_model")
+    best = next(record for record in results(out) if record["best"])
+    predicted = model.predict([u for u, _, _ in held_out], [i for _, i, _ in held_out])
+    errors = np.array([r for _, _, r in held_out]) - predicted
+    assert best["n_test"] == len(held_out)
+    assert np.mean(errors**2) == pytest.approx(best["test_mse"], rel=1e-9)
+    assert np.mean(np.abs(errors)) == pytest.approx(best["test_mae"], rel=1e-9)
+
+
+@pytest.mark.usefixtures("spark")
+def test_with_a_validation_part_it_chooses_and_the_test_part_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    argv = [*SMALL, "--validation-fraction", "0.2", "--output", str(out)]
+    assert main(argv) == 0
+    records = results(out)
+    best = min(records, key=lambda record: record["val_mse"])
+    assert best["best"]
+    assert all({"val_mse", "val_mae", "val_rmse", "n_val", "test_mse"} <= set(r) for r in records)
+    run = json.loads((out / "run.json").read_text())
+    assert run["selected_on"] == "validation"
+    assert "smallest validation MSE" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("spark")
+@pytest.mark.parametrize("placement", ["ratings", "grid"])
+def test_two_runs_with_one_seed_write_the_same_files(tmp_path: Path, placement: str) -> None:
+    argv = [*SMALL, "--placement", placement, "--seed", "7"]
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        assert main([*argv, "--output", str(folder)]) == 0
+    first, second = folders
+    for path in sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file()):
+        if path.suffix == ".json":
+            ours, theirs = (json.loads((folder / path).read_text()) for folder in folders)
+            assert without_times(ours) == without_times(theirs), path
+        else:
+            assert (first / path).read_bytes() == (second / path).read_bytes(), path
+    other = tmp_path / "other"
+    assert main([*argv[:-1], "8", "--output", str(other)]) == 0
+    assert results(other)[0]["test_mse"] != results(first)[0]["test_mse"]
+
+
+@pytest.mark.usefixtures("spark")
+def test_a_second_run_replaces_the_first_whole(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main([*SMALL, "--output", str(out)]) == 0
+    (out / "rejected").mkdir()
+    assert main(["--ranks", "2", "--lambdas", "1", "--max-iter", "2", "--output", str(out)]) == 0
+    assert [record["d"] for record in results(out)] == [2]
+    assert {path.name for path in out.iterdir()} == FILES
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_other_file_systems_get_the_output_whole(spark: SparkSession, tmp_path: Path) -> None:
+    # Hadoop's own client for the local disk, under another name: the way of hdfs:// and s3a://.
+    hadoop = spark.sparkContext._jsc.hadoopConfiguration()
+    hadoop.set("fs.viewlocal.impl", "org.apache.hadoop.fs.viewfs.ViewFileSystem")
+    hadoop.set("fs.viewfs.impl", "org.apache.hadoop.fs.viewfs.ViewFileSystem")
+    hadoop.set("fs.viewfs.mounttable.disk.link./results", f"file://{tmp_path}")
+    target = "viewfs://disk/results/deep/out"
+    argv = ["--ranks", "2", "--lambdas", "1", "--max-iter", "2", "--output", target]
+    assert main(argv) == 0
+    out = tmp_path / "deep" / "out"
+    assert {path.name for path in out.iterdir() if not path.name.startswith(".")} == FILES
+    assert main(argv) == 0
+    visible = [path.name for path in out.parent.iterdir()]
+    assert [name for name in visible if not name.endswith(".crc")] == ["out"]
+    (out / "run.json").unlink()
+    assert main(argv) == 2
+    assert results(out)[0]["d"] == 2
+
+
+def submit(*options: str, master: str = "local[2]", **extra: Any) -> subprocess.Popen[str]:
+    """Start the job as spark-submit does, in a process group of its own."""
+    environment = {**os.environ, "PYSPARK_PYTHON": sys.executable}
+    environment.pop("SPARK_HOME", None)
+    command = [Path(sys.executable).parent / "spark-submit", "--master", master]
+    command += ["--conf", "spark.ui.enabled=false", str(ROOT / "jobs" / "sweep.py"), *options]
+    return subprocess.Popen(
+        [str(word) for word in command],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **extra,
+    )
+
+
+def test_one_core_and_two_give_the_same(tmp_path: Path) -> None:
+    found = []
+    for cores in (1, 2):
+        out = tmp_path / f"cores-{cores}"
+        argv = ["--dtype", "float64", "--placement", "ratings", "--output", str(out)]
+        process = submit(*SMALL, *argv, master=f"local[{cores}]")
+        _, log = process.communicate(timeout=300)
+        assert process.returncode == 0, log
+        found.append(results(out))
+        assert json.loads((out / "run.json").read_text())["blocks_a_side"] == cores
+    for one, two in zip(*found, strict=True):
+        assert one["iterations"] == two["iterations"]
+        for key in ("train_mse", "train_mae", "test_mse", "test_mae", "objective"):
+            assert one[key] == pytest.approx(two[key], rel=1e-9), key
+
+
+# The first point shrinks to nothing and stops at once; only Ctrl-C ends the second.
+ENDLESS = ["--ranks", "20", "--lambdas", "100000,0.5", "--tol", "1e-12", "--max-iter", "1000000"]
+
+
+@pytest.mark.parametrize(
+    ("placement", "earlier"), [("ratings", False), ("grid", False), ("grid", True)]
+)
+def test_ctrl_c_keeps_the_finished_points(tmp_path: Path, placement: str, earlier: bool) -> None:
+    out = tmp_path / "out"
+    if earlier:
+        out.mkdir()
+        (out / "run.json").write_text("{}")
+        (out / "results.json").write_text("[]")
+    options = ["--dtype", "float64", "--placement", placement, "--output", str(out)]
+    process = submit(*ENDLESS, *options)
+    assert process.stderr is not None
+    log = []
+    for line in process.stderr:
+        log.append(line)
+        if "d=20 λ=100000: " in line:
+            break
+    # As a terminal does: to the JVM and to Python alike.
+    os.killpg(process.pid, signal.SIGINT)
+    printed, rest = process.communicate(timeout=120)
+    log = "".join([*log, rest])
+    assert process.returncode == 130, log
+    assert "Traceback" not in log
+    assert "1 of 2 points were finished and are kept in" in printed
+    kept = out / "interrupted" if earlier else out
+    assert str(kept) in printed
+    assert [record["lambda_reg"] for record in results(kept)] == [100000]
+    assert json.loads((kept / "run.json").read_text())["status"] == "interrupted"
+    assert load_model(kept / "best_model").rank == 20
+    if earlier:
+        assert results(out) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_ctrl_c_before_the_first_point_leaves_nothing(tmp_path: Path) -> None:
+    process = submit(*ENDLESS[:3], "0.5", *ENDLESS[4:], "--output", str(tmp_path / "out"))
+    assert process.stderr is not None
+    log = []
+    for line in process.stderr:
+        log.append(line)
+        if "training ..." in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    _, rest = process.communicate(timeout=120)
+    log = "".join([*log, rest])
+    assert process.returncode == 130, log
+    assert "Traceback" not in log
+    assert "sweep: stopped before any point was finished; nothing written" in log
+    assert list(tmp_path.iterdir()) == []
