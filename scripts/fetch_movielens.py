@@ -454,7 +454,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return fail(
             f"error: {shown(Path(error.filename or options.output))} cannot be written "
-            f"({error.strerror}); likely the disk is full or failing: free some space or "
+            f"({error.strerror or error}); likely the disk is full or failing: free some space or "
             "name another --output, the same command goes on from what has arrived",
             1,
         )

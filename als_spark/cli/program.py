@@ -37,6 +37,10 @@ def run_program(name: str, work: Callable[[], int]) -> int:
         anything else.
     """
     configure_logging()
+    if threading.current_thread() is threading.main_thread():
+        # scripts/run.sh starts the JVM deaf to Ctrl-C, so that it outlives it, and a child
+        # inherits that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return work()
     except UserError as error:

@@ -40,7 +40,12 @@ from als_spark.report.table import results_table
 from als_spark.results import SplitName
 from als_spark.spark.filesystem import local_path, output_folder
 from als_spark.spark.ratings import PreparedRatings, PrepareOptions, prepare_ratings
-from als_spark.spark.session import blas_threads_of_workers, start_session, versions
+from als_spark.spark.session import (
+    blas_threads_of_workers,
+    quiet_spark,
+    start_session,
+    versions,
+)
 from als_spark.spark.sources import (
     Source,
     SourceOptions,
@@ -79,12 +84,15 @@ def _run(config: SweepConfig) -> int:
         # Before Spark is started: an unusable folder should be known at once.
         with _unwritable_is_usage(config.output):
             check_replaceable(folder, RUN_FILE)
-    with interrupts_raise() as interrupted:
-        n_points = len(config.ranks) * len(config.lambdas)
-        with ProgressReporter(n_points, logger=logger) as progress:
-            with progress.phase("starting Spark"):
-                ours = SparkSession.getActiveSession() is None
-                session = start_session("als_spark sweep")
+    n_points = len(config.ranks) * len(config.lambdas)
+    with ProgressReporter(n_points, logger=logger) as progress:
+        with progress.phase("starting Spark"):
+            ours = SparkSession.getActiveSession() is None
+            session = start_session("als_spark sweep")
+            if ours:
+                quiet_spark(session)
+        # Only now: a SparkContext that starts takes Ctrl-C for itself.
+        with interrupts_raise() as interrupted:
             try:
                 with ExitStack() as stack:
                     with _unwritable_is_usage(config.output):
@@ -98,7 +106,7 @@ def _run(config: SweepConfig) -> int:
                     # After Ctrl-C there may be no JVM to answer.
                     with suppress(Exception):
                         session.stop()
-        print(summary)
+    print(summary)
     return EXIT_INTERRUPTED if interrupted() else EXIT_DONE
 
 

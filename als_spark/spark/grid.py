@@ -13,7 +13,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from functools import partial
@@ -88,8 +88,12 @@ def run_grid_on_executors(
                     raise returned
                 collector.add(*returned)
 
-        # A thread of its own in the JVM too, which ends with it.
-        in_thread = inheritable_thread_target(session)
+        # A thread of its own in the JVM too, which ends with it. From PySpark 4 on the session is
+        # asked for; 3.5 would take it for the function.
+        takes_session = int(session.version.split(".")[0]) >= 4
+        in_thread: Callable[..., Callable[[int], None]] = (
+            inheritable_thread_target(session) if takes_session else inheritable_thread_target
+        )
         pool = ThreadPoolExecutor(n_threads, thread_name_prefix="als_spark-grid")
         futures = [pool.submit(in_thread(train), k) for k in largest_first]
         try:

@@ -31,6 +31,9 @@ SESSION_DEFAULTS = {
 """Settings of a session that :func:`start_session` makes; whoever sets one of them wins."""
 
 
+_PYTHON = "spark.pyspark.python"
+
+
 def start_session(name: str) -> SparkSession:
     """Return the running session, or start one with the defaults of the jobs.
 
@@ -39,22 +42,24 @@ def start_session(name: str) -> SparkSession:
     name : str
         Name of the application, as the cluster shows it.
     """
-    # Loads what spark-submit was given, which must win over the defaults here.
-    given = SparkConf()
-    builder = SparkSession.builder.appName(given.get("spark.app.name", None) or name)
-    master = given.get("spark.master", None)
-    if master is None:
-        builder = builder.master("local[*]")
-    if (master is None or master.startswith("local")) and not given.contains(
-        "spark.pyspark.python"
-    ):
-        # Workers on this machine run on this interpreter: the python3 on PATH may lack the
-        # packages.
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    # Only with the JVM up does a conf hold what spark-submit was given, which wins over ours.
+    SparkContext._ensure_initialized()
+    conf = SparkConf()
+    conf.setIfMissing("spark.app.name", name)
+    conf.setIfMissing("spark.master", "local[*]")
     for key, value in SESSION_DEFAULTS.items():
-        if not given.contains(key):
-            builder = builder.config(key, value)
-    return builder.getOrCreate()
+        conf.setIfMissing(key, value)
+    if conf.get("spark.master", "").startswith("local") and not conf.contains(_PYTHON):
+        # Workers on this machine run on this interpreter: the python3 on PATH may lack packages.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    return SparkSession.builder.config(conf=conf).getOrCreate()
+
+
+def quiet_spark(session: SparkSession) -> None:
+    """Keep Spark's log below errors, unless the session was given a log configuration."""
+    options = session.sparkContext.getConf().get("spark.driver.extraJavaOptions", "") or ""
+    if "log4j" not in options and "SPARK_CONF_DIR" not in os.environ:
+        session.sparkContext.setLogLevel("ERROR")
 
 
 @contextmanager

@@ -129,7 +129,7 @@ def read_source(session: SparkSession, options: SourceOptions) -> Source:
                 "the name of the table" if options.table is not None else "the path and --format"
             )
             raise DataError(
-                f"{options.label}: cannot be read: {_reason(_messages(error))}: check {remedy}"
+                f"{options.label}: cannot be read: {_reason(error)}: check {remedy}"
             ) from error
     return Source(frame, find_columns(frame.columns, options), options.label, options.table is None)
 
@@ -151,11 +151,10 @@ def unreadable_files_are_named(label: str) -> Iterator[None]:
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:
-        messages = _messages(error)
-        if not any(_READ_FAILURE.search(message) for message in messages):
+        if not _broke_while_reading(error):
             raise
         raise DataError(
-            f"{label}: cannot be read: {_reason(messages)}: mend or replace the file"
+            f"{label}: cannot be read: {_reason(error)}: mend or replace the file"
         ) from error
 
 
@@ -301,25 +300,47 @@ _READ_FAILURE = re.compile(
     "|cannot be converted in file"
 )
 """How the supported versions of Spark say that a file of a source cannot be read."""
+_FILE_SCAN = "org.apache.spark.sql.execution.datasources.FileScanRDD"
+"""What reads the files: Spark 3.5 lets some of its failures through without a word on the file."""
+
+
+def _broke_while_reading(error: PySparkException | Py4JJavaError) -> bool:
+    if any(_READ_FAILURE.search(message) for message in _messages(error)):
+        return True
+    causes = _java_causes(error)
+    frames = causes[-1].getStackTrace() if causes else []
+    return any(frame.getClassName().startswith(_FILE_SCAN) for frame in frames)
+
+
+def _java_causes(error: PySparkException | Py4JJavaError) -> list[Any]:
+    """Return an error of the JVM and its causes, the outermost first."""
+    # Spark's Python exceptions keep the one of the JVM to themselves.
+    java: Any = getattr(error, "java_exception", None) or getattr(error, "_origin", None)
+    causes: list[Any] = []
+    while java is not None and len(causes) < 12:
+        causes.append(java)
+        java = java.getCause()
+    return causes
 
 
 def _messages(error: PySparkException | Py4JJavaError) -> list[str]:
-    """First lines of what an error and its causes in the JVM say, the outermost first."""
+    """First lines of what an error and its causes say, the outermost first."""
     texts = [str(error)] if isinstance(error, PySparkException) else []
-    # Spark's Python exceptions keep the one of the JVM to themselves.
-    java: Any = getattr(error, "java_exception", None) or getattr(error, "_origin", None)
-    while java is not None and len(texts) < 12:
-        texts.append(str(java.getMessage() or ""))
-        java = java.getCause()
+    texts += [str(java.getMessage() or "") for java in _java_causes(error)]
     return [text.strip().splitlines()[0] for text in texts if text.strip()]
 
 
-def _reason(messages: Sequence[str]) -> str:
+def _reason(error: PySparkException | Py4JJavaError) -> str:
     """Put what was said about a file, or said first, together with its root cause."""
+    messages = [message for message in _messages(error) if not message.startswith("Job aborted")]
     if not messages:
         return "Spark does not say why"
     about_file = [message for message in messages if _READ_FAILURE.search(message)]
-    said, cause = (about_file or messages)[-1 if about_file else 0], messages[-1]
-    said = re.sub(r"^\[[A-Z_.]+\] |\s*SQLSTATE: \w{5}|\s*Details:$", "", said).rstrip(". ")
-    cause = re.sub(r"^\[[A-Z_.]+\] |\s*SQLSTATE: \w{5}", "", cause).rstrip(". ")
+    said = _plain_message(about_file[-1] if about_file else messages[0])
+    cause = _plain_message(messages[-1])
     return said if cause in said else f"{said} ({cause})"
+
+
+def _plain_message(message: str) -> str:
+    """Take Spark's names and codes of errors off."""
+    return re.sub(r"^\[[A-Z_.]+\] |\s*SQLSTATE: \w{5}|\s*Details:$", "", message).rstrip(". ")

@@ -284,7 +284,9 @@ submit() {
     done
     # A user who has a Spark configuration directory has said how Spark shall log.
     if [[ -z ${SPARK_CONF_DIR:-} ]]; then
-        options+=(--driver-java-options "-Dlog4j2.configurationFile=file:$ROOT/conf/log4j2.properties")
+        # Spark splits these options like a shell; log4j wants a URI.
+        options+=(--driver-java-options
+            "\"-Dlog4j2.configurationFile=file:${ROOT// /%20}/conf/log4j2.properties\"")
     fi
 
     use_quiet_java

@@ -28,6 +28,7 @@ import tarfile
 import zipfile
 from importlib import metadata
 from pathlib import Path, PurePosixPath
+from shlex import quote
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -190,12 +191,13 @@ def write_environment(target: Path) -> None:
 
 def submit_lines(output: Path) -> str:
     """Return the commands that use the two files, one for each kind of cluster."""
-    code, environment = output / CODE, output / ENVIRONMENT
+    # As URIs: Spark does not find an archive whose path has a space.
+    code, environment = (output / CODE).as_uri(), (output / ENVIRONMENT).as_uri()
     common = f"""\
     --py-files {code} \\
     --archives {environment}#environment \\
     --conf spark.pyspark.python=./environment/bin/python \\
-    --conf spark.pyspark.driver.python={sys.executable} \\
+    --conf spark.pyspark.driver.python={quote(sys.executable)} \\
     jobs/sweep.py --ratings PATH --output DIR"""
     kinds = {
         "Spark standalone": ("spark://HOST:7077", "spark-standalone.conf"),

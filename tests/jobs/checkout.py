@@ -56,7 +56,8 @@ class Checkout:
     """A copy of the project with the stand-in for uv first on PATH."""
 
     def __init__(self, folder: Path) -> None:
-        self.root = folder / "checkout"
+        # A folder of any name should do.
+        self.root = folder / "check out"
         self.venv = self.root / ".venv"
         for name in ("als_spark", "jobs", "scripts", "conf"):
             shutil.copytree(
@@ -117,7 +118,7 @@ class Checkout:
 
     def bash(self, commands: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run commands after sourcing the shared set-up."""
-        script = f"set -euo pipefail\nsource {self.root}/scripts/lib/environment.sh\n{commands}\n"
+        script = f"set -euo pipefail\nsource '{self.root}/scripts/lib/environment.sh'\n{commands}\n"
         return subprocess.run(
             ["bash", "-c", script],
             env=self.env | env,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -82,7 +83,7 @@ def package(shared: Checkout) -> Path:
     folder = shared.root / "dist"
     for kind in ("standalone", "yarn", "kubernetes"):
         assert f"--properties-file conf/spark-{kind}.conf" in result.stdout
-    assert result.stdout.count(f"--py-files {folder}/als_spark.zip") == 3
+    assert result.stdout.count(f"--py-files {(folder / 'als_spark.zip').as_uri()} ") == 3
     return folder
 
 
@@ -99,14 +100,14 @@ def master(shared: Checkout, tmp_path_factory):
         shared.run("scripts/cluster.sh", "stop")
 
 
-def packaged(master: str, package: Path) -> str:
+def packaged(master: str, package: Path, *more: str) -> str:
     """Return the options of spark-submit that scripts/package.sh prints, for two small workers."""
-    return (
-        f"--master {master} --conf spark.executor.memory=512m --conf spark.executor.cores=1"
-        f" --py-files {package}/als_spark.zip"
-        f" --archives {package}/als_spark_env.tar.gz#environment"
-        " --conf spark.pyspark.python=./environment/bin/python"
-    )
+    code, environment = (package / name for name in ("als_spark.zip", "als_spark_env.tar.gz"))
+    options = [f"--master={master}", f"--py-files={code.as_uri()}"]
+    options += [f"--archives={environment.as_uri()}#environment"]
+    options += ["--conf=spark.pyspark.python=./environment/bin/python"]
+    options += ["--conf=spark.executor.memory=512m", "--conf=spark.executor.cores=1", *more]
+    return shlex.join(options)
 
 
 class TestPackage:
@@ -167,11 +168,11 @@ class TestPackage:
 
 class TestCluster:
     def test_executors_need_only_spark_and_the_package(self, shared, master, package):
-        options = [
-            packaged(master, package),
-            f"--properties-file {shared.root}/conf/spark-standalone.conf",
-        ]
-        result = shared.run("scripts/run.sh", "look", ALS_SPARK_SUBMIT_ARGS=" ".join(options))
+        conf = shared.root / "conf" / "spark-standalone.conf"
+        result = shared.run(
+            *("scripts/run.sh", "look"),
+            ALS_SPARK_SUBMIT_ARGS=packaged(master, package, f"--properties-file={conf}"),
+        )
         assert (result.returncode, result.stderr) == (0, ""), result.stderr
         answer = json.loads(result.stdout)
 

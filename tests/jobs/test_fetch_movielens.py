@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import importlib.util
 import io
-import json
 import os
 import random
 import re
@@ -35,6 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "fetch_movielens.py"
 NAME = "ml-latest-small"
 ARCHIVE = f"{NAME}.zip"
+PART_FILES = [f"{ARCHIVE}.part", f"{ARCHIVE}.part.validator"]
 NOTICES = {"ml-1m": ("ratings.dat", "README"), "ml-100k": ("u.data", "README")}
 # Random digits: they do not shrink in the archive, so that it needs many reads.
 RATINGS = random.Random(0).randbytes(150_000)
@@ -91,7 +90,7 @@ class Site:
     files: dict[str, bytes] = field(default_factory=dict)
     etag: str | None = '"v1"'
     last_modified: str | None = formatdate(1_700_000_000, usegmt=True)
-    ranges: str = "honour"  # or "ignore", "refuse", "shift", "resize", "retag"
+    ranges: str = "honour"  # or "ignore"; "refuse"; "blind", which does not heed If-Range
     send_length: bool = True
     cuts: list[int] = field(default_factory=list)  # bytes to send of the next archives
     statuses: list[int] = field(default_factory=list)  # answers to the next requests
@@ -126,21 +125,19 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(status)
             return
         current = headers.get("If-Range") in (site.etag, site.last_modified)
+        current = current or site.ranges == "blind"
         if "Range" in headers and current and site.ranges != "ignore":
             self.answer_range(site, body)
         else:
             self.answer(200, {"ETag": site.etag}, body)
 
     def answer_range(self, site: Site, body: bytes) -> None:
-        if site.ranges == "refuse":
+        start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+        if site.ranges == "refuse" or start >= len(body):
             self.send_error(416)
             return
-        start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
-        first = start - 1 if site.ranges == "shift" else start
-        total = len(body) + 1 if site.ranges == "resize" else len(body)
-        etag = '"other"' if site.ranges == "retag" else site.etag
-        span = f"bytes {first}-{len(body) - 1}/{total}"
-        self.answer(206, {"ETag": etag, "Content-Range": span}, body[first:])
+        span = f"bytes {start}-{len(body) - 1}/{len(body)}"
+        self.answer(206, {"ETag": site.etag, "Content-Range": span}, body[start:])
 
     def answer(self, status: int, headers: dict[str, str | None], body: bytes) -> None:
         site = self.server.site
@@ -217,12 +214,11 @@ def run(site: Site, data: Path) -> Run:
     return call
 
 
-def leave_part(data: Path, content: bytes, **note: object) -> None:
+def leave_part(data: Path, content: bytes) -> None:
     """Leave what an interrupted run of the past leaves."""
     data.mkdir()
     (data / f"{ARCHIVE}.part").write_bytes(content)
-    origin = {"etag": '"v1"', "last_modified": None, "size": len(make_archive())} | note
-    (data / f"{ARCHIVE}.part.json").write_text(json.dumps(origin))
+    (data / f"{ARCHIVE}.part.validator").write_text('"v1"')
 
 
 def only_error(capsys: pytest.CaptureFixture[str]) -> str:
@@ -245,10 +241,8 @@ def assert_nothing_left(data: Path) -> None:
 # --- a plain download ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", ["ml-latest-small", "ml-latest", "ml-25m", "ml-32m", "ml-1m", "ml-100k"]
-)
-def test_every_data_set_is_fetched_and_reported(
+@pytest.mark.parametrize("name", ["ml-25m", "ml-100k"])
+def test_a_data_set_is_fetched_and_reported(
     name: str, site: Site, data: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     site.publish(make_archive(name), name)
@@ -286,24 +280,13 @@ def test_the_folder_is_readable_as_any_new_folder(data: Path, run: Run) -> None:
     assert (data / NAME).stat().st_mode == (data / "plain").stat().st_mode
 
 
-@pytest.mark.parametrize("member", ["__MACOSX/._x", "notes.txt"])
-def test_members_beside_the_folder_are_left_out(
-    member: str, site: Site, data: Path, run: Run
+def test_folders_inside_are_kept_and_what_stands_beside_is_left_out(
+    site: Site, data: Path, run: Run
 ) -> None:
-    site.publish(
-        make_zip({f"{NAME}/ratings.csv": RATINGS, f"{NAME}/README.txt": b"x", member: b"y"})
-    )
+    inside = {f"{NAME}/ratings.csv": RATINGS, f"{NAME}/README.txt": b"x", f"{NAME}/a/b.csv": b"y"}
+    site.publish(make_zip({**inside, "__MACOSX/._x": b"z", "notes.txt": b"z"}))
     assert run() == 0
     assert_unpacked(data)
-
-
-def test_members_in_folders_of_their_own(site: Site, data: Path, run: Run) -> None:
-    site.publish(
-        make_zip(
-            {f"{NAME}/ratings.csv": RATINGS, f"{NAME}/README.txt": b"x", f"{NAME}/a/b.csv": b"y"}
-        )
-    )
-    assert run() == 0
     assert (data / NAME / "a" / "b.csv").read_bytes() == b"y"
 
 
@@ -315,28 +298,14 @@ HEX = "6b51fb2759a8657d3bfcbfc42b592ada"
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (f"MD5 (ml-25m.zip) = {HEX}\n", HEX),
-        (f"MD5 (ml-25m.zip) = {HEX.upper()}", HEX),
-        (f"{HEX}  ml-25m.zip\n", HEX),
-        (f"{HEX} *ml-25m.zip\r\n", HEX),
-        (f"{HEX}  ./dist/ml-25m.zip\n", HEX),
-        (f"{'0' * 32}  ml-1m.zip\n{HEX}  ml-25m.zip\n", HEX),
-        (f"{HEX}  ml-1m.zip\n", None),
-        (f"MD5 (ml-1m.zip) = {HEX}\n", None),
-        (f"{HEX[:-1]}  ml-25m.zip\n", None),
-        (f"{HEX}0  ml-25m.zip\n", None),
-        ("<html>ml-25m.zip</html>", None),
-        ("", None),
+        (f"MD5 (ml-25m.zip) = {HEX.upper()}\n", HEX),
+        (f"{'0' * 32}  ml-1m.zip\n{HEX} *./dist/ml-25m.zip\r\n", HEX),
+        (f"MD5 (ml-1m.zip) = {HEX}\n{HEX}  ml-25mxzip", None),
+        (f"{HEX[:-1]}  ml-25m.zip\n{HEX}0  ml-25m.zip\n", None),
     ],
 )
 def test_parse_md5(text: str, expected: str | None) -> None:
     assert fetcher.parse_md5(text, "ml-25m.zip") == expected
-
-
-def test_gnu_checksum_from_the_server(site: Site, data: Path, run: Run) -> None:
-    site.files[f"/{ARCHIVE}.md5"] = f"{md5(make_archive())}  {ARCHIVE}\n".encode()
-    assert run() == 0
-    assert_unpacked(data)
 
 
 def test_missing_checksum(
@@ -395,13 +364,6 @@ def test_a_wrong_pinned_md5_is_named_as_a_cause(
     assert run("--md5", HEX) == 1
     assert re.search(f"expected {HEX}; .*a --md5 of another version", only_error(capsys))
     assert_nothing_left(data)
-
-
-def test_a_corrupted_part_costs_one_restart(site: Site, data: Path, run: Run) -> None:
-    leave_part(data, b"garbage")
-    assert run() == 0
-    assert [seen.range for seen in site.asked()] == ["bytes=7-", None]
-    assert_unpacked(data)
 
 
 def test_a_checksum_that_changes_with_the_archive_is_read_again(
@@ -469,21 +431,7 @@ def test_always_truncated(
     assert re.search(r"ended after 1000 of .*\(tries: 8\)", only_error(capsys))
     assert waits == [1, 2, 4, 8, 16, 30, 30]
     assert len(site.asked()) == 8
-    assert sorted(path.name for path in data.iterdir()) == [
-        f"{ARCHIVE}.part",
-        f"{ARCHIVE}.part.json",
-    ]
-
-
-def test_a_server_without_ranges_restarts(
-    site: Site, data: Path, run: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    site.ranges = "ignore"
-    site.cuts = [100_000]
-    assert run() == 0
-    assert [seen.range for seen in site.asked()] == [None, "bytes=100000-"]
-    assert "does not go on at byte 100000" in capsys.readouterr().out
-    assert_unpacked(data)
+    assert sorted(path.name for path in data.iterdir()) == PART_FILES
 
 
 def test_an_archive_that_changed_in_between_restarts(
@@ -498,11 +446,11 @@ def test_an_archive_that_changed_in_between_restarts(
     assert_unpacked(data, RATINGS[::-1])
 
 
-@pytest.mark.parametrize("quirk", ["refuse", "shift", "resize", "retag"])
-def test_a_useless_answer_to_a_range_restarts_at_once(
+@pytest.mark.parametrize("quirk", ["refuse", "blind"])
+def test_a_wrong_answer_to_a_range_costs_one_restart(
     quirk: str, site: Site, data: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    leave_part(data, make_archive()[:5000])
+    leave_part(data, make_archive(ratings=RATINGS[::-1])[:5000])
     site.ranges = quirk
     assert run("--retries", "0") == 0
     assert [seen.range for seen in site.asked()] == ["bytes=5000-", None]
@@ -535,52 +483,19 @@ def test_no_validator_no_range(site: Site, data: Path, run: Run) -> None:
     assert_unpacked(data)
 
 
-def test_a_complete_part_is_not_asked_for(
+def test_a_complete_part_is_not_sent_again(
     site: Site, data: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     leave_part(data, make_archive())
     assert run() == 0
-    assert site.asked() == []
+    assert [seen.range for seen in site.asked()] == [f"bytes={len(make_archive())}-"]
     assert "are here already" in capsys.readouterr().out
-    assert_unpacked(data)
-
-
-@pytest.mark.parametrize(
-    "note",
-    [
-        None,
-        "",
-        "[]",
-        "{}",
-        '{"other": 1}',
-        '{"etag": 3, "last_modified": null, "size": 9}',
-        '{"etag": "\\"v1\\"", "last_modified": null, "size": "9"}',
-        '{"etag": "\\"v1\\"", "last_modified": null, "size": 9}',  # less than is there
-    ],
-)
-def test_a_part_whose_origin_is_unclear_is_dropped(
-    note: str | None, site: Site, data: Path, run: Run
-) -> None:
-    leave_part(data, make_archive()[:5000])
-    if note is None:
-        (data / f"{ARCHIVE}.part.json").unlink()
-    else:
-        (data / f"{ARCHIVE}.part.json").write_text(note)
-    assert run() == 0
-    assert [seen.range for seen in site.asked()] == [None]
     assert_unpacked(data)
 
 
 def test_an_archive_of_unknown_size(site: Site, data: Path, run: Run) -> None:
     site.send_length = False
     assert run() == 0
-    assert_unpacked(data)
-
-
-def test_a_part_of_unknown_size_is_resumed(site: Site, data: Path, run: Run) -> None:
-    leave_part(data, make_archive()[:5000], size=None)
-    assert run() == 0
-    assert [seen.range for seen in site.asked()] == ["bytes=5000-"]
     assert_unpacked(data)
 
 
@@ -641,30 +556,10 @@ def test_a_certificate_that_is_not_accepted_is_final(
     assert_nothing_left(data)
 
 
-def test_an_error_without_words_is_named_by_its_type() -> None:
-    error = fetcher.network_error("http://x/y", TimeoutError())
-    assert isinstance(error, fetcher.TransientError)
-    assert str(error) == "http://x/y: TimeoutError"
-
-
 # --- bad archives -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "member",
-    [
-        "../evil",
-        f"{NAME}/../../evil",
-        f"{NAME}/../evil",
-        "/evil",
-        f"{NAME}//evil",
-        f"{NAME}/./evil",
-        "C:/evil",
-        f"{NAME}\\..\\evil",
-        "..",
-        "../",
-    ],
-)
+@pytest.mark.parametrize("member", [f"{NAME}/../../evil", "/evil", f"{NAME}\\..\\evil"])
 def test_zip_slip(
     member: str,
     site: Site,
@@ -705,11 +600,9 @@ def encrypted() -> bytes:
         (b"no zip at all", r"cannot be unpacked \(File is not a zip file\); .*--base-url"),
         (damaged_inside(), "has the right checksum but cannot be unpacked"),
         (encrypted(), r"cannot be unpacked \(.*password"),
-        (make_zip({"other/ratings.csv": b"x"}), f"holds no {NAME}/ratings.csv, .*--base-url"),
-        (make_zip({f"{NAME}/ratings.csv": b"x"}), f"holds no {NAME}/README.txt, "),
-        (make_archive(ratings=b""), f"holds no {NAME}/ratings.csv, or an empty one"),
+        (make_archive(ratings=b""), f"holds no {NAME}/ratings.csv, or an empty one; .*--base-url"),
     ],
-    ids=["no-zip", "damaged", "encrypted", "other", "no-notice", "empty"],
+    ids=["no-zip", "damaged", "encrypted", "empty"],
 )
 def test_an_archive_that_cannot_be_used(
     content: bytes,
@@ -739,63 +632,28 @@ def test_a_complete_folder_is_left_alone(
     assert site.seen == []
     assert (data / NAME / "ratings.csv").stat() == before
     output = capsys.readouterr().out
-    assert output.count("is already there (complete); nothing to do") == 2
+    assert output.count("is already there; nothing to do") == 2
     assert output.count("next: ") == 3
 
 
-def test_a_folder_from_elsewhere_is_left_alone(
-    site: Site, data: Path, run: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_from_elsewhere_is_left_alone(site: Site, data: Path, run: Run) -> None:
     (data / NAME).mkdir(parents=True)
     (data / NAME / "ratings.csv").write_bytes(b"mine")
     (data / NAME / "README.txt").write_bytes(b"x")
-    (data / NAME / ".fetched.json").write_text("no json")
     assert run("--md5", HEX) == 0
     assert site.seen == []
-    assert "ratings and notice found, unpacked by something else" in capsys.readouterr().out
 
 
-def shorten(folder: Path) -> None:
-    (folder / "ratings.csv").write_bytes(b"short")
-
-
-def lose_ratings(folder: Path) -> None:
-    (folder / "ratings.csv").unlink()
-
-
-def lose_other(folder: Path) -> None:
-    record = json.loads((folder / ".fetched.json").read_text())
-    record["files"]["tags.csv"] = 1
-    (folder / ".fetched.json").write_text(json.dumps(record))
-
-
-def empty_notice(folder: Path) -> None:
-    (folder / "README.txt").write_bytes(b"")
-
-
-@pytest.mark.parametrize(
-    ("harm", "message"),
-    [
-        (shorten, "its ratings.csv is 5 bytes, not 150000"),
-        (lose_ratings, "has no ratings.csv, or an empty one"),
-        (lose_other, "its tags.csv is gone"),
-        (empty_notice, "has no README.txt, or an empty one"),
-    ],
-)
 def test_an_incomplete_folder_is_named_and_force_repairs_it(
-    harm: Callable[[Path], None],
-    message: str,
-    data: Path,
-    run: Run,
-    capsys: pytest.CaptureFixture[str],
+    data: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run() == 0
-    harm(data / NAME)
+    (data / NAME / "README.txt").write_bytes(b"")
     assert run() == 2
-    assert re.search(rf"{NAME} exists but {message}: .* --force", only_error(capsys))
+    message = rf"{NAME} exists but has no README.txt, or an empty one: .* --force"
+    assert re.search(message, only_error(capsys))
     assert run("--force") == 0
     assert_unpacked(data)
-    assert run() == 0
 
 
 def test_a_folder_of_another_version_than_pinned(
@@ -846,7 +704,7 @@ def test_the_old_folder_returns_when_the_last_rename_fails(tmp_path: Path) -> No
 
 
 def test_what_a_killed_run_left_is_removed(data: Path, run: Run) -> None:
-    left = data / f".{NAME}.unpack-abc" / "new"
+    left = data / f".{NAME}.unpack" / "new" / NAME
     left.mkdir(parents=True)
     (left / "ratings.csv").write_bytes(b"half")
     assert run() == 0
@@ -856,59 +714,22 @@ def test_what_a_killed_run_left_is_removed(data: Path, run: Run) -> None:
 # --- the disk -----------------------------------------------------------------------------------
 
 
-def leave_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
-    usage = fetcher.shutil.disk_usage("/")
-    monkeypatch.setattr(fetcher.shutil, "disk_usage", lambda path: usage._replace(free=free))
-
-
-def test_no_room_for_the_archive(
-    site: Site,
-    data: Path,
-    run: Run,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    leave_free(monkeypatch, 2000)
-    assert run() == 1
-    assert re.search(
-        r"has 2\.0 kB free, \S+\.zip needs 150\.\d kB more: .*--output", only_error(capsys)
-    )
-    assert_nothing_left(data)
-
-
-def test_no_room_to_unpack_keeps_the_archive(
-    site: Site, data: Path, run: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    zeros = bytes(3_000_000)
-    site.publish(make_archive(ratings=zeros))
-    with pytest.MonkeyPatch.context() as patch:
-        leave_free(patch, 1_000_000)
-        assert run() == 1
-    assert re.search(r"has 1\.0 MB free, unpacking \S+ needs 3\.0 MB more", only_error(capsys))
-    assert not (data / NAME).exists()
-    assert run() == 0
-    assert len(site.asked()) == 1
-    assert_unpacked(data, zeros)
-
-
 def test_a_disk_that_fills_up_keeps_the_archive(
     site: Site, data: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fill(path: Path, content: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+    def fill(source: zipfile.ZipFile, folder: Path) -> None:
+        (folder / NAME).mkdir(parents=True)
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fetcher, "write_synced", fill)
+        patch.setattr(zipfile.ZipFile, "extractall", fill)
         assert run() == 1
     assert re.search(
         r"cannot be written \(No space left on device\); .*--output", only_error(capsys)
     )
-    assert sorted(path.name for path in data.iterdir()) == [
-        f"{ARCHIVE}.part",
-        f"{ARCHIVE}.part.json",
-    ]
+    assert sorted(path.name for path in data.iterdir()) == PART_FILES
     assert run() == 0
-    assert len(site.asked()) == 1
+    assert [seen.range for seen in site.asked()] == [None, f"bytes={len(make_archive())}-"]
 
 
 # --- wrong usage --------------------------------------------------------------------------------
@@ -917,39 +738,23 @@ def test_a_disk_that_fills_up_keeps_the_archive(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ml-25"], "unknown data set 'ml-25'; did you mean ml-25m\\? choose one of .*ml-100k"),
-        (["netflix"], "unknown data set 'netflix'; choose one of ml-latest-small"),
+        (["ml-25"], "unknown data set 'ml-25'; choose one of ml-latest-small, .*ml-100k .*--help"),
         ([], "required: NAME"),
         ([NAME, "--forced"], "unrecognized arguments: --forced .*--help"),
         ([NAME, "--md5", "abc"], "--md5: 'abc' is not an MD5: give its 32"),
-        ([NAME, "--timeout", "0"], "--timeout: '0' is not a number of seconds above 0"),
-        ([NAME, "--timeout", "nan"], "--timeout: 'nan' is not a number"),
-        ([NAME, "--timeout", "inf"], "--timeout: 'inf' is not a number"),
-        ([NAME, "--timeout", "soon"], "--timeout: 'soon' is not a number"),
-        ([NAME, "--retries", "-1"], "--retries: '-1' is not a whole number|expected one argument"),
+        ([NAME, "--timeout", "0.0"], "--timeout: '0.0' is not a number of seconds above 0"),
         ([NAME, "--retries", "1.5"], "--retries: '1.5' is not a whole number, 0 or more"),
-        ([NAME, "--base-url", "file:///x"], "--base-url: 'file:///x' is not the address"),
-        ([NAME, "--base-url", "http:///x"], "'http:///x' is not the address of a folder"),
-        ([NAME, "--base-url", "http://h:99999"], "'http://h:99999' is not the address"),
-        ([NAME, "--base-url", "http://me:pw@h"], "is not the address .*no user name"),
-        ([NAME, "--base-url", "http://h/?a=b"], "is not the address .*no query"),
-        ([NAME, "--base-url", "http://h/a b"], "is not the address"),
+        ([NAME, "--base-url", "http://me:pw@h"], "--base-url: 'http://me.* is not the address of"),
+        ([NAME, "--base-url", "http://h/?a=b"], "is not the address .*no user name, no query"),
     ],
 )
 def test_wrong_usage(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert fetcher.main(arguments) == 2
+    with pytest.raises(SystemExit) as caught:
+        fetcher.main(arguments)
+    assert caught.value.code == 2
     assert re.search(message, only_error(capsys))
-
-
-def test_an_output_that_is_a_file(
-    site: Site, data: Path, run: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data.touch()
-    assert run() == 2
-    assert re.search(rf"--output {data} cannot be used \(.*a folder you can", only_error(capsys))
-    assert site.seen == []
 
 
 def test_an_output_below_a_file(
@@ -961,44 +766,14 @@ def test_an_output_below_a_file(
     assert re.search(r"cannot be used \(Not a directory\)", only_error(capsys))
 
 
-def test_an_output_that_takes_no_files(
-    site: Site, data: Path, run: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (data / f"{ARCHIVE}.part").mkdir(parents=True)
-    assert run() == 2
-    assert re.search(r"cannot be used \(Is a directory\)", only_error(capsys))
-
-
-@pytest.mark.parametrize("force", [[], ["--force"]])
 def test_a_file_where_the_folder_goes(
-    force: list[str], data: Path, run: Run, capsys: pytest.CaptureFixture[str]
+    data: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data.mkdir()
     (data / NAME).write_text("mine")
-    assert run(*force) == 2
+    assert run("--force") == 2
     assert re.search(f"{NAME} is a file, not a folder: move it away", only_error(capsys))
     assert (data / NAME).read_text() == "mine"
-
-
-def test_two_runs_do_not_write_the_same_part(
-    site: Site, data: Path, run: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data.mkdir()
-    with (data / f"{ARCHIVE}.part").open("a+b") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        assert run() == 2
-    assert re.search("is being written by another fetch_movielens: wait", only_error(capsys))
-    assert site.seen == []
-    assert (data / f"{ARCHIVE}.part").exists()
-
-
-def test_a_file_system_without_locks(data: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fetcher.fcntl, "flock", refuse)
-    assert run() == 0
-    assert_unpacked(data)
 
 
 # --- interruption -------------------------------------------------------------------------------
@@ -1059,7 +834,7 @@ def interrupt(*args: object, **kwargs: object) -> None:
     ("where", "message", "left"),
     [
         ("fetch_md5", "nothing is left to go on from", []),
-        ("move_into_place", "goes on from there", [f"{ARCHIVE}.part", f"{ARCHIVE}.part.json"]),
+        ("move_into_place", "goes on from there", PART_FILES),
     ],
 )
 def test_ctrl_c_before_and_after_the_download(
@@ -1085,37 +860,21 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_bar_on_a_terminal(
-    data: Path, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bar_on_a_terminal(data: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     assert run() == 0
     assert re.search(rf"{ARCHIVE}: 100%\|.*150k/150k", terminal.getvalue())
-    assert "kB of" not in capsys.readouterr().out
+    assert_unpacked(data)
 
 
-def test_plain_lines_on_a_terminal_without_tqdm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_bar_without_tqdm(data: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setitem(sys.modules, "tqdm", None)
-    assert isinstance(fetcher.make_progress("x", 1, 0, Terminal()), fetcher.PlainProgress)
-
-
-def test_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = fetcher.make_progress("x.zip", 20_000_000, 3_000_000, io.StringIO())
-    for _ in range(17):
-        progress.update(1_000_000)
-    progress.close()
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "x.zip: 4.0 MB of 20.0 MB"
-    assert lines[-1] == "x.zip: 20.0 MB of 20.0 MB"
-    assert len(lines) == 9
-
-
-def test_plain_lines_without_a_total(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = fetcher.make_progress("x.zip", None, 0, io.StringIO())
-    for _ in range(25):
-        progress.update(1_000_000)
-    assert capsys.readouterr().out == "x.zip: 10.0 MB\nx.zip: 20.0 MB\n"
+    assert run() == 0
+    assert terminal.getvalue() == ""
+    assert_unpacked(data)
 
 
 # --- the program --------------------------------------------------------------------------------

@@ -303,8 +303,8 @@ class TestSubmit:
         assert f"spark.pyspark.driver.python={python}" in arguments
         assert "spark.executorEnv.OPENBLAS_NUM_THREADS=1" in arguments
         java_options = arguments[arguments.index("--driver-java-options") + 1]
-        config = java_options.removeprefix("-Dlog4j2.configurationFile=file:")
-        assert Path(config) == checkout.root / "conf" / "log4j2.properties"
+        config = (checkout.root / "conf" / "log4j2.properties").as_uri()
+        assert java_options == f'"-Dlog4j2.configurationFile={config.replace("///", "/")}"'
 
     def test_own_options_come_after_and_keep_their_quotes(self, checkout, told):
         own = "--master 'local[2]' --conf \"spark.app.name=two words\" --conf a=$HOME;`touch x`"

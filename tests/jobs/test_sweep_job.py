@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from als_spark.persistence import load_model
 from jobs.sweep import main
 from tests.conftest import ROOT
 
+LOG4J = ROOT / "conf" / "log4j2.properties"
 SMALL = ["--ranks", "1,3", "--lambdas", "1,4", "--max-iter", "6"]
 FILES = {
     *("results.json", "sweep.png", "selected.png", "heatmap.png", "convergence.png"),
@@ -164,30 +168,47 @@ def test_other_file_systems_get_the_output_whole(spark: SparkSession, tmp_path: 
     assert results(out)[0]["d"] == 2
 
 
-def submit(*options: str, master: str = "local[2]", **extra: Any) -> subprocess.Popen[str]:
-    """Start the job as spark-submit does, in a process group of its own."""
-    environment = {**os.environ, "PYSPARK_PYTHON": sys.executable}
-    environment.pop("SPARK_HOME", None)
-    command = [Path(sys.executable).parent / "spark-submit", "--master", master]
-    command += ["--conf", "spark.ui.enabled=false", str(ROOT / "jobs" / "sweep.py"), *options]
-    return subprocess.Popen(
-        [str(word) for word in command],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        **extra,
-    )
+Submit = Callable[..., subprocess.Popen[str]]
 
 
-def test_one_core_and_two_give_the_same(tmp_path: Path) -> None:
+@pytest.fixture
+def submit() -> Iterator[Submit]:
+    """Start the job as spark-submit does, in process groups that do not outlive the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*options: str, master: str = "local[2]") -> subprocess.Popen[str]:
+        environment = {**os.environ, "PYSPARK_PYTHON": sys.executable}
+        environment.pop("SPARK_HOME", None)
+        program = Path(sys.executable).parent / "spark-submit"
+        command = [program, "--master", master, "--conf", "spark.ui.enabled=false"]
+        command += ["--driver-java-options", f"-Dlog4j2.configurationFile=file:{LOG4J}"]
+        process = subprocess.Popen(
+            [str(word) for word in (*command, ROOT / "jobs" / "sweep.py", *options)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,  # spark-submit sends the job's there anyway
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def test_one_core_and_two_give_the_same(submit: Submit, tmp_path: Path) -> None:
     found = []
     for cores in (1, 2):
         out = tmp_path / f"cores-{cores}"
         argv = ["--dtype", "float64", "--placement", "ratings", "--output", str(out)]
         process = submit(*SMALL, *argv, master=f"local[{cores}]")
-        _, log = process.communicate(timeout=300)
+        log, _ = process.communicate(timeout=300)
         assert process.returncode == 0, log
         found.append(results(out))
         assert json.loads((out / "run.json").read_text())["blocks_a_side"] == cores
@@ -198,13 +219,15 @@ def test_one_core_and_two_give_the_same(tmp_path: Path) -> None:
 
 
 # The first point shrinks to nothing and stops at once; only Ctrl-C ends the second.
-ENDLESS = ["--ranks", "20", "--lambdas", "100000,0.5", "--tol", "1e-12", "--max-iter", "1000000"]
+ENDLESS = ["--ranks", "20", "--lambdas", "100000,0.0001", "--tol", "1e-12", "--max-iter", "1000000"]
 
 
 @pytest.mark.parametrize(
     ("placement", "earlier"), [("ratings", False), ("grid", False), ("grid", True)]
 )
-def test_ctrl_c_keeps_the_finished_points(tmp_path: Path, placement: str, earlier: bool) -> None:
+def test_ctrl_c_keeps_the_finished_points(
+    submit: Submit, tmp_path: Path, placement: str, earlier: bool
+) -> None:
     out = tmp_path / "out"
     if earlier:
         out.mkdir()
@@ -212,21 +235,21 @@ def test_ctrl_c_keeps_the_finished_points(tmp_path: Path, placement: str, earlie
         (out / "results.json").write_text("[]")
     options = ["--dtype", "float64", "--placement", placement, "--output", str(out)]
     process = submit(*ENDLESS, *options)
-    assert process.stderr is not None
-    log = []
-    for line in process.stderr:
-        log.append(line)
-        if "d=20 λ=100000: " in line:
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if re.search("d=20 (λ|lambda)=100000: ", line):
             break
     # As a terminal does: to the JVM and to Python alike.
     os.killpg(process.pid, signal.SIGINT)
-    printed, rest = process.communicate(timeout=120)
-    log = "".join([*log, rest])
+    rest, _ = process.communicate(timeout=120)
+    log = "".join([*lines, rest])
     assert process.returncode == 130, log
     assert "Traceback" not in log
-    assert "1 of 2 points were finished and are kept in" in printed
+    assert "1 of 2 points were finished and are kept in" in log
     kept = out / "interrupted" if earlier else out
-    assert str(kept) in printed
+    assert str(kept) in log
     assert [record["lambda_reg"] for record in results(kept)] == [100000]
     assert json.loads((kept / "run.json").read_text())["status"] == "interrupted"
     assert load_model(kept / "best_model").rank == 20
@@ -235,17 +258,17 @@ def test_ctrl_c_keeps_the_finished_points(tmp_path: Path, placement: str, earlie
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_ctrl_c_before_the_first_point_leaves_nothing(tmp_path: Path) -> None:
-    process = submit(*ENDLESS[:3], "0.5", *ENDLESS[4:], "--output", str(tmp_path / "out"))
-    assert process.stderr is not None
-    log = []
-    for line in process.stderr:
-        log.append(line)
+def test_ctrl_c_before_the_first_point_leaves_nothing(submit: Submit, tmp_path: Path) -> None:
+    process = submit(*ENDLESS[:3], "0.0001", *ENDLESS[4:], "--output", str(tmp_path / "out"))
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
         if "training ..." in line:
             break
     os.killpg(process.pid, signal.SIGINT)
-    _, rest = process.communicate(timeout=120)
-    log = "".join([*log, rest])
+    rest, _ = process.communicate(timeout=120)
+    log = "".join([*lines, rest])
     assert process.returncode == 130, log
     assert "Traceback" not in log
     assert "sweep: stopped before any point was finished; nothing written" in log

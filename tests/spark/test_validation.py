@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 from chispa import assert_df_equality
+from pyspark.errors import PythonException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.errors import DataError
-from als_spark.spark.ratings import source_from_frame
+from als_spark.spark.ratings import PrepareOptions, prepare_ratings, source_from_frame
 from als_spark.spark.sources import SourceOptions, read_source
 from als_spark.spark.validation import (
     TEST,
@@ -455,3 +456,19 @@ def test_time_split_does_not_count_bad_rows(spark: SparkSession) -> None:
 
 def test_time_split_of_nothing(spark: SparkSession) -> None:
     assert codes_by_time(time_frame(spark, []), "0.2", "0.1") == []
+
+
+@pytest.mark.xfail(
+    reason="the packing wants timestamps of all ratings or of none", raises=PythonException
+)
+@pytest.mark.parametrize("placement", ["ratings", "grid"])
+def test_time_split_beside_given_test_ratings(placement: Any, spark: SparkSession) -> None:
+    columns = ("id % 5 user", "id item", "double(id) rating")
+    ratings = spark.range(10).selectExpr(*columns, "double(id) timestamp")
+    source = source_from_frame(ratings, timestamp="timestamp")
+    test = source_from_frame(spark.range(10, 13).selectExpr(*columns))
+    options = PrepareOptions(
+        SplitOptions("time", test_fraction=0.0, validation_fraction=0.2), placement=placement
+    )
+    with prepare_ratings(spark, source, options, test_source=test) as prepared:
+        assert prepared.n_ratings == {"train": 8, "validation": 2, "test": 3}
