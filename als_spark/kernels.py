@@ -149,7 +149,9 @@ def solve_spd_stack(matrices: FloatArray, rhs: FloatArray) -> FloatArray:
     -------
     (n_rows, order)
     """
-    if rhs.shape[1] <= VECTORISED_ORDER:
+    n_rows, order = rhs.shape
+    # Across rows takes some order² NumPy calls, of about a LAPACK call's time each.
+    if order == 1 or (order <= VECTORISED_ORDER and n_rows > order * order):
         return _solve_across_rows(matrices, rhs)
     posv = lapack.sposv if matrices.dtype == np.float32 else lapack.dposv
     for k in range(rhs.shape[0]):

@@ -276,8 +276,15 @@ submit() {
 
     # As a conf too, because spark.pyspark.python, which names the executors' interpreter on a
     # cluster, would otherwise be taken for the driver as well.
-    export PYSPARK_PYTHON=$VENV/bin/python PYSPARK_DRIVER_PYTHON=$VENV/bin/python
-    options+=(--conf "spark.pyspark.driver.python=$VENV/bin/python")
+    export PYSPARK_PYTHON=$VENV/bin/python PYSPARK_DRIVER_PYTHON=$ROOT/scripts/lib/driver-python
+    options+=(--conf "spark.pyspark.driver.python=$PYSPARK_DRIVER_PYTHON")
+    # This process becomes spark-submit, and so keeps its number.
+    export ALS_SPARK_PYTHON_OF_DRIVER=$VENV/bin/python ALS_SPARK_STDERR=
+    if [[ -e /proc/$$/fd/2 ]]; then
+        ALS_SPARK_STDERR=/proc/$$/fd/2
+    elif [[ -t 2 ]]; then
+        ALS_SPARK_STDERR=$(tty <&2)
+    fi
     # One BLAS thread a Python worker: Spark already runs one worker a core.
     for word in OMP_NUM_THREADS OPENBLAS_NUM_THREADS MKL_NUM_THREADS; do
         options+=(--conf "spark.executorEnv.$word=1")

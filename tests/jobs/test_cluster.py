@@ -106,7 +106,10 @@ def packaged(master: str, package: Path, *more: str) -> str:
     options = [f"--master={master}", f"--py-files={code.as_uri()}"]
     options += [f"--archives={environment.as_uri()}#environment"]
     options += ["--conf=spark.pyspark.python=./environment/bin/python"]
-    options += ["--conf=spark.executor.memory=512m", "--conf=spark.executor.cores=1", *more]
+    options += ["--conf=spark.executor.memory=512m", "--conf=spark.executor.cores=1"]
+    # Not before both executors are there, however slow the machine.
+    options += ["--conf=spark.cores.max=2", "--conf=spark.scheduler.minRegisteredResourcesRatio=1"]
+    options += ["--conf=spark.scheduler.maxRegisteredResourcesWaitingTime=120s", *more]
     return shlex.join(options)
 
 

@@ -45,7 +45,6 @@ ALLOWED_THIRD_PARTIES = {
 }
 
 LONGEST = 500
-TOO_LONG = {"als_spark.report.plots"}
 
 
 def module_name(path: Path) -> str:
@@ -144,18 +143,7 @@ def test_no_private_names_across_modules(module):
     assert taken == []
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        pytest.param(
-            module,
-            marks=pytest.mark.xfail(reason="to be split", strict=True)
-            if module in TOO_LONG
-            else (),
-        )
-        for module in MODULES
-    ],
-)
+@pytest.mark.parametrize("module", MODULES)
 def test_no_long_modules(module):
     assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= LONGEST
 
