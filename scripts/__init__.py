@@ -1,0 +1,1 @@
+"""Programs around the package; the benchmarks are importable for their shared pieces."""

@@ -1,0 +1,1 @@
+"""Benchmarks: each answers one question, with its peers in the same run."""

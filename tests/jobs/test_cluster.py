@@ -204,7 +204,8 @@ class TestCluster:
         self, shared, master, package, spark, tmp_path, placement
     ):
         options = ["--ranks", "1,5", "--lambdas", "1,4", "--dtype", "float64", "--seed", "3"]
-        options += ["--placement", placement]
+        # Each half-step is a Spark job: enough of them to tell apart what would differ.
+        options += ["--placement", placement, "--max-iter", "10"]
         here = tmp_path / "here"
         assert main([*options, "--output", str(here)]) == 0
         assert spark.sparkContext.master.startswith("local")
