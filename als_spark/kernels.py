@@ -66,6 +66,9 @@ def solve_block(
     padded = np.concatenate([fixed, np.zeros((1, rank), dtype)])
     factors = np.empty((block.n_rows, rank), dtype)
     weights = reg * block.degrees.astype(np.float64) ** exponent
+    if reg == 0 and block.n_rows and block.degrees[0] < rank:
+        # Singular for certain, but rounding lets some of them through with arbitrary solutions.
+        raise SolveError(side, int(block.rows[0]), reg)
     places = max(WORKSPACE_BYTES // (rank * dtype.itemsize), 1)
     gathered = np.empty((places, rank), dtype)
     losses = np.empty(block.n_rows)

@@ -68,8 +68,10 @@ class FactorModel:
         Raises
         ------
         ConfigError
-            If the two lists differ in length.
+            If the two lists differ in length, or ``cold_start`` is none of the two words.
         """
+        if cold_start not in ("mean", "nan"):
+            raise ConfigError(f"cold_start={cold_start!r}: not usable: use 'mean' or 'nan'")
         user_rows = self.users.rows_of(users)
         item_rows = self.items.rows_of(items)
         if user_rows.size != item_rows.size:

@@ -153,20 +153,21 @@ class _Run:
 
     def work(self) -> str:
         """Do everything; return what to print at the end."""
-        with ExitStack() as stack:
-            try:
-                prepared = stack.enter_context(self._prepare())
-                self._write_rejected(prepared)
-                self._train(prepared)
-            except BaseException as error:
-                # Ctrl-C may first be seen as the failing of a JVM that it has ended too.
-                if not self._interrupted():
-                    raise
-                if self._collector.outcome() is None:
-                    raise Interrupted from error
-            finally:
-                if self._interrupted():
-                    stack.pop_all()
+        resources = ExitStack()
+        try:
+            prepared = resources.enter_context(self._prepare())
+            self._write_rejected(prepared)
+            self._train(prepared)
+        except BaseException as error:
+            # Ctrl-C may first be seen as the failing of a JVM that it has ended too.
+            if not self._interrupted():
+                raise
+            if self._collector.outcome() is None:
+                raise Interrupted from error
+        finally:
+            # Which then cannot free anything either.
+            with suppress(Exception):
+                resources.close()
         outcome = self._collector.outcome()
         if outcome is None:
             raise DataError(

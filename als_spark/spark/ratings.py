@@ -217,6 +217,9 @@ def _split_ratings(
             ratings = with_time_split(ratings, split)
     else:
         ratings = with_random_split(ratings, split)
+    if options.duplicates != "last":
+        # Needed to split by, not to resolve duplicates by: the pieces stay smaller without.
+        ratings = ratings.withColumn("timestamp", F.lit(None).cast("double"))
     if test_source is None:
         return ratings
     test = with_fixed_split(
@@ -446,8 +449,9 @@ class _Packer:
         users, items = self._summary.users.ids, self._summary.items.ids
         named = sorted((users[row].as_py(), items[column].as_py()) for row, column in pairs)[:3]
         shown = ", ".join(f"user {user} item {item}" for user, item in named)
+        pairs_are = "pair is" if n_duplicates == 1 else "pairs are"
         raise DataError(
-            f"{self._label}: {n_duplicates:,} (user, item) pairs are rated more than once, "
+            f"{self._label}: {n_duplicates:,} (user, item) {pairs_are} rated more than once, "
             f"such as {shown}: choose with --duplicates mean or --duplicates last"
         )
 

@@ -297,10 +297,11 @@ class TestSubmit:
     def test_environment_of_the_checkout(self, checkout, told):
         answer = told("scripts/sweep.sh")
         python = f"{checkout.venv}/bin/python"
-        assert answer["python"] == [python, python]
+        driver = f"{checkout.root}/scripts/lib/driver-python"
+        assert answer["python"] == [python, driver]
         assert answer["ignores_ctrl_c"]
         arguments = answer["arguments"]
-        assert f"spark.pyspark.driver.python={python}" in arguments
+        assert f"spark.pyspark.driver.python={driver}" in arguments
         assert "spark.executorEnv.OPENBLAS_NUM_THREADS=1" in arguments
         java_options = arguments[arguments.index("--driver-java-options") + 1]
         config = (checkout.root / "conf" / "log4j2.properties").as_uri()
@@ -362,6 +363,7 @@ class TestRealSpark:
             # By now a JVM that had obeyed the signal would be gone, and stdout with it.
             "    time.sleep(1)\n"
             "    print('still has', spark.range(3).count(), flush=True)\n"
+            "    print(sys.executable, file=sys.stderr)\n"
             "    spark.stop()\n"
             "    raise SystemExit(7) from None\n",
         )
@@ -376,5 +378,5 @@ class TestRealSpark:
         assert lines == ["['1']\n", "waiting ['a b']\n"]
         assert out == "still has 3\n"
         assert process.returncode == 7
-        # No banner, no warning of JVM, Hadoop or host name.
-        assert err == ""
+        # What the job says there: no banner, no warning of JVM, Hadoop or host name.
+        assert err == f"{checkout.venv}/bin/python\n"

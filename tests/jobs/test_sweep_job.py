@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +23,6 @@ from als_spark.persistence import load_model
 from jobs.sweep import main
 from tests.conftest import ROOT
 
-LOG4J = ROOT / "conf" / "log4j2.properties"
 SMALL = ["--ranks", "1,3", "--lambdas", "1,4", "--max-iter", "6"]
 FILES = {
     *("results.json", "sweep.png", "selected.png", "heatmap.png", "convergence.png"),
@@ -168,32 +169,36 @@ def test_other_file_systems_get_the_output_whole(spark: SparkSession, tmp_path: 
     assert results(out)[0]["d"] == 2
 
 
-Submit = Callable[..., subprocess.Popen[str]]
+Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
-def submit() -> Iterator[Submit]:
-    """Start the job as spark-submit does, in process groups that do not outlive the test."""
+def start() -> Iterator[Start]:
+    """Start the job in a process group of its own, which does not outlive the test."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(*options: str, master: str = "local[2]") -> subprocess.Popen[str]:
+    def begin(program: str, *options: str, master: str = "local[2]") -> subprocess.Popen[str]:
         environment = {**os.environ, "PYSPARK_PYTHON": sys.executable}
         environment.pop("SPARK_HOME", None)
-        program = Path(sys.executable).parent / "spark-submit"
-        command = [program, "--master", master, "--conf", "spark.ui.enabled=false"]
-        command += ["--driver-java-options", f"-Dlog4j2.configurationFile=file:{LOG4J}"]
+        spark_options = ["--master", master, "--conf", "spark.ui.enabled=false"]
+        if program == "sweep.sh":
+            environment["ALS_SPARK_SUBMIT_ARGS"] = shlex.join(spark_options)
+            command = [ROOT / "scripts" / "sweep.sh"]
+        else:
+            command = [Path(sys.executable).parent / "spark-submit", *spark_options]
+            command.append(ROOT / "jobs" / "sweep.py")
         process = subprocess.Popen(
-            [str(word) for word in (*command, ROOT / "jobs" / "sweep.py", *options)],
+            [str(word) for word in (*command, *options)],
             env=environment,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,  # spark-submit sends the job's there anyway
+            stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
         started.append(process)
         return process
 
-    yield start
+    yield begin
     for process in started:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -202,12 +207,24 @@ def submit() -> Iterator[Submit]:
             process.stdout.close()
 
 
-def test_one_core_and_two_give_the_same(submit: Submit, tmp_path: Path) -> None:
+def read_until(process: subprocess.Popen[str], pattern: str) -> str:
+    """Read a process's output up to the line that a pattern is in."""
+    assert process.stdout is not None
+    read = ""
+    for line in process.stdout:
+        read += line
+        if re.search(pattern, line):
+            return read
+    raise AssertionError(f"ended without {pattern!r}:\n{read}")
+
+
+def test_one_core_and_two_give_the_same(start: Start, tmp_path: Path) -> None:
     found = []
     for cores in (1, 2):
         out = tmp_path / f"cores-{cores}"
-        argv = ["--dtype", "float64", "--placement", "ratings", "--output", str(out)]
-        process = submit(*SMALL, *argv, master=f"local[{cores}]")
+        argv = ["--ranks", "1,3", "--lambdas", "2", "--max-iter", "4", "--dtype", "float64"]
+        argv += ["--placement", "ratings", "--output", str(out)]
+        process = start("spark-submit", *argv, master=f"local[{cores}]")
         log, _ = process.communicate(timeout=300)
         assert process.returncode == 0, log
         found.append(results(out))
@@ -218,58 +235,64 @@ def test_one_core_and_two_give_the_same(submit: Submit, tmp_path: Path) -> None:
             assert one[key] == pytest.approx(two[key], rel=1e-9), key
 
 
-# The first point shrinks to nothing and stops at once; only Ctrl-C ends the second.
-ENDLESS = ["--ranks", "20", "--lambdas", "100000,0.0001", "--tol", "1e-12", "--max-iter", "1000000"]
+# The first point shrinks to nothing and stops at once; the second would take hours.
+ENDLESS = ["--ranks", "20", "--lambdas", "100000,0.0001", "--tol", "1e-12"]
+ENDLESS += ["--max-iter", "1000000", "--dtype", "float64"]
+FIRST_POINT = "d=20 (λ|lambda)=100000: "
 
 
-@pytest.mark.parametrize(
-    ("placement", "earlier"), [("ratings", False), ("grid", False), ("grid", True)]
-)
+def check_kept(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert [record["lambda_reg"] for record in results(folder)] == [100000]
+    assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
+    assert load_model(folder / "best_model").rank == 20
+
+
+@pytest.mark.parametrize(("placement", "earlier"), [("ratings", False), ("grid", True)])
 def test_ctrl_c_keeps_the_finished_points(
-    submit: Submit, tmp_path: Path, placement: str, earlier: bool
+    start: Start, tmp_path: Path, placement: str, earlier: bool
 ) -> None:
     out = tmp_path / "out"
     if earlier:
         out.mkdir()
         (out / "run.json").write_text("{}")
         (out / "results.json").write_text("[]")
-    options = ["--dtype", "float64", "--placement", placement, "--output", str(out)]
-    process = submit(*ENDLESS, *options)
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if re.search("d=20 (λ|lambda)=100000: ", line):
-            break
-    # As a terminal does: to the JVM and to Python alike.
+    process = start("sweep.sh", *ENDLESS, "--placement", placement, "--output", str(out))
+    log = read_until(process, FIRST_POINT)
+    # As a terminal does: to every process of the group.
     os.killpg(process.pid, signal.SIGINT)
     rest, _ = process.communicate(timeout=120)
-    log = "".join([*lines, rest])
-    assert process.returncode == 130, log
-    assert "Traceback" not in log
-    assert "1 of 2 points were finished and are kept in" in log
+    assert process.returncode == 130, log + rest
+    assert "Traceback" not in rest
     kept = out / "interrupted" if earlier else out
-    assert str(kept) in log
-    assert [record["lambda_reg"] for record in results(kept)] == [100000]
-    assert json.loads((kept / "run.json").read_text())["status"] == "interrupted"
-    assert load_model(kept / "best_model").rank == 20
+    assert f"1 of 2 points were finished and are kept in {kept}" in " ".join(rest.split())
+    check_kept(kept)
     if earlier:
         assert results(out) == []
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_ctrl_c_before_the_first_point_leaves_nothing(submit: Submit, tmp_path: Path) -> None:
-    process = submit(*ENDLESS[:3], "0.0001", *ENDLESS[4:], "--output", str(tmp_path / "out"))
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if "training ..." in line:
-            break
+def test_ctrl_c_under_plain_spark_submit(start: Start, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = start("spark-submit", *ENDLESS, "--placement", "grid", "--output", str(out))
+    read_until(process, FIRST_POINT)
+    # Ends the JVM too, and with it the way of the last words to the terminal.
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    deadline = time.monotonic() + 60
+    while not out.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    check_kept(out)
+
+
+def test_ctrl_c_before_the_first_point_leaves_nothing(start: Start, tmp_path: Path) -> None:
+    endless = [option.replace("100000,", "") for option in ENDLESS]
+    process = start("sweep.sh", *endless, "--output", str(tmp_path / "out"))
+    read_until(process, "training")
     os.killpg(process.pid, signal.SIGINT)
     rest, _ = process.communicate(timeout=120)
-    log = "".join([*lines, rest])
-    assert process.returncode == 130, log
-    assert "Traceback" not in log
-    assert "sweep: stopped before any point was finished; nothing written" in log
+    assert process.returncode == 130, rest
+    assert "Traceback" not in rest
+    assert "sweep: stopped before any point was finished; nothing written" in rest
     assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 from chispa import assert_df_equality
-from pyspark.errors import PythonException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -458,9 +457,6 @@ def test_time_split_of_nothing(spark: SparkSession) -> None:
     assert codes_by_time(time_frame(spark, []), "0.2", "0.1") == []
 
 
-@pytest.mark.xfail(
-    reason="the packing wants timestamps of all ratings or of none", raises=PythonException
-)
 @pytest.mark.parametrize("placement", ["ratings", "grid"])
 def test_time_split_beside_given_test_ratings(placement: Any, spark: SparkSession) -> None:
     columns = ("id % 5 user", "id item", "double(id) rating")
