@@ -16,8 +16,8 @@ from als_spark.errors import UserError
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
-class Interrupted(BaseException):
-    """Ctrl-C or SIGTERM; not an Exception, so that nothing catches it by accident."""
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM. A KeyboardInterrupt, since py4j drops a half-read answer only for one."""
 
 
 def run_program(name: str, work: Callable[[], int]) -> int:
@@ -46,7 +46,7 @@ def run_program(name: str, work: Callable[[], int]) -> int:
     except UserError as error:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_USAGE
-    except (Interrupted, KeyboardInterrupt):
+    except KeyboardInterrupt:
         print(f"{name}: stopped before any point was finished; nothing written", file=sys.stderr)
         return EXIT_INTERRUPTED
     except Exception:  # noqa: BLE001 - the last resort of a program

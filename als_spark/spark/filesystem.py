@@ -104,7 +104,7 @@ class _RemoteFolder:
         try:
             self._system.mkdirs(self._path(parent))
             self._system.copyFromLocalFile(
-                False, True, self._path(staged.content.as_uri()), self._path(f"{beside}.new")
+                False, True, self._path(f"file://{staged.content}"), self._path(f"{beside}.new")
             )
             if self._system.exists(self._path(target)):
                 self._rename(target, old)

@@ -98,7 +98,8 @@ def sample_ratings() -> str:
     homes = [os.environ.get("SPARK_HOME"), os.path.dirname(pyspark.__file__)]
     for home in homes:
         if home and (path := Path(home) / SAMPLE).is_file():
-            return path.as_uri()
+            # Not as_uri(): Hadoop takes a %20 for what it says.
+            return f"file://{path}"
     raise ConfigError(
         f"the sample ratings {SAMPLE} are in neither SPARK_HOME nor the pyspark package: "
         "give --ratings PATH"
