@@ -14,7 +14,7 @@ _HOMES = {
     "Factors": "backend",
     "LocalBackend": "local",
     "ModelSpec": "training",
-    "PrepareOptions": "spark.ratings",
+    "PrepareOptions": "spark.prepared",
     "RatingBlock": "blocks",
     "SolveError": "errors",
     "SourceOptions": "spark.sources",

@@ -60,6 +60,9 @@ def configure_logging() -> None:
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
     logging.getLogger("py4j").setLevel(logging.ERROR)
+    for handler in logging.getLogger().handlers:
+        # By way of the root logger, with a traceback: Ctrl-C is answered in words of our own.
+        handler.addFilter(lambda record: "KeyboardInterrupt while sending" not in str(record.msg))
 
 
 @contextmanager

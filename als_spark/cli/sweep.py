@@ -39,7 +39,8 @@ from als_spark.report.progress import ProgressReporter
 from als_spark.report.table import results_table
 from als_spark.results import SplitName
 from als_spark.spark.filesystem import local_path, output_folder
-from als_spark.spark.ratings import PreparedRatings, PrepareOptions, prepare_ratings
+from als_spark.spark.prepared import PreparedRatings, PrepareOptions
+from als_spark.spark.ratings import prepare_ratings
 from als_spark.spark.session import (
     blas_threads_of_workers,
     quiet_spark,

@@ -10,7 +10,7 @@ from als_spark.backend import Factors
 from als_spark.errors import SolveError
 from als_spark.local import LocalBackend
 from als_spark.spark.grid import run_grid_on_executors
-from als_spark.spark.ratings import PreparedRatings
+from als_spark.spark.prepared import PreparedRatings
 from als_spark.sweep import SweepCollector, run_grid
 from als_spark.training import ModelSpec, OnIteration, TrainingOptions
 

@@ -20,7 +20,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from als_spark.results import PointResult
-from als_spark.spark.ratings import PrepareOptions, prepare_ratings
+from als_spark.spark.prepared import PrepareOptions
+from als_spark.spark.ratings import prepare_ratings
 from als_spark.spark.session import start_session
 from als_spark.spark.sources import SourceOptions, read_source
 from als_spark.spark.sweep import train_grid

@@ -14,12 +14,8 @@ from pyspark.sql import DataFrame, SparkSession
 from als_spark.backend import Factors
 from als_spark.local import LocalBackend
 from als_spark.results import PointResult
-from als_spark.spark.ratings import (
-    PreparedRatings,
-    PrepareOptions,
-    prepare_ratings,
-    source_from_frame,
-)
+from als_spark.spark.prepared import PreparedRatings, PrepareOptions
+from als_spark.spark.ratings import prepare_ratings, source_from_frame
 from als_spark.spark.sources import SourceOptions, read_source, sample_ratings
 from als_spark.spark.sweep import train_grid
 from als_spark.spark.validation import SplitOptions
