@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 from als_spark.results import PointResult
 from als_spark.spark.prepared import PrepareOptions
 from als_spark.spark.ratings import prepare_ratings
-from als_spark.spark.session import start_session
+from als_spark.spark.session import quiet_spark, start_session
 from als_spark.spark.sources import SourceOptions, read_source
 from als_spark.spark.sweep import train_grid
 from als_spark.sweep import SweepCollector, grid_specs
@@ -47,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     specs = grid_specs(ranks, LAMBDAS)
     training = TrainingOptions(dtype="float64")
     session = start_session("als_spark bench notebook")
+    quiet_spark(session)
     source = read_source(session, SourceOptions(path=options.ratings))
     prepare = PrepareOptions(
         dtype="float64", cold_start="initial", placement="grid", ranks=[s.rank for s in specs]

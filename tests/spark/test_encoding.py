@@ -30,7 +30,8 @@ from als_spark.spark.encoding import (
     merge_ids,
     summarise,
 )
-from als_spark.spark.ratings import PrepareOptions, prepare_ratings, source_from_frame
+from als_spark.spark.prepared import PrepareOptions
+from als_spark.spark.ratings import prepare_ratings, source_from_frame
 from als_spark.spark.sweep import train_grid
 from als_spark.spark.validation import SplitOptions, typed_ratings, with_random_split
 from als_spark.sweep import SweepCollector, grid_specs

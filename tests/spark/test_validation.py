@@ -17,7 +17,8 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.errors import DataError
-from als_spark.spark.ratings import PrepareOptions, prepare_ratings, source_from_frame
+from als_spark.spark.prepared import PrepareOptions
+from als_spark.spark.ratings import prepare_ratings, source_from_frame
 from als_spark.spark.sources import SourceOptions, read_source
 from als_spark.spark.validation import (
     TEST,
