@@ -7,6 +7,7 @@
 #                          '--master spark://host:7077 --properties-file conf/spark-standalone.conf'
 #   ALS_SPARK_LOG_LEVEL    what Spark logs to the terminal (error); warn, info, ...
 #   ALS_SPARK_PYTHON       the interpreter that .venv/ is created with
+#   SPARK_DRIVER_MEMORY    heap of the driver, such as 8g; a third of the machine if not given
 #   SPARK_HOME             a Spark distribution to use instead of the one inside pyspark
 #   SPARK_CONF_DIR         your Spark configuration; its log4j2.properties then rules the log
 #   MASTER, JAVA_HOME      as Spark reads them

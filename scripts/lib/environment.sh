@@ -274,6 +274,12 @@ submit() {
         while IFS= read -r word; do user+=("$word"); done <<<"$words"
     fi
 
+    # Spark's 1 GB of heap holds some ten million ratings in local mode. A third of the machine
+    # leaves room for the Python workers. Whoever configures Spark has said how much.
+    if [[ -z ${SPARK_CONF_DIR:-} && "${ALS_SPARK_SUBMIT_ARGS:-}" != *--properties-file* ]]; then
+        options+=(--driver-memory "${SPARK_DRIVER_MEMORY:-$(third_of_memory)}")
+    fi
+
     # As a conf too, because spark.pyspark.python, which names the executors' interpreter on a
     # cluster, would otherwise be taken for the driver as well.
     export PYSPARK_PYTHON=$VENV/bin/python PYSPARK_DRIVER_PYTHON=$ROOT/scripts/lib/driver-python
@@ -306,6 +312,21 @@ submit() {
         exec "$SPARK_HOME/bin/spark-submit" "${options[@]}" ${user[@]+"${user[@]}"} "$@"
     fi
     exec "$VENV/bin/spark-submit" "${options[@]}" ${user[@]+"${user[@]}"} "$@"
+}
+
+# Prints a third of the machine's memory as Spark writes it; Spark's own default where the system
+# does not tell.
+third_of_memory() {
+    local megabytes=''
+    if [[ -r /proc/meminfo ]]; then
+        megabytes=$(sed -n 's/^MemTotal: *\([0-9]*\) kB$/\1/p' /proc/meminfo)
+        megabytes=$((megabytes / 1024 / 3))
+    fi
+    if [[ -n $megabytes ]] && ((megabytes > 1024)); then
+        printf '%sm\n' "$megabytes"
+    else
+        printf '1g\n'
+    fi
 }
 
 # Puts the filter of quiet-java/ in front of the Java that was found.

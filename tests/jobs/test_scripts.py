@@ -318,6 +318,23 @@ class TestSubmit:
         ]
         assert "--driver-java-options" in arguments[:start]
 
+    def test_the_driver_gets_a_third_of_the_machine(self, told, tmp_path):
+        def heap(**env: str) -> list[str]:
+            arguments = told("scripts/sweep.sh", **env)["arguments"]
+            return [arguments[k + 1] for k, a in enumerate(arguments) if a == "--driver-memory"]
+
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
+        (given,) = heap()
+        if machine > 3072:
+            assert given.endswith("m")
+            assert int(given[:-1]) == pytest.approx(machine / 3, rel=0.05)
+        else:
+            assert given == "1g"
+        assert heap(SPARK_DRIVER_MEMORY="3g") == ["3g"]
+        # A configuration of Spark says it itself, and an option would win over it.
+        assert heap(SPARK_CONF_DIR=str(tmp_path)) == []
+        assert heap(ALS_SPARK_SUBMIT_ARGS="--properties-file own.conf") == []
+
     def test_an_own_spark_configuration_rules_the_log(self, told, tmp_path):
         answer = told("scripts/sweep.sh", SPARK_CONF_DIR=str(tmp_path))
         assert "--driver-java-options" not in answer["arguments"]
