@@ -151,8 +151,9 @@ def build_block(
     n_rows: int,
     n_columns: int,
     dtype: npt.DTypeLike = np.float64,
+    presorted: bool = False,
 ) -> RatingBlock:
-    """Pack (row, column, rating) triples, in any order, into a block.
+    """Pack (row, column, rating) triples into a block.
 
     Parameters
     ----------
@@ -164,7 +165,12 @@ def build_block(
         Sizes of the two sides of the whole matrix.
     dtype : dtype
         float32 or float64, of the stored ratings.
+    presorted : bool
+        Whether the triples already lie by row, then by column; otherwise they are sorted here.
     """
+    if not presorted:
+        order = sort_pairs(rows, columns, n_rows, n_columns)
+        rows, columns, ratings = rows[order], columns[order], ratings[order]
     degree_of = np.bincount(rows, minlength=n_rows)
     present = np.flatnonzero(degree_of)
     present = present[np.argsort(degree_of[present], kind="stable")]
@@ -173,19 +179,16 @@ def build_block(
     widths = np.repeat(bucket_widths, np.diff(bucket_rows))
     row_starts = np.concatenate([[0], np.cumsum(widths)])
 
-    # Sorting by position in the block (not by index) makes the CSR rows come out in bucket order at
-    # once.
-    position = np.empty(n_rows, np.int32)
-    position[present] = np.arange(present.size, dtype=np.int32)
-    local = position[rows]
-    order = sort_pairs(local, columns, max(present.size, 1), n_columns)
-    csr_starts = np.concatenate([[0], np.cumsum(degrees)])
-    places = np.arange(rows.size) + np.repeat(row_starts[:-1] - csr_starts[:-1], degrees)
+    # Rating k of the sorted ratings goes where its row starts in the block, and as far behind that
+    # as k is behind the row's first.
+    shift = np.zeros(n_rows, np.int64)
+    shift[present] = row_starts[:-1] - (np.cumsum(degree_of) - degree_of)[present]
+    places = np.arange(rows.size) + shift[rows]
 
     indices = np.full(int(row_starts[-1]), n_columns, np.int32)
     values = np.zeros(int(row_starts[-1]), dtype)
-    indices[places] = columns[order]
-    values[places] = ratings[order]
+    indices[places] = columns
+    values[places] = ratings
     return RatingBlock(
         n_columns=n_columns,
         rows=present.astype(np.int32),

@@ -351,6 +351,7 @@ def _train_record(
         n_rows=options.n_rows,
         n_columns=options.n_columns,
         dtype=options.dtype,
+        presorted=True,
     )
     fields = ("rows", "degrees", "bucket_rows", "bucket_widths", "indices", "ratings")
     return {name: getattr(block, name).tobytes() for name in fields} | {

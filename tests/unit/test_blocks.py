@@ -129,6 +129,16 @@ def test_order_of_the_triples_does_not_matter(triples: Triples):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
+def test_sorted_triples_need_no_sorting(triples: Triples):
+    order = np.lexsort((triples.items, triples.users))
+    parts = (triples.users, triples.items, triples.ratings)
+    sizes = {"n_rows": triples.n_users, "n_columns": triples.n_items}
+    sorted_block = build_block(*(part[order] for part in parts), **sizes, presorted=True)
+    block = build_block(*parts, **sizes)
+    for name in ("rows", "degrees", "bucket_rows", "bucket_widths", "indices", "ratings"):
+        np.testing.assert_array_equal(getattr(sorted_block, name), getattr(block, name))
+
+
 def test_dtype_of_the_ratings_and_untouched_arguments(triples: Triples):
     users, items, ratings, n_users, n_items = triples
     for array in (users, items, ratings):
