@@ -15,8 +15,6 @@ from pyspark.sql import SparkSession
 T = TypeVar("T")
 
 SESSION_DEFAULTS = {
-    # Spark's own bar would write over ours.
-    "spark.ui.showConsoleProgress": "false",
     # Factors are collected each half-step; they are as large as they are, and fit where they must.
     "spark.driver.maxResultSize": "0",
     # Spark's 10,000 rows a batch cost more in calls than in bytes.
@@ -49,6 +47,8 @@ def start_session(name: str) -> SparkSession:
     conf.setIfMissing("spark.master", "local[*]")
     for key, value in SESSION_DEFAULTS.items():
         conf.setIfMissing(key, value)
+    # A Python that starts the JVM itself counts as a shell, whose bar Spark switches on.
+    conf.set("spark.ui.showConsoleProgress", "false")
     if conf.get("spark.master", "").startswith("local") and not conf.contains(_PYTHON):
         # Workers on this machine run on this interpreter: the python3 on PATH may lack packages.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)

@@ -98,7 +98,8 @@ def main(argv: list[str] | None = None) -> int:
 def measure(
     fit: Callable[[int, int], Fit], rank: int, repeats: int, ratings: Ratings
 ) -> dict[str, Any]:
-    """Measure set-up and iteration by fits of one and of three iterations."""
+    """Measure set-up and iteration by fits of one and of three iterations, after one to warm up."""
+    fit(rank, 1)
     one = [fit(rank, 1) for _ in range(repeats)]
     three = [fit(rank, 3) for _ in range(repeats)]
     first = statistics.median(f.seconds for f in one)

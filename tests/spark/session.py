@@ -18,6 +18,7 @@ def make_session() -> SparkSession:
         builder = builder.config(key, value)
     return (
         builder.config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
         # Tests are over before the JVM's second compiler pays.
         .config("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
         .config("spark.sql.shuffle.partitions", "4")
