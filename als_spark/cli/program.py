@@ -59,10 +59,10 @@ def configure_logging() -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
-    logging.getLogger("py4j").setLevel(logging.ERROR)
     for handler in logging.getLogger().handlers:
-        # By way of the root logger, with a traceback: Ctrl-C is answered in words of our own.
-        handler.addFilter(lambda record: "KeyboardInterrupt while sending" not in str(record.msg))
+        # py4j tells, with tracebacks and on the root logger too, of calls that Ctrl-C breaks off.
+        # What fails otherwise comes as an exception anyway.
+        handler.addFilter(lambda record: "py4j" not in record.pathname)
 
 
 @contextmanager
