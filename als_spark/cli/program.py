@@ -62,7 +62,11 @@ def configure_logging() -> None:
     for handler in logging.getLogger().handlers:
         # py4j tells, with tracebacks and on the root logger too, of calls that Ctrl-C breaks off.
         # What fails otherwise comes as an exception anyway.
-        handler.addFilter(lambda record: "py4j" not in record.pathname)
+        handler.addFilter(_not_of_py4j)
+
+
+def _not_of_py4j(record: logging.LogRecord) -> bool:
+    return "py4j" not in record.pathname
 
 
 @contextmanager
