@@ -27,7 +27,7 @@ from als_spark.errors import SolveError
 from als_spark.local import LocalBackend
 from als_spark.metrics import ErrorSums
 from als_spark.results import IterationRecord, SplitName
-from als_spark.spark.session import broadcasted, limit_blas_threads
+from als_spark.spark.session import broadcasted, default_partitions, limit_blas_threads
 from als_spark.sweep import SweepCollector
 from als_spark.training import ModelSpec, OnIteration, TrainedModel, TrainingOptions, train_models
 
@@ -68,7 +68,7 @@ def run_grid_on_executors(
     largest_first = sorted(
         range(len(specs)), key=lambda k: (-specs[k].rank, specs[k].reg, specs[k].point)
     )
-    n_threads = min(len(specs), max(int(context.defaultParallelism), 1))
+    n_threads = min(len(specs), default_partitions(context))
     group = f"als_spark-grid-{secrets.token_hex(4)}"
     with (
         broadcasted(context, backend) as shared,

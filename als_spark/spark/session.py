@@ -81,7 +81,6 @@ def broadcasted(context: SparkContext, value: T) -> Iterator[Broadcast[T]]:
         yield handle
     finally:
         # Not waiting for the executors' answers saves a round trip each half-step.
-        handle.unpersist(blocking=False)
         handle.destroy(blocking=False)
 
 
