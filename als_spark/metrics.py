@@ -8,6 +8,7 @@ when the part is built.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,11 +78,18 @@ class SideStats:
     @staticmethod
     def of(n_rows: int, blocks: list[RatingBlock]) -> SideStats:
         """Collect the statistics of a side from all its blocks."""
+        return SideStats.join(
+            n_rows, ((block.rows, block.degrees, row_sums(block)) for block in blocks)
+        )
+
+    @staticmethod
+    def join(n_rows: int, parts: Iterable[tuple[IntArray, IntArray, FloatArray]]) -> SideStats:
+        """Put the (rows, degrees, sums) of the blocks of a side together."""
         degrees = np.zeros(n_rows, np.int32)
         sums = np.zeros(n_rows)
-        for block in blocks:
-            degrees[block.rows] = block.degrees
-            sums[block.rows] = row_sums(block)
+        for rows, row_degrees, sums_of_rows in parts:
+            degrees[rows] = row_degrees
+            sums[rows] = sums_of_rows
         return SideStats(degrees, sums)
 
     def means(self) -> FloatArray:

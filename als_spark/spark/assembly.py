@@ -27,7 +27,7 @@ from als_spark.spark.packing import (
     pack_side,
     shuffle_keys,
 )
-from als_spark.spark.placement import SparkBackend, join_stats
+from als_spark.spark.placement import SparkBackend
 from als_spark.spark.planning import Sizes, choose_blocks, choose_placement, row_costs
 from als_spark.spark.prepared import PreparedRatings, PrepareOptions
 from als_spark.spark.session import broadcasted, default_partitions, described
@@ -110,7 +110,7 @@ class Assembler:
             }
             self._check_trainable(sum(len(r.rows) for r in trained["user"]))
             stats = {
-                side: join_stats(
+                side: SideStats.join(
                     self._n_rows(side),
                     (
                         (

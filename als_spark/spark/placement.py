@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
 from pyspark import RDD, Broadcast, SparkContext
 
 from als_spark.backend import Factors, HalfStep, Solved
@@ -146,13 +145,3 @@ def errors_of_partition(
         else:
             _, block = part
             yield "train", [train_errors(block, users, items) for users, items in factors]
-
-
-def join_stats(n_rows: int, parts: Iterable[tuple[IntArray, IntArray, FloatArray]]) -> SideStats:
-    """Put the (rows, degrees, sums) of all blocks of a side together."""
-    degrees = np.zeros(n_rows, np.int32)
-    sums = np.zeros(n_rows)
-    for rows, row_degrees, row_sums in parts:
-        degrees[rows] = row_degrees
-        sums[rows] = row_sums
-    return SideStats(degrees, sums)
