@@ -115,6 +115,10 @@ class RatingBlock:
             )
             place = end
 
+    def bucket_start(self, bucket: int) -> int:
+        """Place at which a bucket begins (or, for the number of buckets, all places end)."""
+        return int((np.diff(self.bucket_rows) * self.bucket_widths)[:bucket].sum())
+
     def triples(self) -> tuple[IntArray, IntArray, FloatArray]:
         """Row indices, column indices and ratings, without the padding, in the order stored."""
         widths = np.repeat(self.bucket_widths, np.diff(self.bucket_rows))

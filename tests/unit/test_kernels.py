@@ -11,7 +11,8 @@ import pytest
 from als_spark import kernels
 from als_spark.blocks import EXACT_WIDTH, RatingBlock, build_block
 from als_spark.errors import SolveError
-from als_spark.kernels import VECTORISED_ORDER, solve_block, solve_spd_stack, sum_errors
+from als_spark.kernels import cut_runs, multiply, solve_block, sum_errors
+from als_spark.solvers import VECTORISED_ORDER, solve_spd_stack
 from tests import reference
 from tests.conftest import random_triples
 
@@ -144,18 +145,39 @@ class TestSolveBlock:
         problem = every_width(rank)
         whole, whole_loss = solve_dense(problem, 0.5, 1.0)
         pieces = []
+        real = kernels._BlockSolver._accumulate
         monkeypatch.setattr(
-            kernels,
-            "_accumulate_long_row",
-            lambda *args, _real=kernels._accumulate_long_row: pieces.append(1) or _real(*args),
+            kernels._BlockSolver,
+            "_accumulate",
+            lambda *args: pieces.append(1) or real(*args),
         )
-        monkeypatch.setattr(kernels, "WORKSPACE_BYTES", places * rank * 8)
+        monkeypatch.setattr(kernels, "WORKSPACE_BYTES", places * (rank + 1) * 8)
         solved, loss = solve_dense(problem, 0.5, 1.0)
         longer = sum(n > places and n >= rank for n in problem.block.degrees.tolist())
         assert len(pieces) == longer > 0
         assert_rows_close(solved, problem.twin(0.5, 1.0), 1e-10)
         assert_rows_close(solved, whole, 1e-12)
         assert loss == pytest.approx(whole_loss, rel=1e-12)
+
+    @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+    @pytest.mark.parametrize(
+        ("panel_rank", "panel_width", "small_product"),
+        [(34, 400, 500_000), (34, 400, 2000), (5, 1000, 1), (2, 30, 1), (1, 0, 1)],
+        ids=["one product", "pieces", "panels", "panels and syrk", "syrk"],
+    )
+    def test_every_way_to_multiply(
+        self, panel_rank, panel_width, small_product, dtype, monkeypatch
+    ):
+        monkeypatch.setattr(kernels, "PANEL_RANK", panel_rank)
+        monkeypatch.setattr(kernels, "PANEL_WIDTH", panel_width)
+        monkeypatch.setattr(kernels, "SMALL_PRODUCT", small_product)
+        monkeypatch.setattr(kernels, "SMALL_DUAL_PRODUCT", small_product)
+        problem = every_width(12, dtype)
+        solved, loss = solve_dense(problem, 0.5, 1.0)
+        expected = problem.twin(0.5, 1.0)
+        tolerance = 1e-10 if dtype == np.float64 else 1e-4
+        assert_rows_close(solved, expected, tolerance)
+        assert loss == pytest.approx(problem.twin_loss(expected, 0.5, 1.0), rel=tolerance)
 
     def test_workspace_smaller_than_one_row_of_factors(self, monkeypatch):
         problem = every_width(3)
@@ -303,7 +325,9 @@ class TestMending:
 
     def test_rounding_makes_the_gram_matrix_indefinite(self):
         fixed = NEARLY_PARALLEL
-        assert np.isnan(solve_spd_stack((fixed.T @ fixed)[None], fixed[:1].copy())).any()
+        rhs = fixed[:1].copy()
+        solve_spd_stack((fixed.T @ fixed)[None], rhs)
+        assert np.isnan(rhs).any()
         solved, loss = solve_block(one_row(fixed, [3.0, 1.0]), fixed, 0.0, 0.0)
         by_cramer = [(3502 * 3 - 3003 * 1) / -998, (3001 * 1 - 3500 * 3) / -998]
         assert solved.dtype == np.float32
@@ -382,29 +406,40 @@ class TestSolveError:
             solve_block(block, fixed, reg, 0.0)
 
 
-class TestSolveSpdStack:
-    @pytest.mark.parametrize("order", [1, 2, 5, VECTORISED_ORDER, VECTORISED_ORDER + 1, 20])
-    @pytest.mark.parametrize(
-        ("dtype", "tolerance"), [(np.float64, 1e-10), (np.float32, 1e-4)], ids=["f64", "f32"]
-    )
-    @pytest.mark.parametrize("n", [0, 1, 7])
-    def test_against_numpy(self, order, dtype, tolerance, n):
-        rng = np.random.default_rng(order)
-        base = rng.standard_normal((n, order + 5, order))
-        matrices = (base.transpose(0, 2, 1) @ base + np.eye(order)).astype(dtype)
-        rhs = rng.standard_normal((n, order)).astype(dtype)
-        expected = np.linalg.solve(matrices.astype(np.float64), rhs.astype(np.float64)[..., None])
-        solved = solve_spd_stack(matrices.copy(), rhs.copy())
-        assert solved.dtype == dtype
-        np.testing.assert_allclose(solved, expected[..., 0], rtol=tolerance, atol=tolerance)
+class TestMultiply:
+    @pytest.mark.parametrize("rank", [1, 7, 34, 35, 50, 69, 103])
+    @pytest.mark.parametrize("width", [1, 34, 399, 400, 401, 900])
+    def test_lower_triangle_and_right_hand_side(self, rank, width):
+        known = np.random.default_rng(rank).standard_normal((3, width, rank + 1))
+        out = np.full((3, rank + 1, rank), np.nan)
+        multiply(known, out)
+        for augmented, product in zip(known, out, strict=True):
+            expected = np.tril(augmented.T @ augmented[:, :rank])
+            np.testing.assert_allclose(np.tril(product), expected, rtol=1e-10, atol=1e-10)
 
-    @pytest.mark.parametrize("order", [2, VECTORISED_ORDER, VECTORISED_ORDER + 1])
-    def test_nan_where_not_positive_definite_and_the_others_solved(self, order):
-        matrices = np.stack([np.eye(order)] * 3)
-        matrices[1, -1, -1] = -1.0
-        solved = solve_spd_stack(matrices, np.ones((3, order)))
-        assert np.isnan(solved[1]).any()
-        np.testing.assert_array_equal(solved[[0, 2]], np.ones((2, order)))
+
+class TestCutRuns:
+    @pytest.mark.parametrize("max_places", [1, 7, 20, 64, 1000, 10**6])
+    @pytest.mark.parametrize("first_bucket", [0, 3])
+    def test_runs_cover_every_row_once_within_the_limit(self, max_places, first_bucket):
+        block = every_width(3).block
+        widths = np.repeat(block.bucket_widths, np.diff(block.bucket_rows))
+        runs = list(cut_runs(block, first_bucket, max_places))
+        row, place = int(block.bucket_rows[first_bucket]), block.bucket_start(first_bucket)
+        for run in runs:
+            assert (run.rows.start, run.places.start) == (row, place)
+            row, place = run.rows.stop, run.places.stop
+            lengths = [width for n, width in run.segments for _ in range(n)]
+            assert lengths == widths[run.rows].tolist()
+            n_places = run.places.stop - run.places.start
+            assert n_places == sum(lengths)
+            assert n_places <= max_places or len(lengths) == 1
+        assert (row, place) == (block.n_rows, block.indices.size)
+        assert len(runs) < block.n_rows or max_places < 20
+
+    def test_no_bucket_is_left(self):
+        block = every_width(3).block
+        assert list(cut_runs(block, block.bucket_widths.size, 10)) == []
 
 
 class TestSumErrors:

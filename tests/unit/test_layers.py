@@ -20,7 +20,8 @@ PACKAGE = ROOT / "als_spark"
 # The NumPy core from the ground up: a module imports from the lines above its own only.
 CORE = (
     ("errors", "results", "blocks"),
-    ("kernels", "ids"),
+    ("solvers", "ids"),
+    ("kernels",),
     ("metrics",),
     ("backend",),
     ("local", "training", "model"),
