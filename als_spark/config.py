@@ -63,6 +63,8 @@ class SweepConfig:
         Of the split and of the start.
     dtype : {"float32", "float64"}
         Of the factors and of the systems.
+    accelerate : bool
+        Whether iterations begin at extrapolated factors (see :mod:`als_spark.acceleration`).
     cold_start : {"mean", "drop", "initial"}
         Prediction for held-out ratings whose user or item has no training rating.
     placement : {"auto", "ratings", "grid"}
@@ -93,6 +95,7 @@ class SweepConfig:
     max_iter: int = 1000
     seed: int = 0
     dtype: DType = "float32"
+    accelerate: bool = False
     cold_start: ColdStart = "mean"
     placement: Placement = "auto"
     partitions: int | None = None
@@ -142,6 +145,9 @@ class SweepConfig:
         )
         _require(self.max_iter >= 1, "max_iter", self.max_iter, "use a whole number of at least 1")
         _require(
+            isinstance(self.accelerate, bool), "accelerate", self.accelerate, "use true or false"
+        )
+        _require(
             0 <= self.seed <= LARGEST_SEED,
             "seed",
             self.seed,
@@ -172,7 +178,9 @@ class SweepConfig:
     @property
     def training(self) -> TrainingOptions:
         """The part that the training loop takes."""
-        return TrainingOptions(self.exponent, self.tol, self.max_iter, self.seed, self.dtype)
+        return TrainingOptions(
+            self.exponent, self.tol, self.max_iter, self.seed, self.dtype, self.accelerate
+        )
 
     @property
     def objective_note(self) -> str:
@@ -275,6 +283,7 @@ _TYPE_NAMES: Mapping[type, str] = {
     int: "a whole number",
     float: "a number",
     str: "text in quotes",
+    bool: "true or false",
 }
 
 

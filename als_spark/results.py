@@ -78,6 +78,8 @@ class PointResult:
         The point: d and λ (of the objective that the run's frequency exponent selects).
     iterations : int
         Iterations done.
+    evaluations : int
+        Half-steps of the users: one an iteration, and one for each accelerated step not taken.
     converged : bool
         Whether the stopping rule ended the training (False: the cap did).
     objective : float
@@ -93,6 +95,7 @@ class PointResult:
     rank: int
     reg: float
     iterations: int
+    evaluations: int
     converged: bool
     objective: float
     seconds: float
@@ -121,6 +124,7 @@ class PointResult:
                 record[f"n_{prefix}_cold"] = means.cold
         record.update(
             iterations=self.iterations,
+            evaluations=self.evaluations,
             converged=self.converged,
             objective=_finite(self.objective),
             seconds=round(self.seconds, 3),

@@ -76,6 +76,7 @@ class SweepCollector:
             rank=spec.rank,
             reg=spec.reg,
             iterations=trained.iterations,
+            evaluations=trained.evaluations,
             converged=trained.converged,
             objective=trained.objective,
             seconds=trained.seconds,

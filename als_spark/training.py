@@ -12,21 +12,27 @@ MLlib minimises. A row without a training rating keeps its start and is in no su
 
 Stopping: with c_t = ‖U_t − U_(t−1)‖_F + ‖V_t − V_(t−1)‖_F and c_0 = ∞, at the first t with |c_(t−1)
 − c_t| < tol.
+
+With acceleration an iteration begins at item factors that :mod:`als_spark.acceleration` proposes,
+instead of those that the last one ended with. The objective never rises: where it would, the users
+are solved once more, against the latter.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from als_spark.backend import Backend, Factors, HalfStep
+from als_spark.acceleration import Accelerator, history_length
+from als_spark.backend import Backend, Factors, HalfStep, Solved
 from als_spark.blocks import FloatArray, IntArray, Side
 from als_spark.errors import ConfigError
+from als_spark.kernels import row_dots
 from als_spark.results import IterationRecord
 
 DType = Literal["float32", "float64"]
@@ -67,6 +73,8 @@ class TrainingOptions:
         Of the start.
     dtype : {"float32", "float64"}
         Of the factors and of the systems.
+    accelerate : bool
+        Whether iterations begin at extrapolated item factors (see :mod:`als_spark.acceleration`).
     """
 
     exponent: float = 0.0
@@ -74,15 +82,21 @@ class TrainingOptions:
     max_iter: int = 1000
     seed: int = 0
     dtype: DType = "float32"
+    accelerate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """A model as the loop leaves it."""
+    """A model as the loop leaves it.
+
+    ``evaluations`` counts the half-steps of the users: one an iteration, and one more for each
+    accelerated step that was not taken.
+    """
 
     spec: ModelSpec
     factors: Factors
     iterations: int
+    evaluations: int
     converged: bool
     objective: float
     seconds: float
@@ -162,38 +176,41 @@ def train_models(
             f"{len(starts)} starts given for {len(specs)} models: give one for each model"
         )
     began = time.perf_counter()
-    degrees = {"user": backend.degrees("user"), "item": backend.degrees("item")}
+    degrees: dict[Side, IntArray] = {
+        "user": backend.degrees("user"),
+        "item": backend.degrees("item"),
+    }
     sizes = (degrees["user"].size, degrees["item"].size)
+    history = history_length(
+        sizes[1], [spec.rank for spec in specs], np.dtype(options.dtype).itemsize
+    )
     running = [
-        _Run(spec, _start(spec, sizes, options, starts[k] if starts is not None else None))
+        _Run(
+            spec,
+            _start(spec, sizes, options, starts[k] if starts is not None else None),
+            degrees,
+            options,
+            history,
+        )
         for k, spec in enumerate(specs)
     ]
     everyone = list(running)
     iteration = 0
     while running:
         iteration += 1
-        losses = [math.nan] * len(running)
-        changes = [0.0] * len(running)
-        for side in ("user", "item"):
-            steps = [run.half_step(side, options.exponent) for run in running]
-            label = f"ALS iteration {iteration}: {side}s" + _models(len(running))
-            for k, solved in enumerate(backend.solve(side, steps, label)):
-                changes[k] += frobenius_distance(solved.factors, steps[k].current)
-                losses[k] = solved.loss
-                running[k].factors[side] = solved.factors
+        label = f"ALS iteration {iteration}: "
+        _half_step(backend, "user", running, label)
+        risen = [run for run in running if run.reject_if_risen()]
+        if risen:
+            _half_step(backend, "user", risen, f"{label}plain step instead, ")
+        _half_step(backend, "item", running, label)
         seconds = time.perf_counter() - began
         finished = []
-        for run, loss, change in zip(running, losses, changes, strict=True):
-            objective = loss + ridge_term(
-                run.factors["user"], degrees["user"], run.spec.reg, options.exponent
-            )
-            spec = run.spec
-            record = IterationRecord(
-                spec.point, spec.rank, spec.reg, iteration, objective, change, seconds
-            )
+        for run in running:
+            record = run.record(iteration, seconds)
             if on_iteration is not None:
                 on_iteration(record)
-            if run.advance(record, options):
+            if run.advance(record):
                 finished.append(run)
         if finished and on_finished is not None:
             on_finished([run.result() for run in finished])
@@ -214,33 +231,105 @@ def frobenius_distance(a: FloatArray, b: FloatArray) -> float:
 
 def ridge_term(factors: FloatArray, degrees: IntArray, reg: float, exponent: float) -> float:
     """λ Σ n^ν |x|² over the rows with a training rating, in float64."""
-    squares = np.einsum("nd,nd->n", factors, factors, dtype=np.float64)
+    squares = row_dots(factors, factors)
     weights = np.zeros(degrees.size)
     rated = degrees > 0
     weights[rated] = degrees[rated].astype(np.float64) ** exponent
     return reg * float(weights @ squares)
 
 
-class _Run:
-    """The state of one model in the loop."""
+def _half_step(backend: Backend, side: Side, runs: Sequence[_Run], label: str) -> None:
+    steps = [run.half_step(side) for run in runs]
+    solved = backend.solve(side, steps, f"{label}{side}s{_models(len(runs))}")
+    for run, result in zip(runs, solved, strict=True):
+        run.take(side, result)
 
-    def __init__(self, spec: ModelSpec, start: Factors) -> None:
+
+class _Run:
+    """The state of one model in the loop.
+
+    ``factors`` are those that the last half-step of each side has given; ``began`` are the item
+    factors at which the iteration began, the same as ``factors["item"]`` unless accelerated.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        start: Factors,
+        degrees: Mapping[Side, IntArray],
+        options: TrainingOptions,
+        history: int,
+    ) -> None:
         self.spec = spec
         self.factors: dict[Side, FloatArray] = {"user": start.users, "item": start.items}
         self.history: list[IterationRecord] = []
+        self.evaluations = 0
         self.stopped = False
         self.converged = False
+        self._degrees = degrees
+        self._options = options
+        self._began = start.items
+        # The users before this iteration: a step that is not taken is measured from them again.
+        self._users_before = start.users
+        self._changes: dict[Side, float] = {"user": math.nan, "item": math.nan}
+        self._loss = math.nan
+        self._accelerator: Accelerator | None = None
+        if options.accelerate:
+            self._accelerator = Accelerator(degrees["item"], spec.reg, options.exponent, history)
 
-    def half_step(self, side: Side, exponent: float) -> HalfStep:
-        other: Side = "item" if side == "user" else "user"
-        return HalfStep(self.factors[other], self.factors[side], self.spec.reg, exponent)
+    def half_step(self, side: Side) -> HalfStep:
+        if side == "user":
+            return HalfStep(self._began, self._users_before, self.spec.reg, self._options.exponent)
+        return HalfStep(
+            self.factors["user"], self.factors["item"], self.spec.reg, self._options.exponent
+        )
 
-    def advance(self, record: IterationRecord, options: TrainingOptions) -> bool:
+    def take(self, side: Side, solved: Solved) -> None:
+        """Take the result of a half-step."""
+        before = self._users_before if side == "user" else self.factors["item"]
+        self._changes[side] = frobenius_distance(solved.factors, before)
+        self._loss = solved.loss
+        self.factors[side] = solved.factors
+        if side == "user":
+            self.evaluations += 1
+
+    def reject_if_risen(self) -> bool:
+        """Go back to where plain ALS would have begun, if that was better; tell whether so."""
+        if self._accelerator is None or self._began is self.factors["item"]:
+            return False
+        if self._loss + self._ridge("item", self._began) <= self.history[-1].objective:
+            return False
+        self._accelerator.forget()
+        self._began = self.factors["item"]
+        return True
+
+    def record(self, iteration: int, seconds: float) -> IterationRecord:
+        """Describe the iteration that the items' half-step has ended."""
+        return IterationRecord(
+            self.spec.point,
+            self.spec.rank,
+            self.spec.reg,
+            iteration,
+            self._loss + self._ridge("user", self.factors["user"]),
+            self._changes["user"] + self._changes["item"],
+            seconds,
+        )
+
+    def advance(self, record: IterationRecord) -> bool:
         """Note an iteration and tell whether it was the last."""
         previous = self.history[-1].change if self.history else math.inf
         self.history.append(record)
-        self.converged = abs(previous - record.change) < options.tol
-        self.stopped = self.converged or record.iteration >= options.max_iter
+        self.converged = abs(previous - record.change) < self._options.tol
+        self.stopped = self.converged or record.iteration >= self._options.max_iter
+        self._users_before = self.factors["user"]
+        if self._accelerator is None or self.stopped:
+            self._began = self.factors["item"]
+        else:
+            self._began = self._accelerator.propose(
+                self._began,
+                self.factors["item"],
+                _mean_square(self.factors["user"], self._degrees["user"]),
+            )
         return self.stopped
 
     def result(self) -> TrainedModel:
@@ -249,11 +338,23 @@ class _Run:
             self.spec,
             Factors(self.factors["user"], self.factors["item"]),
             last.iteration,
+            self.evaluations,
             self.converged,
             last.objective,
             last.seconds,
             tuple(self.history),
         )
+
+    def _ridge(self, side: Side, factors: FloatArray) -> float:
+        return ridge_term(factors, self._degrees[side], self.spec.reg, self._options.exponent)
+
+
+def _mean_square(factors: FloatArray, degrees: IntArray) -> float:
+    """Mean square of the entries, each row counted as often as it has ratings."""
+    counts = degrees.astype(np.float64)
+    entries = float(counts.sum()) * factors.shape[1]
+    squares = float(row_dots(factors, factors) @ counts)
+    return squares / max(entries, 1.0)
 
 
 def _start(

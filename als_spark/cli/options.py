@@ -89,6 +89,11 @@ def sweep_parser(default_config: Path | None) -> OneLineParser:
     grid.add_argument("--max-iter", type=_whole, metavar="N", help="cap on the iterations")
     grid.add_argument("--seed", type=_whole, metavar="N", help="of the split and the start")
     _choice(grid, "dtype", "of the factors and the systems")
+    grid.add_argument(
+        "--accelerate",
+        action=argparse.BooleanOptionalAction,
+        help="extrapolate from the last iterations: the same objective in far fewer of them",
+    )
     run = parser.add_argument_group("run")
     _choice(run, "placement", "what Spark partitions: the ratings (large data) or the grid")
     run.add_argument(

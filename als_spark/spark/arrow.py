@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from threading import Lock
 
 import pyarrow as pa
@@ -18,11 +17,11 @@ _check_lock = Lock()
 
 
 def map_in_arrow(frame: DataFrame, function: ArrowMap, schema: str) -> DataFrame:
-    """Apply ``DataFrame.mapInArrow``, also where pandas is not installed.
+    """Apply ``DataFrame.mapInArrow``, whether pandas is installed or not, and whichever.
 
-    PySpark refuses ``mapInArrow`` on a driver without pandas although nothing on the way uses it
-    (the check belongs to ``pandas_udf``, through which the function is wrapped). The check is
-    lifted for the moment of the wrapping.
+    PySpark refuses ``mapInArrow`` on a driver without pandas, and warns of one that is newer than
+    it knows, although nothing on the way uses it (the check belongs to ``pandas_udf``, through
+    which the function is wrapped). The check is lifted for the moment of the wrapping.
 
     Parameters
     ----------
@@ -54,9 +53,6 @@ def gather_batches(batches: Iterable[pa.RecordBatch], max_rows: int) -> Iterator
 
 @contextmanager
 def _without_pandas_check() -> Iterator[None]:
-    if find_spec("pandas") is not None:
-        yield
-        return
     with _check_lock:
         check = getattr(pandas_functions, _CHECK)
         setattr(pandas_functions, _CHECK, lambda: None)

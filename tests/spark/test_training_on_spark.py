@@ -104,6 +104,28 @@ def test_every_grid_point_is_the_notebooks_in_both_placements(
             np.testing.assert_allclose(measures(point), expected, rtol=1e-6)
 
 
+def test_accelerated_in_both_placements(spark: SparkSession) -> None:
+    frame = frame_of(spark)
+    options = replace(OPTIONS, accelerate=True, tol=0.0, max_iter=20)
+    outcomes = []
+    for placement, partitions in (("ratings", 1), ("ratings", 5), ("grid", None)):
+        ready = replace(EXACT, placement=placement, partitions=partitions)
+        with prepare_ratings(spark, source_from_frame(frame), ready) as prepared:
+            outcomes.append(sweep(spark, prepared, [2, 6], [0.1, 1.0], options))
+    plain = replace(options, accelerate=False)
+    with prepare_ratings(
+        spark, source_from_frame(frame), replace(EXACT, placement="grid")
+    ) as prepared:
+        slow = sweep(spark, prepared, [2, 6], [0.1, 1.0], plain)
+    for points in zip(*(outcome.points for outcome in outcomes), slow.points, strict=True):
+        first, *same, without = points
+        assert first.objective < without.objective
+        assert first.as_record()["evaluations"] >= first.iterations == without.evaluations == 20
+        for other in same:
+            assert other.evaluations == first.evaluations
+            np.testing.assert_allclose(measures(other), measures(first), rtol=1e-9)
+
+
 def test_partitions_and_order_of_the_input_do_not_matter(spark: SparkSession) -> None:
     frame = frame_of(spark)
     capped = replace(OPTIONS, max_iter=4)

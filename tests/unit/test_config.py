@@ -51,6 +51,7 @@ REFUSED = [
     ("tol", -1e-3, r"--tol -0\.001: not usable: use a number such as 1e-3"),
     ("tol", INF, "--tol inf: not usable"),
     ("tol", NAN, "--tol nan: not usable"),
+    ("accelerate", "yes", "--accelerate yes: not usable: use true or false"),
     ("max_iter", 0, "--max-iter 0: not usable: use a whole number of at least 1"),
     ("seed", -1, "--seed -1: not usable: use a whole number from 0 to 9223372036854775807"),
     ("seed", 2**63, "--seed 9223372036854775808: not usable"),
@@ -114,12 +115,10 @@ class TestChecks:
 
 class TestViews:
     def test_training(self):
-        config = SweepConfig(
-            output="out", exponent=0.5, tol=0.1, max_iter=7, seed=3, dtype="float64"
+        options = TrainingOptions(
+            exponent=0.5, tol=0.1, max_iter=7, seed=3, dtype="float64", accelerate=True
         )
-        assert config.training == TrainingOptions(
-            exponent=0.5, tol=0.1, max_iter=7, seed=3, dtype="float64"
-        )
+        assert SweepConfig(output="out", **dataclasses.asdict(options)).training == options
 
     def test_training_defaults_are_the_library_s(self):
         assert SweepConfig(output="out").training == TrainingOptions()
@@ -204,6 +203,7 @@ class TestToml:
             ("lambdas = [1, [2]]", "a number"),
             ("format = 3", "text in quotes"),
             ("output = 3", "text in quotes"),
+            ("accelerate = 1", "true or false"),
             ("ratings = 2024-01-01", "text in quotes"),
             ("[ratings]\npath = 'x'", "text in quotes"),
             ("user_col = ['a']", "text in quotes"),

@@ -23,7 +23,7 @@ CORE = (
     ("solvers", "ids"),
     ("kernels",),
     ("metrics",),
-    ("backend",),
+    ("backend", "acceleration"),
     ("local", "training", "model"),
     ("sweep", "config", "persistence"),
 )

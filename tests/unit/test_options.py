@@ -33,6 +33,7 @@ TYPED = {
     "max_iter": ("12", 12),
     "seed": ("7", 7),
     "dtype": ("float64", "float64"),
+    "accelerate": (None, True),
     "cold_start": ("drop", "drop"),
     "placement": ("grid", "grid"),
     "partitions": ("9", 9),
@@ -47,6 +48,8 @@ def test_every_field_has_an_option(field, form):
     text, value = TYPED[field]
     option = option_name(field)
     words = [option, text] if form == "two words" else [f"{option}={text}"]
+    if text is None:  # a switch
+        words = [option]
     config = parse_sweep(["--output", "out", *words], None)
     default = getattr(SweepConfig(output="out"), field)
     assert value != default
@@ -59,6 +62,14 @@ def test_every_field_has_an_option(field, form):
 def test_no_options_but_the_fields_and_config():
     actions = {action.dest for action in sweep_parser(None)._actions}
     assert actions == {*FIELDS, "config", "help"}
+
+
+def test_a_switch_of_the_file_can_be_turned_off(tmp_path):
+    file = tmp_path / "sweep.toml"
+    file.write_text("accelerate = true\n")
+    words = ["--output", "out", "--config", str(file)]
+    assert parse_sweep(words, None).accelerate
+    assert not parse_sweep([*words, "--no-accelerate"], None).accelerate
 
 
 @pytest.mark.parametrize("field", CHOICES)

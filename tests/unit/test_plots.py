@@ -57,6 +57,7 @@ def make_point(
         rank=rank,
         reg=reg,
         iterations=iterations,
+        evaluations=iterations,
         converged=converged,
         objective=records[-1].objective if records else NAN,
         seconds=1.5,

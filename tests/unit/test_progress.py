@@ -83,7 +83,7 @@ def record(point: int = 0, iteration: int = 1, *, reg: float = 4.0) -> Iteration
 
 def result(*, converged: bool = True, iterations: int = 207, rank: int = 20) -> PointResult:
     errors = {"test": ErrorMeans(1.0, 0.8, 10)}
-    return PointResult(rank, 4.0, iterations, converged, 51234.5, 3.2, errors)  # type: ignore[arg-type]
+    return PointResult(rank, 4.0, iterations, iterations, converged, 51234.5, 3.2, errors)  # type: ignore[arg-type]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:

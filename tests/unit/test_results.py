@@ -15,7 +15,7 @@ NAN = math.nan
 
 def point(rank: int, reg: float, **mse: float) -> PointResult:
     errors = {name: ErrorMeans(value, value / 2, 10) for name, value in mse.items()}
-    return PointResult(rank, reg, 7, True, 12.5, 0.1, errors)  # type: ignore[arg-type]
+    return PointResult(rank, reg, 7, 7, True, 12.5, 0.1, errors)  # type: ignore[arg-type]
 
 
 class TestBestPoint:
@@ -69,7 +69,7 @@ class TestAsRecord:
             "validation": ErrorMeans(9.0, 2.5, 10, 1),
             "test": ErrorMeans(16.0, 3.5, 11, 2),
         }
-        result = PointResult(20, 4.0, 61, False, 321.5, 1.23456, errors)  # type: ignore[arg-type]
+        result = PointResult(20, 4.0, 61, 64, False, 321.5, 1.23456, errors)  # type: ignore[arg-type]
         assert result.as_record(best=True) == {
             "d": 20,
             "lambda_reg": 4.0,
@@ -87,6 +87,7 @@ class TestAsRecord:
             "n_test": 11,
             "n_test_cold": 2,
             "iterations": 61,
+            "evaluations": 64,
             "converged": False,
             "objective": 321.5,
             "seconds": 1.235,
@@ -105,7 +106,7 @@ class TestAsRecord:
         assert record["best"] is False
 
     def test_is_strict_json_whatever_the_errors(self):
-        result = PointResult(1, 1.0, 1, True, math.inf, 0.0, {"train": ErrorMeans(NAN, NAN, 0)})
+        result = PointResult(1, 1.0, 1, 1, True, math.inf, 0.0, {"train": ErrorMeans(NAN, NAN, 0)})
         record = json.loads(json.dumps(result.as_record(), allow_nan=False))
         assert record["objective"] is None
         assert record["train_rmse"] is None

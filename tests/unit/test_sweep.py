@@ -25,7 +25,7 @@ NAN = math.nan
 def trained(point: int, rank: int = 2, reg: float = 1.0) -> TrainedModel:
     """A model that can be told by its factors, which hold its point."""
     factors = Factors(np.full((1, rank), point), np.full((1, rank), point))
-    return TrainedModel(ModelSpec(point, rank, reg), factors, 3, True, 9.5, 0.25, ())
+    return TrainedModel(ModelSpec(point, rank, reg), factors, 3, 3, True, 9.5, 0.25, ())
 
 
 def sums_of(mse: float, count: int = 10) -> dict:

@@ -18,7 +18,7 @@ def make_point(
     rank: int, reg: float, *, converged: bool = True, seconds: float = 1.25, **errors: float
 ) -> PointResult:
     means = {name: ErrorMeans(mse, mse / 2, 10) for name, mse in errors.items()}
-    return PointResult(rank, reg, 10 * rank, converged, 1.0, seconds, means)  # type: ignore[arg-type]
+    return PointResult(rank, reg, 10 * rank, 10 * rank, converged, 1.0, seconds, means)  # type: ignore[arg-type]
 
 
 def make_grid(*, validation: bool = False) -> list[PointResult]:
