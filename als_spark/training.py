@@ -352,7 +352,7 @@ class _Run:
 def _mean_square(factors: FloatArray, degrees: IntArray) -> float:
     """Mean square of the entries, each row counted as often as it has ratings."""
     counts = degrees.astype(np.float64)
-    entries = float(counts.sum()) * factors.shape[1]
+    entries = float(counts.sum()) * int(factors.shape[1])
     squares = float(row_dots(factors, factors) @ counts)
     return squares / max(entries, 1.0)
 
