@@ -227,6 +227,67 @@ def cut_buckets(degrees: IntArray) -> tuple[IntArray, IntArray]:
     return bucket_rows, degrees[bucket_rows[1:] - 1].astype(np.int64)
 
 
+class Run(NamedTuple):
+    """Neighbouring rows of a block that are gathered and solved together."""
+
+    rows: slice
+    """Positions within the block."""
+    places: slice
+    """Their ratings, padding included."""
+    segments: list[tuple[int, int]]
+    """(n_rows, width) of each bucket's share, in order."""
+
+
+def cut_runs(block: RatingBlock, first_bucket: int, max_places: int) -> Iterator[Run]:
+    """Cut the rows of a block, from a bucket on, into runs of at most ``max_places`` places.
+
+    A row that is longer is a run of its own.
+    """
+    row = first_row = int(block.bucket_rows[first_bucket])
+    place = first_place = block.bucket_start(first_bucket)
+    segments: list[tuple[int, int]] = []
+    bounds = block.bucket_rows.tolist()
+    for width, stop in zip(
+        block.bucket_widths[first_bucket:].tolist(), bounds[first_bucket + 1 :], strict=True
+    ):
+        while row < stop:
+            room = (max_places - (place - first_place)) // width
+            if room <= 0 and segments:
+                yield Run(slice(first_row, row), slice(first_place, place), segments)
+                first_row, first_place, segments = row, place, []
+                continue
+            n_rows = min(max(room, 1), stop - row)
+            segments.append((n_rows, width))
+            row += n_rows
+            place += n_rows * width
+    if segments:
+        yield Run(slice(first_row, row), slice(first_place, place), segments)
+
+
+def split_block(block: RatingBlock, max_bytes: int | None) -> Iterator[RatingBlock]:
+    """Split a block into slices of at most about ``max_bytes``, views of it.
+
+    A row that is longer is a slice of its own. None leaves the block whole; a block without rows
+    has no slice.
+    """
+    if max_bytes is None:
+        if block.n_rows:
+            yield block
+        return
+    place_bytes = block.indices.itemsize + block.ratings.itemsize
+    for run in cut_runs(block, 0, max(max_bytes // place_bytes, 1)):
+        n_rows, widths = zip(*run.segments, strict=True)
+        yield RatingBlock(
+            n_columns=block.n_columns,
+            rows=block.rows[run.rows],
+            degrees=block.degrees[run.rows],
+            bucket_rows=np.concatenate([[0], np.cumsum(n_rows)]).astype(np.int64),
+            bucket_widths=np.array(widths, np.int64),
+            indices=block.indices[run.places],
+            ratings=block.ratings[run.places],
+        )
+
+
 def assign_rows(costs: FloatArray, n_blocks: int) -> IntArray:
     """Spread rows over blocks so that every block has about the same work.
 
@@ -246,7 +307,7 @@ def assign_rows(costs: FloatArray, n_blocks: int) -> IntArray:
     (n_rows,) int32
         Block of each row.
     """
-    blocks = np.zeros(costs.size, np.int32)
+    blocks: IntArray = np.zeros(costs.size, np.int32)
     order = np.argsort(-costs, kind="stable")
     head = order[: 64 * n_blocks]
     loads = np.zeros(n_blocks)

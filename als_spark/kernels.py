@@ -20,15 +20,13 @@ fixed factors (float32 or float64); sums over ratings are accumulated in float64
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import islice, pairwise
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import lapack
 
-from als_spark.blocks import FloatArray, IntArray, RatingBlock, Side
+from als_spark.blocks import FloatArray, IntArray, RatingBlock, Side, cut_runs
 from als_spark.errors import SolveError
 from als_spark.solvers import solve_spd_stack
 
@@ -43,17 +41,6 @@ SMALL_PRODUCT = 500_000
 """Multiplications that a small product may have."""
 SMALL_DUAL_PRODUCT = 250_000
 """The same for the dual form, where the general product costs a copy."""
-
-
-class Run(NamedTuple):
-    """Neighbouring rows of a block that are gathered and solved together."""
-
-    rows: slice
-    """Positions within the block."""
-    places: slice
-    """Their ratings, padding included."""
-    segments: list[tuple[int, int]]
-    """(n_rows, width) of each bucket's share, in order."""
 
 
 def solve_block(
@@ -87,41 +74,35 @@ def solve_block(
     SolveError
         If a system has no finite solution in float64 either.
     """
-    rank = fixed.shape[1]
-    if reg == 0 and block.n_rows and block.degrees[0] < rank:
+    return solve_padded(block, pad_factors(fixed), reg, exponent, side=side)
+
+
+def pad_factors(factors: FloatArray) -> FloatArray:
+    """Append a row and a column of zeros to factors, as :func:`solve_padded` takes them.
+
+    Padded places of a block point at the row; the column is where a row's ratings go.
+    """
+    n, rank = factors.shape
+    padded = np.zeros((n + 1, rank + 1), factors.dtype)
+    padded[:-1, :-1] = factors
+    return padded
+
+
+def solve_padded(
+    block: RatingBlock, padded: FloatArray, reg: float, exponent: float, *, side: Side = "user"
+) -> tuple[FloatArray, float]:
+    """Solve as :func:`solve_block` does, with the fixed factors from :func:`pad_factors`.
+
+    For many blocks against the same factors, which are then padded once.
+    """
+    if reg == 0 and block.n_rows and block.degrees[0] < padded.shape[1] - 1:
         # Singular for certain, but rounding lets some of them through with arbitrary solutions.
         raise SolveError(side, int(block.rows[0]), reg)
-    solver = _BlockSolver(block, fixed, reg, exponent)
+    solver = _BlockSolver(block, padded, reg, exponent)
     solver.solve_dual_rows()
     solver.solve_primal_rows()
     solver.mend(side)
     return solver.factors, solver.loss
-
-
-def cut_runs(block: RatingBlock, first_bucket: int, max_places: int) -> Iterator[Run]:
-    """Cut the rows of a block, from a bucket on, into runs of at most ``max_places`` places.
-
-    A row that is longer is a run of its own.
-    """
-    row = first_row = int(block.bucket_rows[first_bucket])
-    place = first_place = block.bucket_start(first_bucket)
-    segments: list[tuple[int, int]] = []
-    bounds = block.bucket_rows.tolist()
-    for width, stop in zip(
-        block.bucket_widths[first_bucket:].tolist(), bounds[first_bucket + 1 :], strict=True
-    ):
-        while row < stop:
-            room = (max_places - (place - first_place)) // width
-            if room <= 0 and segments:
-                yield Run(slice(first_row, row), slice(first_place, place), segments)
-                first_row, first_place, segments = row, place, []
-                continue
-            n_rows = min(max(room, 1), stop - row)
-            segments.append((n_rows, width))
-            row += n_rows
-            place += n_rows * width
-    if segments:
-        yield Run(slice(first_row, row), slice(first_place, place), segments)
 
 
 def sum_errors(
@@ -165,19 +146,17 @@ def sum_errors(
 class _BlockSolver:
     """One half-step of one block: its inputs, its workspace, and what has been solved so far."""
 
-    def __init__(self, block: RatingBlock, fixed: FloatArray, reg: float, exponent: float) -> None:
-        n_columns, self._rank = fixed.shape
+    def __init__(self, block: RatingBlock, padded: FloatArray, reg: float, exponent: float) -> None:
+        self._rank = padded.shape[1] - 1
         self._block = block
         self._reg = reg
-        self._dtype = fixed.dtype
-        # Padded places point at an extra row of zeros; the extra column is the ratings'.
-        self._padded = np.zeros((n_columns + 1, self._rank + 1), self._dtype)
-        self._padded[:-1, :-1] = fixed
+        self._dtype = padded.dtype
+        self._padded = padded
         self._weights = reg * block.degrees.astype(np.float64) ** exponent
         # Rows of rising width: those in the dual form come first.
         self._n_dual = int(np.searchsorted(block.bucket_widths, self._rank)) if reg > 0 else 0
-        self._max_places = max(WORKSPACE_BYTES // ((self._rank + 1) * self._dtype.itemsize), 1)
-        self._workspace = np.empty((self._max_places, self._rank + 1), self._dtype)
+        self._workspace = _workspace(padded)
+        self._max_places = self._workspace.shape[0]
         self._losses = np.empty(block.n_rows)
         self._squares = 0.0
         self.factors = np.empty((block.n_rows, self._rank), self._dtype)
@@ -208,7 +187,8 @@ class _BlockSolver:
             indices, ratings = block.indices[run.places], block.ratings[run.places]
             n_rows = run.rows.stop - run.rows.start
             if indices.size > self._max_places:
-                stack = self._accumulate(indices, ratings, self._dtype)[None].astype(self._dtype)
+                whole = _accumulate(indices, ratings, self._padded, self._workspace, self._dtype)
+                stack = whole[None].astype(self._dtype)
             else:
                 stack = np.empty((n_rows, rank + 1, rank), self._dtype)
                 gathered = self._gather(indices)
@@ -241,7 +221,7 @@ class _BlockSolver:
             bucket = buckets[number]
             indices, ratings = (part[row - bucket.start] for part in bucket[1:])
             exact = ratings.astype(np.float64)
-            stack = self._accumulate(indices, ratings, np.float64)
+            stack = _accumulate(indices, ratings, self._padded, self._workspace, np.float64)
             # Transposed, for LAPACK is to read the triangle that is promised.
             gram = stack[:rank] + self._weights[row] * np.eye(rank)
             _, solution, info = lapack.dposv(gram.T, stack[rank])
@@ -257,38 +237,109 @@ class _BlockSolver:
         if indices.size > self._workspace.shape[0]:
             # Only a dual row can be longer than the workspace: as many places as it has.
             self._workspace = np.empty((indices.size, self._rank + 1), self._dtype)
-        view = self._workspace[: indices.size]
-        np.take(self._padded, indices, axis=0, out=view, mode="clip")
-        return view
+        return gather(self._padded, indices, self._workspace)
 
     def _solve_dual(self, known: FloatArray, ratings: FloatArray, rows: slice) -> None:
-        width = known.shape[1]
-        transposed = known.transpose(0, 2, 1)
-        if width * width * self._rank <= SMALL_DUAL_PRODUCT:
-            known = known.copy()
-        gram = np.matmul(known, transposed)
+        gram = multiply_dual(known)
         add_to_diagonals(gram, self._weights[rows])
         y = ratings.copy()
         solve_spd_stack(gram, y)
         np.matmul(y[:, None, :], known, out=self.factors[rows][:, None, :])
         self._losses[rows] = self._weights[rows] * row_dots(y, ratings)
 
-    def _accumulate(
-        self, indices: IntArray, ratings: FloatArray, dtype: npt.DTypeLike
-    ) -> FloatArray:
-        """Sum [V r]ᵀ V of one row in float64, in pieces of the workspace: memory stays bounded.
 
-        Each piece is multiplied in ``dtype``.
-        """
-        total = np.zeros((self._rank + 1, self._rank))
-        piece = np.empty((1, self._rank + 1, self._rank), dtype)
-        for first in range(0, indices.size, self._max_places):
-            part = slice(first, first + self._max_places)
-            gathered = self._gather(indices[part])
-            gathered[:, self._rank] = ratings[part]
-            multiply(gathered[None].astype(dtype, copy=False), piece)
-            total += piece[0]
-        return total
+def _workspace(padded: FloatArray) -> FloatArray:
+    places = max(WORKSPACE_BYTES // (padded.shape[1] * padded.itemsize), 1)
+    return np.empty((places, padded.shape[1]), padded.dtype)
+
+
+def gather(padded: FloatArray, indices: IntArray, workspace: FloatArray) -> FloatArray:
+    """Gather rows of the fixed factors into the first rows of the workspace."""
+    view = workspace[: indices.size]
+    # Clipping skips a check of every index.
+    np.take(padded, indices, axis=0, out=view, mode="clip")
+    return view
+
+
+def _accumulate(
+    indices: IntArray,
+    ratings: FloatArray,
+    padded: FloatArray,
+    workspace: FloatArray,
+    dtype: npt.DTypeLike,
+) -> FloatArray:
+    """Sum [V r]ᵀ V of one row in float64, in pieces of the workspace: memory stays bounded.
+
+    Each piece is multiplied in ``dtype``.
+    """
+    places, rank = workspace.shape[0], workspace.shape[1] - 1
+    total = np.zeros((rank + 1, rank))
+    piece = np.empty((1, rank + 1, rank), dtype)
+    for first in range(0, indices.size, places):
+        part = slice(first, first + places)
+        known = gather(padded, indices[part], workspace)
+        known[:, rank] = ratings[part]
+        multiply(known[None].astype(dtype, copy=False), piece)
+        total += piece[0]
+    return total
+
+
+def accumulate_rows(block: RatingBlock, padded: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Sum the normal equations of rows whose other ratings are in other blocks.
+
+    Parameters
+    ----------
+    block : RatingBlock
+        Some of the rows' ratings.
+    padded : (n_columns + 1, rank + 1)
+        Fixed factors, from :func:`pad_factors`.
+
+    Returns
+    -------
+    stacks : (n_rows, rank + 1, rank) float64
+        VᵀV of each row, of which only the lower triangle is promised, and below it Vᵀr.
+    squares : (n_rows,) float64
+        r·r of each row.
+    """
+    rank = padded.shape[1] - 1
+    workspace = _workspace(padded)
+    stacks = np.empty((block.n_rows, rank + 1, rank))
+    squares = np.empty(block.n_rows)
+    for start, indices, ratings in block.buckets():
+        for k in range(indices.shape[0]):
+            stacks[start + k] = _accumulate(indices[k], ratings[k], padded, workspace, padded.dtype)
+            exact = ratings[k].astype(np.float64, copy=False)
+            squares[start + k] = exact @ exact
+    return stacks, squares
+
+
+def solve_normal_equations(
+    stacks: FloatArray, squares: FloatArray, weights: FloatArray, dtype: npt.DTypeLike
+) -> tuple[FloatArray, FloatArray]:
+    """Solve what :func:`accumulate_rows` has summed over all blocks.
+
+    Parameters
+    ----------
+    stacks, squares : (n_rows, rank + 1, rank), (n_rows,) float64
+    weights : (n_rows,)
+        λ n^ν of each row, n all its ratings.
+    dtype : dtype
+        Of the factors.
+
+    Returns
+    -------
+    factors : (n_rows, rank)
+        Not finite where a system has no solution.
+    losses : (n_rows,) float64
+        Squared errors + λ n^ν |u|² of each row.
+    """
+    rank = stacks.shape[2]
+    gram, rhs = stacks[:, :rank].copy(), stacks[:, rank]
+    add_to_diagonals(gram, weights)
+    solution = rhs.copy()
+    solve_spd_stack(gram, solution)
+    with np.errstate(over="ignore"):
+        return solution.astype(dtype), squares - row_dots(solution, rhs)
 
 
 def multiply(known: FloatArray, out: FloatArray) -> None:
@@ -320,6 +371,25 @@ def multiply(known: FloatArray, out: FloatArray) -> None:
         fixed = known[:, :, :rank]
         np.matmul(fixed.transpose(0, 2, 1), fixed, out=out[:, :rank])
         np.matmul(known[:, None, :, rank], fixed, out=out[:, rank:])
+
+
+def multiply_dual(known: FloatArray) -> FloatArray:
+    """Compute V Vᵀ for a stack of rows.
+
+    Parameters
+    ----------
+    known : (n_rows, width, rank)
+        V of each row.
+
+    Returns
+    -------
+    (n_rows, width, width)
+    """
+    _, width, rank = known.shape
+    # A product of an array with itself is a symmetric one; with a copy, a general one.
+    other = known.copy() if width * width * rank <= SMALL_DUAL_PRODUCT else known
+    gram: FloatArray = np.matmul(other, known.transpose(0, 2, 1))
+    return gram
 
 
 def add_to_diagonals(stack: FloatArray, weights: FloatArray) -> None:

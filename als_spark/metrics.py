@@ -84,12 +84,15 @@ class SideStats:
 
     @staticmethod
     def join(n_rows: int, parts: Iterable[tuple[IntArray, IntArray, FloatArray]]) -> SideStats:
-        """Put the (rows, degrees, sums) of the blocks of a side together."""
+        """Put the (rows, degrees, sums) of the blocks of a side together.
+
+        A row may be in several blocks, once in each.
+        """
         degrees = np.zeros(n_rows, np.int32)
         sums = np.zeros(n_rows)
         for rows, row_degrees, sums_of_rows in parts:
-            degrees[rows] = row_degrees
-            sums[rows] = sums_of_rows
+            degrees[rows] += row_degrees
+            sums[rows] += sums_of_rows
         return SideStats(degrees, sums)
 
     def means(self) -> FloatArray:

@@ -5,35 +5,52 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pyspark import RDD, Broadcast, StorageLevel
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
-from als_spark.blocks import IntArray, RatingBlock, Side, assign_rows, build_block
+from als_spark.blocks import FloatArray, IntArray, Side, assign_rows, build_block
 from als_spark.errors import DataError
 from als_spark.local import LocalBackend
-from als_spark.metrics import ColdStart, EvaluationPart, SideStats, build_evaluation_part
+from als_spark.metrics import (
+    ColdStart,
+    EvaluationPart,
+    SideStats,
+    build_evaluation_part,
+    row_sums,
+)
 from als_spark.results import SplitName
 from als_spark.spark.encoding import Summary
 from als_spark.spark.packing import (
+    SHARED_ROW,
+    SIDES,
     Layout,
     PackOptions,
-    decode_block,
-    decode_duplicates,
-    decode_held_out,
-    pack_side,
+    pack_ratings,
     shuffle_keys,
 )
-from als_spark.spark.placement import SparkBackend
-from als_spark.spark.planning import Sizes, choose_blocks, choose_placement, row_costs
+from als_spark.spark.placement import SliceNumber, SparkBackend
+from als_spark.spark.planning import (
+    SLICE_BYTES,
+    Sizes,
+    choose_blocks,
+    choose_placement,
+    row_costs,
+    shared_rows,
+)
 from als_spark.spark.prepared import PreparedRatings, PrepareOptions
+from als_spark.spark.records import (
+    Entry,
+    HeldOut,
+    Repeated,
+    TrainSlice,
+    decode_record,
+    decode_records,
+)
 from als_spark.spark.session import broadcasted, default_partitions, described
 from als_spark.training import DType
-
-SIDES: tuple[Side, Side] = ("user", "item")
 
 
 class Assembler:
@@ -90,109 +107,91 @@ class Assembler:
 
     def _spark_backend(self, n_blocks: int, rejected: DataFrame | None) -> PreparedRatings:
         with ExitStack() as resources, ExitStack() as temporary:
-            with described(self._context, f"placing {n_blocks} blocks a side"):
-                keys = shuffle_keys(self._session, n_blocks)
-            frames: dict[Side, DataFrame] = {}
-            records: dict[Side, list[Any]] = {}
-            for side in SIDES:
-                frames[side] = self._pack_side(side, n_blocks, keys, resources, temporary)
-                with described(self._context, f"packing ratings by {side}"):
-                    records[side] = (
-                        frames[side]
-                        .withColumn("n_held_out", F.length("ratings") / 8)
-                        .drop("indices", "ratings", "bucket_rows", "bucket_widths")
-                        .collect()
-                    )
-                if side == "user":
-                    self._check_duplicates(records[side])
-            trained = {
-                side: [r for r in rows if r.part == "train"] for side, rows in records.items()
-            }
-            self._check_trainable(sum(len(r.rows) for r in trained["user"]))
+            frame = self._pack(SIDES, n_blocks, SLICE_BYTES, resources)
+            decode = partial(
+                decode_records,
+                n_columns={"user": self._n_rows("item"), "item": self._n_rows("user")},
+                dtype=self._options.dtype,
+            )
+            entries: RDD[Entry] = frame.rdd.mapPartitions(decode).setName("als_spark: ratings")
+            entries.persist(StorageLevel.MEMORY_AND_DISK_DESER)
+            unpersist = temporary.callback(entries.unpersist)
+            with described(self._context, "packing ratings by user and by item"):
+                found = entries.mapPartitions(describe_entries).collect()
+            self._check_duplicates([entry for entry in found if isinstance(entry, Repeated)])
+            slices = [entry for entry in found if isinstance(entry, SliceStats)]
             stats = {
                 side: SideStats.join(
                     self._n_rows(side),
-                    (
-                        (
-                            np.frombuffer(r.rows, np.int32),
-                            np.frombuffer(r.degrees, np.int32),
-                            np.frombuffer(r.sums, np.float64),
-                        )
-                        for r in trained[side]
-                    ),
+                    ((s.rows, s.degrees, s.sums) for s in slices if s.side == side),
                 )
                 for side in SIDES
             }
             n_ratings: dict[SplitName, int] = {
                 "train": int(stats["user"].degrees.sum(dtype=np.int64))
             }
-            for record in records["user"]:
-                if record.part != "train":
-                    held = n_ratings.get(record.part, 0)
-                    n_ratings[record.part] = held + int(record.n_held_out)
-            shared_stats = resources.enter_context(broadcasted(self._context, stats))
-            blocks, evaluation = self._place(frames, shared_stats, resources)
-            rows = {
-                side: {r.block: np.frombuffer(r.rows, np.int32) for r in trained[side]}
-                for side in SIDES
-            }
-            backend = SparkBackend(self._context, blocks, rows, evaluation, stats)
+            self._check_trainable(n_ratings["train"])
+            for entry in found:
+                if isinstance(entry, HeldOutStats):
+                    n_ratings[entry.split] = n_ratings.get(entry.split, 0) + entry.n_ratings
+            evaluation = None
+            if len(n_ratings) == 1:
+                # Nothing but training ratings: they stay as they are.
+                temporary.pop_all()
+                resources.callback(unpersist)
+                train: RDD[Any] = entries
+            else:
+                train, evaluation = self._separate(entries, stats, resources)
+            rows: dict[Side, dict[SliceNumber, IntArray]] = {"user": {}, "item": {}}
+            for s in slices:
+                if not s.shared:
+                    rows[s.side][s.number] = s.rows
+            backend = SparkBackend(self._context, train, n_blocks, rows, evaluation, stats)
             return PreparedRatings(
                 self._summary,
                 stats,
                 n_ratings,
-                _n_duplicates(records["user"]),
+                sum(entry.n_pairs for entry in found if isinstance(entry, Repeated)),
                 rejected,
                 backend,
                 n_blocks,
                 resources.pop_all(),
             )
 
-    def _place(
-        self,
-        frames: Mapping[Side, DataFrame],
-        stats: Broadcast[dict[Side, SideStats]],
-        resources: ExitStack,
-    ) -> tuple[dict[Side, RDD[tuple[int, RatingBlock]]], RDD[EvaluationPart]]:
-        """Decode the packed DataFrames once, into what the half-steps read at every turn."""
-        blocks = {}
-        for side, frame in frames.items():
-            decode = partial(
-                decode_blocks,
-                n_columns=self._n_rows("item" if side == "user" else "user"),
-                dtype=self._options.dtype,
-            )
-            packed = frame.where(F.col("part") == "train").rdd.mapPartitions(decode)
-            blocks[side] = packed.setName(f"als_spark: ratings by {side}")
+    def _separate(
+        self, entries: RDD[Entry], stats: dict[Side, SideStats], resources: ExitStack
+    ) -> tuple[RDD[Any], RDD[EvaluationPart]]:
+        """Part the training ratings, which every half-step reads, from those held out."""
+        shared_stats = resources.enter_context(broadcasted(self._context, stats))
+        train = entries.mapPartitions(train_slices).setName("als_spark: training ratings")
         build = partial(
             build_evaluation_parts,
-            stats=stats,
+            stats=shared_stats,
             cold_start=self._options.cold_start,
             dtype=self._options.dtype,
         )
-        held_out = frames["user"].where(F.col("part") != "train").rdd.mapPartitions(build)
-        evaluation = held_out.setName("als_spark: held-out ratings")
-        for side in SIDES:
-            blocks[side].persist(StorageLevel.MEMORY_AND_DISK)
-            resources.callback(blocks[side].unpersist)
-        evaluation.persist(StorageLevel.MEMORY_AND_DISK)
-        resources.callback(evaluation.unpersist)
+        evaluation = entries.mapPartitions(build).setName("als_spark: held-out ratings")
+        for rdd in (train, evaluation):
+            rdd.persist(StorageLevel.MEMORY_AND_DISK_DESER)
+            resources.callback(rdd.unpersist)
         with described(self._context, "placing the blocks"):
-            self._context.union([*blocks.values(), evaluation]).count()
-        return blocks, evaluation
+            self._context.union([train, evaluation]).count()
+        return train, evaluation
 
     def _local_backend(self, n_blocks: int, rejected: DataFrame | None) -> PreparedRatings:
-        with ExitStack() as temporary:
-            keys = np.zeros(1, np.int32)
-            frame = self._pack_side("user", n_blocks, keys, temporary, temporary)
-            with described(self._context, "packing ratings"):
-                records = frame.collect()
-        self._check_duplicates(records)
-        train = [r for r in records if r.part == "train"]
-        self._check_trainable(len(train))
         n_users, n_items = self._n_rows("user"), self._n_rows("item")
         dtype = self._options.dtype
-        user_block = decode_block(train[0], n_items, dtype)
+        with ExitStack() as temporary:
+            frame = self._pack(("user",), n_blocks, None, temporary)
+            with described(self._context, "packing ratings"):
+                records = frame.collect()
+        n_columns: dict[Side, int] = {"user": n_items, "item": n_users}
+        entries = [decode_record(record, n_columns, dtype) for record in records]
+        repeated = [entry for entry in entries if isinstance(entry, Repeated)]
+        self._check_duplicates(repeated)
+        train = [entry.ratings for entry in entries if isinstance(entry, TrainSlice)]
+        self._check_trainable(len(train))
+        (user_block,) = train
         users, items, ratings = user_block.triples()
         item_block = build_block(
             items, users, ratings, n_rows=n_items, n_columns=n_users, dtype=dtype
@@ -201,67 +200,64 @@ class Assembler:
             "user": SideStats.of(n_users, [user_block]),
             "item": SideStats.of(n_items, [item_block]),
         }
-        parts = [
-            _evaluation_part(record, stats, self._options.cold_start, dtype)
-            for record in records
-            if record.part != "train"
-        ]
+        held_out = [entry for entry in entries if isinstance(entry, HeldOut)]
         n_ratings: dict[SplitName, int] = {"train": user_block.n_ratings}
-        for record in records:
-            if record.part != "train":
-                n_ratings[record.part] = len(record.ratings) // 8
+        n_ratings |= {entry.split: entry.ratings.size for entry in held_out}
+        parts = [_evaluation_part(e, stats, self._options.cold_start, dtype) for e in held_out]
         return PreparedRatings(
             self._summary,
             stats,
             n_ratings,
-            _n_duplicates(records),
+            sum(entry.n_pairs for entry in repeated),
             rejected,
             LocalBackend(user_block, item_block, parts),
             1,
             ExitStack(),
         )
 
-    def _pack_side(
+    def _pack(
         self,
-        side: Side,
+        sides: tuple[Side, ...],
         n_blocks: int,
-        keys: IntArray,
+        slice_bytes: int | None,
         resources: ExitStack,
-        temporary: ExitStack,
     ) -> DataFrame:
-        """Pack a side into a DataFrame, persisted until ``temporary`` ends.
+        """Describe the packed DataFrame.
 
         Its broadcast stays until ``resources`` end: an executor that is lost takes blocks with it,
         which Spark packs again.
         """
-        counts = {"user": self._summary.user_counts, "item": self._summary.item_counts}[side]
-        block_of = assign_rows(row_costs(counts, self._options.ranks), n_blocks)
+        counts = {"user": self._summary.user_counts, "item": self._summary.item_counts}
+        block_of = {side: self._blocks_of(counts[side], n_blocks) for side in SIDES}
+        keys: IntArray = np.zeros(1, np.int32)
+        if len(sides) * n_blocks > 1:
+            with described(self._context, f"finding places for {n_blocks} blocks a side"):
+                keys = shuffle_keys(self._session, len(sides) * n_blocks)
+        users, items = self._summary.users.ids, self._summary.items.ids
         layout = resources.enter_context(
-            broadcasted(
-                self._context,
-                Layout(self._summary.users.ids, self._summary.items.ids, block_of, keys),
-            )
+            broadcasted(self._context, Layout(users, items, block_of, keys))
         )
         pack = PackOptions(
-            side=side,
-            n_rows=self._n_rows(side),
-            n_columns=self._n_rows("item" if side == "user" else "user"),
-            duplicates=self._options.duplicates,
-            dtype=self._options.dtype,
+            sides, n_blocks, self._options.duplicates, self._options.dtype, slice_bytes
         )
-        frame = pack_side(self._chunks, pack, layout, n_blocks)
-        frame.persist(StorageLevel.MEMORY_AND_DISK)
-        temporary.callback(frame.unpersist)
-        return frame
+        return pack_ratings(self._chunks, pack, layout)
+
+    def _blocks_of(self, counts: IntArray, n_blocks: int) -> IntArray:
+        costs = row_costs(counts, self._options.ranks)
+        shared = shared_rows(costs, n_blocks)
+        costs[shared] = 0
+        blocks: IntArray = assign_rows(costs, n_blocks)
+        blocks[shared] = SHARED_ROW
+        return blocks
 
     def _n_rows(self, side: Side) -> int:
         return len(self._summary.users if side == "user" else self._summary.items)
 
-    def _check_duplicates(self, records: Sequence[Any]) -> None:
-        n_duplicates = _n_duplicates(records)
+    def _check_duplicates(self, repeated: Sequence[Repeated]) -> None:
+        n_duplicates = sum(entry.n_pairs for entry in repeated)
         if n_duplicates == 0 or self._options.duplicates != "error":
             return
-        pairs = [pair for r in records if r.n_duplicates for pair in decode_duplicates(r)]
+        pairs = [pair for entry in repeated for pair in entry.pairs]
         users, items = self._summary.users.ids, self._summary.items.ids
         named = sorted((users[row].as_py(), items[column].as_py()) for row, column in pairs)[:3]
         shown = ", ".join(f"user {user} item {item}" for user, item in named)
@@ -279,41 +275,75 @@ class Assembler:
             )
 
 
-def decode_blocks(
-    records: Iterable[Any], *, n_columns: int, dtype: str
-) -> Iterator[tuple[int, RatingBlock]]:
-    """Decode the training blocks of a partition: the function that runs on an executor."""
-    for record in records:
-        yield record.block, decode_block(record, n_columns, dtype)
+class SliceStats(NamedTuple):
+    """What the driver needs to know of a slice."""
+
+    side: Side
+    number: SliceNumber
+    shared: bool
+    rows: IntArray
+    degrees: IntArray
+    sums: FloatArray
+
+
+class HeldOutStats(NamedTuple):
+    """How many ratings of a block are held out."""
+
+    split: SplitName
+    n_ratings: int
+
+
+def describe_entries(
+    entries: Iterable[Entry],
+) -> Iterator[SliceStats | HeldOutStats | Repeated]:
+    """Describe the entries of a partition for the driver: runs on an executor."""
+    for entry in entries:
+        if isinstance(entry, TrainSlice):
+            block = entry.ratings
+            yield SliceStats(
+                entry.side,
+                (entry.block, entry.position),
+                entry.shared,
+                block.rows,
+                block.degrees,
+                row_sums(block),
+            )
+        elif isinstance(entry, HeldOut):
+            yield HeldOutStats(entry.split, entry.ratings.size)
+        else:
+            yield entry
+
+
+def train_slices(entries: Iterable[Entry]) -> Iterator[TrainSlice]:
+    """Pass on the training ratings of a partition: runs on an executor."""
+    for entry in entries:
+        if isinstance(entry, TrainSlice):
+            yield entry
 
 
 def build_evaluation_parts(
-    records: Iterable[Any],
+    entries: Iterable[Entry],
     *,
     stats: Broadcast[dict[Side, SideStats]],
     cold_start: ColdStart,
     dtype: DType,
 ) -> Iterator[EvaluationPart]:
-    """Build the held-out parts of a partition: the function that runs on an executor."""
-    for record in records:
-        yield _evaluation_part(record, stats.value, cold_start, dtype)
+    """Build the held-out parts of a partition: runs on an executor."""
+    for entry in entries:
+        if isinstance(entry, HeldOut):
+            yield _evaluation_part(entry, stats.value, cold_start, dtype)
 
 
 def _evaluation_part(
-    record: Any, stats: Mapping[Side, SideStats], cold_start: ColdStart, dtype: DType
+    held_out: HeldOut, stats: Mapping[Side, SideStats], cold_start: ColdStart, dtype: DType
 ) -> EvaluationPart:
-    users, items, ratings = decode_held_out(record)
     return build_evaluation_part(
-        record.part,
-        users,
-        items,
-        ratings,
+        held_out.split,
+        held_out.users,
+        held_out.items,
+        held_out.ratings,
         user_stats=stats["user"],
         item_stats=stats["item"],
         cold_start=cold_start,
         dtype=dtype,
     )
-
-
-def _n_duplicates(records: Sequence[Any]) -> int:
-    return sum(record.n_duplicates or 0 for record in records)

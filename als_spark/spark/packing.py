@@ -1,8 +1,8 @@
-"""From chunks of ratings to blocks: two DataFrames, one partitioned by user, one by item.
+"""From chunks of ratings to blocks: one DataFrame, partitioned by user and by item.
 
-Each chunk is cut, by the block of each rating's row, into a few binary *pieces*; the pieces, not
-the ratings, go through Spark's shuffle; and each block is merged from its pieces with a linear-time
-sort.
+Each chunk is cut, by the block of each rating's user and by that of its item, into a few binary
+*pieces*; the pieces, not the ratings, go through Spark's shuffle, all in one pass; each block is
+merged from its pieces with a linear-time sort, and comes out as *slices* of bounded size.
 
 Worked example: four ratings, two blocks a side, users 0 and 2 in user block 0, items 0 and 1 in
 item block 0::
@@ -16,13 +16,16 @@ item block 0::
     by user   (0,0,5) (0,2,3) (2,1,2)               (1,1,4)
     by item   (0,0,5) (1,1,4) (1,2,2)               (2,0,3)
 
-Both DataFrames hold all ratings; a half-step for the users reads the first, one for the items the
-second, and no rating moves while training runs.
+Partitions 0 and 1 of the result hold the blocks by user, partitions 2 and 3 those by item; each has
+all ratings, and no rating moves while training runs.
+
+A *shared* row, with more work than a whole block should have, is in no block: its ratings are dealt
+to all blocks of its side by column, and its normal equations are summed from them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -37,99 +40,108 @@ from pyspark.sql import functions as F
 from als_spark.blocks import (
     FloatArray,
     IntArray,
-    RatingBlock,
     Side,
     build_block,
     counting_argsort,
     sort_pairs,
+    split_block,
 )
 from als_spark.config import Duplicates
 from als_spark.ids import IdIndex
-from als_spark.metrics import row_sums
 from als_spark.results import SplitName
 from als_spark.spark.arrow import map_in_arrow
 from als_spark.spark.encoding import ids_from_bytes
+from als_spark.spark.records import (
+    RECORD_SCHEMA,
+    SHARED,
+    record_of_block,
+    record_of_duplicates,
+    record_of_held_out,
+    records_to_batch,
+)
 from als_spark.spark.validation import TEST, TRAIN, VALIDATION
 
-PIECE_COLUMNS = ("user_codes", "item_codes", "ratings", "splits", "timestamps")
+SHARED_ROW = -1
+"""Block number of a shared row."""
+SIDES: tuple[Side, Side] = ("user", "item")
 PIECE_SCHEMA = (
-    "key int, block int, "
+    "key int, target int, "
     "rows binary, columns binary, ratings binary, splits binary, timestamps binary"
 )
-PIECE_FIELDS = pa.schema(
-    [
-        ("key", pa.int32()),
-        ("block", pa.int32()),
-        *((name, pa.binary()) for name in ("rows", "columns", "ratings", "splits", "timestamps")),
-    ]
-)
-BLOCK_SCHEMA = (
-    "block int, part string, "
-    "rows binary, degrees binary, bucket_rows binary, bucket_widths binary, "
-    "indices binary, ratings binary, sums binary, n_duplicates bigint, duplicates binary"
-)
-BLOCK_FIELDS = pa.schema(
-    [
-        ("block", pa.int32()),
-        ("part", pa.string()),
-        *(
-            (name, pa.binary())
-            for name in (
-                *("rows", "degrees", "bucket_rows", "bucket_widths"),
-                *("indices", "ratings", "sums"),
-            )
-        ),
-        ("n_duplicates", pa.int64()),
-        ("duplicates", pa.binary()),
-    ]
-)
-PARTS: dict[int, SplitName] = {TRAIN: "train", VALIDATION: "validation", TEST: "test"}
+PIECE_ARRAYS: Mapping[str, type[np.generic]] = {
+    "rows": np.int32,
+    "columns": np.int32,
+    "ratings": np.float64,
+    "splits": np.int8,
+    "timestamps": np.float64,
+}
+HELD_OUT: Mapping[int, SplitName] = {VALIDATION: "validation", TEST: "test"}
 MAX_DUPLICATE_EXAMPLES = 3
 
 
 class Layout(NamedTuple):
-    """Where the rows of a side go; broadcast to the tasks that pack."""
+    """Where the rows of both sides go; broadcast to the tasks that pack."""
 
     users: pa.Array
     items: pa.Array
     """Original ids by dense row."""
-    block_of: IntArray
-    """(n_rows,) block of each row of the side that is packed."""
+    block_of: Mapping[Side, IntArray]
+    """(n_rows,) block of each row of a side, ``SHARED_ROW`` for a shared one."""
     keys: IntArray
-    """(n_blocks,) shuffle key of each block (see :func:`shuffle_keys`)."""
+    """(n_targets,) shuffle key of each partition (see :func:`shuffle_keys`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackOptions:
-    """How a side is packed.
+    """How ratings are packed.
 
     Attributes
     ----------
-    side : {"user", "item"}
-        What the blocks' rows are.
-    n_rows, n_columns : int
-        Sizes of this side and of the other.
+    sides : tuple of {"user", "item"}
+        What the blocks' rows are; partition ``k n_blocks + b`` of the result is block b of the k-th
+        side.
+    n_blocks : int
+        Blocks of each side.
     duplicates : {"error", "mean", "last"}
         What becomes of a pair rated twice; ``error`` counts them and leaves the stopping to the
         caller.
     dtype : str
         Of the stored ratings.
+    slice_bytes : int or None
+        Largest size of a slice of a block; None for whole blocks.
     """
 
-    side: Side
-    n_rows: int
-    n_columns: int
+    sides: tuple[Side, ...]
+    n_blocks: int
     duplicates: Duplicates
     dtype: str
+    slice_bytes: int | None
 
 
-def pack_side(
-    chunks: DataFrame,
-    options: PackOptions,
-    layout: Broadcast[Layout],
-    n_blocks: int,
-) -> DataFrame:
-    """Shuffle the ratings into blocks of one side: partition k holds block k, a row for each part.
+class Ratings(NamedTuple):
+    """Ratings of one block, or a piece of it, as triples by dense row.
+
+    Of the types of ``PIECE_ARRAYS``.
+    """
+
+    rows: npt.NDArray[Any]
+    columns: npt.NDArray[Any]
+    ratings: npt.NDArray[Any]
+    splits: npt.NDArray[Any]
+    timestamps: npt.NDArray[Any]
+    """Empty where they are not needed."""
+
+    def take(self, positions: IntArray) -> Ratings:
+        """Choose, and order, ratings by position."""
+        return Ratings(*(a[positions] if a.size else a for a in self))
+
+    def choose(self, chosen: npt.NDArray[np.bool_]) -> Ratings:
+        """Choose ratings by a mask; all of them are not copied."""
+        return self if chosen.all() else self.take(np.flatnonzero(chosen))
+
+
+def pack_ratings(chunks: DataFrame, options: PackOptions, layout: Broadcast[Layout]) -> DataFrame:
+    """Shuffle the ratings into blocks of both sides: a partition a block, a row a record.
 
     Parameters
     ----------
@@ -137,40 +149,47 @@ def pack_side(
         From :func:`als_spark.spark.encoding.encode_ratings`.
     options : PackOptions
     layout : Broadcast of Layout
-    n_blocks : int
-        Blocks, and partitions, of the result.
+
+    Returns
+    -------
+    DataFrame
+        Of the schema of :mod:`als_spark.spark.records`.
     """
+    columns = [f"{role}{what}" for role in SIDES for what in ("s", "_codes")]
     wanted = chunks.where(F.col("n_ratings") > 0)
-    columns = ["users", "items", *PIECE_COLUMNS]
-    cut = partial(cut_partition, side=options.side, layout=layout)
-    pieces = map_in_arrow(wanted.select(*columns), cut, PIECE_SCHEMA)
-    placed = pieces.repartition(n_blocks, "key").drop("key")
-    return map_in_arrow(placed, partial(merge_partition, options=options), BLOCK_SCHEMA)
+    pieces = map_in_arrow(
+        wanted.select(*columns, "ratings", "splits", "timestamps"),
+        partial(cut_partition, options=options, layout=layout),
+        PIECE_SCHEMA,
+    )
+    placed = pieces.repartition(len(options.sides) * options.n_blocks, "key").drop("key")
+    merge = partial(merge_partition, options=options, layout=layout)
+    return map_in_arrow(placed, merge, RECORD_SCHEMA)
 
 
-def shuffle_keys(session: SparkSession, n_blocks: int) -> IntArray:
-    """Find integers that Spark's hash partitioning sends to partition 0, 1, ..., n_blocks − 1.
+def shuffle_keys(session: SparkSession, n_partitions: int) -> IntArray:
+    """Find integers that Spark's hash partitioning sends to partition 0, 1, ..., n − 1.
 
     Blocks are balanced with care; hashing their numbers would put two in one partition and none in
     another.
     """
-    n_tried = 32 * n_blocks
+    n_tried = 32 * n_partitions
     while True:
         number = F.col("id").cast("int")
         rows = (
             session.range(0, n_tried, 1, 1)
-            .select(F.pmod(F.hash(number), F.lit(n_blocks)).alias("partition"), number)
+            .select(F.pmod(F.hash(number), F.lit(n_partitions)).alias("partition"), number)
             .groupBy("partition")
             .agg(F.min(number))
             .collect()
         )
-        if len(rows) == n_blocks:
+        if len(rows) == n_partitions:
             return np.array([key for _, key in sorted(tuple(row) for row in rows)], np.int32)
         n_tried *= 4
 
 
 def cut_partition(
-    batches: Iterable[pa.RecordBatch], *, side: Side, layout: Broadcast[Layout]
+    batches: Iterable[pa.RecordBatch], *, options: PackOptions, layout: Broadcast[Layout]
 ) -> Iterator[pa.RecordBatch]:
     """Cut the chunks of a partition into pieces: the function that runs on an executor."""
     where = layout.value
@@ -183,82 +202,99 @@ def cut_partition(
                 ]
                 for role, index in indices.items()
             }
-            other: Side = "item" if side == "user" else "user"
-            arrays = (
-                rows[side],
-                rows[other],
-                np.frombuffer(chunk["ratings"], np.float64),
-                np.frombuffer(chunk["splits"], np.int8),
-                np.frombuffer(chunk["timestamps"], np.float64),
-            )
-            yield from cut_chunk(arrays, where.block_of, where.keys)
+            rest = [
+                np.frombuffer(chunk[name], PIECE_ARRAYS[name])
+                for name in ("ratings", "splits", "timestamps")
+            ]
+            for position, side in enumerate(options.sides):
+                other = "item" if side == "user" else "user"
+                ratings = Ratings(rows[side], rows[other], *rest)
+                keys = where.keys[position * options.n_blocks :][: options.n_blocks]
+                yield cut_chunk(ratings, where.block_of[side], keys, position * options.n_blocks)
 
 
 def cut_chunk(
-    arrays: Sequence[npt.NDArray[Any]], block_of: IntArray, keys: IntArray
-) -> Iterator[pa.RecordBatch]:
-    """Cut rows, columns, ratings, splits and (perhaps empty) timestamps by the block of the row."""
-    blocks = block_of[arrays[0]]
-    order = counting_argsort(blocks, keys.size)
-    ends = np.cumsum(np.bincount(blocks, minlength=keys.size)).tolist()
-    arrays = [array[order] if array.size else array for array in arrays]
-    start = 0
-    for block, end in enumerate(ends):
-        if end > start:
-            values = [[array[start:end].tobytes()] for array in arrays]
-            yield pa.RecordBatch.from_arrays(
-                [
-                    pa.array([keys[block]], pa.int32()),
-                    pa.array([block], pa.int32()),
-                    *(pa.array(value, pa.binary()) for value in values),
-                ],
-                schema=PIECE_FIELDS,
-            )
-        start = end
+    ratings: Ratings, block_of: IntArray, keys: IntArray, first_target: int
+) -> pa.RecordBatch:
+    """Cut ratings by the block of the row: a record batch with a row for each block."""
+    n_blocks = keys.size
+    blocks = block_of[ratings.rows]
+    shared = blocks == SHARED_ROW
+    if shared.any():
+        # By column, so that all ratings of a pair stay together.
+        blocks = np.where(shared, ratings.columns % n_blocks, blocks)
+    ends = np.cumsum(np.bincount(blocks, minlength=n_blocks))
+    if n_blocks > 1:
+        ratings = ratings.take(counting_argsort(blocks, n_blocks))
+    targets = np.arange(first_target, first_target + n_blocks, dtype=np.int32)
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array(keys, pa.int32()),
+            pa.array(targets, pa.int32()),
+            *(_binary_array(array, ends if array.size else 0 * ends) for array in ratings),
+        ],
+        names=["key", "target", *PIECE_ARRAYS],
+    )
 
 
 def merge_partition(
-    batches: Iterable[pa.RecordBatch], *, options: PackOptions
+    batches: Iterable[pa.RecordBatch], *, options: PackOptions, layout: Broadcast[Layout]
 ) -> Iterator[pa.RecordBatch]:
     """Merge the pieces of the blocks of a partition: the function that runs on an executor."""
-    pieces: dict[int, list[dict[str, Any]]] = {}
+    pieces: dict[int, list[Ratings]] = {}
     for batch in batches:
-        for piece in batch.to_pylist():
-            pieces.setdefault(piece["block"], []).append(piece)
-    for block in sorted(pieces):
-        yield merge_block(block, pieces.pop(block), options)
+        columns = [batch.column(batch.schema.get_field_index(name)) for name in PIECE_ARRAYS]
+        for k, target in enumerate(batch.column(0).to_pylist()):
+            arrays = (
+                np.frombuffer(column[k].as_buffer(), dtype)
+                for column, dtype in zip(columns, PIECE_ARRAYS.values(), strict=True)
+            )
+            pieces.setdefault(target, []).append(Ratings(*arrays))
+    for target in sorted(pieces):
+        side = options.sides[target // options.n_blocks]
+        parts = pieces.pop(target)
+        block_of = layout.value.block_of
+        n_columns = block_of["item" if side == "user" else "user"].size
+        yield from merge_block(
+            side, target % options.n_blocks, parts, block_of[side], n_columns, options
+        )
 
 
 def merge_block(
-    block: int, pieces: Sequence[dict[str, Any]], options: PackOptions
-) -> pa.RecordBatch:
-    """Merge the pieces of one block into its packed parts."""
-    rows, columns, ratings, splits, timestamps = (
-        np.concatenate([np.frombuffer(piece[name], dtype) for piece in pieces])
-        for name, dtype in (
-            *(("rows", np.int32), ("columns", np.int32), ("ratings", np.float64)),
-            *(("splits", np.int8), ("timestamps", np.float64)),
+    side: Side,
+    block: int,
+    pieces: list[Ratings],
+    block_of: IntArray,
+    n_columns: int,
+    options: PackOptions,
+) -> Iterator[pa.RecordBatch]:
+    """Merge the pieces of one block into its packed records."""
+    ratings = Ratings(*(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
+    pieces.clear()
+    n_rows = block_of.size
+    ratings = ratings.take(sort_pairs(ratings.rows, ratings.columns, n_rows, n_columns))
+    kept, values, repeated = resolve_duplicates(*ratings, options.duplicates)
+    if repeated.size:
+        pairs = np.stack([ratings.rows[repeated], ratings.columns[repeated]])
+        ratings = ratings._replace(timestamps=ratings.timestamps[:0]).take(kept)
+        ratings = ratings._replace(ratings=values)
+        if side == "user":
+            examples = pairs[:, :MAX_DUPLICATE_EXAMPLES]
+            yield records_to_batch([record_of_duplicates(block, int(repeated.size), examples)])
+    train = ratings.splits == TRAIN
+    shared = block_of[ratings.rows] == SHARED_ROW
+    for part, chosen in (("train", train & ~shared), (SHARED, train & shared)):
+        own = ratings.choose(chosen)
+        packed = build_block(
+            *own[:3], n_rows=n_rows, n_columns=n_columns, dtype=options.dtype, presorted=True
         )
-    )
-    order = sort_pairs(rows, columns, options.n_rows, options.n_columns)
-    rows, columns, ratings, splits = rows[order], columns[order], ratings[order], splits[order]
-    timestamps = timestamps[order] if timestamps.size else timestamps
-    kept, ratings, repeated = resolve_duplicates(
-        rows, columns, ratings, splits, timestamps, options.duplicates
-    )
-    examples = np.stack([rows[repeated], columns[repeated]])[:, :MAX_DUPLICATE_EXAMPLES]
-    rows, columns, splits = rows[kept], columns[kept], splits[kept]
-    records: list[dict[str, Any]] = []
-    for code, part in PARTS.items():
-        chosen = splits == code
-        if not chosen.any() or (part != "train" and options.side == "item"):
-            continue
-        arrays = (rows[chosen], columns[chosen], ratings[chosen])
-        packed = _train_record(*arrays, options) if part == "train" else _held_out_record(*arrays)
-        records.append({"block": block, "part": part, "n_duplicates": 0, **packed})
-    if repeated.size and options.side == "user":
-        records[0] |= {"n_duplicates": int(repeated.size), "duplicates": examples.tobytes()}
-    return pa.RecordBatch.from_pylist(records, schema=BLOCK_FIELDS)
+        for position, piece in enumerate(split_block(packed, options.slice_bytes)):
+            yield records_to_batch([record_of_block(side, block, part, position, piece)])
+    if side == "user":
+        for code, split in HELD_OUT.items():
+            held = ratings.choose(ratings.splits == code)
+            if held.rows.size:
+                yield records_to_batch([record_of_held_out(block, split, *held[:3])])
 
 
 def resolve_duplicates(
@@ -313,51 +349,9 @@ def resolve_duplicates(
     return kept, values, firsts[sizes > 1]
 
 
-def decode_block(record: Any, n_columns: int, dtype: str) -> RatingBlock:
-    """Read a training block from its DataFrame row."""
-    return RatingBlock(
-        n_columns=n_columns,
-        rows=np.frombuffer(record.rows, np.int32),
-        degrees=np.frombuffer(record.degrees, np.int32),
-        bucket_rows=np.frombuffer(record.bucket_rows, np.int64),
-        bucket_widths=np.frombuffer(record.bucket_widths, np.int64),
-        indices=np.frombuffer(record.indices, np.int32),
-        ratings=np.frombuffer(record.ratings, dtype),
-    )
-
-
-def decode_held_out(record: Any) -> tuple[IntArray, IntArray, FloatArray]:
-    """Read held-out ratings (users, items, float64 ratings) from their DataFrame row."""
-    return (
-        np.frombuffer(record.rows, np.int32),
-        np.frombuffer(record.indices, np.int32),
-        np.frombuffer(record.ratings, np.float64),
-    )
-
-
-def decode_duplicates(record: Any) -> list[tuple[int, int]]:
-    """Read the first few repeated (row, column) pairs of a block from its DataFrame row."""
-    pairs = np.frombuffer(record.duplicates, np.int32).reshape(2, -1)
-    return [(int(row), int(column)) for row, column in pairs.T]
-
-
-def _train_record(
-    rows: IntArray, columns: IntArray, ratings: FloatArray, options: PackOptions
-) -> dict[str, bytes]:
-    block = build_block(
-        rows,
-        columns,
-        ratings,
-        n_rows=options.n_rows,
-        n_columns=options.n_columns,
-        dtype=options.dtype,
-        presorted=True,
-    )
-    fields = ("rows", "degrees", "bucket_rows", "bucket_widths", "indices", "ratings")
-    return {name: getattr(block, name).tobytes() for name in fields} | {
-        "sums": row_sums(block).tobytes()
-    }
-
-
-def _held_out_record(rows: IntArray, columns: IntArray, ratings: FloatArray) -> dict[str, bytes]:
-    return {"rows": rows.tobytes(), "indices": columns.tobytes(), "ratings": ratings.tobytes()}
+def _binary_array(array: npt.NDArray[Any], ends: IntArray) -> pa.Array:
+    """View an array, cut at some ends, as an Arrow array of binaries: nothing is copied."""
+    offsets = np.zeros(ends.size + 1, np.int32)
+    offsets[1:] = ends * array.itemsize
+    data = pa.py_buffer(np.ascontiguousarray(array))
+    return pa.Array.from_buffers(pa.binary(), ends.size, [None, pa.py_buffer(offsets), data])

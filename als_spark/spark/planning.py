@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from als_spark.blocks import FloatArray, IntArray
+from als_spark.kernels import WORKSPACE_BYTES
 
 FLOPS = 20e9
 """Floating-point operations a second that a core does in a half-step, all told."""
@@ -24,6 +25,14 @@ BYTES_PER_SECOND = 200e6
 """Speed at which factors reach the executors and come back."""
 MAX_GRID_BYTES = 512 << 20
 """Packed ratings that a worker may be asked to hold whole."""
+SLICE_BYTES = 2 << 20
+"""Size of the slices in which blocks reach the workers: small pieces of memory are used again and
+again, large ones are asked of the system, and zeroed by it, each time."""
+WORKER_BYTES = 2 << 30
+"""Memory that a Python worker may need, beyond its libraries: for a block while it is merged, for
+the fixed factors of all models while rows are solved."""
+MERGE_BYTES = 96
+"""Bytes a rating while a block is merged: its piece, its sorted copy, the sorting, the block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +83,8 @@ def choose_placement(sizes: Sizes) -> Literal["ratings", "grid"]:
 
 
 def choose_blocks(sizes: Sizes) -> int:
-    """Choose the blocks of each side: one a core, more only where blocks would grow too large."""
-    most_ratings = 50_000_000
-    needed = -(-sizes.n_ratings // most_ratings)
+    """Choose the blocks of each side: one a core, more only where merging one would not fit."""
+    needed = -(-sizes.n_ratings * MERGE_BYTES // WORKER_BYTES)
     rounds = max(-(-needed // sizes.cores), 1)
     return min(rounds * sizes.cores, max(sizes.n_users, sizes.n_items, 1))
 
@@ -94,6 +102,52 @@ def row_costs(degrees: IntArray, ranks: Sequence[int]) -> FloatArray:
         # The constant stands for what a row costs however small it is.
         costs += n * rank * small + small**3 / 3 + 500.0
     return costs
+
+
+def shared_rows(costs: FloatArray, n_blocks: int) -> IntArray:
+    """Rows that alone would outlast the work of a whole block: they are shared by all blocks."""
+    return np.flatnonzero(costs > costs.sum() / n_blocks) if n_blocks > 1 else np.zeros(0, np.int64)
+
+
+def half_step_bytes(n_fixed: int, ranks: Sequence[int], itemsize: int) -> int:
+    """Memory that a worker needs at most while it solves rows of a group of models.
+
+    The fixed factors, with the row and the column that the kernels append; a slice, as it arrives
+    and decoded; the factors of its rows, of which there may be one for each eight bytes, twice,
+    since they are pickled; and the workspaces of the kernels: gathered rows, Gram matrices, and
+    what solving them takes.
+
+    Parameters
+    ----------
+    n_fixed : int
+        Rows of the fixed side.
+    ranks : sequence of int
+        Rank of each model.
+    itemsize : int
+        Bytes of a factor: 4 or 8.
+    """
+    padded = sum((n_fixed + 1) * (rank + 1) * itemsize for rank in ranks)
+    results = SLICE_BYTES // 8 * sum(ranks) * itemsize
+    return padded + 3 * SLICE_BYTES + 2 * results + 6 * WORKSPACE_BYTES
+
+
+def group_models(n_fixed: int, ranks: Sequence[int], itemsize: int) -> list[slice]:
+    """Group models so that a half-step of each group fits into a worker.
+
+    Parameters are those of :func:`half_step_bytes`.
+
+    Returns
+    -------
+    list of slice
+        Neighbours; a model that does not fit is a group of its own.
+    """
+    groups: list[slice] = []
+    first = 0
+    for k in range(1, len(ranks)):
+        if half_step_bytes(n_fixed, ranks[first : k + 1], itemsize) > WORKER_BYTES:
+            groups.append(slice(first, k))
+            first = k
+    return [*groups, slice(first, len(ranks))]
 
 
 def _iteration_seconds(sizes: Sizes, rank: int) -> float:

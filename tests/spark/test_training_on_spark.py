@@ -290,14 +290,14 @@ def test_spark_jobs_are_described_and_nothing_stays_behind(spark: SparkSession) 
     with prepare_ratings(spark, source_from_frame(frame_of(spark)), ready) as prepared:
         sweep(spark, prepared, [2], [1.0], replace(OPTIONS, max_iter=2))
         names = {rdd.name() for rdd in context._jsc.getPersistentRDDs().values()}
-        assert {"als_spark: ratings by user", "als_spark: ratings by item"} <= names
+        assert {"als_spark: training ratings", "als_spark: held-out ratings"} <= names
     assert context._jsc.getPersistentRDDs().size() == jvm_persisted
     store = context._jsc.sc().statusStore()
     jobs = store.jobsList(None)
     described = [jobs.apply(k).description() for k in range(jobs.size())]
     texts = [text.get() for text in described if text.isDefined()]
     assert any("ALS iteration 2: items" in text for text in texts)
-    assert any("packing ratings by item" in text for text in texts)
+    assert any("packing ratings by user and by item" in text for text in texts)
 
 
 def test_the_real_ratings_meet_the_rule(spark: SparkSession, movielens: Path) -> None:

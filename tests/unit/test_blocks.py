@@ -12,7 +12,9 @@ from als_spark.blocks import (
     build_block,
     counting_argsort,
     cut_buckets,
+    cut_runs,
     sort_pairs,
+    split_block,
 )
 from tests.conftest import Triples, random_triples
 
@@ -257,3 +259,58 @@ class TestAssignRows:
         costs = np.arange(10.0)
         costs.flags.writeable = False
         assert assign_rows(costs, 2).size == 10
+
+
+# Buckets exact and padded, and one row longer than all others together.
+RUN_DEGREES = [*range(1, 14), *[3] * 20, *[40] * 6, 90, 91, 95, 400]
+
+
+class TestCutRuns:
+    @pytest.mark.parametrize("max_places", [1, 7, 20, 64, 1000, 10**6])
+    @pytest.mark.parametrize("first_bucket", [0, 3])
+    def test_runs_cover_every_row_once_within_the_limit(self, max_places, first_bucket):
+        block = block_of_degrees(RUN_DEGREES)
+        widths = np.repeat(block.bucket_widths, np.diff(block.bucket_rows))
+        runs = list(cut_runs(block, first_bucket, max_places))
+        row, place = int(block.bucket_rows[first_bucket]), block.bucket_start(first_bucket)
+        for run in runs:
+            assert (run.rows.start, run.places.start) == (row, place)
+            row, place = run.rows.stop, run.places.stop
+            lengths = [width for n, width in run.segments for _ in range(n)]
+            assert lengths == widths[run.rows].tolist()
+            n_places = run.places.stop - run.places.start
+            assert n_places == sum(lengths)
+            assert n_places <= max_places or len(lengths) == 1
+        assert (row, place) == (block.n_rows, block.indices.size)
+        assert len(runs) < block.n_rows or max_places < 20
+
+    def test_no_bucket_is_left(self):
+        block = block_of_degrees(RUN_DEGREES)
+        assert list(cut_runs(block, block.bucket_widths.size, 10)) == []
+
+
+class TestSplitBlock:
+    @pytest.mark.parametrize("max_bytes", [1, 100, 2000, 10**6])
+    def test_slices_hold_every_rating_once(self, max_bytes):
+        block = block_of_degrees(RUN_DEGREES)
+        slices = list(split_block(block, max_bytes))
+        for part in slices:
+            assert part.n_columns == block.n_columns
+            assert part.bucket_rows[-1] == part.n_rows
+            assert np.diff(part.bucket_rows) @ part.bucket_widths == part.indices.size
+            assert part.indices.base is not None  # a view
+            assert part.indices.size * 12 <= max_bytes or part.n_rows == 1
+        for whole, parts in zip(
+            block.triples(), zip(*(part.triples() for part in slices), strict=True), strict=True
+        ):
+            np.testing.assert_array_equal(np.concatenate(parts), whole)
+        assert np.concatenate([p.degrees for p in slices]).tolist() == block.degrees.tolist()
+
+    def test_whole(self):
+        block = block_of_degrees([1, 2, 3])
+        assert list(split_block(block, None)) == [block]
+
+    @pytest.mark.parametrize("max_bytes", [None, 1, 100])
+    def test_no_rows(self, max_bytes):
+        block = build_block(EMPTY, EMPTY, np.zeros(0), n_rows=3, n_columns=3)
+        assert list(split_block(block, max_bytes)) == []

@@ -11,7 +11,14 @@ import pytest
 from als_spark import kernels
 from als_spark.blocks import EXACT_WIDTH, RatingBlock, build_block
 from als_spark.errors import SolveError
-from als_spark.kernels import cut_runs, multiply, solve_block, sum_errors
+from als_spark.kernels import (
+    accumulate_rows,
+    multiply,
+    pad_factors,
+    solve_block,
+    solve_normal_equations,
+    sum_errors,
+)
 from als_spark.solvers import VECTORISED_ORDER, solve_spd_stack
 from tests import reference
 from tests.conftest import random_triples
@@ -145,12 +152,8 @@ class TestSolveBlock:
         problem = every_width(rank)
         whole, whole_loss = solve_dense(problem, 0.5, 1.0)
         pieces = []
-        real = kernels._BlockSolver._accumulate
-        monkeypatch.setattr(
-            kernels._BlockSolver,
-            "_accumulate",
-            lambda *args: pieces.append(1) or real(*args),
-        )
+        real = kernels._accumulate
+        monkeypatch.setattr(kernels, "_accumulate", lambda *args: pieces.append(1) or real(*args))
         monkeypatch.setattr(kernels, "WORKSPACE_BYTES", places * (rank + 1) * 8)
         solved, loss = solve_dense(problem, 0.5, 1.0)
         longer = sum(n > places and n >= rank for n in problem.block.degrees.tolist())
@@ -418,28 +421,42 @@ class TestMultiply:
             np.testing.assert_allclose(np.tril(product), expected, rtol=1e-10, atol=1e-10)
 
 
-class TestCutRuns:
-    @pytest.mark.parametrize("max_places", [1, 7, 20, 64, 1000, 10**6])
-    @pytest.mark.parametrize("first_bucket", [0, 3])
-    def test_runs_cover_every_row_once_within_the_limit(self, max_places, first_bucket):
-        block = every_width(3).block
-        widths = np.repeat(block.bucket_widths, np.diff(block.bucket_rows))
-        runs = list(cut_runs(block, first_bucket, max_places))
-        row, place = int(block.bucket_rows[first_bucket]), block.bucket_start(first_bucket)
-        for run in runs:
-            assert (run.rows.start, run.places.start) == (row, place)
-            row, place = run.rows.stop, run.places.stop
-            lengths = [width for n, width in run.segments for _ in range(n)]
-            assert lengths == widths[run.rows].tolist()
-            n_places = run.places.stop - run.places.start
-            assert n_places == sum(lengths)
-            assert n_places <= max_places or len(lengths) == 1
-        assert (row, place) == (block.n_rows, block.indices.size)
-        assert len(runs) < block.n_rows or max_places < 20
+class TestSharedRows:
+    """Rows whose ratings are in several blocks: the sums of the parts solve them."""
 
-    def test_no_bucket_is_left(self):
-        block = every_width(3).block
-        assert list(cut_runs(block, block.bucket_widths.size, 10)) == []
+    @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+    @pytest.mark.parametrize("rank", [1, 3, 12])
+    @pytest.mark.parametrize("n_parts", [1, 3])
+    def test_the_sum_of_the_parts_is_the_whole(self, rank, n_parts, dtype, monkeypatch):
+        problem = every_width(rank, dtype)
+        solved, loss = solve_dense(problem, 0.5, 1.0)
+        monkeypatch.setattr(kernels, "WORKSPACE_BYTES", 20 * (rank + 1) * 8)
+        padded = pad_factors(problem.fixed)
+        stacks = np.zeros((problem.n_rows, rank + 1, rank))
+        squares = np.zeros(problem.n_rows)
+        for part in range(n_parts):
+            own = problem.columns % n_parts == part
+            block = build_block(
+                *(array[own] for array in problem[:3]),
+                n_rows=problem.n_rows,
+                n_columns=problem.fixed.shape[0],
+                dtype=dtype,
+            )
+            part_stacks, part_squares = accumulate_rows(block, padded)
+            stacks[block.rows] += part_stacks
+            squares[block.rows] += part_squares
+        weights = 0.5 * np.bincount(problem.rows)
+        factors, losses = solve_normal_equations(stacks, squares, weights, dtype)
+        assert factors.dtype == dtype
+        tolerance = 1e-10 if dtype == np.float64 else 1e-3
+        assert_rows_close(factors, solved, tolerance)
+        assert losses.sum() == pytest.approx(loss, rel=tolerance)
+
+    def test_no_solution_is_not_finite(self):
+        factors, _ = solve_normal_equations(
+            np.zeros((1, 3, 2)), np.ones(1), np.zeros(1), np.float32
+        )
+        assert not np.isfinite(factors).any()
 
 
 class TestSumErrors:

@@ -1,0 +1,217 @@
+"""What a half-step spends its time on, and what Spark adds to it.
+
+The bare kernel runs without Spark, a process a core side by side, each on its own block of either
+side, which is what the tasks of an iteration do. Its time is parted by timers around the matrix
+products, the factorisations and the gathering of the fixed rows; the products are run once more
+alone, on memory that lies ready, to see what they take at best. Beside it stand iterations of the
+same model on Spark, on the same ratings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing as mp
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
+
+import numpy as np
+
+from als_spark import kernels
+from als_spark.blocks import RatingBlock, assign_rows, build_block
+from als_spark.spark.planning import row_costs
+from als_spark.training import ModelSpec, TrainingOptions, initial_factors, train_models
+from scripts.bench.common import bench_parser, bench_session, synthetic_frame, write_result
+from scripts.bench.plots import draw_shares
+from scripts.bench.synthetic import Ratings, generate
+
+REG, EXPONENT = 0.1, 1.0
+TIMED = {
+    "products": ("multiply", "multiply_dual"),
+    "factorisations": ("solve_spd_stack",),
+    "gathering": ("gather",),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure."""
+    parser = bench_parser(__doc__, ratings=10_000_000, ranks="50,100", repeats=5)
+    options = parser.parse_args(argv)
+    n_ratings = 1_000_000 if options.quick else options.ratings
+    ranks = [int(rank) for rank in ("10" if options.quick else options.ranks).split(",")]
+    ratings = generate(n_ratings)
+    rows = []
+    for rank in ranks:
+        bare = measure_bare(ratings, rank, options.repeats)
+        spark = measure_spark(ratings, rank, options.repeats)
+        again = measure_bare(ratings, rank, options.repeats)
+        # Before and after Spark's: the machine may have become slower or faster in between.
+        iteration = statistics.median([*bare["iterations"], *again["iterations"]])
+        row = {
+            "rank": rank,
+            "bare_iteration": iteration,
+            "spark_iteration": statistics.median(spark),
+            "spark_over_bare": statistics.median(spark) / iteration,
+            "shares": bare["shares"],
+            "products_alone": bare["products_alone"],
+            "bare_iterations": [*bare["iterations"], *again["iterations"]],
+            "spark_iterations": spark,
+        }
+        rows.append(row)
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in bare["shares"].items())
+        print(
+            f"rank {rank}: bare {iteration:.2f} s an iteration, on Spark "
+            f"{row['spark_iteration']:.2f} s ({row['spark_over_bare']:.2f} times); "
+            f"one process alone: {shares}; the products on ready memory would take "
+            f"{bare['products_alone']:.0%}"
+        )
+    result = {
+        "question": "what a half-step spends its time on, and what Spark adds",
+        "ratings": n_ratings,
+        "repeats": options.repeats,
+        "processes": os.cpu_count(),
+        "dtype": "float32",
+        "ranks": rows,
+    }
+    write_result(options.output, "roofline", result)
+    draw_shares(rows, options.output / "roofline.png")
+    return 0
+
+
+def measure_bare(ratings: Ratings, rank: int, repeats: int) -> dict[str, Any]:
+    """Time iterations of one process a core side by side, and part the time of one alone."""
+    n_processes = os.cpu_count() or 1
+    users, items = by_falling_count(ratings.users), by_falling_count(ratings.items)
+    sides = []
+    for rows, columns in ((users, items), (items, users)):
+        costs = row_costs(np.bincount(rows), [rank])
+        sides.append((rows, columns, assign_rows(costs, n_processes)[rows]))
+    context = mp.get_context("fork")
+    barrier = context.Barrier(n_processes + 1)
+    results = context.Queue()
+    processes = []
+    for k in range(n_processes):
+        blocks = [
+            build_block(
+                rows[block_of == k],
+                columns[block_of == k],
+                ratings.ratings[block_of == k],
+                n_rows=int(rows.max()) + 1,
+                n_columns=int(columns.max()) + 1,
+                dtype=np.float32,
+            )
+            for rows, columns, block_of in sides
+        ]
+        work = context.Process(
+            target=iterate, args=(blocks, rank, repeats, barrier, results, k == 0)
+        )
+        work.start()
+        processes.append(work)
+    iterations = []
+    for _ in range(repeats + 1):
+        barrier.wait()
+        began = time.perf_counter()
+        # A half-step ends with its slowest process.
+        barrier.wait()
+        barrier.wait()
+        iterations.append(time.perf_counter() - began)
+    parts = results.get()
+    for work in processes:
+        work.join()
+    return {"iterations": iterations[1:], **parts}
+
+
+def iterate(
+    blocks: list[RatingBlock], rank: int, repeats: int, barrier: Any, results: Any, profile: bool
+) -> None:
+    """Run in a process: half-steps in step with the others, and then, in one, a profile alone."""
+    factors = initial_factors(blocks[1].n_columns, blocks[0].n_columns, rank, 0)
+    fixed = [side.astype(np.float32) for side in (factors.items, factors.users)]
+    for _ in range(repeats + 1):
+        barrier.wait()
+        for block, side in zip(blocks, fixed, strict=True):
+            kernels.solve_block(block, side, REG, EXPONENT)
+            barrier.wait()
+    if profile:
+        results.put(profile_kernel(blocks, fixed))
+
+
+def profile_kernel(blocks: list[RatingBlock], fixed: list[Any]) -> dict[str, Any]:
+    """Part the time of an iteration by what it is spent on."""
+    seconds = dict.fromkeys(TIMED, 0.0)
+    shapes: list[tuple[Callable[..., Any], tuple[int, ...]]] = []
+
+    def timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            began = time.perf_counter()
+            result = function(*args)
+            seconds[part] += time.perf_counter() - began
+            if part == "products":
+                shapes.append((function, args[0].shape))
+            return result
+
+        return call
+
+    for part, names in TIMED.items():
+        for name in names:
+            setattr(kernels, name, timed(part, getattr(kernels, name)))
+    began = time.perf_counter()
+    for block, side in zip(blocks, fixed, strict=True):
+        kernels.solve_block(block, side, REG, EXPONENT)
+    total = time.perf_counter() - began
+    shares = {part: taken / total for part, taken in seconds.items()}
+    shares["rest"] = 1 - sum(shares.values())
+    return {"shares": shares, "products_alone": products_alone(shapes) / total}
+
+
+def products_alone(shapes: list[tuple[Callable[..., Any], tuple[int, ...]]]) -> float:
+    """Seconds that the products of given shapes take on memory that lies ready in the caches."""
+    total = 0.0
+    for function, (n, width, columns) in shapes:
+        known = np.ones((n, width, columns), np.float32)
+        args = [known]
+        if function.__name__ == "multiply":
+            args.append(np.empty((n, columns, columns - 1), np.float32))
+        function(*args)
+        began = time.perf_counter()
+        function(*args)
+        total += time.perf_counter() - began
+    return total
+
+
+def measure_spark(ratings: Ratings, rank: int, repeats: int) -> list[float]:
+    """Seconds of each iteration on Spark, in the ratings placement."""
+    from als_spark.spark.prepared import PrepareOptions
+    from als_spark.spark.ratings import prepare_ratings, source_from_frame
+    from als_spark.spark.validation import SplitOptions
+
+    with bench_session("roofline") as session, synthetic_frame(session, ratings) as frame:
+        prepare = PrepareOptions(
+            split=SplitOptions(test_fraction=0.0), ranks=[rank], placement="ratings"
+        )
+        with prepare_ratings(session, source_from_frame(frame), prepare) as prepared:
+            training = TrainingOptions(exponent=EXPONENT, tol=0.0, max_iter=2 * repeats + 2)
+            (model,) = train_models(prepared.backend, [ModelSpec(0, rank, REG)], training)
+    seconds = [record.seconds for record in model.history]
+    # The first iterations warm up the JVM.
+    return np.diff(seconds)[1:].tolist()
+
+
+def by_falling_count(ids: Any) -> Any:
+    """Number ids by falling count, as the preparation on Spark does."""
+    counts = np.bincount(ids)
+    order = np.argsort(-counts, kind="stable")
+    numbers = np.empty(counts.size, np.int32)
+    numbers[order] = np.arange(counts.size, dtype=np.int32)
+    return numbers[ids]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
