@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from als_spark.blocks import IntArray
 from als_spark.errors import DataError
@@ -51,6 +52,9 @@ CHUNK_FIELDS = pa.schema(
         ("examples", pa.list_(pa.string())),
     ]
 )
+_VALUE_COLUMNS = ("user", "item", "rating", "timestamp", "split")
+_BETWEEN = "\x1f"
+"""Between a problem and the row that has it, in one column of text."""
 _SUMMARY_COLUMNS = (
     *("users", "items", "user_counts", "item_counts", "n_ratings", "lowest", "highest"),
     *("problems", "problem_counts", "examples"),
@@ -95,8 +99,15 @@ class Summary:
 
 
 def encode_ratings(ratings: DataFrame) -> DataFrame:
-    """Turn typed, split ratings (see :mod:`als_spark.spark.validation`) into chunks."""
-    return map_in_arrow(ratings, encode_partition, CHUNK_SCHEMA)
+    """Turn typed, split ratings (see :mod:`als_spark.spark.validation`) into chunks.
+
+    The columns ``timestamp`` and ``split`` may be left out, which is faster: what the rows cost on
+    their way from Spark to Arrow goes by their columns.
+    """
+    columns = [F.col(name) for name in _VALUE_COLUMNS if name in ratings.columns]
+    problem = F.col("problem")
+    bad = F.when(problem.isNotNull(), F.concat(problem, F.lit(_BETWEEN), F.col("raw")))
+    return map_in_arrow(ratings.select(*columns, bad.alias("bad")), encode_partition, CHUNK_SCHEMA)
 
 
 def encode_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -111,10 +122,11 @@ def encode_chunk(table: pa.Table) -> pa.RecordBatch:
     Parameters
     ----------
     table : pyarrow.Table
-        Columns user, item, rating, timestamp, problem, raw, split.
+        Columns user, item, rating and bad (null for a usable row, else the problem and the row as
+        read), perhaps timestamp and split.
     """
-    bad = table.filter(pc.is_valid(table.column("problem")))
-    good = table.filter(pc.is_null(table.column("problem"))) if bad.num_rows else table
+    bad = table.column("bad").drop_null()
+    good = table.filter(pc.is_null(table.column("bad"))) if len(bad) else table
     problems, counts, examples = _problems(bad)
     encoded = {}
     for role in ("user", "item"):
@@ -126,13 +138,17 @@ def encode_chunk(table: pa.Table) -> pa.RecordBatch:
             np.bincount(positions, minlength=len(dictionary.dictionary)).astype(np.int64).tobytes()
         )
     ratings = good.column("rating").to_numpy()
-    timestamps = good.column("timestamp")
-    with_time = timestamps.null_count == 0
+    times = b""
+    if "timestamp" in good.column_names and good.column("timestamp").null_count == 0:
+        times = good.column("timestamp").to_numpy().tobytes()
+    splits = np.zeros(good.num_rows, np.int8)
+    if "split" in good.column_names:
+        splits = good.column("split").to_numpy()
     row = {
         **encoded,
         "ratings": ratings.tobytes(),
-        "splits": good.column("split").to_numpy().tobytes(),
-        "timestamps": timestamps.to_numpy().tobytes() if with_time else b"",
+        "splits": splits.tobytes(),
+        "timestamps": times,
         "n_ratings": good.num_rows,
         "lowest": float(ratings.min()) if ratings.size else np.inf,
         "highest": float(ratings.max()) if ratings.size else -np.inf,
@@ -246,17 +262,17 @@ def ids_from_bytes(data: bytes) -> pa.Array:
         return reader.read_all().column("id").combine_chunks()
 
 
-def _problems(bad: pa.Table) -> tuple[list[str], list[int], list[str]]:
+def _problems(bad: pa.ChunkedArray) -> tuple[list[str], list[int], list[str]]:
     """Count the bad rows by kind, with the first few of each (joined by newlines)."""
-    names: list[str] = []
-    counts: list[int] = []
-    examples: list[str] = []
-    for entry in pc.value_counts(bad.column("problem")).to_pylist() if bad.num_rows else []:
-        rows = bad.filter(pc.equal(bad.column("problem"), entry["values"])).column("raw")
-        names.append(entry["values"])
-        counts.append(entry["counts"])
-        examples.append("\n".join(_shown(str(text)) for text in rows[:MAX_EXAMPLES].to_pylist()))
-    return names, counts, examples
+    counts: dict[str, int] = {}
+    examples: dict[str, list[str]] = {}
+    for text in bad.to_pylist():
+        problem, _, raw = text.partition(_BETWEEN)
+        counts[problem] = counts.get(problem, 0) + 1
+        shown = examples.setdefault(problem, [])
+        if len(shown) < MAX_EXAMPLES:
+            shown.append(_shown(raw))
+    return list(counts), list(counts.values()), ["\n".join(shown) for shown in examples.values()]
 
 
 def _shown(text: str) -> str:

@@ -120,13 +120,15 @@ def _split_ratings(
     else:
         ratings = with_random_split(ratings, split)
     if options.duplicates != "last":
-        # Needed to split by, not to resolve duplicates by: the pieces stay smaller without.
-        ratings = ratings.withColumn("timestamp", F.lit(None).cast("double"))
+        # Needed to split by, not to resolve duplicates by.
+        ratings = ratings.drop("timestamp")
     if test_source is None:
-        return ratings
+        held_out = split.test_fraction + split.validation_fraction > 0
+        return ratings if held_out else ratings.drop("split")
     test = with_fixed_split(
         typed_ratings(test_source, need_timestamp=options.duplicates == "last"), TEST
     )
+    test = test.select(*ratings.columns)
     # Integers here and text there are compared as text, and become integers again if all are.
     for column in ("user", "item"):
         if ratings.schema[column].dataType != test.schema[column].dataType:

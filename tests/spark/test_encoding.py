@@ -44,8 +44,7 @@ TYPED_FIELDS = pa.schema(
         ("item", pa.string()),
         ("rating", pa.float64()),
         ("timestamp", pa.float64()),
-        ("problem", pa.string()),
-        ("raw", pa.string()),
+        ("bad", pa.string()),
         ("split", pa.int8()),
     ]
 )
@@ -63,7 +62,11 @@ ROWS: list[Row] = [
 def batches(rows: Sequence[Row], size: int = 2) -> Iterator[pa.RecordBatch]:
     """Rows as Spark hands them over: a few at a time."""
     for first in range(0, len(rows), size):
-        columns = zip(*rows[first : first + size], strict=True)
+        joined = [
+            (*row[:4], None if row[4] is None else f"{row[4]}\x1f{row[5]}", row[6])
+            for row in rows[first : first + size]
+        ]
+        columns = zip(*joined, strict=True)
         arrays = [
             pa.array(values, kind) for values, kind in zip(columns, TYPED_FIELDS.types, strict=True)
         ]
@@ -117,6 +120,15 @@ def test_a_chunk_without_timestamps_keeps_none() -> None:
     # One missing among others would mean nothing.
     (row,) = encode_chunk(table([ROWS[0], rows[1]])).to_pylist()
     assert row["timestamps"] == b""
+
+
+def test_a_chunk_of_training_ratings_without_times() -> None:
+    chunk = encode_chunk(table().drop_columns(["timestamp", "split"]))
+    assert decoded(chunk) == [
+        (7, "b", 4.0, 0, None),
+        (7, "a", 3.5, 0, None),
+        (-1, "b", 0.5, 0, None),
+    ]
 
 
 def test_a_chunk_of_bad_rows_only() -> None:
