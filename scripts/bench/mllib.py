@@ -1,16 +1,21 @@
 """Against Spark MLlib's ALS: the same ratings, rank, iterations and λ, from DataFrame to factors.
 
 Set-up (packing) and iterations are measured apart, for both sides alike: a fit of one iteration
-and a fit of three; half of the difference is an iteration, and the fit of ten is their sum. Both
-minimise the objective with frequency exponent 1, computed here for both by one function.
+and one of a few; the difference gives an iteration, and the fit of ten is their sum. Both minimise
+the objective with frequency exponent 1, computed here for both by one function.
+
+MLlib stands in two dresses, each in a Spark of its own beside fits of ours: as pip installs it,
+and with a native BLAS (Debian: libopenblas0-pthread and liblapack3), one BLAS thread. The Java
+property that names the native library keeps the first from finding one that is installed.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
+import os
 import statistics
+import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,20 +24,27 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 import numpy as np
-from pyspark.ml.recommendation import ALS
-from pyspark.sql import DataFrame, SparkSession
 
-from als_spark.spark.prepared import PrepareOptions
-from als_spark.spark.ratings import prepare_ratings, source_from_frame
-from als_spark.spark.session import quiet_spark, start_session
-from als_spark.spark.sweep import train_grid
-from als_spark.spark.validation import SplitOptions
-from als_spark.sweep import SweepCollector, grid_specs
-from als_spark.training import TrainingOptions, ridge_term
-from scripts.bench.common import write_result
-from scripts.bench.synthetic import Ratings, generate, write_parquet
+from scripts.bench.common import (
+    bench_parser,
+    bench_session,
+    by_id,
+    objective,
+    rmse,
+    synthetic_frame,
+    write_result,
+)
+from scripts.bench.plots import draw_ratios
+from scripts.bench.synthetic import Ratings, generate
 
 REG, EXPONENT = 0.1, 1.0
+NO_LIBRARY = " ".join(
+    f"-Ddev.ludovic.netlib.{part}.nativeLib=lib{part}-is-not-wanted.so"
+    for part in ("blas", "lapack", "arpack")
+)
+DRESSES = {"pip": NO_LIBRARY, "native": "-Dals_spark.bench=native"}
+SHORT_SECONDS = 60
+"""Fits that take longer than this are not repeated."""
 
 
 class Fit(NamedTuple):
@@ -44,100 +56,154 @@ class Fit(NamedTuple):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ranks", default="10,50")
-    parser.add_argument("--ratings", type=int, default=10_000_000)
-    parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="a million ratings, rank 10")
-    parser.add_argument("--output", type=Path, default=Path("results/bench"))
-    options = parser.parse_args(argv)
-    n_ratings = 1_000_000 if options.quick else options.ratings
-    ranks = [10] if options.quick else [int(rank) for rank in options.ranks.split(",")]
-    session = start_session("als_spark bench mllib")
-    quiet_spark(session)
-    ratings = generate(n_ratings)
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        write_parquet(ratings, Path(folder) / "ratings")
-        frame = session.read.parquet(f"file://{folder}/ratings")
-        frame.count()
-        fitters: dict[str, Callable[[int, int], Fit]] = {
-            "ours": lambda rank, n: fit_ours(session, frame, rank, n),
-            "mllib": lambda rank, n: fit_mllib(frame, rank, n),
-        }
-        for rank in ranks:
-            row: dict[str, Any] = {"rank": rank}
-            for name, fit in fitters.items():
-                row[name] = measure(fit, rank, options.repeats, ratings)
-                print(f"rank {rank}, {name}: {row[name]}", file=sys.stderr)
-            row["mllib_over_ours"] = {
-                key: row["mllib"][key] / row["ours"][key]
-                for key in ("setup", "iteration", "fit_of_10")
-            }
-            print(f"rank {rank}: {row['mllib_over_ours']}")
-            rows.append(row)
-    write_result(
-        options.output,
-        "mllib",
-        {
-            "question": "MLlib's ALS against ours, from DataFrame to factors",
-            "spark": session.version,
-            "master": session.sparkContext.master,
-            "ratings": n_ratings,
-            "reg": REG,
-            "exponent": EXPONENT,
-            "repeats": options.repeats,
-            "ranks": rows,
-        },
+    """Run the comparison, each dress in a process of its own."""
+    parser = bench_parser(__doc__, ratings=10_000_000, ranks="10,50,100,200")
+    parser.add_argument("--dresses", default=",".join(DRESSES), help="pip, native or both")
+    parser.add_argument(
+        "--iterations", type=int, default=3, help="of the longer fit (2 above rank 100)"
     )
-    session.stop()
+    parser.add_argument("--child", choices=DRESSES, help="measure one dress and print it")
+    options = parser.parse_args(argv)
+    if options.quick:
+        options.ratings, options.ranks, options.repeats = 300_000, "10", 1
+    if options.child:
+        print(json.dumps(measure_dress(options.child, options)))
+        return 0
+    dresses = {}
+    for dress in options.dresses.split(","):
+        command = [sys.executable, __file__, "--child", dress]
+        for name in ("ratings", "ranks", "repeats", "iterations"):
+            command += [f"--{name}", str(getattr(options, name))]
+        submit = f"{os.environ.get('PYSPARK_SUBMIT_ARGS', 'pyspark-shell')}"
+        submit = f'--conf "spark.driver.extraJavaOptions={DRESSES[dress]}" {submit}'
+        environment = os.environ | {"PYSPARK_SUBMIT_ARGS": submit, "OPENBLAS_NUM_THREADS": "1"}
+        done = subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        )
+        dresses[dress] = json.loads(done.stdout.splitlines()[-1])
+    result = {
+        "question": "MLlib's ALS against ours, from DataFrame to factors",
+        "ratings": options.ratings,
+        "reg": REG,
+        "exponent": EXPONENT,
+        "repeats": options.repeats,
+        "not_repeated_above_seconds": SHORT_SECONDS,
+        "dresses": dresses,
+    }
+    write_result(options.output, "mllib", result)
+    draw_ratios(result, options.output / "mllib.png")
     return 0
 
 
-def measure(
-    fit: Callable[[int, int], Fit], rank: int, repeats: int, ratings: Ratings
-) -> dict[str, Any]:
-    """Measure set-up and iteration by fits of one and of three iterations, after one to warm up."""
-    fit(rank, 1)
-    one = [fit(rank, 1) for _ in range(repeats)]
-    three = [fit(rank, 3) for _ in range(repeats)]
-    first = statistics.median(f.seconds for f in one)
-    third = statistics.median(f.seconds for f in three)
-    iteration = (third - first) / 2
+def measure_dress(dress: str, options: Any) -> dict[str, Any]:
+    """Measure MLlib in one dress, and ours in the same Spark."""
+    ratings = generate(options.ratings)
+    with bench_session("mllib") as session, synthetic_frame(session, ratings) as frame:
+        loaded = loaded_blas(session)
+        say(f"{dress}: MLlib's BLAS is {loaded}")
+        warm_up(session)
+        rows = []
+        for rank in map(int, options.ranks.split(",")):
+            n = options.iterations if rank <= 100 else min(options.iterations, 2)
+            fitters: dict[str, Callable[[int], Fit]] = {
+                "ours": lambda k, rank=rank: fit_ours(session, frame, rank, k),
+                "mllib": lambda k, rank=rank: fit_mllib(frame, rank, k),
+            }
+            row: dict[str, Any] = {"rank": rank, "iterations_of_the_longer_fit": n}
+            for name, fit in fitters.items():
+                # Ten of ours are soon done, so their fit is measured itself.
+                longer = 10 if name == "ours" else n
+                row[name], last = measure(fit, longer, options.repeats)
+                row[name] |= judge(ratings, last if longer == n else fit(n))
+                say(f"{dress}, rank {rank}, {name}: {row[name]}")
+            row["mllib_over_ours"] = {
+                key: row["mllib"][key] / row["ours"][key]
+                for key in ("setup", "iteration", "fit_of_10", "objective")
+            }
+            say(f"{dress}, rank {rank}: {row['mllib_over_ours']}")
+            rows.append(row)
+        return {
+            "blas": loaded,
+            "master": session.sparkContext.master,
+            "spark": session.version,
+            "heap_gb": session.sparkContext._jvm.java.lang.Runtime.getRuntime().maxMemory() / 2**30,  # type: ignore[union-attr]
+            "ranks": rows,
+        }
+
+
+def loaded_blas(session: Any) -> str:
+    """Name the BLAS that MLlib computes with: its native one, where it has found one."""
+    jvm = session.sparkContext._jvm
+    try:
+        return str(jvm.dev.ludovic.netlib.blas.NativeBLAS.getInstance().getClass().getName())
+    except Exception as error:
+        if "native" not in str(error).lower():
+            raise
+        return str(jvm.dev.ludovic.netlib.blas.JavaBLAS.getInstance().getClass().getName())
+
+
+def warm_up(session: Any) -> None:
+    """Let the JVM compile both on small data, so that no fit that counts pays for it."""
+    with synthetic_frame(session, generate(300_000)) as frame:
+        for _ in range(2):
+            fit_ours(session, frame, 10, 3)
+            fit_mllib(frame, 10, 3)
+
+
+def judge(ratings: Ratings, fit: Fit) -> dict[str, float]:
+    """Objective and training error of a fit."""
     return {
-        "setup": first - iteration,
-        "iteration": iteration,
-        "fit_of_10": first + 9 * iteration,
-        "objective_after_3": objective(ratings, three[-1].users, three[-1].items),
+        "objective": objective(ratings, fit.users, fit.items, REG),
+        "rmse": rmse(ratings, fit.users, fit.items),
     }
 
 
-def fit_ours(session: SparkSession, frame: DataFrame, rank: int, n_iterations: int) -> Fit:
+def measure(fit: Callable[[int], Fit], n: int, repeats: int) -> tuple[dict[str, Any], Fit]:
+    """Measure set-up and iteration by fits of one and of n iterations; return the last of n too."""
+    short, long = [fit(1)], [fit(n)]
+    for fits, k in ((short, 1), (long, n)):
+        while len(fits) < repeats and fits[0].seconds < SHORT_SECONDS:
+            fits.append(fit(k))
+    one, more = (statistics.median(f.seconds for f in fits) for fits in (short, long))
+    iteration = (more - one) / (n - 1)
+    measured = {
+        "setup": one - iteration,
+        "iteration": iteration,
+        "fit_of_10": one + 9 * iteration,
+        "seconds": {"1": [f.seconds for f in short], str(n): [f.seconds for f in long]},
+    }
+    return measured, long[-1]
+
+
+def fit_ours(session: Any, frame: Any, rank: int, n_iterations: int) -> Fit:
     """Fit with the ratings placement, whatever the size."""
+    from als_spark.spark.prepared import PrepareOptions
+    from als_spark.spark.ratings import prepare_ratings, source_from_frame
+    from als_spark.spark.validation import SplitOptions
+    from als_spark.training import ModelSpec, TrainingOptions, train_models
+
     began = time.perf_counter()
     options = PrepareOptions(
         split=SplitOptions(test_fraction=0.0), ranks=[rank], placement="ratings"
     )
     training = TrainingOptions(exponent=EXPONENT, tol=0.0, max_iter=n_iterations)
-    collector = SweepCollector("train")
     with prepare_ratings(session, source_from_frame(frame), options) as prepared:
-        train_grid(session, prepared, grid_specs([rank], [REG]), training, collector)
+        (model,) = train_models(prepared.backend, [ModelSpec(0, rank, REG)], training)
         seconds = time.perf_counter() - began
-        outcome = collector.outcome()
-        assert outcome is not None
-        users = by_id(prepared.summary.users.ids.to_numpy(), outcome.best_factors.users)
-        items = by_id(prepared.summary.items.ids.to_numpy(), outcome.best_factors.items)
+        users = by_id(prepared.summary.users.ids.to_numpy(), model.factors.users)
+        items = by_id(prepared.summary.items.ids.to_numpy(), model.factors.items)
     return Fit(seconds, users, items)
 
 
-def fit_mllib(frame: DataFrame, rank: int, n_iterations: int) -> Fit:
+def fit_mllib(frame: Any, rank: int, n_iterations: int, reg: float = REG) -> Fit:
     """Fit with MLlib at its defaults (ten blocks a side)."""
+    from pyspark.ml.recommendation import ALS
+
     began = time.perf_counter()
     als = ALS(
         rank=rank,
         maxIter=n_iterations,
-        regParam=REG,
+        regParam=reg,
         userCol="user",
         itemCol="item",
         ratingCol="rating",
@@ -152,28 +218,13 @@ def fit_mllib(frame: DataFrame, rank: int, n_iterations: int) -> Fit:
         rows = factors.collect()
         ids = np.array([row.id for row in rows])
         sides.append(by_id(ids, np.array([row.features for row in rows], np.float32)))
+        factors.unpersist()
     return Fit(seconds, *sides)
 
 
-def by_id(ids: Any, factors: Any) -> Any:
-    """Spread factors so that row k is the one of id k."""
-    spread = np.zeros((int(ids.max()) + 1, factors.shape[1]), factors.dtype)
-    spread[ids] = factors
-    return spread
-
-
-def objective(ratings: Ratings, users: Any, items: Any) -> float:
-    """Σ (r − u·v)² + λ Σ n |x|², in float64."""
-    total = 0.0
-    for first in range(0, ratings.users.size, 1 << 20):
-        part = slice(first, first + (1 << 20))
-        predicted = np.einsum("nd,nd->n", users[ratings.users[part]], items[ratings.items[part]])
-        errors = ratings.ratings[part].astype(np.float64) - predicted
-        total += float(errors @ errors)
-    for rows, factors in ((ratings.users, users), (ratings.items, items)):
-        degrees = np.bincount(rows, minlength=factors.shape[0])
-        total += ridge_term(factors, degrees, REG, EXPONENT)
-    return total
+def say(text: str) -> None:
+    """Tell whoever waits how far it is."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ same model on Spark, on the same ratings.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing as mp
 import os
 import statistics
@@ -205,7 +204,7 @@ def measure_spark(ratings: Ratings, rank: int, repeats: int) -> list[float]:
 
 
 def by_falling_count(ids: Any) -> Any:
-    """Number ids by falling count, as the preparation on Spark does."""
+    """Give ids numbers by falling count, as the preparation on Spark does."""
     counts = np.bincount(ids)
     order = np.argsort(-counts, kind="stable")
     numbers = np.empty(counts.size, np.int32)
