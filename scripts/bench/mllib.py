@@ -18,10 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 import numpy as np
 
@@ -71,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     dresses = {}
     for dress in options.dresses.split(","):
-        command = [sys.executable, __file__, "--child", dress]
+        command = [sys.executable, "-m", "scripts.bench.mllib", "--child", dress]
         for name in ("ratings", "ranks", "repeats", "iterations"):
             command += [f"--{name}", str(getattr(options, name))]
         submit = f"{os.environ.get('PYSPARK_SUBMIT_ARGS', 'pyspark-shell')}"

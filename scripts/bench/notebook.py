@@ -17,8 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
-
 from als_spark.results import PointResult
 from als_spark.spark.prepared import PrepareOptions
 from als_spark.spark.ratings import prepare_ratings

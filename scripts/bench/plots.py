@@ -87,3 +87,77 @@ def draw_shares(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def _short(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def draw_seconds(
+    rows: Sequence[Mapping[str, Any]],
+    names: Mapping[str, str],
+    key: str,
+    title: str,
+    path: Path,
+) -> None:
+    """Draw one time of several programs, by rank."""
+    figure = new_figure(7.5, 4.4)
+    panel = titled(figure, title, "seconds, all cores").subplots()
+    groups = [f"d = {row['rank']}" for row in rows]
+    series = {label: [row[name][key] for row in rows] for name, label in names.items()}
+    draw_bars(panel, groups, series, "seconds")
+    handles, labels = panel.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    save_figure(figure, path)
+
+
+def draw_accelerated(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw iterations and seconds to the same objective, plain and accelerated."""
+    figure = new_figure(12, 6.4)
+    body = titled(
+        figure,
+        "Plain and accelerated ALS, to the objective at which plain ALS stops",
+        "one process, one thread",
+    )
+    groups = [
+        f"{'ML' if 'MovieLens' in row['ratings'] else 'synthetic'}\nd = {row['rank']}\n"
+        f"λ = {row['reg']:g}"
+        for row in rows
+    ]
+    panels = body.subplots(2, 1)
+    for panel, (key, unit) in zip(
+        panels, (("iterations", "iterations"), ("seconds", "seconds")), strict=True
+    ):
+        series = {name: [row[name][key] for row in rows] for name in ("plain", "accelerated")}
+        draw_bars(panel, groups, series, unit)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    save_figure(figure, path)
+
+
+def draw_growth(result: Mapping[str, Any], path: Path) -> None:
+    """Draw the time of the phases and the peak memory against the number of ratings."""
+    figure = new_figure(11, 4.6)
+    body = titled(
+        figure,
+        f"Growth with the data, d = {result['rank']}",
+        f"local mode, driver heap {result['driver_heap']}; slope 1 is proportional growth",
+    )
+    rows = result["sizes"]
+    sizes = [row["ratings"] / 1e6 for row in rows]
+    times, memory = body.subplots(1, 2)
+    for colour, name in zip(COLOURS, rows[0]["phases"], strict=False):
+        times.plot(sizes, [row["phases"][name] for row in rows], "o-", color=colour, label=name)
+    times.plot(sizes, [row["iteration"] for row in rows], "s-", color=COLOURS[4], label="iteration")
+    times.set_ylabel("seconds")
+    for colour, name in zip(COLOURS, rows[0]["peak"], strict=False):
+        label = name.replace("_", " ")
+        memory.plot(
+            sizes, [row["peak"][name] / 2**30 for row in rows], "o-", color=colour, label=label
+        )
+    memory.set_ylabel("peak resident memory, GB")
+    for panel in (times, memory):
+        panel.set_xscale("log")
+        panel.set_yscale("log")
+        panel.set_xticks(sizes, [f"{size:g}" for size in sizes])
+        panel.minorticks_off()
+        panel.set_xlabel("million ratings")
+        tidy(panel)
+        panel.legend(frameon=False, fontsize=9)
+    save_figure(figure, path)

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# scripts/bench.sh QUESTION [--quick] [--output DIR] [...]: answers one question about speed, with
+# a JSON file and a plot in DIR (results/bench if not given); `all` answers every one in turn.
+#
+#   mllib       Spark MLlib's ALS, with Java's BLAS and with a native one
+#   cmfrec      cmfrec's ALS (C, OpenMP), exact and by conjugate gradients
+#   notebook    the source notebook's loop, and MLlib fitted point after point, on MovieLens
+#   accelerate  plain against accelerated training
+#   growth      time and memory of 1 to 25 million ratings, in a driver heap of 4 GB
+#   roofline    what a half-step spends its time on, and what Spark adds
+#
+# The peers are installed into .venv/ by this script alone. The native BLAS is Debian's:
+# apt-get install libopenblas0-pthread liblapack3.
+set -euo pipefail
+# shellcheck source=scripts/lib/environment.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"
+
+QUESTIONS='mllib cmfrec notebook accelerate growth roofline'
+question=${1:-}
+case " $QUESTIONS all " in
+*" $question "*) [[ -n $question ]] || give_up "usage: scripts/bench.sh QUESTION [--quick] [--output DIR], where QUESTION is one of: $QUESTIONS all" ;;
+*) give_up "usage: scripts/bench.sh QUESTION [--quick] [--output DIR], where QUESTION is one of: $QUESTIONS all (not $question)" ;;
+esac
+ensure_python bench
+ensure_java
+ensure_spark_home
+export PYSPARK_PYTHON=$VENV/bin/python PYSPARK_DRIVER_PYTHON=$VENV/bin/python
+export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
+export PYSPARK_SUBMIT_ARGS="--driver-memory ${SPARK_DRIVER_MEMORY:-$(third_of_memory)} pyspark-shell"
+[[ $question == all ]] && chosen=$QUESTIONS || chosen=$question
+for name in $chosen; do
+    say "$name"
+    "$VENV/bin/python" -m "scripts.bench.$name" "${@:2}"
+done

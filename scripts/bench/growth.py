@@ -1,0 +1,197 @@
+"""How time and memory grow with the data: 1 to 25 million ratings, in a driver heap of 4 GB.
+
+Each size runs in a Spark of its own: preparation phase by phase, then iterations of one model in
+the ratings placement. Peak memory is that of the driver's JVM, of the driver's Python and of the
+largest Python worker, as the system counts them (resident set).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scripts.bench.common import (
+    bench_parser,
+    bench_session,
+    peak_memory,
+    synthetic_frame,
+    write_result,
+)
+from scripts.bench.plots import draw_growth
+from scripts.bench.synthetic import N_ITEMS, N_USERS, generate
+
+HEAP = "4g"
+SIZES = (1_000_000, 3_000_000, 10_000_000, 25_000_000)
+REG = 0.1
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure each size in a process of its own."""
+    parser = bench_parser(__doc__, ranks="50", repeats=5)
+    parser.add_argument("--sizes", default=",".join(map(str, SIZES)), metavar="N,...")
+    parser.add_argument("--child", type=int, help="measure one size and print it")
+    options = parser.parse_args(argv)
+    if options.quick:
+        options.sizes, options.ranks, options.repeats = "100000,300000", "10", 2
+    rank = int(options.ranks)
+    if options.child:
+        print(json.dumps(measure(options.child, rank, options.repeats)))
+        return 0
+    rows = []
+    for size in options.sizes.split(","):
+        command = [
+            sys.executable,
+            "-m",
+            "scripts.bench.growth",
+            "--child",
+            size,
+            "--ranks",
+            str(rank),
+        ]
+        command += ["--repeats", str(options.repeats)]
+        environment = os.environ | {
+            "PYSPARK_SUBMIT_ARGS": f"--driver-memory {HEAP} pyspark-shell",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
+        done = subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        )
+        row = json.loads(done.stdout.splitlines()[-1])
+        rows.append(row)
+        print(
+            f"{row['ratings']:,} ratings: prepared in {row['setup']:.1f} s, "
+            f"{row['iteration']:.2f} s an iteration, ten in {row['fit_of_10']:.1f} s; peak memory "
+            + ", ".join(f"{name} {size / 2**30:.2f} GB" for name, size in row["peak"].items()),
+            flush=True,
+        )
+    for before, after in itertools.pairwise(rows):
+        print(
+            f"{before['ratings']:,} to {after['ratings']:,}: the fit takes "
+            f"{after['fit_of_10'] / before['fit_of_10']:.2f} times as long, an iteration "
+            f"{after['iteration'] / before['iteration']:.2f} times"
+        )
+    result = {
+        "question": "time and memory by the number of ratings",
+        "rank": rank,
+        "driver_heap": HEAP,
+        "users": N_USERS,
+        "items": N_ITEMS,
+        "dtype": "float32",
+        "sizes": rows,
+    }
+    write_result(options.output, "growth", result)
+    draw_growth(result, options.output / "growth.png")
+    return 0
+
+
+def measure(n_ratings: int, rank: int, repeats: int) -> dict[str, Any]:
+    """Prepare and train on so many ratings."""
+    from als_spark.spark.prepared import PrepareOptions
+    from als_spark.spark.ratings import prepare_ratings, source_from_frame
+    from als_spark.spark.validation import SplitOptions
+    from als_spark.training import ModelSpec, TrainingOptions, train_models
+
+    phases: dict[str, float] = {}
+
+    @contextmanager
+    def phase(name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        phases[name] = time.perf_counter() - began
+
+    with bench_session("growth") as session, MemoryWatch() as watch:
+        with synthetic_frame(session, generate(1_000_000)) as frame:
+            # Whatever the size, the JVM has been warmed up by the same work.
+            run = PrepareOptions(
+                split=SplitOptions(test_fraction=0.0), ranks=[rank], placement="ratings"
+            )
+            training = TrainingOptions(exponent=1.0, tol=0.0, max_iter=repeats + 2)
+            with prepare_ratings(session, source_from_frame(frame), run) as prepared:
+                train_models(prepared.backend, [ModelSpec(0, rank, REG)], training)
+        ratings = generate(n_ratings)
+        generated = peak_memory()
+        with synthetic_frame(session, ratings) as frame:
+            del ratings
+            with prepare_ratings(session, source_from_frame(frame), run, phase=phase) as prepared:
+                (model,) = train_models(prepared.backend, [ModelSpec(0, rank, REG)], training)
+    seconds = [record.seconds for record in model.history]
+    iteration = statistics.median(np.diff(seconds)[1:].tolist())
+    setup = sum(phases.values())
+    return {
+        "ratings": n_ratings,
+        "phases": phases,
+        "setup": setup,
+        "iteration": iteration,
+        "fit_of_10": setup + 10 * iteration,
+        "peak": watch.peak | {"driver_python": peak_memory()},
+        # Making the ratings takes more of the driver's Python than training on them.
+        "driver_python_after_generating": generated,
+    }
+
+
+class MemoryWatch:
+    """Notes the peak resident memory of the JVM and of the Python workers under this process."""
+
+    def __init__(self) -> None:
+        self.peak = {"driver_jvm": 0, "largest_worker": 0}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> MemoryWatch:
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Look once more, and end."""
+        self._look()
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.5):
+            self._look()
+
+    def _look(self) -> None:
+        children: dict[int, list[int]] = {}
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                text = status.read_text()
+            except OSError:
+                continue
+            parent = int(text.rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(status.parent.name))
+        pending = [os.getpid()]
+        while pending:
+            for child in children.get(pending.pop(), []):
+                pending.append(child)
+                name, peak = name_and_peak(child)
+                kind = "driver_jvm" if name == "java" else "largest_worker"
+                self.peak[kind] = max(self.peak[kind], peak)
+
+
+def name_and_peak(process: int) -> tuple[str, int]:
+    """Name and peak resident bytes of a process; nothing for one that is gone."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return "", 0
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    peak = fields.get("VmHWM", "0 kB").split()[0]
+    return fields.get("Name", "").strip(), int(peak) * 1024
+
+
+if __name__ == "__main__":
+    sys.exit(main())
