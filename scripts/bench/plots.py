@@ -161,3 +161,24 @@ def draw_growth(result: Mapping[str, Any], path: Path) -> None:
         tidy(panel)
         panel.legend(frameon=False, fontsize=9)
     save_figure(figure, path)
+
+
+def draw_grid(result: Mapping[str, Any], path: Path) -> None:
+    """Draw the whole grid's time: the notebook's loop, MLlib, and our command."""
+    peers = {"notebook": "the notebook's loop", "mllib": "MLlib, point after point"}
+    found = {name: result[name]["seconds"] for name in peers if name in result}
+    figure = new_figure(7.5, 4.4)
+    panel = titled(
+        figure,
+        "A grid of models, the whole of it",
+        f"{result['ratings']}; als_spark: the whole command, Spark's start included",
+    ).subplots()
+    groups = [peers[name] for name in found]
+    series = {
+        "the peer": [seconds[name] for name, seconds in found.items()],
+        "als_spark": [seconds["command"] for seconds in found.values()],
+    }
+    draw_bars(panel, groups, series, "seconds")
+    handles, labels = panel.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    save_figure(figure, path)
