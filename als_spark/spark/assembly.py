@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from pyspark import RDD, Broadcast, StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 
-from als_spark.blocks import FloatArray, IntArray, Side, assign_rows, build_block
+from als_spark.blocks import IntArray, Side, assign_rows, build_block
 from als_spark.errors import DataError
 from als_spark.local import LocalBackend
 from als_spark.metrics import (
@@ -19,10 +19,20 @@ from als_spark.metrics import (
     EvaluationPart,
     SideStats,
     build_evaluation_part,
-    row_sums,
 )
 from als_spark.results import SplitName
 from als_spark.spark.encoding import Summary
+from als_spark.spark.entries import (
+    Entry,
+    HeldOut,
+    HeldOutStats,
+    Repeated,
+    SliceNumber,
+    SliceStats,
+    TrainSlice,
+    describe_entries,
+    train_slices,
+)
 from als_spark.spark.packing import (
     SHARED_ROW,
     SIDES,
@@ -31,7 +41,7 @@ from als_spark.spark.packing import (
     pack_ratings,
     shuffle_keys,
 )
-from als_spark.spark.placement import SliceNumber, SparkBackend
+from als_spark.spark.placement import SparkBackend
 from als_spark.spark.planning import (
     SLICE_BYTES,
     Sizes,
@@ -41,14 +51,6 @@ from als_spark.spark.planning import (
     shared_rows,
 )
 from als_spark.spark.prepared import PreparedRatings, PrepareOptions
-from als_spark.spark.records import (
-    Entry,
-    HeldOut,
-    Repeated,
-    TrainSlice,
-    decode_record,
-    decode_records,
-)
 from als_spark.spark.session import broadcasted, default_partitions, described
 from als_spark.training import DType
 
@@ -107,14 +109,8 @@ class Assembler:
 
     def _spark_backend(self, n_blocks: int, rejected: DataFrame | None) -> PreparedRatings:
         with ExitStack() as resources, ExitStack() as temporary:
-            frame = self._pack(SIDES, n_blocks, SLICE_BYTES, resources)
-            decode = partial(
-                decode_records,
-                n_columns={"user": self._n_rows("item"), "item": self._n_rows("user")},
-                dtype=self._options.dtype,
-            )
-            entries: RDD[Entry] = frame.rdd.mapPartitions(decode).setName("als_spark: ratings")
-            entries.persist(StorageLevel.MEMORY_AND_DISK_DESER)
+            entries = self._pack(SIDES, n_blocks, SLICE_BYTES, resources)
+            entries.setName("als_spark: ratings").persist(StorageLevel.MEMORY_AND_DISK_DESER)
             unpersist = temporary.callback(entries.unpersist)
             with described(self._context, "packing ratings by user and by item"):
                 found = entries.mapPartitions(describe_entries).collect()
@@ -182,11 +178,9 @@ class Assembler:
         n_users, n_items = self._n_rows("user"), self._n_rows("item")
         dtype = self._options.dtype
         with ExitStack() as temporary:
-            frame = self._pack(("user",), n_blocks, None, temporary)
+            packed = self._pack(("user",), n_blocks, None, temporary)
             with described(self._context, "packing ratings"):
-                records = frame.collect()
-        n_columns: dict[Side, int] = {"user": n_items, "item": n_users}
-        entries = [decode_record(record, n_columns, dtype) for record in records]
+                entries = packed.collect()
         repeated = [entry for entry in entries if isinstance(entry, Repeated)]
         self._check_duplicates(repeated)
         train = [entry.ratings for entry in entries if isinstance(entry, TrainSlice)]
@@ -221,8 +215,8 @@ class Assembler:
         n_blocks: int,
         slice_bytes: int | None,
         resources: ExitStack,
-    ) -> DataFrame:
-        """Describe the packed DataFrame.
+    ) -> RDD[Entry]:
+        """Describe the packed ratings.
 
         Its broadcast stays until ``resources`` end: an executor that is lost takes blocks with it,
         which Spark packs again.
@@ -273,52 +267,6 @@ class Assembler:
                 f"{self._label}: no rating is left to train on after the split: "
                 "hold out a smaller share"
             )
-
-
-class SliceStats(NamedTuple):
-    """What the driver needs to know of a slice."""
-
-    side: Side
-    number: SliceNumber
-    shared: bool
-    rows: IntArray
-    degrees: IntArray
-    sums: FloatArray
-
-
-class HeldOutStats(NamedTuple):
-    """How many ratings of a block are held out."""
-
-    split: SplitName
-    n_ratings: int
-
-
-def describe_entries(
-    entries: Iterable[Entry],
-) -> Iterator[SliceStats | HeldOutStats | Repeated]:
-    """Describe the entries of a partition for the driver: runs on an executor."""
-    for entry in entries:
-        if isinstance(entry, TrainSlice):
-            block = entry.ratings
-            yield SliceStats(
-                entry.side,
-                (entry.block, entry.position),
-                entry.shared,
-                block.rows,
-                block.degrees,
-                row_sums(block),
-            )
-        elif isinstance(entry, HeldOut):
-            yield HeldOutStats(entry.split, entry.ratings.size)
-        else:
-            yield entry
-
-
-def train_slices(entries: Iterable[Entry]) -> Iterator[TrainSlice]:
-    """Pass on the training ratings of a partition: runs on an executor."""
-    for entry in entries:
-        if isinstance(entry, TrainSlice):
-            yield entry
 
 
 def build_evaluation_parts(

@@ -1,7 +1,7 @@
 """The one pass over the ratings as they come in: checked, counted, and kept as compact chunks.
 
 Every partition of the DataFrame becomes a few *chunks*, rows of binary columns: codes into the
-chunk's own list of ids (dictionary encoding), ratings, splits, timestamps. The chunks are
+chunk's own lists of ids and of ratings (dictionary encoding), splits, timestamps. The chunks are
 persisted, so the source is read once; the driver collects the id lists and counts from them, which
 is all it needs to number the rows and to check the data.
 """
@@ -21,9 +21,10 @@ from als_spark.blocks import IntArray
 from als_spark.errors import DataError
 from als_spark.ids import IdIndex, fits_int64
 from als_spark.spark.arrow import gather_batches, map_in_arrow
+from als_spark.spark.narrow import encode_values, narrow
 
 CHUNK_ROWS = 2_000_000
-"""Ratings a chunk holds at most (about): 17 bytes each."""
+"""Ratings a chunk holds at most (about): five to 17 bytes each."""
 MAX_EXAMPLES = 3
 """Bad rows shown in a message."""
 MAX_EXAMPLE_LENGTH = 160
@@ -31,7 +32,8 @@ MAX_EXAMPLE_LENGTH = 160
 
 CHUNK_SCHEMA = (
     "users binary, items binary, user_counts binary, item_counts binary, "
-    "user_codes binary, item_codes binary, ratings binary, splits binary, timestamps binary, "
+    "user_codes binary, item_codes binary, ratings binary, levels binary, "
+    "splits binary, timestamps binary, "
     "n_ratings bigint, lowest double, highest double, "
     "problems array<string>, problem_counts array<bigint>, examples array<string>"
 )
@@ -41,7 +43,7 @@ CHUNK_FIELDS = pa.schema(
             (name, pa.binary())
             for name in (
                 *("users", "items", "user_counts", "item_counts"),
-                *("user_codes", "item_codes", "ratings", "splits", "timestamps"),
+                *("user_codes", "item_codes", "ratings", "levels", "splits", "timestamps"),
             )
         ),
         ("n_ratings", pa.int64()),
@@ -131,27 +133,31 @@ def encode_chunk(table: pa.Table) -> pa.RecordBatch:
     encoded = {}
     for role in ("user", "item"):
         dictionary = good.column(role).combine_chunks().dictionary_encode()
-        positions = dictionary.indices.to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
+        positions = dictionary.indices.to_numpy(zero_copy_only=False)
         encoded[f"{role}s"] = ids_to_bytes(dictionary.dictionary)
-        encoded[f"{role}_codes"] = positions.tobytes()
+        encoded[f"{role}_codes"] = narrow(positions, len(dictionary.dictionary)).tobytes()
         encoded[f"{role}_counts"] = (
             np.bincount(positions, minlength=len(dictionary.dictionary)).astype(np.int64).tobytes()
         )
-    ratings = good.column("rating").to_numpy()
+    ratings = good.column("rating").combine_chunks()
+    values, levels = encode_values(ratings)
+    # The levels of the values that are there.
+    extremes = levels if levels.size else values
     times = b""
     if "timestamp" in good.column_names and good.column("timestamp").null_count == 0:
         times = good.column("timestamp").to_numpy().tobytes()
-    splits = np.zeros(good.num_rows, np.int8)
-    if "split" in good.column_names:
-        splits = good.column("split").to_numpy()
+    splits = b""
+    if "split" in good.column_names and pc.max(good.column("split")).as_py():
+        splits = good.column("split").to_numpy().tobytes()
     row = {
         **encoded,
-        "ratings": ratings.tobytes(),
-        "splits": splits.tobytes(),
+        "ratings": values.tobytes(),
+        "levels": levels.tobytes(),
+        "splits": splits,
         "timestamps": times,
         "n_ratings": good.num_rows,
-        "lowest": float(ratings.min()) if ratings.size else np.inf,
-        "highest": float(ratings.max()) if ratings.size else -np.inf,
+        "lowest": float(extremes.min()) if extremes.size else np.inf,
+        "highest": float(extremes.max()) if extremes.size else -np.inf,
         "problems": problems,
         "problem_counts": counts,
         "examples": examples,

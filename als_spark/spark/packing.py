@@ -1,4 +1,4 @@
-"""From chunks of ratings to blocks: one DataFrame, partitioned by user and by item.
+"""From chunks of ratings to blocks, partitioned by user and by item.
 
 Each chunk is cut, by the block of each rating's user and by that of its item, into a few binary
 *pieces*; the pieces, not the ratings, go through Spark's shuffle, all in one pass; each block is
@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyspark import Broadcast
+from pyspark import RDD, Broadcast
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -51,30 +51,17 @@ from als_spark.ids import IdIndex
 from als_spark.results import SplitName
 from als_spark.spark.arrow import map_in_arrow
 from als_spark.spark.encoding import ids_from_bytes
-from als_spark.spark.records import (
-    RECORD_SCHEMA,
-    SHARED,
-    record_of_block,
-    record_of_duplicates,
-    record_of_held_out,
-    records_to_batch,
-)
+from als_spark.spark.entries import Entry, HeldOut, Repeated, TrainSlice
+from als_spark.spark.narrow import decode_values, narrow, widen
 from als_spark.spark.validation import TEST, TRAIN, VALIDATION
 
 SHARED_ROW = -1
 """Block number of a shared row."""
 SIDES: tuple[Side, Side] = ("user", "item")
 PIECE_SCHEMA = (
-    "key int, target int, "
+    "key int, target int, count bigint, levels binary, "
     "rows binary, columns binary, ratings binary, splits binary, timestamps binary"
 )
-PIECE_ARRAYS: Mapping[str, type[np.generic]] = {
-    "rows": np.int32,
-    "columns": np.int32,
-    "ratings": np.float64,
-    "splits": np.int8,
-    "timestamps": np.float64,
-}
 HELD_OUT: Mapping[int, SplitName] = {VALIDATION: "validation", TEST: "test"}
 MAX_DUPLICATE_EXAMPLES = 3
 
@@ -119,15 +106,14 @@ class PackOptions:
 
 
 class Ratings(NamedTuple):
-    """Ratings of one block, or a piece of it, as triples by dense row.
-
-    Of the types of ``PIECE_ARRAYS``.
-    """
+    """Ratings of one block, or a piece of it, as triples by dense row."""
 
     rows: npt.NDArray[Any]
     columns: npt.NDArray[Any]
     ratings: npt.NDArray[Any]
+    """Values, or codes of levels."""
     splits: npt.NDArray[Any]
+    """Empty where all are training ratings."""
     timestamps: npt.NDArray[Any]
     """Empty where they are not needed."""
 
@@ -140,8 +126,8 @@ class Ratings(NamedTuple):
         return self if chosen.all() else self.take(np.flatnonzero(chosen))
 
 
-def pack_ratings(chunks: DataFrame, options: PackOptions, layout: Broadcast[Layout]) -> DataFrame:
-    """Shuffle the ratings into blocks of both sides: a partition a block, a row a record.
+def pack_ratings(chunks: DataFrame, options: PackOptions, layout: Broadcast[Layout]) -> RDD[Entry]:
+    """Shuffle the ratings into blocks of both sides: a partition a block.
 
     Parameters
     ----------
@@ -149,22 +135,16 @@ def pack_ratings(chunks: DataFrame, options: PackOptions, layout: Broadcast[Layo
         From :func:`als_spark.spark.encoding.encode_ratings`.
     options : PackOptions
     layout : Broadcast of Layout
-
-    Returns
-    -------
-    DataFrame
-        Of the schema of :mod:`als_spark.spark.records`.
     """
     columns = [f"{role}{what}" for role in SIDES for what in ("s", "_codes")]
     wanted = chunks.where(F.col("n_ratings") > 0)
     pieces = map_in_arrow(
-        wanted.select(*columns, "ratings", "splits", "timestamps"),
+        wanted.select(*columns, "n_ratings", "ratings", "levels", "splits", "timestamps"),
         partial(cut_partition, options=options, layout=layout),
         PIECE_SCHEMA,
     )
     placed = pieces.repartition(len(options.sides) * options.n_blocks, "key").drop("key")
-    merge = partial(merge_partition, options=options, layout=layout)
-    return map_in_arrow(placed, merge, RECORD_SCHEMA)
+    return placed.rdd.mapPartitions(partial(merge_partition, options=options, layout=layout))
 
 
 def shuffle_keys(session: SparkSession, n_partitions: int) -> IntArray:
@@ -196,25 +176,30 @@ def cut_partition(
     indices = {"user": IdIndex(where.users), "item": IdIndex(where.items)}
     for batch in batches:
         for chunk in batch.to_pylist():
-            rows = {
-                role: index.rows_of(ids_from_bytes(chunk[f"{role}s"]))[
-                    np.frombuffer(chunk[f"{role}_codes"], np.int32)
+            n = chunk["n_ratings"]
+            dense = {
+                role: narrow(index.rows_of(ids_from_bytes(chunk[f"{role}s"])), len(index))[
+                    widen(chunk[f"{role}_codes"], n)
                 ]
                 for role, index in indices.items()
             }
-            rest = [
-                np.frombuffer(chunk[name], PIECE_ARRAYS[name])
-                for name in ("ratings", "splits", "timestamps")
-            ]
+            ratings = np.frombuffer(chunk["ratings"], np.uint8 if chunk["levels"] else np.float64)
+            splits = np.frombuffer(chunk["splits"], np.int8)
+            timestamps = np.frombuffer(chunk["timestamps"], np.float64)
             for position, side in enumerate(options.sides):
                 other = "item" if side == "user" else "user"
-                ratings = Ratings(rows[side], rows[other], *rest)
                 keys = where.keys[position * options.n_blocks :][: options.n_blocks]
-                yield cut_chunk(ratings, where.block_of[side], keys, position * options.n_blocks)
+                yield cut_chunk(
+                    Ratings(dense[side], dense[other], ratings, splits, timestamps),
+                    chunk["levels"],
+                    where.block_of[side],
+                    keys,
+                    position * options.n_blocks,
+                )
 
 
 def cut_chunk(
-    ratings: Ratings, block_of: IntArray, keys: IntArray, first_target: int
+    ratings: Ratings, levels: bytes, block_of: IntArray, keys: IntArray, first_target: int
 ) -> pa.RecordBatch:
     """Cut ratings by the block of the row: a record batch with a row for each block."""
     n_blocks = keys.size
@@ -223,7 +208,7 @@ def cut_chunk(
     if shared.any():
         # By column, so that all ratings of a pair stay together.
         blocks = np.where(shared, ratings.columns % n_blocks, blocks)
-    ends = np.cumsum(np.bincount(blocks, minlength=n_blocks))
+    counts = np.bincount(blocks, minlength=n_blocks)
     if n_blocks > 1:
         ratings = ratings.take(counting_argsort(blocks, n_blocks))
     targets = np.arange(first_target, first_target + n_blocks, dtype=np.int32)
@@ -231,32 +216,37 @@ def cut_chunk(
         [
             pa.array(keys, pa.int32()),
             pa.array(targets, pa.int32()),
-            *(_binary_array(array, ends if array.size else 0 * ends) for array in ratings),
+            pa.array(counts, pa.int64()),
+            pa.array([levels] * n_blocks, pa.binary()),
+            *(_binary_array(array, counts if array.size else 0 * counts) for array in ratings),
         ],
-        names=["key", "target", *PIECE_ARRAYS],
+        names=["key", "target", "count", "levels", *Ratings._fields],
     )
 
 
 def merge_partition(
-    batches: Iterable[pa.RecordBatch], *, options: PackOptions, layout: Broadcast[Layout]
-) -> Iterator[pa.RecordBatch]:
+    pieces: Iterable[Any], *, options: PackOptions, layout: Broadcast[Layout]
+) -> Iterator[Entry]:
     """Merge the pieces of the blocks of a partition: the function that runs on an executor."""
-    pieces: dict[int, list[Ratings]] = {}
-    for batch in batches:
-        columns = [batch.column(batch.schema.get_field_index(name)) for name in PIECE_ARRAYS]
-        for k, target in enumerate(batch.column(0).to_pylist()):
-            arrays = (
-                np.frombuffer(column[k].as_buffer(), dtype)
-                for column, dtype in zip(columns, PIECE_ARRAYS.values(), strict=True)
+    by_target: dict[int, list[Ratings]] = {}
+    for piece in pieces:
+        n = piece["count"]
+        by_target.setdefault(piece.target, []).append(
+            Ratings(
+                widen(piece.rows, n),
+                widen(piece.columns, n),
+                decode_values(piece.ratings, piece.levels),
+                np.frombuffer(piece.splits, np.int8) if piece.splits else np.zeros(n, np.int8),
+                np.frombuffer(piece.timestamps, np.float64),
             )
-            pieces.setdefault(target, []).append(Ratings(*arrays))
-    for target in sorted(pieces):
-        side = options.sides[target // options.n_blocks]
-        parts = pieces.pop(target)
-        block_of = layout.value.block_of
+        )
+    block_of = layout.value.block_of
+    for target in sorted(by_target):
+        position, block = divmod(target, options.n_blocks)
+        side = options.sides[position]
         n_columns = block_of["item" if side == "user" else "user"].size
         yield from merge_block(
-            side, target % options.n_blocks, parts, block_of[side], n_columns, options
+            side, block, by_target.pop(target), block_of[side], n_columns, options
         )
 
 
@@ -267,34 +257,36 @@ def merge_block(
     block_of: IntArray,
     n_columns: int,
     options: PackOptions,
-) -> Iterator[pa.RecordBatch]:
-    """Merge the pieces of one block into its packed records."""
+) -> Iterator[Entry]:
+    """Merge the pieces of one block."""
     ratings = Ratings(*(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
     pieces.clear()
     n_rows = block_of.size
     ratings = ratings.take(sort_pairs(ratings.rows, ratings.columns, n_rows, n_columns))
     kept, values, repeated = resolve_duplicates(*ratings, options.duplicates)
     if repeated.size:
-        pairs = np.stack([ratings.rows[repeated], ratings.columns[repeated]])
+        if side == "user":
+            examples = repeated[:MAX_DUPLICATE_EXAMPLES]
+            users, items = ratings.rows[examples].tolist(), ratings.columns[examples].tolist()
+            yield Repeated(repeated.size, list(zip(users, items, strict=True)))
         ratings = ratings._replace(timestamps=ratings.timestamps[:0]).take(kept)
         ratings = ratings._replace(ratings=values)
-        if side == "user":
-            examples = pairs[:, :MAX_DUPLICATE_EXAMPLES]
-            yield records_to_batch([record_of_duplicates(block, int(repeated.size), examples)])
     train = ratings.splits == TRAIN
     shared = block_of[ratings.rows] == SHARED_ROW
-    for part, chosen in (("train", train & ~shared), (SHARED, train & shared)):
+    first = 0
+    for is_shared, chosen in ((False, train & ~shared), (True, train & shared)):
         own = ratings.choose(chosen)
         packed = build_block(
             *own[:3], n_rows=n_rows, n_columns=n_columns, dtype=options.dtype, presorted=True
         )
-        for position, piece in enumerate(split_block(packed, options.slice_bytes)):
-            yield records_to_batch([record_of_block(side, block, part, position, piece)])
+        for piece in split_block(packed, options.slice_bytes):
+            yield TrainSlice(side, (block, first), is_shared, piece)
+            first += 1
     if side == "user":
         for code, split in HELD_OUT.items():
             held = ratings.choose(ratings.splits == code)
             if held.rows.size:
-                yield records_to_batch([record_of_held_out(block, split, *held[:3])])
+                yield HeldOut(split, *held[:3])
 
 
 def resolve_duplicates(
@@ -349,9 +341,9 @@ def resolve_duplicates(
     return kept, values, firsts[sizes > 1]
 
 
-def _binary_array(array: npt.NDArray[Any], ends: IntArray) -> pa.Array:
-    """View an array, cut at some ends, as an Arrow array of binaries: nothing is copied."""
-    offsets = np.zeros(ends.size + 1, np.int32)
-    offsets[1:] = ends * array.itemsize
+def _binary_array(array: npt.NDArray[Any], counts: IntArray) -> pa.Array:
+    """View an array, cut into pieces, as an Arrow array of binaries: nothing is copied."""
+    offsets = np.zeros(counts.size + 1, np.int32)
+    offsets[1:] = np.cumsum(counts) * array.itemsize
     data = pa.py_buffer(np.ascontiguousarray(array))
-    return pa.Array.from_buffers(pa.binary(), ends.size, [None, pa.py_buffer(offsets), data])
+    return pa.Array.from_buffers(pa.binary(), counts.size, [None, pa.py_buffer(offsets), data])

@@ -22,13 +22,10 @@ from als_spark.errors import SolveError
 from als_spark.kernels import accumulate_rows, pad_factors, solve_normal_equations, solve_padded
 from als_spark.metrics import ErrorSums, EvaluationPart, SideStats, train_errors
 from als_spark.results import SplitName
+from als_spark.spark.entries import SliceNumber, TrainSlice
 from als_spark.spark.packing import SIDES
 from als_spark.spark.planning import group_models
-from als_spark.spark.records import TrainSlice
 from als_spark.spark.session import broadcasted, described, limit_blas_threads
-
-SliceNumber = tuple[int, int]
-"""Block, and position of the slice in it."""
 
 
 class Task(NamedTuple):
@@ -194,10 +191,9 @@ def solve_partition(
     limit_blas_threads()
     models = tasks.value
     for part in slices:
-        number = (part.block, part.position)
         if part.shared:
             sums = [accumulate_rows(part.ratings, model.padded) for model in models]
-            yield SharedSums(number, part.ratings.rows, sums)
+            yield SharedSums(part.number, part.ratings.rows, sums)
             continue
         try:
             solved = [
@@ -207,7 +203,8 @@ def solve_partition(
         except SolveError as error:
             yield error
             continue
-        yield SolvedSlice(number, [factors for factors, _ in solved], [loss for _, loss in solved])
+        factors, losses = zip(*solved, strict=True)
+        yield SolvedSlice(part.number, list(factors), list(losses))
 
 
 def errors_of_partition(

@@ -30,6 +30,7 @@ from als_spark.spark.encoding import (
     merge_ids,
     summarise,
 )
+from als_spark.spark.narrow import decode_values, widen
 from als_spark.spark.prepared import PrepareOptions
 from als_spark.spark.ratings import prepare_ratings, source_from_frame
 from als_spark.spark.sweep import train_grid
@@ -83,13 +84,14 @@ def decoded(chunk: pa.RecordBatch) -> list[Row]:
     columns = []
     for role in ("user", "item"):
         ids = ids_from_bytes(row[f"{role}s"]).to_pylist()
-        codes = np.frombuffer(row[f"{role}_codes"], np.int32)
+        codes = widen(row[f"{role}_codes"], row["n_ratings"])
         assert np.array_equal(
             np.frombuffer(row[f"{role}_counts"], np.int64), np.bincount(codes, minlength=len(ids))
         )
         columns.append([ids[code] for code in codes])
-    columns.append(np.frombuffer(row["ratings"], np.float64).tolist())
-    columns.append(np.frombuffer(row["splits"], np.int8).tolist())
+    columns.append(decode_values(row["ratings"], row["levels"]).tolist())
+    splits = np.frombuffer(row["splits"], np.int8).tolist()
+    columns.append(splits or [0] * len(columns[0]))
     times = np.frombuffer(row["timestamps"], np.float64).tolist()
     columns.append(times or [None] * len(columns[0]))
     assert row["n_ratings"] == len(columns[0])
