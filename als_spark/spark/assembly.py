@@ -109,10 +109,11 @@ class Assembler:
 
     def _spark_backend(self, n_blocks: int, rejected: DataFrame | None) -> PreparedRatings:
         with ExitStack() as resources, ExitStack() as temporary:
-            entries = self._pack(SIDES, n_blocks, SLICE_BYTES, resources)
-            entries.setName("als_spark: ratings").persist(StorageLevel.MEMORY_AND_DISK_DESER)
-            unpersist = temporary.callback(entries.unpersist)
             with described(self._context, "packing ratings by user and by item"):
+                # Spark may run the first half of a shuffle as soon as it is described.
+                entries = self._pack(SIDES, n_blocks, SLICE_BYTES, resources)
+                entries.setName("als_spark: ratings").persist(StorageLevel.MEMORY_AND_DISK_DESER)
+                unpersist = temporary.callback(entries.unpersist)
                 found = entries.mapPartitions(describe_entries).collect()
             self._check_duplicates([entry for entry in found if isinstance(entry, Repeated)])
             slices = [entry for entry in found if isinstance(entry, SliceStats)]
@@ -177,10 +178,8 @@ class Assembler:
     def _local_backend(self, n_blocks: int, rejected: DataFrame | None) -> PreparedRatings:
         n_users, n_items = self._n_rows("user"), self._n_rows("item")
         dtype = self._options.dtype
-        with ExitStack() as temporary:
-            packed = self._pack(("user",), n_blocks, None, temporary)
-            with described(self._context, "packing ratings"):
-                entries = packed.collect()
+        with ExitStack() as temporary, described(self._context, "packing ratings"):
+            entries = self._pack(("user",), n_blocks, None, temporary).collect()
         repeated = [entry for entry in entries if isinstance(entry, Repeated)]
         self._check_duplicates(repeated)
         train = [entry.ratings for entry in entries if isinstance(entry, TrainSlice)]

@@ -40,7 +40,8 @@ NO_LIBRARY = " ".join(
     for part in ("blas", "lapack", "arpack")
 )
 DRESSES = {"pip": NO_LIBRARY, "native": "-Dals_spark.bench=native"}
-SHORT_SECONDS = 60
+COLD = ("ours", "mllib")
+SHORT_SECONDS = 30
 """Fits that take longer than this are not repeated."""
 
 
@@ -60,9 +61,15 @@ def main(argv: list[str] | None = None) -> int:
         "--iterations", type=int, default=3, help="of the longer fit (2 above rank 100)"
     )
     parser.add_argument("--child", choices=DRESSES, help="measure one dress and print it")
+    parser.add_argument(
+        "--cold", choices=("ours", "mllib"), help="of a child: the first fit of a fresh Spark only"
+    )
     options = parser.parse_args(argv)
     if options.quick:
         options.ratings, options.ranks, options.repeats = 300_000, "10", 1
+    if options.cold:
+        print(json.dumps(measure_cold(options.cold, options)))
+        return 0
     if options.child:
         print(json.dumps(measure_dress(options.child, options)))
         return 0
@@ -71,13 +78,12 @@ def main(argv: list[str] | None = None) -> int:
         command = [sys.executable, "-m", "scripts.bench.mllib", "--child", dress]
         for name in ("ratings", "ranks", "repeats", "iterations"):
             command += [f"--{name}", str(getattr(options, name))]
+        # The first fit of a Spark, as a nightly job makes it: one iteration, nothing warmed up.
         submit = f"{os.environ.get('PYSPARK_SUBMIT_ARGS', 'pyspark-shell')}"
         submit = f'--conf "spark.driver.extraJavaOptions={DRESSES[dress]}" {submit}'
         environment = os.environ | {"PYSPARK_SUBMIT_ARGS": submit, "OPENBLAS_NUM_THREADS": "1"}
-        done = subprocess.run(
-            command, env=environment, stdout=subprocess.PIPE, text=True, check=True
-        )
-        dresses[dress] = json.loads(done.stdout.splitlines()[-1])
+        cold = {name: run_child([*command, "--cold", name], environment) for name in COLD}
+        dresses[dress] = run_child(command, environment) | {"cold": cold}
     result = {
         "question": "MLlib's ALS against ours, from DataFrame to factors",
         "ratings": options.ratings,
@@ -90,6 +96,22 @@ def main(argv: list[str] | None = None) -> int:
     write_result(options.output, "mllib", result)
     draw_ratios(result, options.output / "mllib.png")
     return 0
+
+
+def run_child(command: list[str], environment: dict[str, str]) -> Any:
+    """Run this program in a process of its own, and read what it prints last."""
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure_cold(which: str, options: Any) -> dict[str, Any]:
+    """Fit one iteration of the first rank in a Spark that has done nothing else."""
+    rank = int(options.ranks.split(",")[0])
+    ratings = generate(options.ratings)
+    with bench_session("mllib") as session, synthetic_frame(session, ratings) as frame:
+        fit = fit_ours(session, frame, rank, 1) if which == "ours" else fit_mllib(frame, rank, 1)
+    say(f"cold, rank {rank}, one iteration, {which}: {fit.seconds:.1f} s")
+    return {"rank": rank, "seconds_of_one_iteration": fit.seconds}
 
 
 def measure_dress(dress: str, options: Any) -> dict[str, Any]:
