@@ -12,15 +12,17 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.backend import Factors
+from als_spark.errors import SolveError
 from als_spark.local import LocalBackend
 from als_spark.results import PointResult
+from als_spark.spark import planning
 from als_spark.spark.prepared import PreparedRatings, PrepareOptions
 from als_spark.spark.ratings import prepare_ratings, source_from_frame
 from als_spark.spark.sources import SourceOptions, read_source, sample_ratings
 from als_spark.spark.sweep import train_grid
 from als_spark.spark.validation import SplitOptions
 from als_spark.sweep import SweepCollector, SweepOutcome, grid_specs
-from als_spark.training import TrainingOptions, initial_factors
+from als_spark.training import ModelSpec, TrainingOptions, initial_factors, train_models
 from tests import reference
 from tests.conftest import random_triples
 
@@ -102,6 +104,67 @@ def test_every_grid_point_is_the_notebooks_in_both_placements(
             assert (point.rank, point.reg) == (spec.rank, spec.reg)
             assert (point.iterations, point.converged) == (fit.iterations, fit.converged)
             np.testing.assert_allclose(measures(point), expected, rtol=1e-6)
+
+
+def test_rows_with_more_work_than_a_block_are_shared(spark: SparkSession) -> None:
+    # One item that every user has rated, one user who has rated every item, and few others.
+    pairs = {(user, 0) for user in range(60)} | {(0, item) for item in range(50)}
+    pairs |= {(user, 1 + user % 7) for user in range(1, 60)}
+    rng = np.random.default_rng(0)
+    rows = [(u, i, float(rng.integers(1, 6))) for u, i in sorted(pairs)]
+    frame = spark.createDataFrame(rows, "user int, item int, rating double").repartition(3)
+    options = replace(OPTIONS, tol=0.0, max_iter=6, exponent=0.5)
+    outcomes = []
+    for placement, partitions in (("ratings", 6), ("ratings", 1), ("grid", None)):
+        ready = replace(EXACT, placement=placement, partitions=partitions)
+        with prepare_ratings(spark, source_from_frame(frame), ready) as prepared:
+            outcomes.append(sweep(spark, prepared, [2, 4], [0.3], options))
+            if partitions == 6:
+                slices = prepared.backend._slices.collect()  # type: ignore[union-attr]
+                shared = [part for part in slices if part.shared]
+    for side in ("user", "item"):
+        parts = [part.ratings for part in shared if part.side == side]
+        assert len(parts) == 6, "the row is in every block of its side"
+        # Users and items are numbered by falling count.
+        assert {row for part in parts for row in part.rows.tolist()} == {0}
+    for outcome in outcomes[1:]:
+        for point, first in zip(outcome.points, outcomes[0].points, strict=True):
+            np.testing.assert_allclose(measures(point), measures(first), rtol=1e-9)
+        np.testing.assert_allclose(
+            outcome.best_factors.users, outcomes[0].best_factors.users, rtol=1e-9, atol=1e-12
+        )
+
+
+def test_a_shared_row_without_a_solution_is_named(spark: SparkSession) -> None:
+    # No ridge, and the shared user's ratings are of one item's factors times a number.
+    rows = [(7, item, 3.0 + item % 2) for item in range(30)] + [(8, 0, 1.0), (9, 1, 2.0)]
+    frame = spark.createDataFrame(rows, "user int, item int, rating double")
+    ready = replace(EXACT, placement="ratings", partitions=4, split=SplitOptions(test_fraction=0))
+    start = Factors(np.ones((3, 2)), np.ones((30, 2)))
+    with (
+        prepare_ratings(spark, source_from_frame(frame), ready) as prepared,
+        pytest.raises(SolveError, match="user"),
+    ):
+        train_models(
+            prepared.backend,
+            [ModelSpec(0, 2, 0.0)],
+            replace(OPTIONS, max_iter=2),
+            starts=[start],
+        )
+
+
+def test_models_too_large_for_a_worker_go_in_groups(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = replace(OPTIONS, max_iter=3, tol=0.0)
+    outcomes = []
+    for _ in range(2):
+        ready = replace(EXACT, placement="ratings", partitions=2)
+        with prepare_ratings(spark, source_from_frame(frame_of(spark)), ready) as prepared:
+            outcomes.append(sweep(spark, prepared, [2, 3], [1.0], options))
+        monkeypatch.setattr(planning, "WORKER_BYTES", 1)
+    for whole, grouped in zip(*(outcome.points for outcome in outcomes), strict=True):
+        assert measures(whole) == measures(grouped)
 
 
 def test_accelerated_in_both_placements(spark: SparkSession) -> None:

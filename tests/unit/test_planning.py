@@ -10,12 +10,17 @@ import pytest
 from als_spark.blocks import assign_rows
 from als_spark.spark.planning import (
     MAX_GRID_BYTES,
+    MERGE_BYTES,
+    WORKER_BYTES,
     Sizes,
     choose_blocks,
     choose_placement,
     row_costs,
+    shared_rows,
 )
 
+# Ratings of a block that fits into a worker while it is merged.
+MOST = WORKER_BYTES // MERGE_BYTES
 SOURCE_GRID = (1, 5, 20, 50) * 4
 MOVIELENS_100K = Sizes(943, 1682, 80_000, SOURCE_GRID, 4, 2)
 TEN_MILLION = Sizes(70_000, 10_700, 10_000_000, (50,), 4, 2)
@@ -62,17 +67,17 @@ class TestBlocks:
     @pytest.mark.parametrize(
         ("n_ratings", "cores", "expected"),
         [
-            (100_000_000, 2, 2),
-            (100_000_001, 2, 4),
-            (1_000_000_000, 8, 24),
-            (50_000_000, 1, 1),
-            (120_000_000, 1, 3),
+            (2 * MOST, 2, 2),
+            (2 * MOST + 1, 2, 4),
+            (20 * MOST, 8, 24),
+            (MOST, 1, 1),
+            (5 * MOST // 2, 1, 3),
         ],
     )
-    def test_whole_rounds_of_at_most_fifty_million_ratings(self, n_ratings, cores, expected):
+    def test_whole_rounds_of_blocks_that_can_be_merged(self, n_ratings, cores, expected):
         sizes = Sizes(10**6, 10**5, n_ratings, (20,), 4, cores)
         assert choose_blocks(sizes) == expected
-        assert n_ratings / expected <= 50_000_000
+        assert n_ratings / expected <= MOST
         assert expected % cores == 0
 
     def test_no_more_than_rows(self):
@@ -117,3 +122,25 @@ class TestRowCosts:
         blocks = assign_rows(row_costs(degrees, [20]), 4)
         loads = np.bincount(blocks, weights=degrees)
         assert loads.max() <= 1.1 * loads.mean()
+
+
+class TestSharedRows:
+    def test_rows_with_more_work_than_a_block(self):
+        costs = np.array([10.0, 1.0, 50.0, 1.0, 38.0])
+        assert shared_rows(costs, 2).tolist() == []
+        assert shared_rows(costs, 3).tolist() == [2, 4]
+        assert shared_rows(costs, 10).tolist() == [2, 4]
+        assert shared_rows(costs, 11).tolist() == [0, 2, 4]
+
+    def test_one_block_shares_nothing(self):
+        assert shared_rows(np.array([9.0, 1.0]), 1).tolist() == []
+        assert shared_rows(np.array([9.0]), 1).tolist() == []
+
+    def test_no_block_is_left_with_more_than_its_share_and_one_row(self):
+        costs = np.random.default_rng(0).pareto(0.7, 500) + 1
+        for n_blocks in (2, 5, 16):
+            rest = costs.copy()
+            rest[shared_rows(costs, n_blocks)] = 0
+            blocks = assign_rows(rest, n_blocks)
+            loads = np.bincount(blocks, rest, minlength=n_blocks)
+            assert loads.max() <= costs.sum() / n_blocks + rest.max()
