@@ -115,7 +115,8 @@ class Assembler:
                 entries.setName("als_spark: ratings").persist(StorageLevel.MEMORY_AND_DISK_DESER)
                 unpersist = temporary.callback(entries.unpersist)
                 found = entries.mapPartitions(describe_entries).collect()
-            self._check_duplicates([entry for entry in found if isinstance(entry, Repeated)])
+            repeated = [entry for entry in found if isinstance(entry, Repeated)]
+            self._check_duplicates(repeated)
             slices = [entry for entry in found if isinstance(entry, SliceStats)]
             stats = {
                 side: SideStats.join(
@@ -132,8 +133,8 @@ class Assembler:
                 if isinstance(entry, HeldOutStats):
                     n_ratings[entry.split] = n_ratings.get(entry.split, 0) + entry.n_ratings
             evaluation = None
-            if len(n_ratings) == 1:
-                # Nothing but training ratings: they stay as they are.
+            if len(n_ratings) == 1 and not repeated:
+                # Nothing but slices of training ratings: they stay as they are.
                 temporary.pop_all()
                 resources.callback(unpersist)
                 train: RDD[Any] = entries
@@ -148,7 +149,7 @@ class Assembler:
                 self._summary,
                 stats,
                 n_ratings,
-                sum(entry.n_pairs for entry in found if isinstance(entry, Repeated)),
+                sum(entry.n_pairs for entry in repeated),
                 rejected,
                 backend,
                 n_blocks,

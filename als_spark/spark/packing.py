@@ -59,7 +59,7 @@ SHARED_ROW = -1
 """Block number of a shared row."""
 SIDES: tuple[Side, Side] = ("user", "item")
 PIECE_SCHEMA = (
-    "key int, target int, count bigint, levels binary, "
+    "key int, target int, n_ratings bigint, levels binary, "
     "rows binary, columns binary, ratings binary, splits binary, timestamps binary"
 )
 HELD_OUT: Mapping[int, SplitName] = {VALIDATION: "validation", TEST: "test"}
@@ -220,7 +220,7 @@ def cut_chunk(
             pa.array([levels] * n_blocks, pa.binary()),
             *(_binary_array(array, counts if array.size else 0 * counts) for array in ratings),
         ],
-        names=["key", "target", "count", "levels", *Ratings._fields],
+        names=["key", "target", "n_ratings", "levels", *Ratings._fields],
     )
 
 
@@ -230,7 +230,7 @@ def merge_partition(
     """Merge the pieces of the blocks of a partition: the function that runs on an executor."""
     by_target: dict[int, list[Ratings]] = {}
     for piece in pieces:
-        n = piece["count"]
+        n = piece.n_ratings
         by_target.setdefault(piece.target, []).append(
             Ratings(
                 widen(piece.rows, n),

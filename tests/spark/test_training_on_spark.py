@@ -22,7 +22,13 @@ from als_spark.spark.sources import SourceOptions, read_source, sample_ratings
 from als_spark.spark.sweep import train_grid
 from als_spark.spark.validation import SplitOptions
 from als_spark.sweep import SweepCollector, SweepOutcome, grid_specs
-from als_spark.training import ModelSpec, TrainingOptions, initial_factors, train_models
+from als_spark.training import (
+    ModelSpec,
+    TrainedModel,
+    TrainingOptions,
+    initial_factors,
+    train_models,
+)
 from tests import reference
 from tests.conftest import random_triples
 
@@ -151,6 +157,30 @@ def test_a_shared_row_without_a_solution_is_named(spark: SparkSession) -> None:
             replace(OPTIONS, max_iter=2),
             starts=[start],
         )
+
+
+def test_duplicates_where_nothing_is_held_out(spark: SparkSession) -> None:
+    rows = [(user, item, 1.0 + (user + item) % 5) for user in range(8) for item in range(6)]
+    frame = spark.createDataFrame([*rows, (3, 3, 9.0)], "user int, item int, rating double")
+    options = replace(OPTIONS, tol=0.0, max_iter=3)
+    objectives = []
+    for placement in ("ratings", "grid"):
+        ready = replace(
+            EXACT,
+            placement=placement,
+            duplicates="mean",
+            split=SplitOptions(test_fraction=0),
+            partitions=2,
+        )
+        with prepare_ratings(spark, source_from_frame(frame), ready) as prepared:
+            assert (prepared.n_duplicates, prepared.n_ratings) == (1, {"train": 48})
+            (model,) = train_models_of(prepared, options)
+            objectives.append(model.objective)
+    assert objectives[0] == pytest.approx(objectives[1], rel=1e-9)
+
+
+def train_models_of(prepared: PreparedRatings, options: TrainingOptions) -> list[TrainedModel]:
+    return train_models(prepared.backend, [ModelSpec(0, 2, 0.5)], options)
 
 
 def test_models_too_large_for_a_worker_go_in_groups(

@@ -1,0 +1,57 @@
+"""The benchmarks can be run: one command a question, a JSON file and a plot."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+QUESTIONS = ("mllib", "cmfrec", "notebook", "accelerate", "growth", "roofline")
+
+
+@pytest.mark.parametrize("words", [[], ["speed"], ["mllib cmfrec"]])
+def test_an_unknown_question_is_one_line_and_exit_code_2(words: list[str]) -> None:
+    done = subprocess.run(
+        [ROOT / "scripts" / "bench.sh", *words], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "usage: scripts/bench.sh QUESTION" in line
+    assert all(question in line for question in (*QUESTIONS, "all"))
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_every_question_takes_the_same_options(question: str) -> None:
+    done = run(question, "--help")
+    for option in ("--quick", "--output DIR", "--repeats N"):
+        assert option in done.stdout
+
+
+def test_accelerate_quickly(tmp_path: Path) -> None:
+    run("accelerate", "--quick", "--repeats", "1", "--output", str(tmp_path))
+    result = json.loads((tmp_path / "accelerate.json").read_text())
+    assert result["machine"]["cores"] == os.cpu_count()
+    assert result["points"]
+    for point in result["points"]:
+        assert point["accelerated"]["objective"] <= point["plain"]["objective"]
+        assert point["accelerated"]["evaluations"] >= point["accelerated"]["iterations"]
+        assert point["iterations_ratio"] > 1.2
+    assert (tmp_path / "accelerate.png").stat().st_size > 10_000
+
+
+def run(question: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"scripts.bench.{question}", *words],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
