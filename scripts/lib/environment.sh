@@ -148,7 +148,8 @@ create_venv() {
 }
 
 # setuptools comes first and pinned, and the build uses it where it is: with pip's isolated
-# builds the build tools would be the only part of the environment that is not pinned.
+# builds the build tools would be the only part of the environment that is not pinned. Of the
+# peers of the benchmarks some are built here, each with tools of its own.
 install_packages() {
     local install
     if [[ -n $uv ]]; then
@@ -157,8 +158,9 @@ install_packages() {
         install=("$VENV/bin/python" -m pip install -qq --disable-pip-version-check)
     fi
     install+=(--constraint "$ROOT/constraints.txt")
-    "${install[@]}" setuptools >&2 &&
-        "${install[@]}" --no-build-isolation --editable "$ROOT$extra" >&2
+    "${install[@]}" setuptools >&2 || return
+    [[ $level == bench ]] || install+=(--no-build-isolation)
+    "${install[@]}" --editable "$ROOT$extra" >&2
 }
 
 # ---------------------------------------------------------------------------------------
