@@ -17,10 +17,12 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"
 
 QUESTIONS='mllib cmfrec notebook accelerate growth roofline'
 question=${1:-}
-case " $QUESTIONS all " in
-*" $question "*) [[ -n $question ]] || give_up "usage: scripts/bench.sh QUESTION [--quick] [--output DIR], where QUESTION is one of: $QUESTIONS all" ;;
-*) give_up "usage: scripts/bench.sh QUESTION [--quick] [--output DIR], where QUESTION is one of: $QUESTIONS all (not $question)" ;;
-esac
+known=
+for name in $QUESTIONS all; do
+    [[ $question == "$name" ]] && known=yes
+done
+[[ -n $known ]] ||
+    give_up "usage: scripts/bench.sh QUESTION [--quick] [--output DIR], where QUESTION is one of: $QUESTIONS all${question:+ (not $question)}"
 ensure_python bench
 ensure_java
 ensure_spark_home

@@ -53,10 +53,14 @@ def generate(
     user_weights = rng.lognormal(0.0, 1.1, n_users)
     item_weights = (np.arange(n_items) + 20.0) ** -1.1
     pairs = np.zeros(0, np.int64)
+    fresh = 1.0
     while pairs.size < n_ratings:
-        n_more = int(1.3 * (n_ratings - pairs.size)) + 1000
+        # The denser the matrix, the fewer of the drawn pairs are new.
+        n_more = int(1.3 * (n_ratings - pairs.size) / fresh) + 1000
         more = _draw(rng, user_weights, n_more) * n_items + _draw(rng, item_weights, n_more)
+        n_before = pairs.size
         pairs = np.unique(np.concatenate([pairs, more]))
+        fresh = max((pairs.size - n_before) / n_more, 0.05)
     pairs = rng.permutation(pairs)[:n_ratings]
     # The weights fall with the index: shuffled, so that ids say nothing of popularity.
     users = rng.permutation(n_users)[pairs // n_items].astype(np.int32)
