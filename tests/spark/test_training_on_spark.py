@@ -121,16 +121,16 @@ def test_rows_with_more_work_than_a_block_are_shared(spark: SparkSession) -> Non
     frame = spark.createDataFrame(rows, "user int, item int, rating double").repartition(3)
     options = replace(OPTIONS, tol=0.0, max_iter=6, exponent=0.5)
     outcomes = []
-    for placement, partitions in (("ratings", 6), ("ratings", 1), ("grid", None)):
+    for placement, partitions in (("ratings", 12), ("ratings", 1), ("grid", None)):
         ready = replace(EXACT, placement=placement, partitions=partitions)
         with prepare_ratings(spark, source_from_frame(frame), ready) as prepared:
             outcomes.append(sweep(spark, prepared, [2, 4], [0.3], options))
-            if partitions == 6:
+            if partitions == 12:
                 slices = prepared.backend._slices.collect()  # type: ignore[union-attr]
                 shared = [part for part in slices if part.shared]
     for side in ("user", "item"):
         parts = [part.ratings for part in shared if part.side == side]
-        assert len(parts) == 6, "the row is in every block of its side"
+        assert len(parts) == 12, "the row is in every block of its side"
         # Users and items are numbered by falling count.
         assert {row for part in parts for row in part.rows.tolist()} == {0}
     for outcome in outcomes[1:]:
