@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from als_spark.blocks import FloatArray, IntArray
-from als_spark.kernels import row_dots
+from als_spark.kernels import ridge_weights, row_dots
 
 HISTORY = 3
 """Pairs of steps and changes of the residual that are kept; ten were no better."""
@@ -64,9 +64,7 @@ class Accelerator:
         self, degrees: IntArray, reg: float, exponent: float, history: int = HISTORY
     ) -> None:
         self._counts = degrees.astype(np.float64)
-        self._ridges = np.zeros(degrees.size)
-        rated = degrees > 0
-        self._ridges[rated] = reg * self._counts[rated] ** exponent
+        self._ridges = ridge_weights(degrees, reg, exponent)
         self._pairs: deque[Pair] = deque(maxlen=history)
         self._last: tuple[FloatArray, FloatArray] | None = None
         # How many times the length of an ALS step may be proposed.

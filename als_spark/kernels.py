@@ -77,6 +77,21 @@ def solve_block(
     return solve_padded(block, pad_factors(fixed), reg, exponent, side=side)
 
 
+def ridge_weights(degrees: IntArray, reg: float, exponent: float) -> FloatArray:
+    """λ n^ν of rows of n ratings each, in float64; 0 for a row without a rating.
+
+    Parameters
+    ----------
+    degrees : (n_rows,) int
+    reg, exponent : float
+        λ and ν.
+    """
+    weights = np.zeros(degrees.size)
+    rated = degrees > 0
+    weights[rated] = reg * degrees[rated].astype(np.float64) ** exponent
+    return weights
+
+
 def pad_factors(factors: FloatArray) -> FloatArray:
     """Append a row and a column of zeros to factors, as :func:`solve_padded` takes them.
 
@@ -152,7 +167,7 @@ class _BlockSolver:
         self._reg = reg
         self._dtype = padded.dtype
         self._padded = padded
-        self._weights = reg * block.degrees.astype(np.float64) ** exponent
+        self._weights = ridge_weights(block.degrees, reg, exponent)
         # Rows of rising width: those in the dual form come first.
         self._n_dual = int(np.searchsorted(block.bucket_widths, self._rank)) if reg > 0 else 0
         self._workspace = _workspace(padded)

@@ -32,7 +32,7 @@ from als_spark.acceleration import Accelerator, history_length
 from als_spark.backend import Backend, Factors, HalfStep, Solved
 from als_spark.blocks import FloatArray, IntArray, Side
 from als_spark.errors import ConfigError
-from als_spark.kernels import row_dots
+from als_spark.kernels import ridge_weights, row_dots
 from als_spark.results import IterationRecord
 
 DType = Literal["float32", "float64"]
@@ -231,11 +231,7 @@ def frobenius_distance(a: FloatArray, b: FloatArray) -> float:
 
 def ridge_term(factors: FloatArray, degrees: IntArray, reg: float, exponent: float) -> float:
     """λ Σ n^ν |x|² over the rows with a training rating, in float64."""
-    squares = row_dots(factors, factors)
-    weights = np.zeros(degrees.size)
-    rated = degrees > 0
-    weights[rated] = degrees[rated].astype(np.float64) ** exponent
-    return reg * float(weights @ squares)
+    return float(ridge_weights(degrees, reg, exponent) @ row_dots(factors, factors))
 
 
 def _half_step(backend: Backend, side: Side, runs: Sequence[_Run], label: str) -> None:

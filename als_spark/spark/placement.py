@@ -19,7 +19,13 @@ from pyspark import RDD, Broadcast, SparkContext
 from als_spark.backend import Factors, HalfStep, Solved
 from als_spark.blocks import FloatArray, IntArray, Side
 from als_spark.errors import SolveError
-from als_spark.kernels import accumulate_rows, pad_factors, solve_normal_equations, solve_padded
+from als_spark.kernels import (
+    accumulate_rows,
+    pad_factors,
+    ridge_weights,
+    solve_normal_equations,
+    solve_padded,
+)
 from als_spark.metrics import ErrorSums, EvaluationPart, SideStats, train_errors
 from als_spark.results import SplitName
 from als_spark.spark.entries import SliceNumber, TrainSlice
@@ -169,10 +175,8 @@ class SparkBackend:
             at = np.searchsorted(rows, part_rows)
             stacks[at] += part_stacks
             squares[at] += part_squares
-        degrees = self._stats[side].degrees[rows].astype(np.float64)
-        solution, losses = solve_normal_equations(
-            stacks, squares, step.reg * degrees**step.exponent, factors.dtype
-        )
+        weights = ridge_weights(self._stats[side].degrees[rows], step.reg, step.exponent)
+        solution, losses = solve_normal_equations(stacks, squares, weights, factors.dtype)
         bad = np.flatnonzero(~np.isfinite(solution).all(axis=1))
         if bad.size:
             raise SolveError(side, int(rows[bad[0]]), step.reg)

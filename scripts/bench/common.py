@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import resource
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -66,6 +67,12 @@ def synthetic_frame(session: SparkSession, ratings: Ratings) -> Iterator[DataFra
         frame = session.read.parquet(f"file://{folder}/ratings")
         frame.count()
         yield frame
+
+
+def run_child(command: list[str], environment: dict[str, str]) -> Any:
+    """Run a benchmark's part in a process of its own, and read what it prints last."""
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def machine() -> dict[str, Any]:

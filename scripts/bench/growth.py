@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import statistics
-import subprocess
 import sys
 import threading
 import time
@@ -26,6 +25,7 @@ from scripts.bench.common import (
     bench_parser,
     bench_session,
     peak_memory,
+    run_child,
     synthetic_frame,
     write_result,
 )
@@ -65,10 +65,7 @@ def main(argv: list[str] | None = None) -> int:
             "PYSPARK_SUBMIT_ARGS": f"--driver-memory {HEAP} pyspark-shell",
             "OPENBLAS_NUM_THREADS": "1",
         }
-        done = subprocess.run(
-            command, env=environment, stdout=subprocess.PIPE, text=True, check=True
-        )
-        row = json.loads(done.stdout.splitlines()[-1])
+        row = run_child(command, environment)
         rows.append(row)
         print(
             f"{row['ratings']:,} ratings: prepared in {row['setup']:.1f} s, "

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from scripts.bench.common import (
     by_id,
     objective,
     rmse,
+    run_child,
     synthetic_frame,
     write_result,
 )
@@ -78,8 +78,7 @@ def main(argv: list[str] | None = None) -> int:
         command = [sys.executable, "-m", "scripts.bench.mllib", "--child", dress]
         for name in ("ratings", "ranks", "repeats", "iterations"):
             command += [f"--{name}", str(getattr(options, name))]
-        # The first fit of a Spark, as a nightly job makes it: one iteration, nothing warmed up.
-        submit = f"{os.environ.get('PYSPARK_SUBMIT_ARGS', 'pyspark-shell')}"
+        submit = os.environ.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell")
         submit = f'--conf "spark.driver.extraJavaOptions={DRESSES[dress]}" {submit}'
         environment = os.environ | {"PYSPARK_SUBMIT_ARGS": submit, "OPENBLAS_NUM_THREADS": "1"}
         cold = {name: run_child([*command, "--cold", name], environment) for name in COLD}
@@ -96,12 +95,6 @@ def main(argv: list[str] | None = None) -> int:
     write_result(options.output, "mllib", result)
     draw_ratios(result, options.output / "mllib.png")
     return 0
-
-
-def run_child(command: list[str], environment: dict[str, str]) -> Any:
-    """Run this program in a process of its own, and read what it prints last."""
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure_cold(which: str, options: Any) -> dict[str, Any]:

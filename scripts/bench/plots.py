@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from als_spark.report.drawing import new_figure, save_figure, tidy, titled
 
@@ -49,9 +50,7 @@ def draw_ratios(result: Mapping[str, Any], path: Path) -> None:
         draw_bars(panel, groups, series, "times")
         panel.axhline(1, color="#555555", linewidth=0.8)
         panel.set_title(title, fontsize=11)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
-    save_figure(figure, path)
+    _finish(figure, panels[0], 2, path)
 
 
 def draw_shares(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -80,8 +79,13 @@ def draw_shares(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         bottom = [a + b for a, b in zip(bottom, values, strict=True)]
     panel.set_ylabel("seconds")
     tidy(panel)
+    _finish(figure, panel, 5, path)
+
+
+def _finish(figure: Figure, panel: Axes, columns: int, path: Path) -> None:
+    """Put the legend of a panel below the figure, and write it."""
     handles, labels = panel.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     save_figure(figure, path)
 
 
@@ -102,9 +106,7 @@ def draw_seconds(
     groups = [f"d = {row['rank']}" for row in rows]
     series = {label: [row[name][key] for row in rows] for name, label in names.items()}
     draw_bars(panel, groups, series, "seconds")
-    handles, labels = panel.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
-    save_figure(figure, path)
+    _finish(figure, panel, 3, path)
 
 
 def draw_accelerated(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -126,9 +128,7 @@ def draw_accelerated(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     ):
         series = {name: [row[name][key] for row in rows] for name in ("plain", "accelerated")}
         draw_bars(panel, groups, series, unit)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
-    save_figure(figure, path)
+    _finish(figure, panels[0], 2, path)
 
 
 def draw_growth(result: Mapping[str, Any], path: Path) -> None:
@@ -179,6 +179,4 @@ def draw_grid(result: Mapping[str, Any], path: Path) -> None:
         "als_spark": [seconds["command"] for seconds in found.values()],
     }
     draw_bars(panel, groups, series, "seconds")
-    handles, labels = panel.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
-    save_figure(figure, path)
+    _finish(figure, panel, 2, path)
