@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from als_spark.config import CHOICES, SweepConfig, option_name, resolve
+from als_spark.config import CHOICES, SweepConfig
 from als_spark.errors import ConfigError
+from als_spark.settings import option_name, resolve
 
 T = TypeVar("T")
 
@@ -113,7 +114,7 @@ def parse_sweep(argv: Sequence[str] | None, default_config: Path | None) -> Swee
     """
     options = vars(sweep_parser(default_config).parse_args(argv))
     file = options.pop("config")
-    return resolve(file, options)
+    return resolve(SweepConfig, file, options)
 
 
 def _choice(group: Any, field: str, text: str) -> None:

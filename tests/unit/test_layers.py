@@ -25,6 +25,7 @@ CORE = (
     ("metrics",),
     ("backend", "acceleration"),
     ("local", "training", "model"),
+    ("settings",),
     ("sweep", "config", "persistence"),
 )
 CORE_LEVEL = {name: level for level, names in enumerate(CORE) for name in names}

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from als_spark.cli.options import parse_sweep, sweep_parser
-from als_spark.config import CHOICES, SweepConfig, option_name
+from als_spark.config import CHOICES, SweepConfig
 from als_spark.errors import ConfigError
+from als_spark.settings import option_name
 
 # For every field a value that is not the default, as it is typed and as it arrives.
 TYPED = {
