@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.config import Format
-from als_spark.errors import ConfigError, DataError
+from als_spark.errors import ConfigError, DataError, EmptySourceError
 from als_spark.spark.session import described
 
 USUAL_NAMES: Mapping[str, Sequence[str]] = {
@@ -247,7 +247,7 @@ def _first_line(session: SparkSession, options: SourceOptions) -> str:
     text = session.read.text(options.path)
     lines = text.where(F.trim("value") != "").limit(1).collect()
     if not lines:
-        raise DataError(f"{options.label}: the file is empty: give a file with ratings")
+        raise EmptySourceError(f"{options.label}: the file is empty: give a file with ratings")
     return str(lines[0][0]).lstrip("\ufeff").strip()
 
 
