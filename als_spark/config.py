@@ -96,9 +96,6 @@ class FitConfig(RatingsConfig):
         Hold out by a hash of the pair, or the latest ratings.
     test_fraction : float
         Share of the ratings held out, in [0, 1).
-    exponent : float
-        Frequency exponent ν: a row of n training ratings has the ridge λ n^ν (0: the notebook's λI;
-        1: MLlib's).
     tol, max_iter : float, int
         Stopping rule and cap (see :mod:`als_spark.training`).
     seed : int
@@ -117,7 +114,6 @@ class FitConfig(RatingsConfig):
     duplicates: Duplicates = "error"
     split: SplitStrategy = "random"
     test_fraction: float = 0.2
-    exponent: float = 0.0
     tol: float = 1e-3
     max_iter: int = 1000
     seed: int = 0
@@ -129,12 +125,6 @@ class FitConfig(RatingsConfig):
     def check_fit(self) -> None:
         """Check the fields above."""
         check_share(self, "test_fraction")
-        require(
-            math.isfinite(self.exponent) and 0 <= self.exponent <= 4,
-            "exponent",
-            self.exponent,
-            "use a number from 0 (plain ridge) to 4; 1 is MLlib's",
-        )
         require(
             math.isfinite(self.tol) and self.tol >= 0, "tol", self.tol, "use a number such as 1e-3"
         )
@@ -154,21 +144,11 @@ class FitConfig(RatingsConfig):
                 "use a whole number from 1 to 100000",
             )
 
-    @property
-    def training(self) -> TrainingOptions:
-        """The part that the training loop takes."""
+    def training_with(self, exponent: float) -> TrainingOptions:
+        """Return the part that the training loop takes, for the objective of an exponent."""
         return TrainingOptions(
-            self.exponent, self.tol, self.max_iter, self.seed, self.dtype, self.accelerate
+            exponent, self.tol, self.max_iter, self.seed, self.dtype, self.accelerate
         )
-
-    @property
-    def objective_note(self) -> str:
-        """Which objective λ belongs to, in words for plots and tables."""
-        if self.exponent == 0:
-            return "ridge λ|x|² for each row (exponent 0)"
-        if self.exponent == 1:
-            return "ridge λ·n·|x|² for a row of n ratings (exponent 1, as Spark MLlib)"
-        return f"ridge λ·n^{self.exponent:g}·|x|² for a row of n ratings"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +167,9 @@ class SweepConfig(FitConfig):
         d of the grid.
     lambdas : tuple of float
         λ of the grid; ``exponent`` says of which objective.
+    exponent : float
+        Frequency exponent ν: a row of n training ratings has the ridge λ n^ν (0: the notebook's λI;
+        1: MLlib's).
     cold_start : {"mean", "drop", "initial"}
         Prediction for held-out ratings whose user or item has no training rating.
     output : str
@@ -197,6 +180,7 @@ class SweepConfig(FitConfig):
     validation_fraction: float = 0.0
     ranks: tuple[int, ...] = (1, 5, 20, 50)
     lambdas: tuple[float, ...] = (1.0, 2.0, 4.0, 6.0)
+    exponent: float = 0.0
     cold_start: ColdStart = "mean"
     output: str = ""
 
@@ -224,6 +208,17 @@ class SweepConfig(FitConfig):
             check_rank("ranks", rank)
         for reg in self.lambdas:
             check_reg("lambdas", reg)
+        check_exponent(self.exponent)
+
+    @property
+    def training(self) -> TrainingOptions:
+        """The part that the training loop takes."""
+        return self.training_with(self.exponent)
+
+    @property
+    def objective_note(self) -> str:
+        """Which objective λ belongs to, in words for plots and tables."""
+        return objective_note(self.exponent)
 
     def _check_held_out(self) -> None:
         shares = self.validation_fraction + (0 if self.test else self.test_fraction)
@@ -267,6 +262,25 @@ def check_rank(field: str, rank: int) -> None:
 def check_reg(field: str, reg: float) -> None:
     """Refuse what is no λ."""
     require(math.isfinite(reg) and reg >= 0, field, reg, "use finite numbers of at least 0")
+
+
+def check_exponent(exponent: float) -> None:
+    """Refuse what is no frequency exponent."""
+    require(
+        math.isfinite(exponent) and 0 <= exponent <= 4,
+        "exponent",
+        exponent,
+        "use a number from 0 (plain ridge) to 4; 1 is MLlib's",
+    )
+
+
+def objective_note(exponent: float) -> str:
+    """Say which objective the λ of a frequency exponent belongs to."""
+    if exponent == 0:
+        return "ridge λ|x|² for each row (exponent 0)"
+    if exponent == 1:
+        return "ridge λ·n·|x|² for a row of n ratings (exponent 1, as Spark MLlib)"
+    return f"ridge λ·n^{exponent:g}·|x|² for a row of n ratings"
 
 
 def _join(values: tuple[Any, ...]) -> str:

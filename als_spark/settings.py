@@ -16,7 +16,7 @@ from als_spark.errors import ConfigError
 
 C = TypeVar("C")
 
-_WORDS = {"reg": "lambda", "audience": "for"}
+_WORDS = {"reg": "lambda", "recommend_for": "for"}
 """Fields whose option is a word that Python keeps for itself."""
 _FIELDS = {word: field for field, word in _WORDS.items()}
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from als_spark.cli.options import parse_sweep
+from als_spark.cli.options import SWEEP
 from als_spark.cli.program import EXIT_DONE, EXIT_INTERRUPTED, Interrupted, run_program
 from als_spark.cli.running import (
     SparkJob,
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None, default_config: Path | None = None) 
     default_config : Path, optional
         Configuration file that is read if ``--config`` is not given.
     """
-    return run_program("sweep", lambda: _run(parse_sweep(argv, default_config)))
+    return run_program("sweep", lambda: _run(SWEEP.parse(argv, default_config)))
 
 
 def _run(config: SweepConfig) -> int:

@@ -25,8 +25,9 @@ CORE = (
     ("metrics",),
     ("backend", "acceleration"),
     ("local", "training", "model"),
-    ("settings",),
+    ("settings", "checks", "comparison"),
     ("sweep", "config", "persistence"),
+    ("batch_config",),
 )
 CORE_LEVEL = {name: level for level, names in enumerate(CORE) for name in names}
 
