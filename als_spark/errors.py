@@ -63,3 +63,15 @@ class SolveError(UserError, ArithmeticError):
     def __reduce__(self) -> tuple[type[SolveError], tuple[str, int, float, str | None]]:
         """Pickle by the arguments: exceptions are otherwise rebuilt from their message."""
         return type(self), (self.side, self.row, self.reg, self.name)
+
+
+class StoreLocked(AlsError):
+    """Another run holds the lock of the model store; the message says which, and until when."""
+
+
+class LockLost(AlsError):
+    """The run no longer holds the lock of the model store, and must not publish."""
+
+
+class PublishConflict(AlsError):
+    """Another run has switched the model store meanwhile: this one's result was not published."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 import numpy as np
 import pyarrow as pa
@@ -97,6 +98,14 @@ def load_model(folder: str | Path) -> FactorModel:
     return FactorModel(
         users, items, Factors(user_factors, item_factors), user_stats, item_stats, description
     )
+
+
+def local_path(target: str) -> Path | None:
+    """Return the path of a folder on this machine; None for one of another file system."""
+    parts = urlparse(target)
+    if parts.scheme == "":
+        return Path(target)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
 def write_json(path: Path, value: Any) -> None:

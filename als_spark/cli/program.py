@@ -11,16 +11,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from als_spark.errors import UserError
+from als_spark.errors import StoreLocked, UserError
 
-EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_LOCKED, EXIT_INTERRUPTED = 0, 1, 2, 5, 130
 
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM. A KeyboardInterrupt, since py4j drops a half-read answer only for one."""
 
 
-def run_program(name: str, work: Callable[[], int]) -> int:
+def run_program(
+    name: str,
+    work: Callable[[], int],
+    interrupted: str = "stopped before any point was finished; nothing written",
+) -> int:
     """Run a job's work and turn what goes wrong into a message and an exit code.
 
     Parameters
@@ -29,6 +33,8 @@ def run_program(name: str, work: Callable[[], int]) -> int:
         Of the job, for its messages.
     work : callable
         Returns the exit code.
+    interrupted : str
+        What to say after Ctrl-C.
 
     Returns
     -------
@@ -47,11 +53,32 @@ def run_program(name: str, work: Callable[[], int]) -> int:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
-        print(f"{name}: stopped before any point was finished; nothing written", file=sys.stderr)
+        print(f"{name}: {interrupted}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except Exception:  # noqa: BLE001 - the last resort of a program
         traceback.print_exc()
         return EXIT_FAILED
+
+
+def exits_if_locked(name: str, work: Callable[[], int]) -> Callable[[], int]:
+    """Wrap the work of a job on a model store: exit code 5 if another run holds the store's lock.
+
+    Parameters
+    ----------
+    name : str
+        Of the job, for its messages.
+    work : callable
+        Returns the exit code.
+    """
+
+    def wrapped() -> int:
+        try:
+            return work()
+        except StoreLocked as error:
+            print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+            return EXIT_LOCKED
+
+    return wrapped
 
 
 def configure_logging() -> None:

@@ -31,6 +31,7 @@ from als_spark.persistence import (
     StagedFolder,
     check_replaceable,
     json_ready,
+    local_path,
     save_model,
     write_json,
 )
@@ -38,7 +39,7 @@ from als_spark.report import plots
 from als_spark.report.progress import ProgressReporter
 from als_spark.report.table import results_table
 from als_spark.results import SplitName
-from als_spark.spark.filesystem import local_path, output_folder
+from als_spark.spark.filesystem import output_folder
 from als_spark.spark.prepared import PreparedRatings, PrepareOptions
 from als_spark.spark.ratings import prepare_ratings
 from als_spark.spark.session import blas_threads_of_workers

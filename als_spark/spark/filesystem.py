@@ -9,21 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from als_spark.errors import ConfigError
-from als_spark.persistence import StagedFolder, check_replaceable, replaced_folder
-
-
-def local_path(target: str) -> Path | None:
-    """Return the path of a folder on this machine; None for one of another file system."""
-    parts = urlparse(target)
-    if parts.scheme == "":
-        return Path(target)
-    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+from als_spark.persistence import StagedFolder, check_replaceable, local_path, replaced_folder
 
 
 @contextmanager

@@ -35,13 +35,15 @@ CORE_LEVEL = {name: level for level, names in enumerate(CORE) for name in names}
 ALLOWED_PARTS = {
     "root": set(),
     "core": {"core"},
-    "spark": {"core", "spark"},
+    "store": {"core", "store"},
+    "spark": {"core", "store", "spark"},
     "report": {"core", "report"},
-    "cli": {"root", "core", "spark", "report", "cli"},
+    "cli": {"root", "core", "store", "spark", "report", "cli"},
 }
 ALLOWED_THIRD_PARTIES = {
     "root": set(),
     "core": {"numpy", "scipy", "pyarrow"},
+    "store": {"numpy", "pyarrow"},
     "spark": {"numpy", "pyarrow", "pyspark", "py4j", "threadpoolctl", "scipy"},
     "report": {"numpy", "matplotlib", "tqdm"},
     "cli": {"pyspark"},
@@ -174,6 +176,13 @@ class TestLoading:
         loaded = loaded_after("\n".join(f"import {name}" for name in names))
         assert "als_spark.report.plots" in loaded
         assert loaded & {"pyspark", "py4j"} == set()
+
+    def test_the_store_and_its_command_line_need_no_spark(self):
+        names = [module for module in MODULES if part_of(module) == "store"]
+        names.append("als_spark.cli.store")
+        loaded = loaded_after("\n".join(f"import {name}" for name in names))
+        assert "als_spark.store.store" in loaded
+        assert loaded & {"pyspark", "py4j", "matplotlib"} == set()
 
 
 class TestPublicNames:

@@ -1,0 +1,279 @@
+"""``jobs/store.py``: look at a model store, roll it back, prune it, verify it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from als_spark.cli.options import OneLineParser
+from als_spark.cli.program import EXIT_DONE, EXIT_FAILED, exits_if_locked, run_program
+from als_spark.errors import ConfigError, DataError
+from als_spark.persistence import local_path
+from als_spark.store.history import new_run_id
+from als_spark.store.layout import MANIFEST
+from als_spark.store.manifest import Manifest
+from als_spark.store.reading import VersionInfo
+from als_spark.store.store import ModelStore, open_store
+
+_HELP = {
+    "list": "the versions, oldest first",
+    "show": "one version: files, metrics, when it was current",
+    "current": "the name of the current version",
+    "rollback": "make an older version current again",
+    "prune": "remove old versions, and what killed runs have left",
+    "verify": "compare files with their checksums; exit code 1 if one is damaged",
+}
+_METRICS = "metrics.json"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command on a model store.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Options; those of the process if not given.
+
+    Returns
+    -------
+    int
+        0 done; 1 ``verify`` has found damage, or anything else went wrong; 2 unusable input, such
+        as no such store or version; 5 another run holds the lock; 130 stopped by Ctrl-C.
+    """
+    work = exits_if_locked("store", lambda: _run(store_parser().parse_args(argv)))
+    return run_program("store", work, "stopped; the store is as it was, or as asked for")
+
+
+def store_parser() -> OneLineParser:
+    """Describe the commands of ``jobs/store.py``."""
+    parser = OneLineParser(
+        prog="store",
+        description="Look at a model store, and manage it.",
+        epilog="Exit codes: 0 done, 1 damage found or anything else, 2 unusable input (no such "
+        "store or version), 5 another run holds the store's lock.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in _HELP.items():
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command.add_argument(
+            "--store", required=True, metavar="DIR", help="folder, or URI of any file system"
+        )
+        if name in ("show", "verify"):
+            command.add_argument(
+                "--version",
+                metavar="V",
+                help="name, or its beginning "
+                + ("(default: the current one)" if name == "show" else "(default: all)"),
+            )
+        if name in ("list", "show", "current"):
+            command.add_argument("--json", action="store_true", help="JSON on standard output")
+        if name == "rollback":
+            command.add_argument(
+                "--to", metavar="V", help="version (default: the one before the current one)"
+            )
+        if name == "prune":
+            command.add_argument(
+                "--keep", type=_positive, required=True, metavar="N", help="versions that stay"
+            )
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _run(options: argparse.Namespace) -> int:
+    with _opened(options.store) as store:
+        if not store.exists():
+            raise DataError(f"--store {options.store}: there is no model store: check the path")
+        return _COMMANDS[options.command](store, options)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[ModelStore]:
+    """Open a store, with Spark only where it lies on another file system."""
+    if local_path(path) is not None:
+        try:
+            yield open_store(path)
+        except PermissionError as error:
+            raise ConfigError(
+                f"--store {path}: no permission ({error.filename}): ask its owner"
+            ) from error
+        return
+    from pyspark.sql import SparkSession
+
+    from als_spark.spark.hadoop_files import store_at
+    from als_spark.spark.session import quiet_spark, start_session
+
+    ours = SparkSession.getActiveSession() is None
+    session = start_session("als_spark store")
+    try:
+        if ours:
+            quiet_spark(session)
+        yield store_at(session, path)
+    finally:
+        if ours:
+            # After Ctrl-C there may be no JVM to answer.
+            with suppress(Exception):
+                session.stop()
+
+
+def _list(store: ModelStore, options: argparse.Namespace) -> int:
+    versions = store.versions()
+    if options.json:
+        _print_json([_record(info) for info in versions])
+        return EXIT_DONE
+    if not versions:
+        print(f"{store.label} holds no version yet.")
+        return EXIT_DONE
+    rows = [
+        (
+            "*" if info.current else "",
+            info.name,
+            "-" if info.created is None else _short(info.created),
+            _size(info.size),
+            str(info.published),
+            "yes" if info.complete else "NO",
+        )
+        for info in versions
+    ]
+    head = ("", "version", "created (UTC)", "size", "times current", "complete")
+    print(_table([head, *rows], right={3, 4}))
+    print("\n* current")
+    return EXIT_DONE
+
+
+def _show(store: ModelStore, options: argparse.Namespace) -> int:
+    # Opened rather than read: what is shown is what was published.
+    with store.open(options.version) as folder:
+        name = folder.name
+        manifest = Manifest.decoded((folder / MANIFEST).read_bytes())
+        metrics = None
+        if (folder / _METRICS).is_file():
+            metrics = json.loads((folder / _METRICS).read_text(encoding="utf-8"))
+    current = store.current()
+    pointers = [pointer for pointer in store.pointers() if pointer.version == name]
+    if options.json:
+        files = {
+            file: {"size": size, "sha256": sha} for file, (size, sha) in manifest.files.items()
+        }
+        _print_json(
+            {
+                "version": name,
+                "created": manifest.created,
+                "current": name == current,
+                "size": manifest.size,
+                "files": files,
+                "metrics": metrics,
+                "pointers": [pointer.as_record() for pointer in pointers],
+            }
+        )
+        return EXIT_DONE
+    print(f"version  {name}{' (current)' if name == current else ''}")
+    print(f"created  {_short(manifest.created)} UTC\n")
+    rows = [(file, _size(size), sha[:12]) for file, (size, sha) in manifest.files.items()]
+    print(_table([("file", "size", "SHA-256"), *rows], right={1}))
+    if metrics is not None:
+        print(f"\n{_METRICS}:\n{json.dumps(metrics, indent=2, ensure_ascii=False)}")
+    switches = [(str(p.number), p.action, _short(p.published), p.run or "-") for p in pointers]
+    print("\n" + _table([("pointer", "action", "time (UTC)", "run"), *switches], right={0}))
+    return EXIT_DONE
+
+
+def _current(store: ModelStore, options: argparse.Namespace) -> int:
+    name = store.current()
+    if options.json:
+        _print_json({"version": name, "pointer": store.pointer_number()})
+        return EXIT_DONE
+    if name is None:
+        raise DataError(f"{store.label} holds no model yet: publish one first")
+    print(name)
+    return EXIT_DONE
+
+
+def _rollback(store: ModelStore, options: argparse.Namespace) -> int:
+    run = new_run_id()
+    with store.lock(run) as lock:
+        version = store.rollback(options.to, run=run, check=lock.check)
+    print(f"{version} is now the current version of {store.label}.")
+    return EXIT_DONE
+
+
+def _prune(store: ModelStore, options: argparse.Namespace) -> int:
+    with store.lock(new_run_id()) as lock:
+        leftovers = store.recover()
+        removed = store.prune(options.keep, check=lock.check)
+    for path in leftovers:
+        print(f"removed  {path} (left by a run that was killed)")
+    for name in removed:
+        print(f"removed  {name}")
+    print(f"{len(removed)} versions pruned, {len(store.versions())} stay.")
+    return EXIT_DONE
+
+
+def _verify(store: ModelStore, options: argparse.Namespace) -> int:
+    problems = store.verify(options.version)
+    if not problems:
+        what = "All versions are" if options.version is None else "The version is"
+        print(f"{what} as published.")
+        return EXIT_DONE
+    print(_table([("version", "problem"), *((p.version, str(p)) for p in problems)]))
+    return EXIT_FAILED
+
+
+_COMMANDS: dict[str, Callable[[ModelStore, argparse.Namespace], int]] = {
+    "list": _list,
+    "show": _show,
+    "current": _current,
+    "rollback": _rollback,
+    "prune": _prune,
+    "verify": _verify,
+}
+
+
+def _record(info: VersionInfo) -> dict[str, Any]:
+    return {
+        "version": info.name,
+        "created": info.created,
+        "size": info.size,
+        "current": info.current,
+        "published": info.published,
+        "complete": info.complete,
+    }
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _table(rows: Sequence[Sequence[str]], right: frozenset[int] | set[int] = frozenset()) -> str:
+    """Set rows out in columns, with a rule below the first."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    lines.insert(1, "-" * max(map(len, lines)))
+    return "\n".join(lines)
+
+
+def _short(time: str) -> str:
+    return time[:19].replace("T", " ")
+
+
+def _size(size: int | None) -> str:
+    if size is None:
+        return "-"
+    for unit, one in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= one:
+            return f"{size / one:.1f} {unit}"
+    return f"{size} B"

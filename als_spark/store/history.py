@@ -1,0 +1,196 @@
+"""Records of the runs: a folder for each, and a line in ``history.jsonl`` for each finished one."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from als_spark.store.files import Files
+from als_spark.store.layout import (
+    HISTORY,
+    RUNS,
+    decode,
+    encode,
+    mark_store,
+    read_time,
+    stamp,
+    time_text,
+    utc_now,
+)
+from als_spark.store.owner import Life, Owner, life_of, this_process
+
+RUN_RECORD = "run.json"
+RUNNING, DIED = "running", "died"
+KEPT_RUNS = 90
+"""Newest runs whose folders are kept."""
+SILENCE = timedelta(hours=1)
+"""After which a run of another machine that holds no lock counts as died."""
+
+
+def new_run_id(now: datetime | None = None) -> str:
+    """Return an id for a run: its start in UTC, and something random."""
+    return f"{stamp(utc_now() if now is None else now)}-{secrets.token_hex(3)}"
+
+
+class RunHistory:
+    """The records of the runs of a store.
+
+    Parameters
+    ----------
+    files : Files
+        The store's.
+    label : str
+        How messages call the store.
+    clock : callable
+        Gives the time, in UTC.
+    """
+
+    def __init__(
+        self, files: Files, label: str, *, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._files = files
+        self._label = label
+        self._clock = clock
+
+    def start_run(self, run: str, record: Mapping[str, Any]) -> None:
+        """Note that a run has begun; needs no lock.
+
+        Parameters
+        ----------
+        run : str
+            Its id, of :func:`new_run_id`.
+        record : mapping
+            What is known so far, as JSON has it. ``run``, ``status``, ``started`` and ``owner``
+            are added.
+
+        Raises
+        ------
+        DataError
+            If the directory holds something else than a store.
+        """
+        mark_store(self._files, self._label, self._clock())
+        full = {
+            "run": run,
+            "status": RUNNING,
+            "started": time_text(self._clock()),
+            "owner": this_process().as_record(),
+            **record,
+        }
+        self._files.replace(_path(run), encode(full))
+
+    def finish_run(
+        self,
+        run: str,
+        status: str,
+        record: Mapping[str, Any],
+        attachments: Mapping[str, bytes | Path] | None = None,
+    ) -> None:
+        """Note how a run has ended; needs no lock. The line in the history comes by ``gather``.
+
+        Parameters
+        ----------
+        run : str
+            Its id; :meth:`start_run` was called for it.
+        status : str
+            Any word but "running".
+        record : mapping
+            Final record, as JSON has it; what it does not say stays as ``start_run`` has it.
+        attachments : mapping of str to bytes or Path, optional
+            Content of more files for the run's folder, such as ``report.html``, by their names.
+        """
+        for name, content in (attachments or {}).items():
+            data = content.read_bytes() if isinstance(content, Path) else content
+            self._files.replace(f"{RUNS}/{run}/{name}", data)
+        full = {
+            **(self.read_run(run) or {"run": run}),
+            **record,
+            "status": status,
+            "finished": time_text(self._clock()),
+        }
+        # Given up too soon by the gatherer of another machine.
+        full.pop("noticed", None)
+        # Last: a run that is finished has all its files.
+        self._files.replace(_path(run), encode(full))
+
+    def read_run(self, run: str) -> dict[str, Any] | None:
+        """Return the record of a run; None if there is none, or it cannot be read."""
+        try:
+            return decode(self._files.read(_path(run)))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def gather(self, *, running: Collection[str] = (), keep: int = KEPT_RUNS) -> list[str]:
+        """Bring ``history.jsonl`` up to date with the folders of the runs; hold the lock.
+
+        A run that says it is running but is not is noted as ``{"status": "died"}``: its process is
+        gone, or belongs to another machine and has been silent for :data:`SILENCE`. Broken lines
+        are dropped.
+
+        Parameters
+        ----------
+        running : collection of str
+            Ids of the runs that do run: the holder of the lock, that is the caller's.
+        keep : int
+            How many of the newest runs keep their folders. Their lines stay for ever.
+
+        Returns
+        -------
+        list of str
+            Ids of the runs whose line is new or has changed.
+        """
+        before = {str(record["run"]): record for record in self.read_history()}
+        after = dict(before)
+        folders = sorted(self._files.names(RUNS))
+        for run in folders:
+            record = self.read_run(run)
+            if record is None:
+                # Killed before its first record was written, or damaged.
+                continue
+            if record.get("status") == RUNNING:
+                if run in running or not self._is_over(record):
+                    continue
+                record = {**record, "status": DIED, "noticed": time_text(self._clock())}
+                self._files.replace(_path(run), encode(record))
+            after[run] = {**record, "run": run}
+        changed = sorted(run for run, record in after.items() if before.get(run) != record)
+        if changed:
+            lines = [json.dumps(after[run], ensure_ascii=False) for run in sorted(after)]
+            self._files.replace(HISTORY, "".join(f"{line}\n" for line in lines).encode())
+        for run in folders[: max(len(folders) - keep, 0)]:
+            if run not in running and (self.read_run(run) or {}).get("status") != RUNNING:
+                self._files.remove(f"{RUNS}/{run}")
+        return changed
+
+    def read_history(self) -> list[dict[str, Any]]:
+        """Return the records of the finished runs, oldest first; broken lines are skipped."""
+        try:
+            lines = self._files.read(HISTORY).splitlines()
+        except FileNotFoundError:
+            return []
+        records = []
+        for line in lines:
+            try:
+                record = decode(line)
+            except ValueError:
+                continue
+            if isinstance(record.get("run"), str):
+                records.append(record)
+        return records
+
+    def _is_over(self, record: Mapping[str, Any]) -> bool:
+        try:
+            life = life_of(Owner.from_record(record.get("owner")))
+            started = read_time(record.get("started"))
+        except ValueError:
+            return True
+        if life is Life.UNKNOWN:
+            return started + SILENCE <= self._clock()
+        return life is Life.DEAD
+
+
+def _path(run: str) -> str:
+    return f"{RUNS}/{run}/{RUN_RECORD}"

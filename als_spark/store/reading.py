@@ -1,0 +1,354 @@
+"""Reading a model store: what there is, and models whose files are those that were published."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from als_spark.errors import DataError
+from als_spark.model import FactorModel
+from als_spark.persistence import load_model
+from als_spark.store.files import Files
+from als_spark.store.layout import (
+    MANIFEST,
+    POINTERS,
+    PRUNING,
+    VERSIONS,
+    is_store,
+    numbered,
+    utc_now,
+)
+from als_spark.store.leases import leased
+from als_spark.store.manifest import (
+    Manifest,
+    Problem,
+    folder_problems,
+    quick_problems,
+)
+from als_spark.store.pointers import Pointer, Pointers, Trail
+
+CURRENT = "current"
+"""What callers may say instead of the name of the current version."""
+
+_TRIES = 8
+_PAUSE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class VersionInfo:
+    """A version in the store.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    created : str or None
+        When it was put into the store, in UTC, ISO 8601; None if its manifest cannot be read.
+    size : int or None
+        Bytes of its files; None as above.
+    current : bool
+        Whether readers get this one.
+    published : int
+        How often it was made current, roll-backs included; 0 for what a killed run left.
+    complete : bool
+        Whether all files are there, with the sizes of the manifest. Checksums: ``verify``.
+    """
+
+    name: str
+    created: str | None
+    size: int | None
+    current: bool
+    published: int
+    complete: bool
+
+
+class _Gone(Exception):
+    """The version vanished while it was being opened."""
+
+
+class StoreReader:
+    """A model store, as readers need it: no lock, and no right to write.
+
+    Parameters
+    ----------
+    files : Files
+        The store's directory.
+    label : str
+        How messages call it.
+    clock : callable
+        Gives the time, in UTC.
+    """
+
+    def __init__(
+        self, files: Files, label: str, *, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._files = files
+        self._label = label
+        self._clock = clock
+        self._pointers = Pointers(files)
+
+    @property
+    def label(self) -> str:
+        """How messages call the store."""
+        return self._label
+
+    @property
+    def files(self) -> Files:
+        """The store's directory."""
+        return self._files
+
+    def exists(self) -> bool:
+        """Tell a store from an absent or empty directory.
+
+        Raises
+        ------
+        DataError
+            If the directory holds something else.
+        """
+        return is_store(self._files, self._label)
+
+    def pointers(self) -> list[Pointer]:
+        """Return the switches of the store, oldest first; those that cannot be read are left out.
+
+        Raises
+        ------
+        DataError
+            If the directory holds something else than a store.
+        """
+        return list(self._trail().pointers)
+
+    def pointer_number(self) -> int:
+        """Return the number of the current pointer, 0 if there is none: see ``publish``."""
+        return self._trail().number
+
+    def current(self) -> str | None:
+        """Return the name of the current version; None if there is none yet.
+
+        Raises
+        ------
+        DataError
+            If the current pointer cannot be read.
+        """
+        pointer = self._current_pointer()
+        return None if pointer is None else pointer.version
+
+    def versions(self) -> list[VersionInfo]:
+        """Return all versions, oldest first."""
+        trail = self._trail()
+        latest = trail.latest
+        found = []
+        for name in sorted(self._files.names(VERSIONS), key=_age):
+            named = trail.naming(name)
+            sha256 = named[-1].sha256 if named else None
+            manifest = self._manifest(name)
+            found.append(
+                VersionInfo(
+                    name=name,
+                    created=None if manifest is None else manifest.created,
+                    size=None if manifest is None else manifest.size,
+                    current=latest is not None and latest.version == name,
+                    published=len(named),
+                    complete=not quick_problems(self._files, name, sha256),
+                )
+            )
+        return found
+
+    def resolve(self, version: str | None = None) -> str:
+        """Return the full name of a version.
+
+        Parameters
+        ----------
+        version : str, optional
+            A name, the beginning of one, or "current", which is the default.
+
+        Raises
+        ------
+        DataError
+            If no version, or more than one, is called so.
+        """
+        return self._resolve(version)[0]
+
+    @contextmanager
+    def open(self, version: str | None = None) -> Iterator[Path]:
+        """Give the folder of a version, verified, and keep it from being pruned during the block.
+
+        Parameters
+        ----------
+        version : str, optional
+            A name, the beginning of one, or "current", which is the default.
+
+        Yields
+        ------
+        Path
+            A folder on this machine, called as the version: the store's own, which must not be
+            changed, or a copy of one on another file system. A reader without the right to write
+            into the store gets it too, but nothing then keeps the pruner away.
+
+        Raises
+        ------
+        DataError
+            If there is no such version, or its files are not those that were published.
+        """
+        with ExitStack() as stack:
+            yield self._opened(version, stack)
+
+    def load(self, version: str | None = None) -> FactorModel:
+        """Read a model, verified.
+
+        Parameters
+        ----------
+        version : str, optional
+            A name, the beginning of one, or "current", which is the default.
+
+        Raises
+        ------
+        DataError
+            If there is no such version, or its files are not those that were published.
+        """
+        for _ in range(_TRIES):
+            with self.open(version) as folder:
+                try:
+                    return load_model(folder)
+                except DataError:
+                    # Without a lease it may have been pruned between the two.
+                    if (folder / MANIFEST).is_file():
+                        raise
+        raise self._missing(self.resolve(version))
+
+    def verify(self, version: str | None = None) -> list[Problem]:
+        """Compare versions with their manifests, and these with the pointers.
+
+        Parameters
+        ----------
+        version : str, optional
+            As for :meth:`open`; all versions, and the pointers, if not given.
+
+        Returns
+        -------
+        list of Problem
+            Empty if all is well.
+        """
+        if version is not None:
+            return self._deep_problems(*self._resolve(version))
+        trail = self._trail()
+        problems = [
+            Problem(
+                str(number), numbered(POINTERS, number), "pointer", f"cannot be read ({detail})"
+            )
+            for number, detail in trail.damaged.items()
+        ]
+        names = set(self._files.names(VERSIONS))
+        if trail.latest is not None and trail.latest.version is not None:
+            names.add(trail.latest.version)
+        for name in sorted(names, key=_age):
+            named = trail.naming(name)
+            problems += self._deep_problems(name, named[-1].sha256 if named else None)
+        return problems
+
+    def _trail(self) -> Trail:
+        if not self.exists():
+            return Trail(0, (), {})
+        return self._pointers.trail()
+
+    def _current_pointer(self) -> Pointer | None:
+        number = self._pointers.highest() if self.exists() else 0
+        if number == 0:
+            return None
+        try:
+            return self._pointers.read(number)
+        except ValueError as error:
+            raise DataError(
+                f"{self._label}: the current pointer {numbered(POINTERS, number)} cannot be read "
+                f"({error}): {self._remedy()}"
+            ) from error
+
+    def _resolve(self, version: str | None) -> tuple[str, str]:
+        """Return the name of a version and the SHA-256 of its manifest."""
+        if version is None or version == CURRENT:
+            pointer = self._current_pointer()
+            if pointer is None or pointer.version is None:
+                raise DataError(f"{self._label} holds no model yet: publish one first")
+            return pointer.version, pointer.sha256
+        trail = self._trail()
+        there = self._files.names(VERSIONS)
+        published = [name for name in trail.published() if name in there]
+        called = [name for name in published if name == version]
+        called = called or [name for name in published if version and name.startswith(version)]
+        if len(called) != 1:
+            several = f"several versions ({', '.join(called[:3])})" if called else "no version"
+            raise DataError(
+                f"{self._label} has {several} called {version!r}: see jobs/store.py list"
+            )
+        return called[0], trail.naming(called[0])[-1].sha256
+
+    def _opened(self, version: str | None, stack: ExitStack) -> Path:
+        for attempt in range(_TRIES):
+            time.sleep(_PAUSE * attempt)
+            number = self._pointers.highest()
+            name, sha256 = self._resolve(version)
+            with ExitStack() as trial:
+                try:
+                    folder, problems = self._attempt(name, sha256, trial)
+                except (_Gone, FileNotFoundError):
+                    continue
+                if not problems:
+                    stack.push(trial.pop_all())
+                    return folder
+            if self._pointers.highest() == number and self._files.exists(
+                f"{VERSIONS}/{name}/{MANIFEST}"
+            ):
+                raise DataError(
+                    f"{self._label}: version {name} is damaged: {problems[0]}: {self._remedy()}"
+                )
+        raise self._missing(name)
+
+    def _attempt(self, name: str, sha256: str, trial: ExitStack) -> tuple[Path, list[Problem]]:
+        trial.enter_context(leased(self._files, name, clock=self._clock))
+        if self._files.exists(f"{PRUNING}/{name}.json"):
+            raise _Gone
+        folder = self._on_this_machine(name, trial)
+        problems = folder_problems(folder, name, sha256)
+        if problems and not (folder / MANIFEST).is_file():
+            raise _Gone
+        return folder, problems
+
+    def _on_this_machine(self, name: str, stack: ExitStack) -> Path:
+        folder = self._files.local(f"{VERSIONS}/{name}")
+        if folder is None:
+            parent = stack.enter_context(tempfile.TemporaryDirectory(prefix="als_spark-"))
+            folder = Path(parent) / name
+            self._files.download(f"{VERSIONS}/{name}", folder)
+        return folder
+
+    def _deep_problems(self, name: str, sha256: str | None) -> list[Problem]:
+        missing = Problem(name, f"{VERSIONS}/{name}/{MANIFEST}", "missing", "is missing")
+        with ExitStack() as stack:
+            try:
+                return folder_problems(self._on_this_machine(name, stack), name, sha256)
+            except FileNotFoundError:
+                return [missing]
+
+    def _manifest(self, name: str) -> Manifest | None:
+        try:
+            return Manifest.decoded(self._files.read(f"{VERSIONS}/{name}/{MANIFEST}"))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def _missing(self, name: str) -> DataError:
+        return DataError(
+            f"{self._label}: version {name} is missing or being removed: {self._remedy()}"
+        )
+
+    def _remedy(self) -> str:
+        return f"switch to an intact version: jobs/store.py rollback --store {self._label}"
+
+
+def _age(name: str) -> tuple[str, int]:
+    """Sort names of versions by time: "-10" comes after "-9"."""
+    base, _, count = name.partition("-")
+    return base, int(count) if count.isdecimal() else 1

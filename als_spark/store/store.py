@@ -1,0 +1,339 @@
+"""The model store: publish, read, verify, roll back, prune and recover.
+
+::
+
+    store = open_store(path)
+    with store.lock(run) as lock:
+        store.recover()
+        based_on = store.pointer_number()
+        ...                                   # train into a folder of your own
+        store.publish(folder, run=run, expected=based_on, check=lock.check)
+    model = store.load()
+
+Readers need no lock. Those who write hold it: :meth:`ModelStore.publish` is safe without (of two
+that publish at once, one gets :class:`~als_spark.errors.PublishConflict`), the others are not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from als_spark.errors import DataError, PublishConflict
+from als_spark.persistence import DESCRIPTION_FILE, FACTOR_FILES
+from als_spark.store.files import SCRATCH, Files, LocalFiles
+from als_spark.store.history import RunHistory
+from als_spark.store.layout import (
+    MANIFEST,
+    PRUNING,
+    VERSIONS,
+    mark_store,
+    stamp,
+    time_text,
+    utc_now,
+)
+from als_spark.store.lock import LOCK_TTL, StoreLock
+from als_spark.store.maintenance import Maintenance
+from als_spark.store.manifest import Manifest, list_files
+from als_spark.store.pointers import Action, Pointer, Trail
+from als_spark.store.reading import StoreReader
+
+MODEL_FILES = (DESCRIPTION_FILE, *FACTOR_FILES.values())
+"""Files without which a folder is not published."""
+
+
+class ModelStore(StoreReader):
+    """A model store on any file system.
+
+    Parameters
+    ----------
+    files : Files
+        The store's directory.
+    label : str
+        How messages call it.
+    clock : callable
+        Gives the time, in UTC.
+    """
+
+    def __init__(
+        self, files: Files, label: str, *, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        super().__init__(files, label, clock=clock)
+        self._maintenance = Maintenance(files, self._pointers, clock)
+
+    @property
+    def history(self) -> RunHistory:
+        """The records of the runs."""
+        return RunHistory(self._files, self._label, clock=self._clock)
+
+    def lock(self, run: str, *, ttl: timedelta = LOCK_TTL) -> StoreLock:
+        """Return the lock of the store, to be taken by ``with``; marks the store first.
+
+        Parameters
+        ----------
+        run : str
+            Id of the run that wants it.
+        ttl : timedelta
+            Time to live, renewed while the process lives.
+
+        Raises
+        ------
+        DataError
+            If the directory holds something else than a store.
+        """
+        mark_store(self._files, self._label, self._clock())
+        return StoreLock(self._files, self._label, run, ttl=ttl, clock=self._clock)
+
+    def publish(
+        self,
+        folder: Path,
+        *,
+        run: str,
+        expected: int | None = None,
+        check: Callable[[], None] | None = None,
+    ) -> str:
+        """Put a model into the store and make it current, in one step for readers.
+
+        Parameters
+        ----------
+        folder : Path
+            A model as :func:`~als_spark.persistence.save_model` writes it, and whatever else is to
+            be kept with it. It is copied; names that begin with a dot are left out.
+        run : str
+            Id of the run.
+        expected : int, optional
+            The :meth:`pointer_number` that the caller has decided upon; the one that is found if
+            not given.
+        check : callable, optional
+            Called right before the switch; may raise. The ``check`` of the lock.
+
+        Returns
+        -------
+        str
+            The new version.
+
+        Raises
+        ------
+        DataError
+            If the folder holds no model, or the directory something else than a store.
+        PublishConflict
+            If the store was switched meanwhile. Nothing is left behind.
+        """
+        for name in MODEL_FILES:
+            if not (folder / name).is_file():
+                raise DataError(f"{folder} holds no model to publish (no {name}): use save_model")
+        if (folder / MANIFEST).exists():
+            raise DataError(
+                f"{folder} has a {MANIFEST}, which is the store's: give the file another name"
+            )
+        mark_store(self._files, self._label, self._clock())
+        trail = self._trail()
+        based_on = trail.number if expected is None else expected
+        if trail.number != based_on:
+            raise self._conflict(run, based_on)
+        staged = f"{SCRATCH}/{secrets.token_hex(8)}"
+        placed: list[str] = []
+        try:
+            listed = list_files(folder)
+            self._files.upload(folder, staged)
+            self._compare_sizes(staged, listed)
+            sha256 = self._place(staged, listed, set(trail.published()), placed)
+            switched = self._switch(based_on, placed[0], sha256, "publish", run, check)
+        except BaseException:
+            # The machine may be failing; what stays behind, recover() finds.
+            with suppress(Exception):
+                self._discard(staged, placed)
+            raise
+        if not switched:
+            self._discard(staged, placed)
+            raise self._conflict(run, based_on)
+        return placed[0]
+
+    def rollback(
+        self,
+        to: str | None = None,
+        *,
+        run: str,
+        check: Callable[[], None] | None = None,
+    ) -> str:
+        """Make an older version current again; only one whose files are intact.
+
+        Parameters
+        ----------
+        to : str, optional
+            The version; if not given, the newest intact one that was first published before the
+            current one.
+        run : str
+            Id of the run.
+        check : callable, optional
+            Called right before the switch; the ``check`` of the lock.
+
+        Returns
+        -------
+        str
+            The version that is now current.
+
+        Raises
+        ------
+        DataError
+            If there is no such version, or it is damaged, or current already.
+        PublishConflict
+            If the store was switched meanwhile.
+        """
+        trail = self._trail()
+        now = None if trail.latest is None else trail.latest.version
+        if to is None:
+            version, sha256 = self._previous(trail, now)
+        else:
+            version, sha256 = self._resolve(to)
+            if version == now:
+                raise DataError(
+                    f"{self._label}: {version} is the current version already: give another one"
+                )
+            problems = self._deep_problems(version, sha256)
+            if problems:
+                raise DataError(
+                    f"{self._label}: version {version} is damaged ({problems[0]}): roll back to "
+                    "another one"
+                )
+        # A pruner that was killed may have left it: readers would wait for nothing.
+        self._files.remove(f"{PRUNING}/{version}.json")
+        if not self._switch(trail.number, version, sha256, "rollback", run, check):
+            raise self._conflict(run, trail.number)
+        return version
+
+    def prune(self, keep: int, *, check: Callable[[], None] | None = None) -> list[str]:
+        """Remove old versions; hold the lock.
+
+        Never the current version, nor one that somebody is reading. What was never published is
+        for :meth:`recover`.
+
+        Parameters
+        ----------
+        keep : int
+            How many of the newest intact published versions stay; at least 1.
+        check : callable, optional
+            Called before each removal; the ``check`` of the lock.
+
+        Returns
+        -------
+        list of str
+            What was removed.
+
+        Raises
+        ------
+        DataError
+            If ``keep`` is less than 1, or the current pointer cannot be read.
+        """
+        if keep < 1:
+            raise DataError(f"cannot keep {keep} versions: keep at least 1")
+        self._current_pointer()
+        return self._maintenance.prune(keep, check)
+
+    def recover(self) -> list[str]:
+        """Remove what killed runs have left; hold the lock.
+
+        That is everything in ``staging/``, versions that no pointer ever named or that have lost
+        files (never the current one), tombstones, and leases that have expired or whose process
+        is gone.
+
+        Returns
+        -------
+        list of str
+            What was removed, by its path in the store.
+        """
+        return self._maintenance.recover() if self.exists() else []
+
+    def _previous(self, trail: Trail, now: str | None) -> tuple[str, str]:
+        """Return the newest intact version that was first published before the current one."""
+        published = trail.published()
+        older = published[: published.index(now)] if now in published else published
+        there = set(self._files.names(VERSIONS))
+        for name in reversed(older):
+            sha256 = trail.naming(name)[-1].sha256
+            if name in there and not self._deep_problems(name, sha256):
+                return name, sha256
+        raise DataError(
+            f"{self._label} has no intact version older than the current one: publish a new one"
+        )
+
+    def _place(
+        self,
+        staged: str,
+        listed: dict[str, tuple[int, str]],
+        used: set[str],
+        placed: list[str],
+    ) -> str:
+        """Give a staged folder its manifest and a name; return the SHA-256 of the manifest."""
+        now = self._clock()
+        base, count = stamp(now), 1
+        while True:
+            name = base if count == 1 else f"{base}-{count}"
+            count += 1
+            # A name is never given twice, not even after its version was pruned.
+            if name in used or self._files.exists(f"{VERSIONS}/{name}"):
+                continue
+            content = Manifest(name, time_text(now), listed).encoded()
+            self._files.replace(f"{staged}/{MANIFEST}", content)
+            # Noted before the step, for whoever is interrupted in it.
+            placed[:] = [name]
+            try:
+                self._files.rename(staged, f"{VERSIONS}/{name}")
+            except FileExistsError:
+                placed.clear()
+                continue
+            return hashlib.sha256(content).hexdigest()
+
+    def _switch(
+        self,
+        based_on: int,
+        version: str,
+        sha256: str,
+        action: Action,
+        run: str,
+        check: Callable[[], None] | None,
+    ) -> bool:
+        pointer = Pointer(based_on + 1, version, sha256, time_text(self._clock()), action, run)
+        if check is not None:
+            check()
+        return self._pointers.create(pointer)
+
+    def _discard(self, staged: str, placed: list[str]) -> None:
+        self._files.remove(staged)
+        # Interrupted in the last step, the pointer may be there none the less.
+        if placed and not self._pointers.trail().naming(placed[0]):
+            self._maintenance.remove_version(placed[0])
+
+    def _compare_sizes(self, staged: str, listed: dict[str, tuple[int, str]]) -> None:
+        wanted = {name: size for name, (size, _) in listed.items()}
+        if self._files.sizes(staged) != wanted:
+            raise OSError(f"{self._label}/{staged} is not what was written: publish again")
+
+    def _conflict(self, run: str, based_on: int) -> PublishConflict:
+        return PublishConflict(
+            f"{self._label}: run {run} decided upon pointer {based_on}, but "
+            f"{self._pointers.highest()} is the current one: nothing was switched; run it again"
+        )
+
+
+def open_store(path: str | Path) -> ModelStore:
+    """Return the model store in a directory of this machine, or of one mounted on it.
+
+    Parameters
+    ----------
+    path : str or Path
+        The directory. Absent or empty is an empty store, made one by the first write.
+
+    Raises
+    ------
+    DataError
+        If the path is a file. What else the directory may hold is found at the first use.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise DataError(f"{path} is a file: give the directory of a model store")
+    return ModelStore(LocalFiles(path), str(path))
