@@ -124,12 +124,17 @@ class Scale:
     @classmethod
     def of(cls, grid: Grid) -> Scale:
         """Fit the scale to every finite error of a grid."""
-        values = grid.values(grid.series)
+        peaks = (Grid((), (), {key: point}) for key, point in grid.at.items())
+        tops = [max(found) for one in peaks if (found := one.values(grid.series))]
+        return cls.fitted(grid.values(grid.series), tops)
+
+    @classmethod
+    def fitted(cls, values: Sequence[float], tops: Sequence[float]) -> Scale:
+        """Fit the scale to finite errors; ``tops``, those that tell the usual from the far off."""
         if not values:
             return cls(0.0, 1.0)
         low, high = min(values), max(values)
-        peaks = (Grid((), (), {key: point}) for key, point in grid.at.items())
-        usual = usual_top([max(found) for one in peaks if (found := one.values(grid.series))])
+        usual = usual_top(tops)
         if usual is not None:
             bend = float(MaxNLocator(nbins=4, steps=TICK_STEPS).tick_values(0, usual)[-1])
             return cls(-0.03 * bend, high * (high / bend) ** 0.24, bend)
@@ -185,9 +190,14 @@ def save_figure(figure: Figure, path: str | Path) -> None:
 
     The picture is drawn in full before the file is opened; an existing file is replaced.
     """
+    Path(path).write_bytes(png_of(figure))
+
+
+def png_of(figure: Figure) -> bytes:
+    """Draw a figure as a PNG picture that holds neither time nor version."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
-    Path(path).write_bytes(buffer.getvalue())
+    return buffer.getvalue()
 
 
 def titled(figure: Figure, title: str, *notes: str) -> SubFigure:
