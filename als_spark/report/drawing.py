@@ -25,6 +25,7 @@ from als_spark.results import PointResult, SplitName
 Metric = Literal["mse", "mae"]
 
 INK, FAINT = "#222222", "#767676"
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")  # of series that have no order
 TICK_STEPS = (1, 2, 2.5, 5, 10)  # what ticks may be apart, times a power of ten
 
 _DPI = 150
@@ -258,12 +259,12 @@ def thinned(ranks: Sequence[int], most: int) -> list[int]:
     return [ranks[place] for place in places]
 
 
-def legend_below(figure: Figure, handles: Sequence[Line2D]) -> None:
-    """Put a legend at the foot of the figure, in columns of two or four entries."""
+def legend_below(figure: Figure, handles: Sequence[Line2D], *, paired: bool = True) -> None:
+    """Put a legend at the foot of the figure, in columns; of an even height if entries pair up."""
     if handles:
         columns = min(math.ceil(len(handles) / 2), int(figure.get_figwidth() / 2))
         rows = math.ceil(len(handles) / columns)
-        rows += rows % 2  # the MSE and the MAE of a split keep together
+        rows += rows % 2 if paired else 0  # the MSE and the MAE of a split keep together
         figure.legend(
             handles=handles,
             loc="outside lower center",
