@@ -112,7 +112,7 @@ def headings(root: Element) -> list[str]:
     return [element.text for element in root.all("h2")]
 
 
-def part(root: Element, heading: str) -> Element:
+def section_of(root: Element, heading: str) -> Element:
     """The section of a heading."""
     (found,) = [s for s in root.all("section") if s.one("h2").text == heading]
     return found

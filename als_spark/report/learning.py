@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +31,7 @@ from als_spark.report.drawing import (
 )
 from als_spark.results import IterationRecord
 
-__all__ = ["Start", "Training", "learning_figure", "plot_learning"]
+__all__ = ["Start", "Training", "learning_figure", "plot_learning", "training_of"]
 
 Start = Literal["warm", "cold"]
 
@@ -63,6 +63,26 @@ class Training:
     def name(self) -> str:
         """What the legend calls it."""
         return f"{self.label} ({self.start} start)" if self.label else f"{self.start} start"
+
+
+def training_of(record: Mapping[str, Any], label: str = "") -> Training:
+    """Read a training from the JSON record of a retraining.
+
+    Parameters
+    ----------
+    record : mapping
+        ``start``, ``rank``, ``lambda``, ``converged``, and ``history``: a list of iteration,
+        objective and change (null where it was not finite) for each iteration.
+    label : str
+        See :class:`Training`.
+    """
+    rank, reg = record.get("rank") or 0, record.get("lambda") or 0.0
+    history = [
+        IterationRecord(0, rank, reg, iteration, _number(objective), _number(change), math.nan)
+        for iteration, objective, change in record.get("history") or ()
+    ]
+    start: Start = "warm" if record.get("start") == "warm" else "cold"
+    return Training(label, start, history, bool(record.get("converged")))
 
 
 def plot_learning(
@@ -131,6 +151,10 @@ def learning_figure(trainings: Sequence[Training], *, objective_note: str = "") 
     handles += [end_marker(state) for state in (True, False) if state in ends]
     legend_below(figure, handles)
     return figure
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _iterations(training: Training) -> str:

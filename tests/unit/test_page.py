@@ -21,10 +21,10 @@ from als_spark.report.words import (
 from tests.pages import (
     facts,
     headings,
-    part,
     pictures,
     read_page,
     rows_of,
+    section_of,
     tables,
     warnings_of,
 )
@@ -60,7 +60,7 @@ def full_page(text: str = "plain", content: Any = PNG) -> Page:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_every_text_is_read_back_as_it_was_given(text: str) -> None:
     root = read_page(full_page(text).html())
-    section = part(root, text)
+    section = section_of(root, text)
     assert root.one("title").text == root.one("h1").text == text
     assert [e.text for e in root.all("p")] == [text] * 3
     assert root.one("header").one("strong").text == text
