@@ -37,6 +37,7 @@ from als_spark.persistence import (
 )
 from als_spark.report import plots
 from als_spark.report.progress import ProgressReporter
+from als_spark.report.sweep_page import SWEEP_PICTURES, sweep_page
 from als_spark.report.table import results_table
 from als_spark.results import SplitName
 from als_spark.spark.filesystem import output_folder
@@ -239,20 +240,21 @@ class _Run:
         target = local_path(self._config.output)
         if not complete and (target is None or target.exists()):
             self._staged.subfolder = INTERRUPTED_FOLDER
-        write_json(
-            folder / RUN_FILE,
-            {
-                "status": "complete" if complete else "interrupted",
-                "points": {"asked": len(self._specs), "finished": len(points)},
-                "selected_on": outcome.selected_on,
-                **self._facts,
-                "config": json_ready(dataclasses.asdict(self._config)),
-                "started": self._started.isoformat(timespec="seconds"),
-                "seconds": rounded_seconds(
-                    self._progress.phase_seconds, time.perf_counter() - self._clock
-                ),
-            },
-        )
+        run = {
+            "status": "complete" if complete else "interrupted",
+            "points": {"asked": len(self._specs), "finished": len(points)},
+            "selected_on": outcome.selected_on,
+            **self._facts,
+            "config": json_ready(dataclasses.asdict(self._config)),
+            "started": self._started.isoformat(timespec="seconds"),
+            "seconds": rounded_seconds(
+                self._progress.phase_seconds, time.perf_counter() - self._clock
+            ),
+        }
+        write_json(folder / RUN_FILE, run)
+        pictures = {name: (folder / name).read_bytes() for name in SWEEP_PICTURES}
+        page = sweep_page(*drawn, run, pictures, objective_note=note)
+        (folder / "report.html").write_text(page, encoding="utf-8")
 
     def _best_model(self, outcome: SweepOutcome, prepared: PreparedRatings) -> FactorModel:
         config, point = self._config, outcome.points[outcome.best]
@@ -283,7 +285,7 @@ class _Run:
                 f"in {folder}"
             )
         return (
-            f"{table}\n\nResults, plots and the best model are in {folder}: results.json, "
-            "sweep.png, selected.png, heatmap.png, convergence.png, best_model/, history.json, "
-            "run.json"
+            f"{table}\n\nResults, plots and the best model are in {folder}: report.html, "
+            "results.json, sweep.png, selected.png, heatmap.png, convergence.png, best_model/, "
+            "history.json, run.json"
         )
