@@ -48,6 +48,7 @@ _MARKS: dict[str, dict[str, Any]] = {
     "locked": {"marker": "s", "markerfacecolor": "white", "markeredgecolor": FAINT},
     "data_check_failed": {"marker": "v", "markerfacecolor": "#E69F00", "markeredgecolor": INK},
     "bad_input": {"marker": "^", "markerfacecolor": "#CC79A7", "markeredgecolor": INK},
+    "interrupted": {"marker": "X", "markerfacecolor": "white", "markeredgecolor": INK},
     "failed": {"marker": "X", "markerfacecolor": "#222222", "markeredgecolor": "white"},
     "died": {"marker": "P", "markerfacecolor": "#222222", "markeredgecolor": "white"},
 }
@@ -81,7 +82,8 @@ class _Run:
         return cls(
             math.nan if time is None else float(_dates.date2num(time)),
             "" if time is None else f"{time:%Y-%m-%d}",
-            str(record.get("outcome")),
+            # A run that died could not say how it ended.
+            str(record.get("outcome") or record.get("status")),
             None if version is None else str(version),
             _rmse(record.get("challenger")),
             _rmse(record.get("champion")),

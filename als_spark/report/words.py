@@ -33,6 +33,7 @@ OUTCOMES: Mapping[str, tuple[str, Tone]] = {
     "locked": ("locked by another run", "neutral"),
     "data_check_failed": ("data check failed", "bad"),
     "bad_input": ("bad input", "bad"),
+    "interrupted": ("stopped", "bad"),
     "failed": ("failed", "bad"),
     "died": ("died", "bad"),
 }
