@@ -6,6 +6,7 @@ Nothing here imports the package. Every optimised kernel is tested against one o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -124,3 +125,24 @@ def ridge(rows: Ints, factors: Floats, reg: float, nu: float) -> float:
     return math.fsum(
         reg * float(n) ** nu * float(x @ x) for n, x in zip(degrees, factors, strict=True) if n > 0
     )
+
+
+def brute_force_top(
+    user_factors: Floats,
+    item_factors: Floats,
+    top: int,
+    seen: Sequence[Sequence[int]] | None = None,
+) -> tuple[Ints, Floats]:
+    """The best items of each user: every score in float64, each user's list sorted in Python."""
+    rows = np.full((user_factors.shape[0], top), -1)
+    scores = np.full(rows.shape, np.nan)
+    for u, user in enumerate(user_factors.astype(np.float64)):
+        left_out = set() if seen is None else set(map(int, seen[u]))
+        ranked = sorted(
+            (-math.fsum(user * item), i)
+            for i, item in enumerate(item_factors.astype(np.float64))
+            if i not in left_out
+        )[:top]
+        for place, (score, item) in enumerate(ranked):
+            rows[u, place], scores[u, place] = item, -score
+    return rows, scores

@@ -21,7 +21,7 @@ PACKAGE = ROOT / "als_spark"
 CORE = (
     ("errors", "results", "blocks"),
     ("solvers", "ids"),
-    ("kernels",),
+    ("kernels", "topn"),
     ("metrics",),
     ("backend", "acceleration"),
     ("local", "training", "model"),
