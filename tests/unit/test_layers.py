@@ -25,7 +25,8 @@ CORE = (
     ("metrics",),
     ("backend", "acceleration"),
     ("local", "training", "model"),
-    ("sweep", "config", "persistence"),
+    ("sweep", "config", "persistence", "foldin"),
+    ("recommending",),
 )
 CORE_LEVEL = {name: level for level, names in enumerate(CORE) for name in names}
 
