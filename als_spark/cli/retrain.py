@@ -325,7 +325,9 @@ class _Retrain:
                 "margin": config.margin,
                 "holdout": challenger["count"],
                 "challenger": challenger,
-                "champion": before and {"version": self._champion_name, **before},
+                "champion": None
+                if before is None
+                else {**before, "version": self._champion_name},
                 "verdict": verdict.sentence,
             },
         }

@@ -41,7 +41,6 @@ from als_spark.report.progress import ProgressReporter
 from als_spark.spark.filesystem import output_folder
 from als_spark.spark.snapshot import Snapshot, read_snapshot
 from als_spark.spark.sources import unreadable_files_are_named
-from als_spark.spark.validation import TRAIN as TRAIN_SPLIT
 
 RUN_FILE = "run.json"
 

@@ -21,13 +21,13 @@ PACKAGE = ROOT / "als_spark"
 CORE = (
     ("errors", "results", "blocks"),
     ("solvers", "ids"),
-    ("kernels",),
+    ("kernels", "topn"),
     ("metrics",),
     ("backend", "acceleration"),
     ("local", "training", "model"),
     ("settings", "checks", "comparison"),
-    ("sweep", "config", "persistence"),
-    ("batch_config",),
+    ("sweep", "config", "persistence", "foldin"),
+    ("batch_config", "recommending"),
 )
 CORE_LEVEL = {name: level for level, names in enumerate(CORE) for name in names}
 
