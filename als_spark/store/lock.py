@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -36,6 +37,7 @@ from als_spark.store.owner import Life, Owner, life_of, this_process
 
 LOCK_TTL = timedelta(minutes=10)
 _TRIES = 10
+_PAUSE = 0.05
 
 
 class StoreLock:
@@ -153,7 +155,13 @@ class StoreLock:
         for _ in range(_TRIES):
             highest = self._highest()
             if highest:
-                holder = holder_of(self._files, self._label, highest, self._ttl, self._clock())
+                try:
+                    holder = holder_of(self._files, self._label, highest, self._ttl, self._clock())
+                except FileNotFoundError:
+                    # Not known to be free: its successor has removed it, or it is being renewed on
+                    # a file system where replacing takes two steps.
+                    time.sleep(_PAUSE)
+                    continue
                 if holder is not None:
                     raise StoreLocked(holder)
             if self._claim(highest + 1):
@@ -236,15 +244,17 @@ def holder_of(files: Files, label: str, number: int, ttl: timedelta, now: dateti
         After which an unreadable lock counts as stale.
     now : datetime
         The time, in UTC.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file, or not at the moment.
     """
     path = numbered(LOCKS, number)
     try:
         record = decode(files.read(path))
         owner = Owner.from_record(record.get("owner"))
         acquired, expires = read_time(record.get("acquired")), read_time(record.get("expires"))
-    except FileNotFoundError:
-        # Its successor has removed it: there is a higher number to look at.
-        return None
     except ValueError:
         return _unreadable(files, f"{label}/{path}", path, ttl, now)
     if record.get("released") is not None or expires <= now or life_of(owner) is Life.DEAD:
@@ -256,10 +266,7 @@ def holder_of(files: Files, label: str, number: int, ttl: timedelta, now: dateti
 
 
 def _unreadable(files: Files, name: str, path: str, ttl: timedelta, now: datetime) -> str | None:
-    try:
-        until = files.modified(path) + ttl.total_seconds()
-    except FileNotFoundError:
-        return None
+    until = files.modified(path) + ttl.total_seconds()
     if until <= now.timestamp():
         return None
     return (
