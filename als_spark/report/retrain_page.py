@@ -100,7 +100,8 @@ def _warnings(record: Mapping[str, Any]) -> Iterator[Any]:
     yield from listed(record, "warnings")
     failed = [check for check in _checks(record) if not check.get("passed")]
     if failed:
-        yield f"Data checks that failed: {', '.join(show(check.get('name')) for check in failed)}."
+        names = ", ".join(spelled(show(check.get("name"))) for check in failed)
+        yield f"Data checks that failed: {names}."
     training = part_of(record, "training")
     if training.get("converged") is False:
         yield (

@@ -8,7 +8,7 @@ from typing import Any
 
 from als_spark.report.page import Page, Section
 from als_spark.report.sections import add_run, listed, part_of, run_line, stated
-from als_spark.report.words import duration, number, show
+from als_spark.report.words import MISSING, duration, number, show
 from als_spark.results import PointResult, SplitName
 
 __all__ = ["SWEEP_PICTURES", "sweep_page"]
@@ -171,9 +171,10 @@ def _warnings(
         )
     capped = [f"d = {p.rank}, λ = {p.reg:g}" for p in points if not p.converged]
     if capped:
+        were = "was" if len(capped) == 1 else "were"
         yield (
-            f"{len(capped)} of {len(points)} models were stopped by the cap on iterations "
-            f"(--max-iter {show(config.get('max_iter'))}), before the stopping rule was met: "
+            f"{len(capped)} of {len(points)} models {were} stopped by the cap on iterations "
+            f"(--max-iter {config.get('max_iter', MISSING)}), before the stopping rule was met: "
             f"{_some(capped)}."
         )
     yield from _edges(chosen, config)
@@ -185,7 +186,11 @@ def _warnings(
         )
     useless = sum(not math.isfinite(p.selection_error(selected_on)) for p in points)
     if useless:
-        yield f"{useless} models have no finite {selected_on} error and could not be chosen."
+        have = "has" if useless == 1 else "have"
+        yield (
+            f"{useless} of {len(points)} models {have} no finite {selected_on} error and could not "
+            "be chosen."
+        )
     means = chosen.errors[selected_on]
     if means.cold:
         cold_start = str(config.get("cold_start"))
