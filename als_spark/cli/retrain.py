@@ -325,9 +325,7 @@ class _Retrain:
                 "margin": config.margin,
                 "holdout": challenger["count"],
                 "challenger": challenger,
-                "champion": None
-                if before is None
-                else {**before, "version": self._champion_name},
+                "champion": None if before is None else {**before, "version": self._champion_name},
                 "verdict": verdict.sentence,
             },
         }
