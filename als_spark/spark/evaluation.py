@@ -24,7 +24,7 @@ from als_spark.metrics import SideStats
 from als_spark.model import FactorModel
 from als_spark.spark.arrow import map_in_arrow
 from als_spark.spark.recommend import recommend_for_all
-from als_spark.spark.session import broadcasted, described
+from als_spark.spark.session import broadcasted, default_partitions, described
 
 BIN_EDGES = (0, 1, 5, 20, 100, 500)
 """A row's training ratings at which its bin begins."""
@@ -259,8 +259,9 @@ def _relevant_items(
     if n_users > max_users:
         chosen = _code("user") / F.lit(2.0**53) < F.lit(max_users / n_users)
         relevant = relevant.where(chosen)
-    labels = relevant.groupBy("user").agg(F.collect_set(_code("item")).alias("label"))
-    return labels.persist()
+    n_partitions = default_partitions(session.sparkContext)
+    by_user = relevant.repartition(n_partitions, "user").groupBy("user")
+    return by_user.agg(F.collect_set(_code("item")).alias("label")).persist()
 
 
 def _rank(
@@ -282,9 +283,11 @@ def _rank(
             F.col("user").cast("string").alias("user"),
             F.transform("recommendations", lambda entry: _code(entry["item"])).alias("prediction"),
         )
+        n_partitions = default_partitions(session.sparkContext)
         ranked = (
             labels.withColumn("user", F.col("user").cast("string"))
-            .join(predicted, "user", "left")
+            .repartition(n_partitions, "user")
+            .join(predicted.repartition(n_partitions, "user"), "user", "left")
             .select(
                 F.coalesce("prediction", F.array().cast("array<double>")).alias("prediction"),
                 "label",

@@ -7,7 +7,7 @@ training, held-out ratings and data checks speak of the same ratings.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from pyspark import StorageLevel
@@ -18,10 +18,12 @@ from als_spark.checks import PartFacts
 from als_spark.config import Duplicates
 from als_spark.errors import DataError
 from als_spark.spark.ratings import union_typed
-from als_spark.spark.session import described
+from als_spark.spark.session import default_partitions, described
 from als_spark.spark.sources import Source
 from als_spark.spark.validation import typed_ratings
 
+PARTITION_ROWS = 1_000_000
+"""Ratings of a partition, where there are more partitions than cores."""
 SHOWN_PROBLEMS = 3
 """Kinds of unusable rows that are told of, with an example each."""
 
@@ -91,26 +93,31 @@ def read_snapshot(
         for position, source in enumerate(sources)
     ]
     label = " + ".join(source.label for source in sources)
-    rows = union_typed(frames).persist(StorageLevel.MEMORY_AND_DISK)
-    ratings = _resolved(rows, duplicates).persist(StorageLevel.MEMORY_AND_DISK)
-    try:
-        with described(session.sparkContext, f"reading {label}"):
+    context = session.sparkContext
+    with ExitStack() as kept:
+        rows = union_typed(frames).persist(StorageLevel.MEMORY_AND_DISK)
+        kept.callback(rows.unpersist)
+        with described(context, f"reading {label}"):
             parts = _count_parts(rows, sources)
         problems: list[str] = []
         if any(part.bad_rows for part in parts):
-            with described(session.sparkContext, "looking at unusable rows"):
+            with described(context, "looking at unusable rows"):
                 problems = _describe_problems(rows)
-        with described(session.sparkContext, f"resolving and fingerprinting {label}"):
+        n_usable = sum(part.rows - part.bad_rows for part in parts)
+        if n_usable == 0:
+            raise DataError(f"{label}: no usable ratings: {'; '.join(problems) or 'it is empty'}")
+        n_partitions = max(default_partitions(context), n_usable // PARTITION_ROWS)
+        ratings = _resolved(rows, duplicates, n_partitions).persist(StorageLevel.MEMORY_AND_DISK)
+        kept.callback(ratings.unpersist)
+        with described(context, f"resolving and fingerprinting {label}"):
             n, lowest, highest, mean, repeated, digest = ratings.agg(
                 F.count("*"),
                 F.min("rating"),
                 F.max("rating"),
                 F.avg("rating"),
-                F.sum(F.when(F.col("copies") > 1, 1).otherwise(0)),
+                F.count(F.when(F.col("copies") > 1, 1)),
                 F.sum(_row_hash().cast("decimal(38,0)")),
             ).head()  # type: ignore[misc]
-        if n == 0:
-            raise DataError(f"{label}: no usable ratings: {'; '.join(problems) or 'it is empty'}")
         if repeated and duplicates == "error":
             raise DataError(
                 f"{label}: {repeated:,} pairs are rated more than once: choose with --duplicates "
@@ -122,22 +129,21 @@ def read_snapshot(
             parts,
             problems,
             n,
-            sum(part.rows - part.bad_rows for part in parts) - n,
+            n_usable - n,
             lowest,
             highest,
             mean,
             f"{n}-{int(digest) % 2**64:016x}",
         )
-    finally:
-        ratings.unpersist()
-        rows.unpersist()
 
 
-def _resolved(rows: DataFrame, duplicates: Duplicates) -> DataFrame:
+def _resolved(rows: DataFrame, duplicates: Duplicates, n_partitions: int) -> DataFrame:
     """Leave one row of each pair of the usable ones, in the form of typed ratings."""
     latest = F.max(F.struct("timestamp", "origin", "rating"))
     value = F.avg("rating") if duplicates == "mean" else latest["rating"]
-    by_pair = rows.where(F.col("problem").isNull()).groupBy("user", "item")
+    usable = rows.where(F.col("problem").isNull())
+    # As many partitions as there is work for: what is kept is read by Python tasks.
+    by_pair = usable.repartition(n_partitions, "user", "item").groupBy("user", "item")
     return by_pair.agg(
         value.alias("rating"),
         latest["timestamp"].alias("timestamp"),
