@@ -32,10 +32,9 @@ from als_spark.cli.fitting import (
 )
 from als_spark.cli.program import exits_if_locked, run_program
 from als_spark.cli.run_log import PASSED, RunLog
-from als_spark.cli.running import all_versions, open_ratings, spark_job
+from als_spark.cli.running import all_versions, open_ratings, refuse_bad_rows, spark_job
 from als_spark.cli.stored import permission_is_usage, store_of
 from als_spark.cli.tracking import check_tracking
-from als_spark.cli.train import refuse_bad_rows
 from als_spark.comparison import Verdict, judge
 from als_spark.errors import DataError, EmptySourceError
 from als_spark.model import FactorModel

@@ -14,10 +14,11 @@ from pyspark.sql import DataFrame, SparkSession
 import als_spark
 from als_spark.cli.program import interrupts_raise
 from als_spark.config import RatingsConfig
-from als_spark.errors import ConfigError
+from als_spark.errors import ConfigError, DataError
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.prepared import PreparedRatings
 from als_spark.spark.session import described, quiet_spark, start_session, versions
+from als_spark.spark.snapshot import Snapshot
 from als_spark.spark.sources import Source, SourceOptions, read_source
 
 
@@ -130,6 +131,21 @@ def write_rejected(session: SparkSession, rejected: DataFrame, folder: Path) -> 
         for row in rejected.toLocalIterator():
             record = {"problem": row.problem, "row": row.raw}
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def refuse_bad_rows(snapshot: Snapshot, bad_rows: str) -> None:
+    """Stop on unusable rows, unless they are to be dropped.
+
+    Raises
+    ------
+    DataError
+        With counts, examples and the remedy.
+    """
+    if snapshot.n_bad and bad_rows == "error":
+        raise DataError(
+            f"{snapshot.label}: {snapshot.n_bad:,} unusable rows: {'; '.join(snapshot.problems)}: "
+            "mend the data, or leave these rows out with --bad-rows drop"
+        )
 
 
 def rounded_seconds(phases: Mapping[str, float], total: float) -> dict[str, float]:

@@ -29,17 +29,18 @@ from als_spark.cli.run_log import RunLog
 from als_spark.cli.running import (
     all_versions,
     open_ratings,
+    refuse_bad_rows,
     rounded_seconds,
     spark_job,
     unwritable_is_usage,
 )
 from als_spark.cli.stored import permission_is_usage, store_of
 from als_spark.cli.tracking import check_tracking
-from als_spark.errors import ConfigError, DataError
+from als_spark.errors import ConfigError
 from als_spark.persistence import check_replaceable, json_ready, local_path, write_json
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.filesystem import output_folder
-from als_spark.spark.snapshot import Snapshot, read_snapshot
+from als_spark.spark.snapshot import read_snapshot
 from als_spark.spark.sources import unreadable_files_are_named
 
 RUN_FILE = "run.json"
@@ -215,19 +216,4 @@ class _Trained:
             fingerprint=self._data.as_record(),
             config=json_ready(dataclasses.asdict(self._config)),
             versions=self._versions,
-        )
-
-
-def refuse_bad_rows(snapshot: Snapshot, bad_rows: str) -> None:
-    """Stop on unusable rows, unless they are to be dropped.
-
-    Raises
-    ------
-    DataError
-        With counts, examples and the remedy.
-    """
-    if snapshot.n_bad and bad_rows == "error":
-        raise DataError(
-            f"{snapshot.label}: {snapshot.n_bad:,} unusable rows: {'; '.join(snapshot.problems)}: "
-            "mend the data, or leave these rows out with --bad-rows drop"
         )

@@ -46,7 +46,7 @@ ALLOWED_THIRD_PARTIES = {
     "store": {"numpy", "pyarrow"},
     "spark": {"numpy", "pyarrow", "pyspark", "py4j", "threadpoolctl", "scipy"},
     "report": {"numpy", "matplotlib", "tqdm"},
-    "cli": {"pyspark", "mlflow"},
+    "cli": {"pyspark", "mlflow", "numpy", "pyarrow"},
 }
 
 LONGEST = 500
