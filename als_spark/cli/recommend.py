@@ -14,9 +14,8 @@ from als_spark.batch_config import RecommendConfig
 from als_spark.blocks import Side
 from als_spark.cli.batch_options import RECOMMEND
 from als_spark.cli.program import EXIT_DONE, run_program
-from als_spark.cli.running import spark_job
+from als_spark.cli.running import refuse_bad_rows, spark_job
 from als_spark.cli.stored import open_model
-from als_spark.errors import DataError
 from als_spark.foldin import FoldedRows, fold_in
 from als_spark.model import FactorModel
 from als_spark.report.progress import ProgressReporter
@@ -24,8 +23,9 @@ from als_spark.spark.filesystem import spark_output
 from als_spark.spark.id_files import read_ids
 from als_spark.spark.recommend import recommend_for_all, similar_items_for_all
 from als_spark.spark.session import described
+from als_spark.spark.snapshot import read_snapshot
 from als_spark.spark.sources import SourceOptions, read_source, unreadable_files_are_named
-from als_spark.spark.validation import rated_pairs, typed_ratings
+from als_spark.spark.validation import rated_pairs
 
 logger = logging.getLogger("als_spark.recommend")
 
@@ -109,15 +109,10 @@ def _fold_in(
     assert config.fold_in is not None
     columns = {"user": config.user_col, "item": config.item_col, "rating": config.rating_col}
     source = read_source(session, SourceOptions(config.fold_in, columns=columns))
-    typed = typed_ratings(source, need_timestamp=False)
-    bad = typed.where(F.col("problem").isNotNull())
-    with described(session.sparkContext, f"reading {config.fold_in}"):
-        problem = bad.select("problem", "raw").head()
-        rows = typed.select("user", "item", "rating").collect() if problem is None else []
-    if problem is not None:
-        raise DataError(
-            f"{config.fold_in}: unusable row: {problem.problem} ({problem.raw}): mend the file"
-        )
+    with read_snapshot(session, [source], "last") as snapshot:
+        refuse_bad_rows(snapshot, "error")
+        with described(session.sparkContext, f"reading {config.fold_in}"):
+            rows = snapshot.ratings.select("user", "item", "rating").collect()
     users = pa.array([str(row.user) for row in rows], pa.string())
     known = model.users.rows_of(users)
     # A user without a training rating is not known, though the model may hold its start.
