@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -244,12 +245,13 @@ def _first_line(error: BaseException) -> str:
 
 
 def json_ready(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn paths and tuples of a mapping into what JSON knows."""
-    return {
-        key: str(value)
-        if isinstance(value, Path)
-        else list(value)
-        if isinstance(value, tuple)
-        else value
-        for key, value in values.items()
-    }
+    """Turn paths, tuples and infinite numbers of a mapping into what JSON knows."""
+    return {key: _json_ready(value) for key, value in values.items()}
+
+
+def _json_ready(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, Path) or (isinstance(value, float) and not math.isfinite(value)):
+        return str(value)
+    return value

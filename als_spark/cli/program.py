@@ -36,7 +36,7 @@ def run_program(
     work : callable
         Returns the exit code.
     interrupted : str
-        What to say after Ctrl-C.
+        What to say after Ctrl-C, where the exception itself does not say it.
 
     Returns
     -------
@@ -54,8 +54,8 @@ def run_program(
     except UserError as error:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_USAGE
-    except KeyboardInterrupt:
-        print(f"{name}: {interrupted}", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"{name}: {str(error) or interrupted}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except Exception:  # noqa: BLE001 - the last resort of a program
         traceback.print_exc()
@@ -123,3 +123,23 @@ def interrupts_raise() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Do not hear Ctrl-C and SIGTERM during the block: it is short, and the job's last."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    # A function, not SIG_IGN, which a child process would inherit.
+    before = {number: signal.signal(number, _do_not_hear) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _do_not_hear(_number: int, _frame: FrameType | None) -> None:
+    pass

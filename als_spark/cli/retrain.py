@@ -30,7 +30,7 @@ from als_spark.cli.fitting import (
     warm_start,
     write_version,
 )
-from als_spark.cli.program import exits_if_locked, run_program
+from als_spark.cli.program import exits_if_locked, interrupts_raise, run_program
 from als_spark.cli.run_log import PASSED, RunLog
 from als_spark.cli.running import all_versions, open_ratings, refuse_bad_rows, spark_job
 from als_spark.cli.stored import permission_is_usage, store_of
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None, default_config: Path | None = None) 
         input or an option is unusable; 130 stopped by Ctrl-C or SIGTERM; 1 anything else.
     """
     work = exits_if_locked("retrain", lambda: _run(RETRAIN.parse(argv, default_config)))
-    return run_program("retrain", work, "stopped; the store is as it was")
+    return run_program("retrain", work, "stopped before the run began; the store is as it was")
 
 
 def _run(config: RetrainConfig) -> int:
@@ -83,6 +83,8 @@ def _run(config: RetrainConfig) -> int:
         store = store_of(session, config.store)
         log = RunLog(store, "retrain", config, progress)
         lock = store.lock(log.run, ttl=timedelta(minutes=config.lock_minutes))
+        # Spark is not there yet, but the run must tell how it ended.
+        stack.enter_context(interrupts_raise())
         stack.enter_context(log.recorded(lock))
         if session is None:
             session = stack.enter_context(spark_job("retrain", progress)).session
@@ -122,9 +124,10 @@ class _Retrain:
         with ExitStack() as stack:
             snapshot = self._read(stack)
             settings = self._settings(spec)
-            if self._nothing_new(snapshot, previous, settings == settings_before, champion):
-                return
+            # Before anything else: an increment of unusable rows alone is not "nothing new".
             if not self._passes(check_parts(snapshot.parts, previous, self._config.limits)):
+                return
+            if self._nothing_new(snapshot, previous, settings == settings_before, champion):
                 return
             ready = make_ready(
                 self._session, snapshot, spec.rank, self._config, self._progress, stack
@@ -154,29 +157,31 @@ class _Retrain:
             self._log.add_warning(f"removed what a killed run had left: {', '.join(removed)}")
 
     def _read_champion(self) -> tuple[str | None, FactorModel | None]:
-        """Read the current version; the newest intact one where it is damaged."""
+        """Read the current version; where it is damaged, go back to one that is not."""
+        self._damaged = False
         current = self._store.current()
         if current is None:
             return None, None
         try:
             return current, self._store.load(current)
         except DataError as error:
+            self._damaged = True
             self._log.add_warning(f"the current version is damaged: {error}")
-        for version in reversed(self._store.versions()):
-            if version.published and not version.current:
-                try:
-                    model = self._store.load(version.name)
-                except DataError:
-                    continue
-                self._log.add_warning(f"comparing with version {version.name} instead")
-                return version.name, model
-        self._log.add_warning("no older version is intact: there is nothing to compare with")
-        return None, None
+        try:
+            older = self._store.rollback(run=self._log.run, check=self._lock.check)
+        except DataError:
+            self._log.add_warning("no older version is intact: there is nothing to compare with")
+            return None, None
+        self._based_on = self._store.pointer_number()
+        self._log.add_warning(f"rolled back to version {older}, which readers get until a new one")
+        return older, self._store.load(older)
 
     def _last_passed(self) -> tuple[DataFacts | None, Mapping[str, Any] | None]:
         """Return data and settings of the last run whose data passed the checks."""
         for record in reversed(self._store.history.read_history()):
-            if record.get("outcome") in PASSED and record.get("data"):
+            # A run that was stopped after its publishing has done what it was to do.
+            passed = record.get("outcome") in PASSED or record.get("version")
+            if passed and record.get("data"):
                 try:
                     return DataFacts.from_record(record["data"]), record.get("settings")
                 except (KeyError, TypeError):
@@ -245,7 +250,7 @@ class _Retrain:
     ) -> bool:
         if previous is None or previous.fingerprint != snapshot.fingerprint:
             return False
-        if not same_settings or champion is None or self._config.force:
+        if not same_settings or champion is None or self._damaged or self._config.force:
             return False
         self._log.record["data"] |= previous.as_record()
         self._log.record["settings"] = self._settings(self._config.spec(_spec_of(champion)))

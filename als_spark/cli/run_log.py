@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import als_spark
@@ -19,6 +21,8 @@ from als_spark.cli.program import (
     EXIT_KEPT,
     EXIT_LOCKED,
     EXIT_USAGE,
+    Interrupted,
+    interrupts_wait,
 )
 from als_spark.cli.running import rounded_seconds
 from als_spark.cli.tracking import log_run
@@ -107,7 +111,7 @@ class RunLog:
         """Begin the record, hold the lock for the block, and end the record whatever happens.
 
         An exception of the block goes on. The store's history and its picture are brought up to
-        date at both ends.
+        date at both ends. Ctrl-C and SIGTERM are not heard while the record is being ended.
 
         Raises
         ------
@@ -125,15 +129,20 @@ class RunLog:
                 self._gather()
                 yield
             except BaseException as error:
-                self._fail(error)
+                with interrupts_wait():
+                    self._fail(error)
+                if isinstance(error, KeyboardInterrupt):
+                    raise Interrupted(str(self.record["sentence"])) from error
                 raise
-            self._finish()
+            with interrupts_wait():
+                self._finish()
         finally:
-            # The run is over either way; what the history lacks, the next run adds.
-            with suppress(Exception):
-                lock.check()
-                self._gather()
-            lock.release()
+            with interrupts_wait():
+                # The run is over either way; what the history lacks, the next run adds.
+                with suppress(Exception):
+                    lock.check()
+                    self._gather()
+                lock.release()
 
     def _gather(self) -> None:
         history = self._store.history
@@ -143,10 +152,25 @@ class RunLog:
             self._store.files.replace(HISTORY_PICTURE, png_of(quality_figure(records)))
 
     def _fail(self, error: BaseException) -> None:
-        self.end(*_outcome_of(error))
+        outcome, sentence = _outcome_of(error)
+        version = self._published()
+        if version is not None:
+            self.record["version"] = version
+            sentence += f"; before that, {version} was published"
+        elif outcome == "interrupted":
+            sentence += "; the store is as it was"
+        self.end(outcome, sentence)
         # The first failure is the one to tell of.
         with suppress(Exception):
             self._finish()
+
+    def _published(self) -> str | None:
+        """Return the version that this run has published, as the store has it."""
+        with suppress(Exception):
+            for pointer in reversed(self._store.pointers()):
+                if pointer.run == self.run and pointer.action == "publish":
+                    return pointer.version
+        return None
 
     def _finish(self) -> None:
         record = self.record
@@ -154,14 +178,17 @@ class RunLog:
         record["seconds"] = rounded_seconds(
             self._progress.phase_seconds, time.perf_counter() - self._clock
         )
-        if self._config.mlflow is not None and record.get("training"):
-            self._track(self._config.mlflow)
         if record.get("training"):
             curve = learning_figure([training_of(record["training"])])
             self.pictures["learning.png"] = png_of(curve)
         past = self._store.history.read_history()
         self.pictures["quality.png"] = png_of(quality_figure([*past, record]))
         page = retrain_page(record, self.pictures)
+        if self._config.mlflow is not None and record.get("training"):
+            problem = self._track(self._config.mlflow, page)
+            if problem:
+                self.add_warning(problem)
+                page = retrain_page(record, self.pictures)
         # The report has the curve; a line of the history need not.
         training = {k: v for k, v in (record.get("training") or {}).items() if k != "history"}
         self._store.history.finish_run(
@@ -171,7 +198,7 @@ class RunLog:
             {"report.html": page.encode()},
         )
 
-    def _track(self, uri: str) -> None:
+    def _track(self, uri: str, page: str) -> str | None:
         record = self.record
         comparison = record.get("comparison") or {}
         metrics = {
@@ -181,21 +208,22 @@ class RunLog:
         }
         training = dict(record["training"])
         training.pop("history", None)
-        problem = log_run(
-            uri,
-            self._config.mlflow_experiment,
-            self.run,
-            {**record["config"], "training": training},
-            metrics,
-            {
-                "outcome": str(record["outcome"]),
-                "version": str(record.get("version")),
-                "verdict": str(comparison.get("verdict")),
-            },
-            None,
-        )
-        if problem:
-            self.add_warning(problem)
+        with tempfile.TemporaryDirectory(prefix="als_spark-") as name:
+            report = Path(name) / "report.html"
+            report.write_text(page, encoding="utf-8")
+            return log_run(
+                uri,
+                self._config.mlflow_experiment,
+                self.run,
+                {**record["config"], "training": training},
+                metrics,
+                {
+                    "outcome": str(record["outcome"]),
+                    "version": str(record.get("version")),
+                    "verdict": str(comparison.get("verdict")),
+                },
+                report,
+            )
 
     @property
     def exit_code(self) -> int:
@@ -210,5 +238,5 @@ def _outcome_of(error: BaseException) -> tuple[str, str]:
     if isinstance(error, UserError):
         return "bad_input", text
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted", "stopped by a signal; the store is as it was"
+        return "interrupted", "stopped by a signal"
     return "failed", f"{type(error).__name__}: {text}"

@@ -77,7 +77,7 @@ def nights(folder: Path, ratings: Ratings) -> Iterator[Night]:
             warm = 0 if start == "cold" else warm + 1
         elif outcome == "kept":
             start = "cold"
-        increments = ("--increments", ",".join(str(file) for file in files)) if files else ()
+        increments = ("--increments", *map(str, files)) if files else ()
         sources = ("--ratings", str(base), *increments, "--full-every", str(FULL_EVERY))
         return Night(day, came, (*sources, *more), outcome, code.get(outcome), start, warning)
 
