@@ -12,6 +12,9 @@ from als_spark.store.files import SCRATCH, Files
 
 
 class FilesContract:
+    # Seconds in which the implementation writes a small file, more often than not.
+    writing = 0.03
+
     @pytest.fixture
     def files(self) -> Files:
         raise NotImplementedError
@@ -119,7 +122,7 @@ class FilesContract:
             while not stop.is_set():
                 for name in files.names(SCRATCH):
                     files.remove(f"{SCRATCH}/{name}")
-                time.sleep(0.002)
+                time.sleep(self.writing)
 
         thread = threading.Thread(target=clear)
         thread.start()
