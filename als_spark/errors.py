@@ -27,6 +27,10 @@ class DataError(UserError, ValueError):
     """The ratings cannot be used as they are."""
 
 
+class EmptySourceError(DataError):
+    """A file of ratings has nothing in it."""
+
+
 class SolveError(UserError, ArithmeticError):
     """The normal equations of a row have no finite solution, in float64 either.
 

@@ -86,6 +86,33 @@ def coerce_ids(values: pa.Array, target: pa.DataType) -> pa.Array:
     return values.cast(pa.string())
 
 
+def ids_like(index: IdIndex, ids: pa.Array | Sequence[Any], name: str) -> pa.Array:
+    """Bring ids, whether the index holds them or not, to the type of its own.
+
+    Parameters
+    ----------
+    index : IdIndex
+        Ids of a model, say.
+    ids : pyarrow.Array or sequence
+        Integers or strings.
+    name : str
+        What to call one of them in a message: "user id".
+
+    Raises
+    ------
+    DataError
+        If an id is missing, or is no integer where the index holds integers.
+    """
+    given = ids if isinstance(ids, pa.Array) else as_id_array(ids)
+    like = coerce_ids(given, index.ids.type)
+    if like.null_count:
+        bad = given.filter(pc.is_null(like))[0].as_py()
+        if bad is None:
+            raise DataError(f"a {name} is missing (null): leave it out")
+        raise DataError(f"{name} {bad!r}: the ids of this model are integers: give integers")
+    return like
+
+
 def fits_int64(text: pa.Array) -> pa.Array:
     """Tell which strings are 64-bit integers in their usual form ("-3"; not "007", "+7", "1.0")."""
     shaped = pc.match_substring_regex(text, r"^(0|-?[1-9][0-9]{0,17})$")

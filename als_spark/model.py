@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from als_spark.backend import Factors
-from als_spark.blocks import FloatArray
+from als_spark.blocks import FloatArray, Side
 from als_spark.errors import ConfigError
 from als_spark.ids import IdIndex
 from als_spark.metrics import SideStats
+
+
+class ModelSide(NamedTuple):
+    """One side of a model."""
+
+    ids: IdIndex
+    factors: FloatArray
+    """(n_rows, rank)"""
+    stats: SideStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,12 @@ class FactorModel:
     def rank(self) -> int:
         """Number of factors d."""
         return int(self.factors.items.shape[1])
+
+    def side(self, side: Side) -> ModelSide:
+        """Users or items, with all that the model knows of them."""
+        if side == "user":
+            return ModelSide(self.users, self.factors.users, self.user_stats)
+        return ModelSide(self.items, self.factors.items, self.item_stats)
 
     def predict(
         self,

@@ -7,11 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pytest
 
+from als_spark.backend import Factors
 from als_spark.blocks import build_block
+from als_spark.ids import IdIndex
 from als_spark.local import LocalBackend
 from als_spark.metrics import ColdStart, SideStats, build_evaluation_part
+from als_spark.model import FactorModel
 
 ROOT = Path(__file__).resolve().parent.parent
 MOVIELENS = ROOT.parent / "shared" / "data" / "ml-latest-small" / "ratings.csv"
@@ -77,3 +81,34 @@ def local_backend(
         dtype=dtype,
     )
     return LocalBackend(user_block, item_block, [part])
+
+
+def random_model(
+    n_users: int = 60,
+    n_items: int = 40,
+    rank: int = 5,
+    *,
+    dtype: npt.DTypeLike = np.float64,
+    text: bool = False,
+    seed: int = 0,
+) -> FactorModel:
+    """Draw a model: ids in no order, integers or text; some rows without a training rating."""
+    rng = np.random.default_rng(seed)
+    sides = []
+    for n in (n_users, n_items):
+        ids = rng.choice(10 * n, n, replace=False)
+        degrees = rng.integers(0, 9, n).astype(np.int32)
+        degrees[:2] = 0, 1
+        sums = degrees * rng.integers(2, 11, n) / 2
+        array = pa.array([f"id {k}" for k in ids]) if text else pa.array(ids, pa.int64())
+        factors = rng.normal(size=(n, rank)).astype(dtype)
+        sides.append((IdIndex(array), factors, SideStats(degrees, sums)))
+    (users, user_factors, user_stats), (items, item_factors, item_stats) = sides
+    return FactorModel(
+        users,
+        items,
+        Factors(user_factors, item_factors),
+        user_stats,
+        item_stats,
+        {"lambda_reg": 0.3, "exponent": 1.0},
+    )

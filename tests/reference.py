@@ -6,6 +6,7 @@ Nothing here imports the package. Every optimised kernel is tested against one o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -124,3 +125,64 @@ def ridge(rows: Ints, factors: Floats, reg: float, nu: float) -> float:
     return math.fsum(
         reg * float(n) ** nu * float(x @ x) for n, x in zip(degrees, factors, strict=True) if n > 0
     )
+
+
+def brute_force_top(
+    user_factors: Floats,
+    item_factors: Floats,
+    top: int,
+    seen: Sequence[Sequence[int]] | None = None,
+) -> tuple[Ints, Floats]:
+    """The best items of each user: every score in float64, each user's list sorted in Python."""
+    rows = np.full((user_factors.shape[0], top), -1)
+    scores = np.full(rows.shape, np.nan)
+    for u, user in enumerate(user_factors.astype(np.float64)):
+        left_out = set() if seen is None else set(map(int, seen[u]))
+        ranked = sorted(
+            (-math.fsum(user * item), i)
+            for i, item in enumerate(item_factors.astype(np.float64))
+            if i not in left_out
+        )[:top]
+        for place, (score, item) in enumerate(ranked):
+            rows[u, place], scores[u, place] = item, -score
+    return rows, scores
+
+
+def expected_lists(
+    model: Any, side: str, top: int, seen: set[tuple[Any, Any]]
+) -> dict[Any, list[tuple[Any, float]]]:
+    """What a model recommends, by original ids: only rows with training ratings, on both sides."""
+    sides = {
+        "user": (model.users, model.factors.users, model.user_stats),
+        "item": (model.items, model.factors.items, model.item_stats),
+    }
+    asked, factors, stats = sides[side]
+    found, found_factors, found_stats = sides["item" if side == "user" else "user"]
+    answers = {}
+    for row, asked_id in enumerate(asked.ids.to_pylist()):
+        if stats.degrees[row] == 0:
+            continue
+        known = factors[row].astype(np.float64)
+        scored = []
+        for k, found_id in enumerate(found.ids.to_pylist()):
+            pair = (asked_id, found_id) if side == "user" else (found_id, asked_id)
+            if found_stats.degrees[k] and pair not in seen:
+                scored.append((-math.fsum(known * found_factors[k].astype(np.float64)), k))
+        best = sorted(scored)[:top]
+        answers[asked_id] = [(found.ids[k].as_py(), -score) for score, k in best]
+    return answers
+
+
+def expected_similar(
+    items: Sequence[Any], model: Any, top: int
+) -> dict[Any, list[tuple[Any, float]]]:
+    """The items with the largest cosines of factors, for each item with training ratings."""
+    factors, degrees = model.factors.items.astype(np.float64), model.item_stats.degrees
+    answers = {}
+    for row, item in enumerate(items):
+        if degrees[row]:
+            cosines = factors @ factors[row] / np.linalg.norm(factors, axis=1)
+            cosines /= np.linalg.norm(factors[row])
+            order = [k for k in np.argsort(-cosines) if degrees[k] and k != row][:top]
+            answers[item] = [(items[k], float(cosines[k])) for k in order]
+    return answers

@@ -13,7 +13,9 @@ from types import FrameType
 
 from als_spark.errors import StoreLocked, UserError
 
-EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_LOCKED, EXIT_INTERRUPTED = 0, 1, 2, 5, 130
+EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_KEPT, EXIT_DATA_CHECK, EXIT_LOCKED = 3, 4, 5
+"""Of the jobs that work on a model store."""
 
 
 class Interrupted(KeyboardInterrupt):

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pyspark.errors import PySparkException
-from pyspark.sql import SparkSession
-
-import als_spark
-from als_spark.cli.options import parse_sweep
-from als_spark.cli.program import (
-    EXIT_DONE,
-    EXIT_INTERRUPTED,
-    Interrupted,
-    interrupts_raise,
-    run_program,
+from als_spark.cli.options import SWEEP
+from als_spark.cli.program import EXIT_DONE, EXIT_INTERRUPTED, Interrupted, run_program
+from als_spark.cli.running import (
+    SparkJob,
+    all_versions,
+    data_facts,
+    open_ratings,
+    rounded_seconds,
+    spark_job,
+    tell_data,
+    unwritable_is_usage,
+    write_rejected,
 )
 from als_spark.config import SweepConfig
-from als_spark.errors import ConfigError, DataError
+from als_spark.errors import DataError
 from als_spark.model import FactorModel
 from als_spark.persistence import (
     StagedFolder,
@@ -37,24 +37,14 @@ from als_spark.persistence import (
 )
 from als_spark.report import plots
 from als_spark.report.progress import ProgressReporter
+from als_spark.report.sweep_page import SWEEP_PICTURES, sweep_page
 from als_spark.report.table import results_table
 from als_spark.results import SplitName
 from als_spark.spark.filesystem import output_folder
 from als_spark.spark.prepared import PreparedRatings, PrepareOptions
 from als_spark.spark.ratings import prepare_ratings
-from als_spark.spark.session import (
-    blas_threads_of_workers,
-    quiet_spark,
-    start_session,
-    versions,
-)
-from als_spark.spark.sources import (
-    Source,
-    SourceOptions,
-    read_source,
-    sample_ratings,
-    unreadable_files_are_named,
-)
+from als_spark.spark.session import blas_threads_of_workers
+from als_spark.spark.sources import sample_ratings, unreadable_files_are_named
 from als_spark.spark.sweep import train_grid
 from als_spark.spark.validation import SplitOptions
 from als_spark.sweep import SweepCollector, SweepOutcome, grid_specs
@@ -77,54 +67,26 @@ def main(argv: Sequence[str] | None = None, default_config: Path | None = None) 
     default_config : Path, optional
         Configuration file that is read if ``--config`` is not given.
     """
-    return run_program("sweep", lambda: _run(parse_sweep(argv, default_config)))
+    return run_program("sweep", lambda: _run(SWEEP.parse(argv, default_config)))
 
 
 def _run(config: SweepConfig) -> int:
     folder = local_path(config.output)
     if folder is not None:
         # Before Spark is started: an unusable folder should be known at once.
-        with _unwritable_is_usage(config.output):
+        with unwritable_is_usage("--output", config.output):
             check_replaceable(folder, RUN_FILE)
     n_points = len(config.ranks) * len(config.lambdas)
-    with ProgressReporter(n_points, logger=logger) as progress:
-        with progress.phase("starting Spark"):
-            ours = SparkSession.getActiveSession() is None
-            session = start_session("als_spark sweep")
-            if ours:
-                quiet_spark(session)
-        # Only now: a SparkContext that starts takes Ctrl-C for itself.
-        with interrupts_raise() as interrupted:
-            try:
-                with ExitStack() as stack:
-                    with _unwritable_is_usage(config.output):
-                        staged = stack.enter_context(
-                            output_folder(session, config.output, RUN_FILE)
-                        )
-                    run = _Run(config, session, progress, staged, interrupted)
-                    summary = run.work()
-            finally:
-                if ours:
-                    # After Ctrl-C there may be no JVM to answer.
-                    with suppress(Exception):
-                        session.stop()
+    with (
+        ProgressReporter(n_points, logger=logger) as progress,
+        spark_job("sweep", progress) as job,
+        ExitStack() as stack,
+    ):
+        with unwritable_is_usage("--output", config.output):
+            staged = stack.enter_context(output_folder(job.session, config.output, RUN_FILE))
+        summary = _Run(config, job, progress, staged).work()
     print(summary)
-    return EXIT_INTERRUPTED if interrupted() else EXIT_DONE
-
-
-@contextmanager
-def _unwritable_is_usage(output: str) -> Iterator[None]:
-    """Blame the option, not the program, for a folder that cannot be made or looked at."""
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(
-            f"--output {output}: cannot be written ({error.strerror}): give another folder"
-        ) from error
-    except PySparkException as error:
-        raise ConfigError(
-            f"--output {output}: its file system does not answer ({error}): check the address"
-        ) from error
+    return EXIT_INTERRUPTED if job.interrupted() else EXIT_DONE
 
 
 class _Run:
@@ -133,24 +95,23 @@ class _Run:
     def __init__(
         self,
         config: SweepConfig,
-        session: SparkSession,
+        job: SparkJob,
         progress: ProgressReporter,
         staged: StagedFolder,
-        interrupted: Callable[[], bool],
     ) -> None:
         self._config = config
-        self._session = session
+        self._session = job.session
         self._progress = progress
         self._staged = staged
-        self._interrupted = interrupted
+        self._interrupted = job.interrupted
         self._started = datetime.now(UTC)
         self._clock = time.perf_counter()
         self._specs = grid_specs(config.ranks, config.lambdas)
         self._selected_on: SplitName = "validation" if config.validation_fraction else "test"
         self._collector = SweepCollector(self._selected_on, progress.on_finished)
         self._facts: dict[str, Any] = {
-            "versions": {"als_spark": als_spark.__version__, **versions(session)},
-            "spark_master": session.sparkContext.master,
+            "versions": all_versions(job.session),
+            "spark_master": job.session.sparkContext.master,
         }
 
     def work(self) -> str:
@@ -182,26 +143,19 @@ class _Run:
 
     def _prepare(self) -> PreparedRatings:
         config = self._config
-        columns = {
-            "user": config.user_col,
-            "item": config.item_col,
-            "rating": config.rating_col,
-            "timestamp": config.timestamp_col,
-        }
         need_timestamp = config.split == "time" or config.duplicates == "last"
         path = config.ratings
         if path is None and config.table is None:
             path = sample_ratings()
-
-        def read(path: str | None, table: str | None, need_timestamp: bool) -> Source:
-            options = SourceOptions(path, table, config.format, columns, need_timestamp)
-            return read_source(self._session, options)
-
         with self._progress.phase("looking at the ratings"):
-            source = read(path, config.table, need_timestamp)
+            source = open_ratings(
+                self._session, config, path, config.table, need_timestamp=need_timestamp
+            )
             test = None
             if config.test is not None:
-                test = read(config.test, None, config.duplicates == "last")
+                test = open_ratings(
+                    self._session, config, config.test, need_timestamp=config.duplicates == "last"
+                )
         options = PrepareOptions(
             split=SplitOptions(
                 config.split, config.seed, config.test_fraction, config.validation_fraction
@@ -233,43 +187,17 @@ class _Run:
         return prepared
 
     def _note_data(self, prepared: PreparedRatings) -> None:
-        summary = prepared.summary
-        sizes = {
-            "users": len(summary.users),
-            "items": len(summary.items),
-            "ratings": dict(prepared.n_ratings),
-            "bad_rows_dropped": summary.problems,
-            "duplicate_pairs": prepared.n_duplicates,
-            "lowest_rating": summary.lowest,
-            "highest_rating": summary.highest,
-        }
-        self._facts["data"] = sizes
+        self._facts["data"] = data_facts(prepared)
         self._facts["placement"] = prepared.placement
         self._facts["blocks_a_side"] = prepared.n_blocks
-        parts = ", ".join(f"{count:,} {part}" for part, count in prepared.n_ratings.items())
-        self._progress.write(
-            f"{len(summary.users):,} users, {len(summary.items):,} items, ratings: {parts}"
-        )
-        for problem, count in summary.problems.items():
-            self._progress.write(f"dropped {count:,} rows: {problem}")
-        if prepared.n_duplicates:
-            self._progress.write(
-                f"{prepared.n_duplicates:,} pairs were rated more than once: "
-                f"took the {self._config.duplicates}"
-            )
+        tell_data(self._progress, prepared, self._config.duplicates)
         self._facts["blas_threads_per_worker"] = blas_threads_of_workers(self._session.sparkContext)
 
     def _write_rejected(self, prepared: PreparedRatings) -> None:
-        """Stream dropped rows through the driver: they may be many, and DIR is the driver's."""
         if prepared.rejected is None:
             return
         with self._progress.phase("setting bad rows aside"):
-            folder = self._staged.content / "rejected"
-            folder.mkdir()
-            with (folder / "rejected.jsonl").open("w", encoding="utf-8") as file:
-                for row in prepared.rejected.toLocalIterator():
-                    record = {"problem": row.problem, "row": row.raw}
-                    file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            write_rejected(self._session, prepared.rejected, self._staged.content)
 
     def _train(self, prepared: PreparedRatings) -> None:
         with self._progress.phase("training"):
@@ -312,19 +240,21 @@ class _Run:
         target = local_path(self._config.output)
         if not complete and (target is None or target.exists()):
             self._staged.subfolder = INTERRUPTED_FOLDER
-        seconds = {name: round(taken, 3) for name, taken in self._progress.phase_seconds.items()}
-        write_json(
-            folder / RUN_FILE,
-            {
-                "status": "complete" if complete else "interrupted",
-                "points": {"asked": len(self._specs), "finished": len(points)},
-                "selected_on": outcome.selected_on,
-                **self._facts,
-                "config": json_ready(dataclasses.asdict(self._config)),
-                "started": self._started.isoformat(timespec="seconds"),
-                "seconds": {**seconds, "total": round(time.perf_counter() - self._clock, 3)},
-            },
-        )
+        run = {
+            "status": "complete" if complete else "interrupted",
+            "points": {"asked": len(self._specs), "finished": len(points)},
+            "selected_on": outcome.selected_on,
+            **self._facts,
+            "config": json_ready(dataclasses.asdict(self._config)),
+            "started": self._started.isoformat(timespec="seconds"),
+            "seconds": rounded_seconds(
+                self._progress.phase_seconds, time.perf_counter() - self._clock
+            ),
+        }
+        write_json(folder / RUN_FILE, run)
+        pictures = {name: (folder / name).read_bytes() for name in SWEEP_PICTURES}
+        page = sweep_page(*drawn, run, pictures, objective_note=note)
+        (folder / "report.html").write_text(page, encoding="utf-8")
 
     def _best_model(self, outcome: SweepOutcome, prepared: PreparedRatings) -> FactorModel:
         config, point = self._config, outcome.points[outcome.best]
@@ -355,7 +285,7 @@ class _Run:
                 f"in {folder}"
             )
         return (
-            f"{table}\n\nResults, plots and the best model are in {folder}: results.json, "
-            "sweep.png, selected.png, heatmap.png, convergence.png, best_model/, history.json, "
-            "run.json"
+            f"{table}\n\nResults, plots and the best model are in {folder}: report.html, "
+            "results.json, sweep.png, selected.png, heatmap.png, convergence.png, best_model/, "
+            "history.json, run.json"
         )

@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
+from als_spark.report.curves import draw_curve, end_marker, log_axes, log_limits
 from als_spark.report.drawing import (
-    FAINT,
     INK,
     Grid,
     best_note,
@@ -25,7 +22,6 @@ from als_spark.report.drawing import (
     rows_columns,
     save_figure,
     thinned,
-    tidy,
     titled,
 )
 from als_spark.results import PointResult, SplitName
@@ -36,6 +32,8 @@ _TOLERANCE_STYLE: dict[str, Any] = {"color": INK, "linewidth": 1.2, "linestyle":
 # Dashes help while there are few ranks; with more of them the order of the colours reads better.
 _RANK_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (2, 1)))
 _MAX_DASHED_RANKS = 6
+_USUAL: dict[str, Any] = {"linewidth": 1.6, "zorder": 2}
+_STRESSED: dict[str, Any] = {"linewidth": 2.8, "zorder": 3}
 _MAX_LEGEND_RANKS = 8
 
 
@@ -112,18 +110,18 @@ def convergence_figure(
     ):
         curves = {place: curve_of(point) for place, point in grid.at.items()}
         lines = [tol] if tol > 0 and row == 1 else []
-        limits = _log_limits(
-            [*(value for _, values in curves.values() for value in values), *lines]
-        )
+        limits = log_limits([*(value for _, values in curves.values() for value in values), *lines])
         for place, reg in enumerate(grid.regs):
             panel = panels[2 * (place // columns) + row, place % columns]
-            _log_axes(panel, limits, lengths)
+            log_axes(panel, limits, lengths)
             for line in lines:
                 panel.axhline(line, **_TOLERANCE_STYLE, zorder=1.5)
             for rank in grid.ranks:
                 if (rank, reg) in curves:
                     point = grid.at[rank, reg]
-                    _draw_curve(panel, grid, point, curves[rank, reg], stressed=point is chosen)
+                    style = _rank_style(grid, rank)
+                    style |= _STRESSED if point is chosen else _USUAL
+                    draw_curve(panel, curves[rank, reg], style, converged=point.converged)
             if row == 0:
                 name_panel(panel, reg, chosen)
             else:
@@ -132,13 +130,13 @@ def convergence_figure(
                 panel.set_ylabel(label, fontsize=10, color=INK)
             panel.tick_params(labelbottom=row == 1, labelleft=place % columns == 0)
     handles = [
-        Line2D([], [], **_rank_style(grid, rank), linewidth=2.0, label=f"d = {rank}")
+        Line2D([], [], **_rank_style(grid, rank), linewidth=2.0)
         for rank in thinned(grid.ranks, _MAX_LEGEND_RANKS)
     ]
     if tol > 0:
         handles.append(Line2D([], [], **_TOLERANCE_STYLE, label=f"tolerance {tol:g}"))
     handles += [
-        _end_marker(state) for state in (True, False) if state in {p.converged for p in points}
+        end_marker(state) for state in (True, False) if state in {p.converged for p in points}
     ]
     legend_below(figure, handles)
     return figure
@@ -161,82 +159,10 @@ def _steps(point: PointResult) -> tuple[list[int], list[float]]:
     return [iteration for iteration, _ in kept], [step for _, step in kept]
 
 
-def _log_limits(values: Sequence[float]) -> tuple[float, float]:
-    """Limits of a logarithmic axis around values, with a margin."""
-    if not values:
-        return 0.1, 10.0
-    margin = max((max(values) / min(values)) ** 0.05, 1.5)
-    return min(values) / margin, max(values) * margin
-
-
-def _log_axes(panel: Axes, limits: tuple[float, float], lengths: Sequence[int]) -> None:
-    """Set a logarithmic y axis and an iteration axis that holds the longest history."""
-    tidy(panel)
-    panel.set_yscale("log")
-    panel.set_ylim(limits)
-    _decade_ticks(panel.yaxis, limits)
-    longest = max(*lengths, 1)
-    if longest > 10 * sorted(lengths)[(len(lengths) - 1) // 2] > 0:
-        panel.set_xscale("log")
-        panel.set_xlim(0.8, longest * 1.4)
-        _decade_ticks(panel.xaxis, (0.8, longest * 1.4))
-        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    else:
-        margin = 0.04 * longest + 0.2
-        panel.set_xlim(1 - margin, longest + margin)
-        panel.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10]))
-
-
-def _decade_ticks(axis: Axis, limits: tuple[float, float]) -> None:
-    """Set few ticks on a logarithmic axis: decades, or 1, 2, 5 if it spans fewer than 1.5."""
-    narrow = math.log10(limits[1] / limits[0]) < 1.5
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=7))
-    axis.set_minor_locator(NullLocator())
-    if narrow:
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-
-
-def _draw_curve(
-    panel: Axes,
-    grid: Grid,
-    point: PointResult,
-    curve: tuple[list[int], list[float]],
-    *,
-    stressed: bool,
-) -> None:
-    """Draw one line of a convergence panel and the sign of how it ended."""
-    iterations, values = curve
-    if not iterations:
-        return
-    style = _rank_style(grid, point.rank)
-    width, zorder = (2.8, 3) if stressed else (1.6, 2)
-    panel.plot(
-        iterations, values, **style, linewidth=width, zorder=zorder, label=f"d = {point.rank}"
-    )
-    end = _end_marker(point.converged)
-    end.set_data(iterations[-1:], values[-1:])
-    end.set_markerfacecolor(style["color"])
-    end.set_zorder(4)
-    panel.add_line(end)
-
-
 def _rank_style(grid: Grid, rank: int) -> dict[str, Any]:
-    """Colour of a rank, in the order of d from dark to light; dashes where there are few ranks."""
+    """Name and colour of a rank, from dark to light with d; dashes where there are few ranks."""
     place = grid.ranks.index(rank)
     colour = colormaps["plasma"](0.8 * place / max(len(grid.ranks) - 1, 1))
     few = len(grid.ranks) <= _MAX_DASHED_RANKS
-    return {"color": colour, "linestyle": _RANK_DASHES[place % len(_RANK_DASHES)] if few else "-"}
-
-
-def _end_marker(converged: bool) -> Line2D:
-    return Line2D(
-        [],
-        [],
-        linestyle="none",
-        marker="o" if converged else "X",
-        markersize=6 if converged else 9,
-        markerfacecolor=FAINT,
-        markeredgecolor="white",
-        markeredgewidth=0.8,
-        label="ended by the stopping rule" if converged else "stopped by the iteration cap",
-    )
+    dashes = _RANK_DASHES[place % len(_RANK_DASHES)] if few else "-"
+    return {"color": colour, "linestyle": dashes, "label": f"d = {rank}"}

@@ -25,6 +25,7 @@ from als_spark.results import PointResult, SplitName
 Metric = Literal["mse", "mae"]
 
 INK, FAINT = "#222222", "#767676"
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")  # of series that have no order
 TICK_STEPS = (1, 2, 2.5, 5, 10)  # what ticks may be apart, times a power of ten
 
 _DPI = 150
@@ -124,12 +125,17 @@ class Scale:
     @classmethod
     def of(cls, grid: Grid) -> Scale:
         """Fit the scale to every finite error of a grid."""
-        values = grid.values(grid.series)
+        peaks = (Grid((), (), {key: point}) for key, point in grid.at.items())
+        tops = [max(found) for one in peaks if (found := one.values(grid.series))]
+        return cls.fitted(grid.values(grid.series), tops)
+
+    @classmethod
+    def fitted(cls, values: Sequence[float], tops: Sequence[float]) -> Scale:
+        """Fit the scale to finite errors; ``tops``, those that tell the usual from the far off."""
         if not values:
             return cls(0.0, 1.0)
         low, high = min(values), max(values)
-        peaks = (Grid((), (), {key: point}) for key, point in grid.at.items())
-        usual = usual_top([max(found) for one in peaks if (found := one.values(grid.series))])
+        usual = usual_top(tops)
         if usual is not None:
             bend = float(MaxNLocator(nbins=4, steps=TICK_STEPS).tick_values(0, usual)[-1])
             return cls(-0.03 * bend, high * (high / bend) ** 0.24, bend)
@@ -185,9 +191,14 @@ def save_figure(figure: Figure, path: str | Path) -> None:
 
     The picture is drawn in full before the file is opened; an existing file is replaced.
     """
+    Path(path).write_bytes(png_of(figure))
+
+
+def png_of(figure: Figure) -> bytes:
+    """Draw a figure as a PNG picture that holds neither time nor version."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
-    Path(path).write_bytes(buffer.getvalue())
+    return buffer.getvalue()
 
 
 def titled(figure: Figure, title: str, *notes: str) -> SubFigure:
@@ -248,12 +259,12 @@ def thinned(ranks: Sequence[int], most: int) -> list[int]:
     return [ranks[place] for place in places]
 
 
-def legend_below(figure: Figure, handles: Sequence[Line2D]) -> None:
-    """Put a legend at the foot of the figure, in columns of two or four entries."""
+def legend_below(figure: Figure, handles: Sequence[Line2D], *, paired: bool = True) -> None:
+    """Put a legend at the foot of the figure, in columns; of an even height if entries pair up."""
     if handles:
         columns = min(math.ceil(len(handles) / 2), int(figure.get_figwidth() / 2))
         rows = math.ceil(len(handles) / columns)
-        rows += rows % 2  # the MSE and the MAE of a split keep together
+        rows += rows % 2 if paired else 0  # the MSE and the MAE of a split keep together
         figure.legend(
             handles=handles,
             loc="outside lower center",

@@ -20,6 +20,7 @@ from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
 
+from als_spark.report.words import duration
 from als_spark.results import IterationRecord
 
 __all__ = ["FinishedPoint", "Progress", "ProgressReporter"]
@@ -183,7 +184,7 @@ class ProgressReporter:
             with self._lock:
                 self._phases.remove(entry)
                 self.phase_seconds[name] = self.phase_seconds.get(name, 0.0) + seconds
-            self.write(f"{name}: {verb}{_duration(seconds)}")
+            self.write(f"{name}: {verb}{duration(seconds)}")
 
     def on_iteration(self, record: IterationRecord) -> None:
         """Take note of an iteration; cheap, and never raises.
@@ -227,7 +228,7 @@ class ProgressReporter:
         plural = "" if point.iterations == 1 else "s"
         self.write(
             f"{self._place(point.rank, point.reg)}: {point.iterations} iteration{plural}{cap}, "
-            f"objective {point.objective:.6g}, {_duration(point.seconds)}"
+            f"objective {point.objective:.6g}, {duration(point.seconds)}"
         )
 
     def write(self, line: str) -> None:
@@ -296,7 +297,7 @@ class ProgressReporter:
         text = ""
         if self._phases:
             name, start = self._phases[-1]
-            text = f"{name} ... {_duration(self._clock() - start)}"
+            text = f"{name} ... {duration(self._clock() - start)}"
         self._clear(keep=text[: _columns(self._stream)])
 
     def _clear(self, keep: str = "") -> None:
@@ -370,13 +371,3 @@ def _writable(stream: TextIO, text: str) -> str:
     """Return the text with what the stream's encoding lacks replaced by question marks."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, errors="replace").decode(encoding)
-
-
-def _duration(seconds: float) -> str:
-    """Write seconds for a person: ``3.2 s``, ``2 min 05 s``, ``1 h 02 min``."""
-    if round(seconds, 1) < 60:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

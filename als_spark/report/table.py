@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
+from als_spark.report.words import number
 from als_spark.results import PointResult, SplitName
 
 __all__ = ["results_table"]
@@ -54,7 +54,7 @@ def _row(point: PointResult, splits: Sequence[SplitName]) -> list[str]:
     cells = [str(point.rank), f"{point.reg:g}"]
     for split in splits:
         means = point.errors.get(split)
-        cells += ["-", "-"] if means is None else [_number(means.mse), _number(means.mae)]
+        cells += ["-", "-"] if means is None else [number(means.mse, "-"), number(means.mae, "-")]
     converged = "yes" if point.converged else "cap"
     return [*cells, str(point.iterations), converged, f"{point.seconds:.1f}"]
 
@@ -70,15 +70,6 @@ def _group_line(splits: Sequence[SplitName], widths: Sequence[int]) -> str:
         pair = widths[2 + 2 * place] + 2 + widths[3 + 2 * place]
         line += "  " + f" {split} ".center(pair, "-")
     return line
-
-
-def _number(value: float) -> str:
-    """Four decimals for errors of usual size, else about as many digits."""
-    if not math.isfinite(value):
-        return "-"
-    if abs(value) < 10:
-        return f"{value:.4f}"
-    return f"{value:.2f}" if abs(value) < 1000 else f"{value:.1e}"
 
 
 def _caption(points: Sequence[PointResult], best: int | None, selected_on: SplitName) -> list[str]:

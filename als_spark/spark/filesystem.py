@@ -16,6 +16,9 @@ from pyspark.sql import SparkSession
 from als_spark.errors import ConfigError
 from als_spark.persistence import StagedFolder, check_replaceable, local_path, replaced_folder
 
+SUCCESS_FILE = "_SUCCESS"
+"""What Spark leaves in a folder that it has written."""
+
 
 @contextmanager
 def output_folder(session: SparkSession, target: str, marker: str) -> Iterator[StagedFolder]:
@@ -50,6 +53,39 @@ def output_folder(session: SparkSession, target: str, marker: str) -> Iterator[S
         staged.content.mkdir()
         yield staged
         remote.replace(staged)
+
+
+@contextmanager
+def spark_output(session: SparkSession, target: str) -> Iterator[str]:
+    """Give a folder for Spark to write into, which takes the target's place when the block ends.
+
+    Parameters
+    ----------
+    session, target
+        As in :func:`output_folder`. A folder that Spark has written is replaced.
+
+    Yields
+    ------
+    str
+        URI of a folder beside the target, which may be there already, empty.
+
+    Raises
+    ------
+    ConfigError
+        If the target is not a folder that may be replaced, or its file system does not answer.
+    """
+    path = local_path(target)
+    if path is not None:
+        check_replaceable(path, SUCCESS_FILE)
+        with replaced_folder(path) as staged:
+            # Not as_uri(): Hadoop takes a %20 for what it says.
+            yield f"file://{staged.content}"
+        return
+    remote = _RemoteFolder(session, target)
+    remote.check_replaceable(SUCCESS_FILE)
+    with remote.beside() as (new, old):
+        yield new
+        remote.swap(new, target.rstrip("/"), old)
 
 
 class _RemoteFolder:
@@ -89,20 +125,30 @@ class _RemoteFolder:
         target = self._target
         if staged.subfolder is not None:
             target = f"{target}/{staged.subfolder}"
-        parent, name = posixpath.split(target)
-        beside = f"{parent}/.{name}.{secrets.token_hex(4)}"
-        old = f"{beside}.replaced"
-        try:
-            self._system.mkdirs(self._path(parent))
+        with self.beside(target) as (new, old):
             self._system.copyFromLocalFile(
-                False, True, self._path(f"file://{staged.content}"), self._path(f"{beside}.new")
+                False, True, self._path(f"file://{staged.content}"), self._path(new)
             )
-            if self._system.exists(self._path(target)):
-                self._rename(target, old)
-            self._rename(f"{beside}.new", target)
+            self.swap(new, target, old)
+
+    @contextmanager
+    def beside(self, target: str | None = None) -> Iterator[tuple[str, str]]:
+        """Name a new folder beside the target, and one for what is there; both go at the end."""
+        parent, name = posixpath.split(target or self._target)
+        hidden = f"{parent}/.{name}.{secrets.token_hex(4)}"
+        new, old = f"{hidden}.new", f"{hidden}.replaced"
+        self._system.mkdirs(self._path(parent))
+        try:
+            yield new, old
         finally:
-            self._system.delete(self._path(f"{beside}.new"), True)
+            self._system.delete(self._path(new), True)
         self._system.delete(self._path(old), True)
+
+    def swap(self, new: str, target: str, old: str) -> None:
+        """Put a new folder in the target's place."""
+        if self._system.exists(self._path(target)):
+            self._rename(target, old)
+        self._rename(new, target)
 
     def _rename(self, source: str, target: str) -> None:
         if not self._system.rename(self._path(source), self._path(target)):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import reduce
 from typing import Any
 
 from pyspark import SparkContext, StorageLevel
@@ -54,11 +55,41 @@ def prepare_ratings(
     DataError
         If the ratings cannot be trained on.
     """
-    context = session.sparkContext
     label = source.label if test_source is None else f"{source.label} + {test_source.label}"
+    with phase("reading and checking ratings"):
+        ratings = _split_sources(session.sparkContext, source, test_source, options)
+    return prepare_typed(session, ratings, label, options, phase=phase)
+
+
+def prepare_typed(
+    session: SparkSession,
+    ratings: DataFrame,
+    label: str,
+    options: PrepareOptions,
+    *,
+    phase: Phase = lambda _: nullcontext(),
+) -> PreparedRatings:
+    """Check and pack ratings that are typed and, where some are held out, split.
+
+    Parameters
+    ----------
+    session : SparkSession
+    ratings : DataFrame
+        From :func:`als_spark.spark.validation.typed_ratings`, with the column ``split`` (see
+        :func:`split_ratings`) unless all of them are to be trained on.
+    label : str
+        Names the ratings in messages.
+    options, phase
+        As in :func:`prepare_ratings`.
+
+    Raises
+    ------
+    DataError
+        If the ratings cannot be trained on.
+    """
+    context = session.sparkContext
     with ExitStack() as failing:
         with phase("reading and checking ratings"):
-            ratings = _split_ratings(context, source, test_source, options)
             chunks = encode_ratings(ratings).persist(StorageLevel.MEMORY_AND_DISK)
             failing.callback(chunks.unpersist)
             with described(context, f"checking and counting ratings of {label}"):
@@ -71,6 +102,25 @@ def prepare_ratings(
             assembler = Assembler(session, chunks, summary, options, label)
             prepared = assembler.assemble(rejected)
     return prepared
+
+
+def split_ratings(context: SparkContext, ratings: DataFrame, options: SplitOptions) -> DataFrame:
+    """Add the column ``split`` to typed ratings: at random by their ids, or by their time."""
+    if options.strategy == "time":
+        with described(context, "finding the times to split at"):
+            return with_time_split(ratings, options)
+    return with_random_split(ratings, options)
+
+
+def union_typed(frames: Sequence[DataFrame]) -> DataFrame:
+    """Put typed ratings together; ids that are integers here and text there become text.
+
+    They become integers again where they are numbered, if all of them are integers.
+    """
+    for column in ("user", "item"):
+        if len({frame.schema[column].dataType.simpleString() for frame in frames}) > 1:
+            frames = [frame.withColumn(column, F.col(column).cast("string")) for frame in frames]
+    return reduce(DataFrame.unionByName, frames)
 
 
 def source_from_frame(
@@ -105,7 +155,7 @@ def source_from_frame(
     return Source(frame, columns, "the DataFrame", from_files=False)
 
 
-def _split_ratings(
+def _split_sources(
     context: SparkContext, source: Source, test_source: Source | None, options: PrepareOptions
 ) -> DataFrame:
     by_time = options.split.strategy == "time"
@@ -114,11 +164,7 @@ def _split_ratings(
     split = options.split
     if test_source is not None:
         split = SplitOptions(split.strategy, split.seed, 0.0, split.validation_fraction)
-    if by_time:
-        with described(context, "finding the times to split at"):
-            ratings = with_time_split(ratings, split)
-    else:
-        ratings = with_random_split(ratings, split)
+    ratings = split_ratings(context, ratings, split)
     if options.duplicates != "last":
         # Needed to split by, not to resolve duplicates by.
         ratings = ratings.drop("timestamp")
@@ -128,10 +174,4 @@ def _split_ratings(
     test = with_fixed_split(
         typed_ratings(test_source, need_timestamp=options.duplicates == "last"), TEST
     )
-    test = test.select(*ratings.columns)
-    # Integers here and text there are compared as text, and become integers again if all are.
-    for column in ("user", "item"):
-        if ratings.schema[column].dataType != test.schema[column].dataType:
-            ratings = ratings.withColumn(column, F.col(column).cast("string"))
-            test = test.withColumn(column, F.col(column).cast("string"))
-    return ratings.unionByName(test)
+    return union_typed([ratings, test.select(*ratings.columns)])

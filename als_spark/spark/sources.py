@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.config import Format
-from als_spark.errors import ConfigError, DataError
+from als_spark.errors import ConfigError, DataError, EmptySourceError
 from als_spark.spark.session import described
 
 USUAL_NAMES: Mapping[str, Sequence[str]] = {
@@ -130,7 +130,7 @@ def read_source(session: SparkSession, options: SourceOptions) -> Source:
                 "the name of the table" if options.table is not None else "the path and --format"
             )
             raise DataError(
-                f"{options.label}: cannot be read: {_reason(error)}: check {remedy}"
+                f"{options.label}: cannot be read: {reason(error)}: check {remedy}"
             ) from error
     return Source(frame, find_columns(frame.columns, options), options.label, options.table is None)
 
@@ -155,7 +155,7 @@ def unreadable_files_are_named(label: str) -> Iterator[None]:
         if not _broke_while_reading(error):
             raise
         raise DataError(
-            f"{label}: cannot be read: {_reason(error)}: mend or replace the file"
+            f"{label}: cannot be read: {reason(error)}: mend or replace the file"
         ) from error
 
 
@@ -168,7 +168,7 @@ def find_columns(names: Sequence[str], options: SourceOptions) -> dict[str, str]
         If a given column is not there, or a role has none; or two roles have the same.
     """
     found: dict[str, str] = {}
-    by_plain_name = {_plain(name): name for name in reversed(names)}
+    by_plain_name = {plain_name(name): name for name in reversed(names)}
     for role in ROLES:
         given = options.columns.get(role)
         if given is not None:
@@ -205,7 +205,7 @@ def _read_files(session: SparkSession, options: SourceOptions) -> DataFrame:
         raise DataError(f"{options.label}: no files there: give a file or a folder with ratings")
     kind = options.format
     if kind == "auto":
-        kind = _format_by_name(names[0])
+        kind = format_by_name(names[0])
     if kind == "parquet":
         return reader.parquet(options.path)
     first = _first_line(session, options)
@@ -247,11 +247,12 @@ def _first_line(session: SparkSession, options: SourceOptions) -> str:
     text = session.read.text(options.path)
     lines = text.where(F.trim("value") != "").limit(1).collect()
     if not lines:
-        raise DataError(f"{options.label}: the file is empty: give a file with ratings")
+        raise EmptySourceError(f"{options.label}: the file is empty: give a file with ratings")
     return str(lines[0][0]).lstrip("\ufeff").strip()
 
 
-def _format_by_name(name: str) -> Format:
+def format_by_name(name: str) -> Format:
+    """Tell the format of a file by its name; ``auto`` where that does not tell."""
     stem = re.sub(r"\.(gz|bz2|zst|snappy|lz4)$", "", name.lower())
     if stem.endswith((".parquet", ".pq")):
         return "parquet"
@@ -278,7 +279,7 @@ def _is_header(fields: Sequence[str], options: SourceOptions) -> bool:
     if given & set(fields):
         return True
     usual = {name for names in USUAL_NAMES.values() for name in names}
-    known = sum(_plain(name) in usual for name in fields)
+    known = sum(plain_name(name) in usual for name in fields)
     if known:
         return known >= 2 or not _is_number(fields[2])
     return not any(_is_number(name) for name in fields)
@@ -292,7 +293,8 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Leave the letters and digits of a column's name, in lower case."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
@@ -331,7 +333,7 @@ def _messages(error: PySparkException | Py4JJavaError) -> list[str]:
     return [text.strip().splitlines()[0] for text in texts if text.strip()]
 
 
-def _reason(error: PySparkException | Py4JJavaError) -> str:
+def reason(error: PySparkException | Py4JJavaError) -> str:
     """Put what was said about a file, or said first, together with its root cause."""
     messages = [message for message in _messages(error) if not message.startswith("Job aborted")]
     if not messages:

@@ -94,6 +94,12 @@ def typed_ratings(source: Source, *, need_timestamp: bool) -> DataFrame:
     )
 
 
+def rated_pairs(source: Source) -> DataFrame:
+    """Return the ``user`` and ``item`` of the usable ratings of a source."""
+    typed = typed_ratings(source, need_timestamp=False)
+    return typed.where(F.col("problem").isNull()).select("user", "item")
+
+
 def with_random_split(ratings: DataFrame, options: SplitOptions) -> DataFrame:
     """Add the column ``split``, from a hash of the seed and the pair of ids alone.
 

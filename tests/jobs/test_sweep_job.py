@@ -20,13 +20,15 @@ import pytest
 from pyspark.sql import SparkSession
 
 from als_spark.persistence import load_model
+from als_spark.report.sweep_page import SWEEP_PICTURES
 from jobs.sweep import main
 from tests.conftest import ROOT
+from tests.pages import pictures, read_page, section_of, warnings_of
 
 SMALL = ["--ranks", "1,3", "--lambdas", "1,4", "--max-iter", "6"]
 FILES = {
     *("results.json", "sweep.png", "selected.png", "heatmap.png", "convergence.png"),
-    *("best_model", "run.json", "history.json"),
+    *("best_model", "run.json", "history.json", "report.html"),
 }
 
 
@@ -76,8 +78,17 @@ def test_all_files_are_written_and_agree(
     for record, point in zip(records, history, strict=True):
         assert len(point["objective"]) == record["iterations"]
         assert point["objective"][-1] == record["objective"]
+    page = read_page((out / "report.html").read_text())
+    assert page.one("header").one("strong").text == "complete"
+    assert f"test MSE {best['test_mse']:.4f}" in page.one("header").text
+    assert pictures(page) == [
+        (alt, (out / name).read_bytes()) for name, (alt, _) in SWEEP_PICTURES.items()
+    ]
+    assert "ridge λ|x|² for each row" in section_of(page, "Results").text
+    assert json.loads(section_of(page, "Configuration").one("pre").text) == run["config"]
     printed = capsys.readouterr().out
     assert f"{best['test_mse']:.4f}" in printed
+    assert "report.html" in printed
     assert "the test ratings chose it" in printed
     assert str(out) in printed
 
@@ -132,6 +143,10 @@ def test_two_runs_with_one_seed_write_the_same_files(tmp_path: Path, placement: 
         if path.suffix == ".json":
             ours, theirs = (json.loads((folder / path).read_text()) for folder in folders)
             assert without_times(ours) == without_times(theirs), path
+        elif path.suffix == ".html":
+            ours, theirs = (read_page((folder / path).read_text()) for folder in folders)
+            assert pictures(ours) == pictures(theirs)
+            assert warnings_of(ours) == warnings_of(theirs)
         else:
             assert (first / path).read_bytes() == (second / path).read_bytes(), path
     other = tmp_path / "other"
@@ -246,6 +261,9 @@ def check_kept(folder: Path) -> None:
     assert [record["lambda_reg"] for record in results(folder)] == [100000]
     assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
     assert load_model(folder / "best_model").rank == 20
+    page = read_page((folder / "report.html").read_text())
+    assert page.one("header").one("strong").text == "interrupted"
+    assert "Stopped after 1 of 2 models." in page.one("header").text
 
 
 @pytest.mark.parametrize(("placement", "earlier"), [("ratings", False), ("grid", True)])

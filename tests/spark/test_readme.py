@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from als_spark.cli.options import parse_sweep
+from als_spark.cli.options import SWEEP
 from als_spark.model import FactorModel
 from tests.conftest import ROOT
 
@@ -51,7 +51,7 @@ def test_the_command_lines_are_accepted() -> None:
     assert len(commands) == 5
     for words in commands:
         start = next(k for k, word in enumerate(words) if word.endswith(("sweep.sh", "sweep.py")))
-        assert parse_sweep(words[start + 1 :], None).output.startswith(
+        assert SWEEP.parse(words[start + 1 :], None).output.startswith(
             ("results/", "hdfs://", "s3a://")
         )
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from als_spark.config import CHOICES, SweepConfig, option_name, read_toml, resolve
+from als_spark.config import CHOICES, SweepConfig
 from als_spark.errors import ConfigError
+from als_spark.settings import option_name, read_toml, resolve
 from als_spark.training import TrainingOptions
 from tests.conftest import ROOT
 
@@ -159,7 +160,7 @@ class TestToml:
             dtype = "float64"
             """,
         )
-        values = read_toml(file)
+        values = read_toml(SweepConfig, file)
         assert values == {
             "ratings": "r.csv",
             "test_fraction": 0.25,
@@ -176,18 +177,18 @@ class TestToml:
 
     def test_a_single_value_for_a_list(self, tmp_path):
         file = toml(tmp_path, "ranks = 20\nlambdas = 2\n")
-        assert read_toml(file) == {"ranks": (20,), "lambdas": (2.0,)}
+        assert read_toml(SweepConfig, file) == {"ranks": (20,), "lambdas": (2.0,)}
 
     def test_unknown_key(self, tmp_path):
         file = toml(tmp_path, "rank = 5\n")
         message = rf"{file}: unknown key 'rank': the keys are ratings, table, format, .*, output$"
         with pytest.raises(ConfigError, match=message):
-            read_toml(file)
+            read_toml(SweepConfig, file)
 
     def test_a_key_in_both_spellings(self, tmp_path):
         file = toml(tmp_path, "test_fraction = 0.1\ntest-fraction = 0.2\n")
         with pytest.raises(ConfigError, match=f"{file}: 'test-fraction' is there twice"):
-            read_toml(file)
+            read_toml(SweepConfig, file)
 
     @pytest.mark.parametrize(
         ("line", "remedy"),
@@ -214,67 +215,69 @@ class TestToml:
         key = re.match(r"\[?(\w+)", line)[1]
         message = rf"{file}: {key} = .* is of the wrong type: use {remedy}$"
         with pytest.raises(ConfigError, match=message):
-            read_toml(file)
+            read_toml(SweepConfig, file)
 
     def test_value_that_is_refused(self, tmp_path):
         file = toml(tmp_path, 'dtype = "float16"\noutput = "out"\n')
         with pytest.raises(ConfigError, match="--dtype float16: not usable"):
-            resolve(file, {})
+            resolve(SweepConfig, file, {})
 
     def test_missing_file(self, tmp_path):
         message = r"--config .*/none\.toml: cannot be read \(No such file or directory\): give the"
         with pytest.raises(ConfigError, match=message):
-            read_toml(tmp_path / "none.toml")
+            read_toml(SweepConfig, tmp_path / "none.toml")
 
     def test_folder(self, tmp_path):
         with pytest.raises(ConfigError, match=r"cannot be read \(Is a directory\)"):
-            read_toml(tmp_path)
+            read_toml(SweepConfig, tmp_path)
 
     def test_invalid_toml(self, tmp_path):
         file = toml(tmp_path, "seed = \n")
         with pytest.raises(ConfigError, match=f"{file}: not valid TOML: .*line 1"):
-            read_toml(file)
+            read_toml(SweepConfig, file)
 
     def test_not_utf8(self, tmp_path):
         file = tmp_path / "sweep.toml"
         file.write_bytes(b'ratings = "caf\xe9.csv"\n')
         with pytest.raises(ConfigError, match=r"not valid TOML: .*utf-8"):
-            read_toml(file)
+            read_toml(SweepConfig, file)
 
 
 class TestPrecedence:
     def test_default_file_command_line(self, tmp_path):
         file = toml(tmp_path, "seed = 5\nmax_iter = 50\noutput = 'from-file'\n")
-        config = resolve(file, {"seed": 6, "max_iter": None, "tol": None})
+        config = resolve(SweepConfig, file, {"seed": 6, "max_iter": None, "tol": None})
         assert (config.seed, config.max_iter, config.tol) == (6, 50, 1e-3)
         assert config.output == "from-file"
 
     def test_falsy_values_of_the_command_line_count(self, tmp_path):
         file = toml(tmp_path, "seed = 5\nexponent = 1\nvalidation_fraction = 0.1\n")
         config = resolve(
-            file, {"seed": 0, "exponent": 0.0, "validation_fraction": 0.0, "output": "out"}
+            SweepConfig,
+            file,
+            {"seed": 0, "exponent": 0.0, "validation_fraction": 0.0, "output": "out"},
         )
         assert (config.seed, config.exponent, config.validation_fraction) == (0, 0.0, 0.0)
 
     def test_without_a_file(self):
-        assert resolve(None, {"output": "out"}) == SweepConfig(output="out")
+        assert resolve(SweepConfig, None, {"output": "out"}) == SweepConfig(output="out")
 
     @pytest.mark.parametrize(("given", "in_file"), [("ratings", "table"), ("table", "ratings")])
     def test_a_source_on_the_command_line_replaces_that_of_the_file(self, tmp_path, given, in_file):
         file = toml(tmp_path, f"{in_file} = 'old'\nuser_col = 'u'\noutput = 'out'\n")
-        config = resolve(file, {given: "new", in_file: None})
+        config = resolve(SweepConfig, file, {given: "new", in_file: None})
         assert (getattr(config, given), getattr(config, in_file)) == ("new", None)
         assert config.user_col == "u"
-        assert getattr(resolve(file, {}), in_file) == "old"
+        assert getattr(resolve(SweepConfig, file, {}), in_file) == "old"
 
     def test_two_sources_on_the_command_line(self, tmp_path):
         with pytest.raises(ConfigError, match="both given"):
-            resolve(None, {"ratings": "a", "table": "b", "output": "out"})
+            resolve(SweepConfig, None, {"ratings": "a", "table": "b", "output": "out"})
 
     def test_two_sources_in_the_file(self, tmp_path):
         file = toml(tmp_path, "ratings = 'a'\ntable = 'b'\noutput = 'out'\n")
         with pytest.raises(ConfigError, match="both given"):
-            resolve(file, {})
+            resolve(SweepConfig, file, {})
 
 
 class TestShippedFile:
@@ -287,7 +290,7 @@ class TestShippedFile:
         return [line[1:].strip() for line in lines if re.match(r"#\s*\w+\s*=", line)]
 
     def test_values_are_the_defaults(self):
-        values = read_toml(self.PATH)
+        values = read_toml(SweepConfig, self.PATH)
         assert values == {name: FIELDS[name].default for name in values}
 
     def test_commented_out_keys_are_fields_that_are_not_set(self, tmp_path):
@@ -296,10 +299,12 @@ class TestShippedFile:
         assert set(keys) <= FIELDS.keys()
         assert {FIELDS[key].default for key in keys} == {None}
         # Their example values are of the right type as well.
-        assert read_toml(toml(tmp_path, "\n".join(self.commented_out()))).keys() == set(keys)
+        assert read_toml(
+            SweepConfig, toml(tmp_path, "\n".join(self.commented_out()))
+        ).keys() == set(keys)
 
     def test_every_field_is_in_it(self):
         named = {next(iter(tomllib.loads(line))) for line in self.commented_out()}
-        named |= read_toml(self.PATH).keys()
+        named |= read_toml(SweepConfig, self.PATH).keys()
         # Of one run, not of a configuration: where it tests and where it writes.
         assert FIELDS.keys() - named == {"test", "output"}

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from als_spark.errors import DataError
-from als_spark.ids import IdIndex, as_id_array, coerce_ids, fits_int64
+from als_spark.ids import IdIndex, as_id_array, coerce_ids, fits_int64, ids_like
 
 INTEGERS = [30, -1, 10, 2**63 - 1, -(2**63), 0]
 TEXTS = ["30", "alpha", "007", "-1", "é", ""]
@@ -178,3 +178,21 @@ class TestCoerceIds:
 
     def test_to_text(self):
         assert coerce_ids(pa.array([5, None, -6]), pa.string()).to_pylist() == ["5", None, "-6"]
+
+
+class TestIdsLike:
+    def test_are_of_the_type_of_the_index_known_or_not(self):
+        integers, text = IdIndex(pa.array([1, 2], pa.int64())), IdIndex(pa.array(["1", "a"]))
+        assert ids_like(integers, ["2", "99"], "user id").equals(pa.array([2, 99], pa.int64()))
+        assert ids_like(text, [2, 1], "user id").equals(pa.array(["2", "1"]))
+        assert ids_like(text, pa.array(["b"]), "user id").equals(pa.array(["b"]))
+
+    def test_text_among_integers(self):
+        index = IdIndex(pa.array([1], pa.int64()))
+        with pytest.raises(DataError, match="item id '007': the ids of this model are integers"):
+            ids_like(index, ["1", "007"], "item id")
+
+    def test_a_missing_id(self):
+        index = IdIndex(pa.array(["a"]))
+        with pytest.raises(DataError, match=r"a user id is missing \(null\): leave it out"):
+            ids_like(index, pa.array(["a", None]), "user id")

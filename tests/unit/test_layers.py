@@ -21,11 +21,13 @@ PACKAGE = ROOT / "als_spark"
 CORE = (
     ("errors", "results", "blocks"),
     ("solvers", "ids"),
-    ("kernels",),
+    ("kernels", "topn"),
     ("metrics",),
     ("backend", "acceleration"),
     ("local", "training", "model"),
-    ("sweep", "config", "persistence"),
+    ("settings", "checks", "comparison"),
+    ("sweep", "config", "persistence", "foldin"),
+    ("batch_config", "recommending"),
 )
 CORE_LEVEL = {name: level for level, names in enumerate(CORE) for name in names}
 
@@ -44,7 +46,7 @@ ALLOWED_THIRD_PARTIES = {
     "store": {"numpy", "pyarrow"},
     "spark": {"numpy", "pyarrow", "pyspark", "py4j", "threadpoolctl", "scipy"},
     "report": {"numpy", "matplotlib", "tqdm"},
-    "cli": {"pyspark"},
+    "cli": {"pyspark", "mlflow", "numpy", "pyarrow"},
 }
 
 LONGEST = 500
@@ -168,6 +170,11 @@ class TestLoading:
         loaded = loaded_after("import als_spark")
         assert loaded & {"numpy", "scipy", "pyarrow", "pyspark", "matplotlib"} == set()
         assert {name for name in loaded if name.startswith("als_spark.")} == set()
+
+    def test_programs_load_mlflow_only_to_log_a_run(self):
+        loaded = loaded_after("import als_spark.cli.tracking, als_spark.cli.sweep")
+        assert "als_spark.cli.tracking" in loaded
+        assert "mlflow" not in loaded
 
     def test_reports_need_no_spark(self):
         names = [module for module in MODULES if part_of(module) == "report"]

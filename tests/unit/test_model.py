@@ -79,3 +79,8 @@ def test_factors_are_not_modified(model):
     for side in model.factors:
         side.flags.writeable = False
     model.predict([10, 99], ["a", "z"])
+
+
+def test_sides(model):
+    assert model.side("user") == (model.users, model.factors.users, model.user_stats)
+    assert model.side("item") == (model.items, model.factors.items, model.item_stats)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from als_spark.cli.options import parse_sweep, sweep_parser
-from als_spark.config import CHOICES, SweepConfig, option_name
+from als_spark.cli.options import SWEEP
+from als_spark.config import CHOICES, SweepConfig
 from als_spark.errors import ConfigError
+from als_spark.settings import option_name
 
 # For every field a value that is not the default, as it is typed and as it arrives.
 TYPED = {
@@ -50,7 +51,7 @@ def test_every_field_has_an_option(field, form):
     words = [option, text] if form == "two words" else [f"{option}={text}"]
     if text is None:  # a switch
         words = [option]
-    config = parse_sweep(["--output", "out", *words], None)
+    config = SWEEP.parse(["--output", "out", *words], None)
     default = getattr(SweepConfig(output="out"), field)
     assert value != default
     assert getattr(config, field) == value
@@ -60,7 +61,7 @@ def test_every_field_has_an_option(field, form):
 
 
 def test_no_options_but_the_fields_and_config():
-    actions = {action.dest for action in sweep_parser(None)._actions}
+    actions = {action.dest for action in SWEEP.parser(None)._actions}
     assert actions == {*FIELDS, "config", "help"}
 
 
@@ -68,14 +69,14 @@ def test_a_switch_of_the_file_can_be_turned_off(tmp_path):
     file = tmp_path / "sweep.toml"
     file.write_text("accelerate = true\n")
     words = ["--output", "out", "--config", str(file)]
-    assert parse_sweep(words, None).accelerate
-    assert not parse_sweep([*words, "--no-accelerate"], None).accelerate
+    assert SWEEP.parse(words, None).accelerate
+    assert not SWEEP.parse([*words, "--no-accelerate"], None).accelerate
 
 
 @pytest.mark.parametrize("field", CHOICES)
 def test_every_choice_can_be_typed(field):
     for choice in CHOICES[field]:
-        config = parse_sweep(["--output", "out", option_name(field), choice], None)
+        config = SWEEP.parse(["--output", "out", option_name(field), choice], None)
         assert getattr(config, field) == choice
 
 
@@ -97,7 +98,7 @@ def test_every_choice_can_be_typed(field):
 )
 def test_unusable_words(words, message, capsys):
     with pytest.raises(ConfigError) as info:
-        parse_sweep(["--output", "out", *words], None)
+        SWEEP.parse(["--output", "out", *words], None)
     text = str(info.value)
     assert text.startswith(message)
     assert text.endswith(": see --help")
@@ -118,12 +119,12 @@ def test_unusable_words(words, message, capsys):
 )
 def test_unusable_values(words, message):
     with pytest.raises(ConfigError, match=message):
-        parse_sweep(words, None)
+        SWEEP.parse(words, None)
 
 
 def test_help(capsys):
     with pytest.raises(SystemExit) as info:
-        parse_sweep(["--help"], Path("conf") / "sweep.toml")
+        SWEEP.parse(["--help"], Path("conf") / "sweep.toml")
     assert info.value.code == 0
     shown, complaints = capsys.readouterr()
     assert complaints == ""
@@ -137,7 +138,7 @@ def test_help(capsys):
 
 def test_help_of_a_checkout_with_a_percent_sign(capsys):
     with pytest.raises(SystemExit):
-        parse_sweep(["--help"], Path("100%s") / "sweep.toml")
+        SWEEP.parse(["--help"], Path("100%s") / "sweep.toml")
     assert "100%s/sweep.toml" in "".join(capsys.readouterr().out.split())
 
 
@@ -149,24 +150,24 @@ class TestConfigFile:
         return path
 
     def test_the_default_file_is_read(self, default):
-        config = parse_sweep(["--output", "out"], default)
+        config = SWEEP.parse(["--output", "out"], default)
         assert (config.seed, config.max_iter) == (1, 11)
 
     def test_an_option_wins_over_it(self, default):
-        config = parse_sweep(["--output", "out", "--seed", "0"], default)
+        config = SWEEP.parse(["--output", "out", "--seed", "0"], default)
         assert (config.seed, config.max_iter) == (0, 11)
 
     def test_another_file_replaces_it(self, default, tmp_path):
         other = tmp_path / "other.toml"
         other.write_text("seed = 2\noutput = 'from-file'\n")
-        config = parse_sweep(["--config", str(other)], default)
+        config = SWEEP.parse(["--config", str(other)], default)
         assert (config.seed, config.max_iter, config.output) == (2, 1000, "from-file")
 
     def test_missing_file(self, default):
         with pytest.raises(ConfigError, match=r"--config nowhere\.toml: cannot be read"):
-            parse_sweep(["--config", "nowhere.toml", "--output", "out"], default)
+            SWEEP.parse(["--config", "nowhere.toml", "--output", "out"], default)
 
 
 def test_words_of_the_process(monkeypatch):
     monkeypatch.setattr("sys.argv", ["sweep", "--output", "out", "--seed", "4"])
-    assert parse_sweep(None, None) == SweepConfig(output="out", seed=4)
+    assert SWEEP.parse(None, None) == SweepConfig(output="out", seed=4)

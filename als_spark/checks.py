@@ -1,0 +1,247 @@
+"""Is this the data that was expected? Today's ratings against those of the last run.
+
+A nightly job must not learn from half an export, a changed scale or somebody else's file. Every
+check is a number with a limit; a number beyond it stops the run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class CheckLimits:
+    """How far today's ratings may be from those of the last run.
+
+    Attributes
+    ----------
+    max_bad_share : float
+        Unusable rows, as a share of the rows of a source.
+    max_shrink, max_growth : float
+        Fewer, or more, ratings, users and items than last time, as a share of last time's.
+    range_slack : float
+        How far outside the range of last time a rating may lie, in rating units.
+    max_mean_shift : float
+        Shift of the mean rating, as a share of last time's range.
+    max_fresh_mean_shift : float
+        Distance of an increment's mean from last time's mean, as a share of last time's range.
+    max_unknown_share : float
+        Ratings whose user, or whose item, the current model does not know, as a share.
+    """
+
+    max_bad_share: float = 0.01
+    max_shrink: float = 0.1
+    max_growth: float = 1.0
+    range_slack: float = 0.0
+    max_mean_shift: float = 0.05
+    max_fresh_mean_shift: float = 0.15
+    max_unknown_share: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class PartFacts:
+    """One source of a run's ratings: the base, or an increment.
+
+    Attributes
+    ----------
+    label : str
+    rows, bad_rows : int
+        As read; and those of them that cannot be used.
+    lowest, highest, mean : float
+        Of the usable ratings; NaN where there are none.
+    """
+
+    label: str
+    rows: int
+    bad_rows: int
+    lowest: float
+    highest: float
+    mean: float
+
+    @property
+    def bad_share(self) -> float:
+        """Share of the rows that cannot be used."""
+        return self.bad_rows / self.rows if self.rows else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """All ratings of a run, after the unusable rows and the duplicates are gone.
+
+    Attributes
+    ----------
+    ratings, users, items : int
+    lowest, highest, mean : float
+    fingerprint : str
+        The same for the same ratings, in whatever order, files and partitions they come.
+    """
+
+    ratings: int
+    users: int
+    items: int
+    lowest: float
+    highest: float
+    mean: float
+    fingerprint: str
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the JSON record that :meth:`from_record` reads."""
+        return asdict(self)
+
+    @staticmethod
+    def from_record(record: Mapping[str, Any]) -> DataFacts:
+        """Read what :meth:`as_record` gave.
+
+        Raises
+        ------
+        KeyError
+            If a field is missing.
+        """
+        return DataFacts(**{name: record[name] for name in DataFacts.__slots__})
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The outcome of one check.
+
+    Attributes
+    ----------
+    name : str
+        What was looked at.
+    value, limit, previous : str
+        As people read them; ``previous`` is empty where nothing was before.
+    passed : bool
+    option : str
+        Field of :class:`CheckLimits` that sets the limit.
+    """
+
+    name: str
+    value: str
+    limit: str
+    previous: str
+    passed: bool
+    option: str
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the JSON record of a report."""
+        return asdict(self)
+
+
+def check_parts(
+    parts: Sequence[PartFacts], previous: DataFacts | None, limits: CheckLimits
+) -> list[Check]:
+    """Check every source by itself: a bad increment would drown in a large base.
+
+    Parameters
+    ----------
+    parts : sequence of PartFacts
+        The base, then the increments.
+    previous : DataFacts or None
+        The last run's; None on the first run.
+    limits : CheckLimits
+    """
+    checks = [
+        Check(
+            f"unusable rows of {part.label}",
+            f"{part.bad_rows:,} of {part.rows:,} ({part.bad_share:.2%})",
+            f"at most {limits.max_bad_share:.2%}",
+            "",
+            part.bad_share <= limits.max_bad_share,
+            "max_bad_share",
+        )
+        for part in parts
+    ]
+    if previous is None:
+        return checks
+    span = previous.highest - previous.lowest
+    for part in parts[1:]:
+        if math.isnan(part.mean):
+            continue
+        distance = _share(abs(part.mean - previous.mean), span)
+        checks.append(
+            Check(
+                f"mean rating of {part.label}",
+                f"{part.mean:.4g}",
+                f"within {limits.max_fresh_mean_shift * span:.4g} of the last run's",
+                f"{previous.mean:.4g}",
+                distance <= limits.max_fresh_mean_shift,
+                "max_fresh_mean_shift",
+            )
+        )
+    return checks
+
+
+def check_whole(now: DataFacts, previous: DataFacts | None, limits: CheckLimits) -> list[Check]:
+    """Check all ratings together against those of the last run; no checks without one."""
+    if previous is None:
+        return []
+    checks = []
+    for name in ("ratings", "users", "items"):
+        value, before = getattr(now, name), getattr(previous, name)
+        least, most = before * (1 - limits.max_shrink), before * (1 + limits.max_growth)
+        checks.append(
+            Check(
+                name,
+                f"{value:,}",
+                f"{max(math.ceil(least), 0):,} to {_whole(most)}",
+                f"{before:,}",
+                least <= value <= most,
+                "max_shrink" if value < least else "max_growth",
+            )
+        )
+    low, high = previous.lowest - limits.range_slack, previous.highest + limits.range_slack
+    for name, value, passed in (
+        ("lowest rating", now.lowest, now.lowest >= low),
+        ("highest rating", now.highest, now.highest <= high),
+    ):
+        before = previous.lowest if name == "lowest rating" else previous.highest
+        limit = f"at least {low:g}" if name == "lowest rating" else f"at most {high:g}"
+        checks.append(Check(name, f"{value:g}", limit, f"{before:g}", passed, "range_slack"))
+    span = previous.highest - previous.lowest
+    shift = _share(abs(now.mean - previous.mean), span)
+    checks.append(
+        Check(
+            "mean rating",
+            f"{now.mean:.4g}",
+            f"within {limits.max_mean_shift * span:.4g} of the last run's",
+            f"{previous.mean:.4g}",
+            shift <= limits.max_mean_shift,
+            "max_mean_shift",
+        )
+    )
+    return checks
+
+
+def check_unknown(shares: Mapping[str, float], limits: CheckLimits) -> list[Check]:
+    """Check how much of the ratings is of users, and of items, that the current model lacks.
+
+    Parameters
+    ----------
+    shares : mapping of side ("user", "item") to float
+    limits : CheckLimits
+    """
+    return [
+        Check(
+            f"ratings of unknown {side}s",
+            f"{share:.2%}",
+            f"at most {limits.max_unknown_share:.2%}",
+            "",
+            share <= limits.max_unknown_share,
+            "max_unknown_share",
+        )
+        for side, share in shares.items()
+    ]
+
+
+def _share(distance: float, span: float) -> float:
+    """Distance in units of the range; infinite where the range is a point and it was left."""
+    if span > 0:
+        return distance / span
+    return math.inf if distance > 0 else 0.0
+
+
+def _whole(value: float) -> str:
+    return f"{math.floor(value):,}" if math.isfinite(value) else "any number"

@@ -1,0 +1,168 @@
+"""``jobs/evaluate.py``: a stored model on given ratings."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from als_spark.batch_config import EvaluateConfig
+from als_spark.cli.batch_options import EVALUATE
+from als_spark.cli.program import EXIT_DONE, run_program
+from als_spark.cli.running import (
+    all_versions,
+    open_ratings,
+    refuse_bad_rows,
+    rounded_seconds,
+    spark_job,
+    unwritable_is_usage,
+)
+from als_spark.cli.stored import open_model
+from als_spark.persistence import check_replaceable, json_ready, local_path, write_json
+from als_spark.report.breakdown import bins_of, breakdown_figure
+from als_spark.report.drawing import png_of
+from als_spark.report.evaluate_page import evaluate_page
+from als_spark.report.progress import ProgressReporter
+from als_spark.spark.evaluation import RankingOptions, evaluate_models
+from als_spark.spark.filesystem import output_folder
+from als_spark.spark.snapshot import read_snapshot
+from als_spark.spark.sources import unreadable_files_are_named
+from als_spark.spark.validation import rated_pairs
+
+METRICS_FILE = "metrics.json"
+"""Every output folder has it, and is known by it as one that a later run may replace."""
+
+logger = logging.getLogger("als_spark.evaluate")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluate a model.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Options; those of the process if not given.
+
+    Returns
+    -------
+    int
+        0 done; 2 the input or an option is unusable; 130 stopped by Ctrl-C or SIGTERM; 1 anything
+        else.
+    """
+    return run_program("evaluate", lambda: _run(EVALUATE.parse(argv)), "stopped; nothing written")
+
+
+def _run(config: EvaluateConfig) -> int:
+    began, started = time.perf_counter(), datetime.now(UTC)
+    folder = local_path(config.output)
+    if folder is not None:
+        with unwritable_is_usage("--output", config.output):
+            check_replaceable(folder, METRICS_FILE)
+    with (
+        ProgressReporter(1, logger=logger) as progress,
+        spark_job("evaluate", progress) as job,
+        ExitStack() as stack,
+    ):
+        with unwritable_is_usage("--output", config.output):
+            staged = stack.enter_context(output_folder(job.session, config.output, METRICS_FILE))
+        record = _evaluate(config, job.session, progress)
+        record |= {
+            "started": started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "config": json_ready(dataclasses.asdict(config)),
+            "versions": all_versions(job.session),
+            "seconds": rounded_seconds(progress.phase_seconds, time.perf_counter() - began),
+        }
+        picture = png_of(
+            breakdown_figure(
+                bins_of(record["by_user"]),
+                bins_of(record["by_item"]),
+                note=record["model"]["label"],
+            )
+        )
+        (staged.content / "breakdown.png").write_bytes(picture)
+        (staged.content / "report.html").write_text(evaluate_page(record, picture), "utf-8")
+        write_json(staged.content / METRICS_FILE, record)
+    print(_words(config, record))
+    return EXIT_DONE
+
+
+def _evaluate(
+    config: EvaluateConfig, session: SparkSession, progress: ProgressReporter
+) -> dict[str, Any]:
+    with progress.phase("reading the model"):
+        opened = open_model(session, config)
+    with progress.phase("looking at the ratings"):
+        source = open_ratings(session, config, config.ratings, config.table, need_timestamp=False)
+        seen = None
+        if config.exclude_seen is not None:
+            seen = rated_pairs(
+                open_ratings(session, config, config.exclude_seen, need_timestamp=False)
+            )
+    label = source.label + (f" + {config.exclude_seen}" if config.exclude_seen else "")
+    with (
+        unreadable_files_are_named(label),
+        ExitStack() as stack,
+    ):
+        with progress.phase("reading and checking ratings"):
+            reading = read_snapshot(session, [source], "last")
+            snapshot = stack.enter_context(reading)
+        refuse_bad_rows(snapshot, config.bad_rows)
+        with progress.phase("evaluating"):
+            ranking = RankingOptions(config.top, config.relevant_from, config.ranking_users)
+            models = {"model": opened.model}
+            found = evaluate_models(session, snapshot.ratings, models, ranking, seen=seen)["model"]
+    model = opened.model
+    warnings = [f"unusable rows left out: {problem}" for problem in snapshot.problems]
+    if snapshot.n_duplicates:
+        warnings.append(f"{snapshot.n_duplicates:,} repeated ratings of a pair: took the last")
+    if seen is None:
+        warnings.append(
+            "rankings may hold items that a user has rated in training, which lowers their "
+            "measures: leave them out with --exclude-seen"
+        )
+    return {
+        "model": {
+            "label": opened.label,
+            "version": opened.version,
+            "rank": model.rank,
+            "users": len(model.users),
+            "items": len(model.items),
+            **{key: model.description.get(key) for key in ("lambda_reg", "exponent")},
+        },
+        "source": {"label": source.label, "exclude_seen": config.exclude_seen},
+        "data": {
+            "ratings": snapshot.n_ratings,
+            "lowest": snapshot.lowest,
+            "highest": snapshot.highest,
+            "mean": snapshot.mean,
+            "bad_rows": snapshot.n_bad,
+            "duplicates": snapshot.n_duplicates,
+        },
+        "metrics": dict(found.metrics),
+        "by_user": found.by_user,
+        "by_item": found.by_item,
+        "warnings": warnings,
+    }
+
+
+def _words(config: EvaluateConfig, record: dict[str, Any]) -> str:
+    metrics = record["metrics"]
+    lines = [f"{record['model']['label']} on {metrics['count']:,} ratings:"]
+    lines += [
+        f"  {name:<10}{'-' if metrics[name] is None else format(metrics[name], '.4f')}"
+        for name in ("rmse", "mse", "mae", "ndcg", "recall", "precision", "map", "coverage")
+    ]
+    lines.append(
+        f"  rankings: the first {metrics['k']} items of {metrics['ranking_users']:,} users; "
+        f"relevant from {metrics['relevant_from']:.3g}"
+    )
+    folder = config.output.rstrip("/")
+    lines.append(f"Written to {folder}: {METRICS_FILE}, breakdown.png, report.html")
+    return "\n".join(lines)

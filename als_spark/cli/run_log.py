@@ -1,0 +1,214 @@
+"""The account of a run on a model store: begun at once, ended whatever happens."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import als_spark
+from als_spark.batch_config import ModelConfig
+from als_spark.cli.program import (
+    EXIT_DATA_CHECK,
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_KEPT,
+    EXIT_LOCKED,
+    EXIT_USAGE,
+)
+from als_spark.cli.running import rounded_seconds
+from als_spark.cli.tracking import log_run
+from als_spark.errors import StoreLocked, UserError
+from als_spark.persistence import json_ready
+from als_spark.report.drawing import png_of
+from als_spark.report.learning import learning_figure, training_of
+from als_spark.report.progress import ProgressReporter
+from als_spark.report.quality import quality_figure
+from als_spark.report.retrain_page import retrain_page
+from als_spark.store.history import new_run_id
+from als_spark.store.lock import StoreLock
+from als_spark.store.store import ModelStore
+
+EXIT_CODES = {
+    "published": EXIT_DONE,
+    "unchanged": EXIT_DONE,
+    "kept": EXIT_KEPT,
+    "data_check_failed": EXIT_DATA_CHECK,
+    "locked": EXIT_LOCKED,
+    "bad_input": EXIT_USAGE,
+    "interrupted": EXIT_INTERRUPTED,
+    "failed": EXIT_FAILED,
+}
+"""How a run on a store can end, and what its process then tells the scheduler."""
+PASSED = ("published", "kept", "unchanged")
+"""Outcomes of runs whose data passed all checks."""
+HISTORY_PICTURE = "history.png"
+
+
+class RunLog:
+    """The record of a run, its report, and its line in the store's history.
+
+    Parameters
+    ----------
+    store : ModelStore
+    job : str
+        Name of the job.
+    config : ModelConfig
+    progress : ProgressReporter
+        Has the seconds of each phase.
+
+    Attributes
+    ----------
+    run : str
+        Id of the run.
+    record : dict
+        What is known so far, as the report takes it; fill it in.
+    pictures : dict of str to bytes
+        For the report; more are added at the end.
+    """
+
+    def __init__(
+        self, store: ModelStore, job: str, config: ModelConfig, progress: ProgressReporter
+    ) -> None:
+        self._store = store
+        self._config = config
+        self._progress = progress
+        self._clock = time.perf_counter()
+        self.run = new_run_id()
+        self.pictures: dict[str, bytes] = {}
+        self.record: dict[str, Any] = {
+            "run": self.run,
+            "job": job,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "warnings": [],
+            "config": json_ready(dataclasses.asdict(config)),
+            "versions": {"als_spark": als_spark.__version__},
+        }
+
+    def add_warning(self, text: str) -> None:
+        """Tell something that somebody should read in the morning."""
+        self.record["warnings"].append(text)
+        self._progress.write(f"warning: {text}")
+
+    def end(self, outcome: str, sentence: str) -> None:
+        """Say how the run has ended."""
+        self.record |= {
+            "outcome": outcome,
+            "exit_code": EXIT_CODES[outcome],
+            "sentence": sentence,
+        }
+
+    @contextmanager
+    def recorded(self, lock: StoreLock) -> Iterator[None]:
+        """Begin the record, hold the lock for the block, and end the record whatever happens.
+
+        An exception of the block goes on. The store's history and its picture are brought up to
+        date at both ends.
+
+        Raises
+        ------
+        StoreLocked
+            If another run holds the lock; that too is recorded.
+        """
+        self._store.history.start_run(self.run, self.record)
+        try:
+            lock.acquire()
+        except BaseException as error:
+            self._fail(error)
+            raise
+        try:
+            try:
+                self._gather()
+                yield
+            except BaseException as error:
+                self._fail(error)
+                raise
+            self._finish()
+        finally:
+            # The run is over either way; what the history lacks, the next run adds.
+            with suppress(Exception):
+                lock.check()
+                self._gather()
+            lock.release()
+
+    def _gather(self) -> None:
+        history = self._store.history
+        history.gather(running=[self.run])
+        records = history.read_history()
+        if records:
+            self._store.files.replace(HISTORY_PICTURE, png_of(quality_figure(records)))
+
+    def _fail(self, error: BaseException) -> None:
+        self.end(*_outcome_of(error))
+        # The first failure is the one to tell of.
+        with suppress(Exception):
+            self._finish()
+
+    def _finish(self) -> None:
+        record = self.record
+        record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+        record["seconds"] = rounded_seconds(
+            self._progress.phase_seconds, time.perf_counter() - self._clock
+        )
+        if self._config.mlflow is not None and record.get("training"):
+            self._track(self._config.mlflow)
+        if record.get("training"):
+            curve = learning_figure([training_of(record["training"])])
+            self.pictures["learning.png"] = png_of(curve)
+        past = self._store.history.read_history()
+        self.pictures["quality.png"] = png_of(quality_figure([*past, record]))
+        page = retrain_page(record, self.pictures)
+        # The report has the curve; a line of the history need not.
+        training = {k: v for k, v in (record.get("training") or {}).items() if k != "history"}
+        self._store.history.finish_run(
+            self.run,
+            str(record["outcome"]),
+            {**record, "training": training or None},
+            {"report.html": page.encode()},
+        )
+
+    def _track(self, uri: str) -> None:
+        record = self.record
+        comparison = record.get("comparison") or {}
+        metrics = {
+            f"{role}_{name}": value
+            for role in ("challenger", "champion")
+            for name, value in (record.get(role) or {}).items()
+        }
+        training = dict(record["training"])
+        training.pop("history", None)
+        problem = log_run(
+            uri,
+            self._config.mlflow_experiment,
+            self.run,
+            {**record["config"], "training": training},
+            metrics,
+            {
+                "outcome": str(record["outcome"]),
+                "version": str(record.get("version")),
+                "verdict": str(comparison.get("verdict")),
+            },
+            None,
+        )
+        if problem:
+            self.add_warning(problem)
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the outcome."""
+        return int(self.record["exit_code"])
+
+
+def _outcome_of(error: BaseException) -> tuple[str, str]:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, StoreLocked):
+        return "locked", text
+    if isinstance(error, UserError):
+        return "bad_input", text
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", "stopped by a signal; the store is as it was"
+    return "failed", f"{type(error).__name__}: {text}"

@@ -1,0 +1,84 @@
+"""Model stores and models as the jobs open them, with Spark only where it is needed."""
+
+from __future__ import annotations
+
+import posixpath
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from pyspark.sql import SparkSession
+
+from als_spark.batch_config import StoredModelConfig
+from als_spark.errors import ConfigError, DataError
+from als_spark.model import FactorModel
+from als_spark.persistence import load_model, local_path
+from als_spark.spark.hadoop_files import HadoopFiles, store_at
+from als_spark.store.store import ModelStore, open_store
+
+
+class OpenModel(NamedTuple):
+    """A model that a job was told to use."""
+
+    model: FactorModel
+    label: str
+    """What messages and reports call it."""
+    version: str | None
+    """Of a store's."""
+
+
+@contextmanager
+def permission_is_usage(option: str, path: str) -> Iterator[None]:
+    """Blame the option for a folder that may not be read or written."""
+    try:
+        yield
+    except PermissionError as error:
+        raise ConfigError(
+            f"{option} {path}: no permission ({error.filename}): ask its owner"
+        ) from error
+
+
+def store_of(session: SparkSession | None, path: str) -> ModelStore:
+    """Open a store; a session is needed for those of other file systems only."""
+    if local_path(path) is not None:
+        return open_store(local_path(path) or path)
+    assert session is not None
+    return store_at(session, path)
+
+
+def open_model(session: SparkSession, config: StoredModelConfig) -> OpenModel:
+    """Read the model that a configuration names.
+
+    Raises
+    ------
+    DataError
+        If there is none, or it is damaged.
+    """
+    if config.model is not None:
+        local = local_path(config.model)
+        if local is not None:
+            return OpenModel(load_model(local), config.model, None)
+        with tempfile.TemporaryDirectory(prefix="als_spark-") as folder:
+            target = Path(folder) / "model"
+            parent, name = posixpath.split(config.model.rstrip("/"))
+            try:
+                HadoopFiles(session, parent).download(name, target)
+            except FileNotFoundError as error:
+                raise DataError(
+                    f"--model {config.model}: there is no such folder: check the path"
+                ) from error
+            return OpenModel(load_model(target), config.model, None)
+    assert config.store is not None
+    with permission_is_usage("--store", config.store):
+        store = store_of(session, config.store)
+        if not store.exists():
+            raise DataError(f"--store {config.store}: there is no model store: check the path")
+        version = config.version or store.current()
+        if version is None:
+            raise DataError(
+                f"--store {config.store}: it holds no model yet: publish one with jobs/train.py"
+            )
+        name = store.resolve(version)
+        return OpenModel(store.load(name), f"version {name} of {config.store}", name)
