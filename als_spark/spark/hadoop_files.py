@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from als_spark.errors import ConfigError
@@ -60,17 +61,19 @@ class HadoopFiles:
         self._overwrite[0] = option.OVERWRITE
         self._keep = gateway.new_array(option, 0)
         try:
-            path = self._hadoop.Path(root)
-            self._system = path.getFileSystem(configuration)
-            self._system.exists(path)
-        except Py4JJavaError as error:
+            with _os_errors():
+                path = self._hadoop.Path(root)
+                self._system = path.getFileSystem(configuration)
+                self._system.exists(path)
+        except OSError as error:
             raise ConfigError(
-                f"{root}: its file system does not answer ({_message(error)}): check the address"
+                f"{root}: its file system does not answer ({error}): check the address"
             ) from error
         try:
             # The younger interface, whose rename can replace, and refuses to if not asked to.
-            self._context = self._hadoop.FileContext.getFileContext(path.toUri(), configuration)
-        except Py4JJavaError:
+            with _os_errors():
+                self._context = self._hadoop.FileContext.getFileContext(path.toUri(), configuration)
+        except OSError:
             self._context = None
 
     def read(self, path: str) -> bytes:
@@ -84,23 +87,19 @@ class HadoopFiles:
 
     def create(self, path: str, data: bytes) -> bool:
         """Write a file that must not be there yet, whole or not at all."""
-        for attempt in range(TRIES):
-            if self.exists(path):
-                return False
-            temporary = f"{SCRATCH}/{secrets.token_hex(8)}{SCRATCH_SUFFIX}"
+
+        def move(temporary: str) -> bool:
             try:
-                self._write(temporary, data)
                 self._move(temporary, path)
-                return True
             except FileExistsError:
                 return False
-            except FileNotFoundError:
-                # Whoever holds the store's lock clears the scratch folder.
-                if attempt == TRIES - 1:
-                    raise
-            finally:
-                self.remove(temporary)
-        raise AssertionError("unreachable")
+            return True
+
+        if self.exists(path):
+            return False
+        moved = self._place(data, move)
+        # At a second attempt the first may have succeeded, and only its answer been lost.
+        return moved or self.read(path) == data
 
     def replace(self, path: str, data: bytes) -> None:
         """Write a file, over an older one too.
@@ -111,19 +110,14 @@ class HadoopFiles:
         if self._context is None:
             self._write(path, data)
             return
-        for attempt in range(TRIES):
-            temporary = f"{SCRATCH}/{secrets.token_hex(8)}{SCRATCH_SUFFIX}"
-            try:
-                self._write(temporary, data)
-                self._make_parent(path)
-                with _os_errors():
-                    self._context.rename(self._path(temporary), self._path(path), self._overwrite)
-                return
-            except FileNotFoundError:
-                if attempt == TRIES - 1:
-                    raise
-            finally:
-                self.remove(temporary)
+
+        def move(temporary: str) -> bool:
+            self._make_parent(path)
+            with _os_errors():
+                self._context.rename(self._path(temporary), self._path(path), self._overwrite)
+            return True
+
+        self._place(data, move)
 
     def names(self, folder: str) -> list[str]:
         """Return the sorted names in a folder."""
@@ -205,6 +199,24 @@ class HadoopFiles:
             finally:
                 stream.close()
 
+    def _place(self, data: bytes, move: Callable[[str], bool]) -> bool:
+        """Write a temporary file and move it to its place."""
+        for attempt in range(TRIES):
+            temporary = f"{SCRATCH}/{secrets.token_hex(8)}{SCRATCH_SUFFIX}"
+            try:
+                self._write(temporary, data)
+                return move(temporary)
+            except OSError:
+                # Whoever holds the store's lock clears the scratch folder, and clients say in many
+                # ways that a file is gone.
+                if attempt == TRIES - 1 or self.exists(temporary):
+                    raise
+            finally:
+                # What stays behind, the holder of the lock clears away.
+                with suppress(OSError):
+                    self.remove(temporary)
+        raise AssertionError("unreachable")
+
     def _move(self, source: str, target: str) -> None:
         """Rename a file or folder; FileExistsError if the target is there."""
         if self.exists(target):
@@ -267,11 +279,6 @@ def _local(path: Path, hadoop: Any) -> Any:
     return hadoop.Path("file", None, str(path.absolute()))
 
 
-def _message(error: Py4JJavaError) -> str:
-    text = str(error.java_exception.getMessage())
-    return text.splitlines()[0]
-
-
 @contextmanager
 def _os_errors() -> Iterator[None]:
     """Turn the JVM's exceptions into those that Python has for the same."""
@@ -279,4 +286,8 @@ def _os_errors() -> Iterator[None]:
         yield
     except Py4JJavaError as error:
         name = str(error.java_exception.getClass().getName())
-        raise _KINDS.get(name, OSError)(f"{name}: {_message(error)}") from error
+        text = str(error.java_exception.getMessage() or "").partition("\n")[0]
+        raise _KINDS.get(name, OSError)(f"{name}: {text}") from error
+    except PySparkException as error:
+        # PySpark has names of its own for some of Java's.
+        raise OSError(f"{type(error).__name__}: {error}".partition("\n")[0]) from error

@@ -102,6 +102,7 @@ class RunHistory:
         attachments : mapping of str to bytes or Path, optional
             Content of more files for the run's folder, such as ``report.html``, by their names.
         """
+        mark_store(self._files, self._label, self._clock())
         for name, content in (attachments or {}).items():
             data = content.read_bytes() if isinstance(content, Path) else content
             self._files.replace(f"{RUNS}/{run}/{name}", data)
@@ -145,13 +146,17 @@ class RunHistory:
         before = {str(record["run"]): record for record in self.read_history()}
         after = dict(before)
         folders = sorted(self._files.names(RUNS))
+        unfinished = set()
         for run in folders:
+            if run in before and before[run].get("status") != DIED:
+                continue
             record = self.read_run(run)
             if record is None:
                 # Killed before its first record was written, or damaged.
                 continue
             if record.get("status") == RUNNING:
                 if run in running or not self._is_over(record):
+                    unfinished.add(run)
                     continue
                 record = {**record, "status": DIED, "noticed": time_text(self._clock())}
                 self._files.replace(_path(run), encode(record))
@@ -161,7 +166,7 @@ class RunHistory:
             lines = [json.dumps(after[run], ensure_ascii=False) for run in sorted(after)]
             self._files.replace(HISTORY, "".join(f"{line}\n" for line in lines).encode())
         for run in folders[: max(len(folders) - keep, 0)]:
-            if run not in running and (self.read_run(run) or {}).get("status") != RUNNING:
+            if run not in running and run not in unfinished:
                 self._files.remove(f"{RUNS}/{run}")
         return changed
 

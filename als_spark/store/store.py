@@ -23,8 +23,8 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from als_spark.errors import DataError, PublishConflict
-from als_spark.persistence import DESCRIPTION_FILE, FACTOR_FILES
+from als_spark.errors import ConfigError, DataError, PublishConflict
+from als_spark.persistence import DESCRIPTION_FILE, FACTOR_FILES, local_path
 from als_spark.store.files import SCRATCH, Files, LocalFiles
 from als_spark.store.history import RunHistory
 from als_spark.store.layout import (
@@ -326,14 +326,20 @@ def open_store(path: str | Path) -> ModelStore:
     Parameters
     ----------
     path : str or Path
-        The directory. Absent or empty is an empty store, made one by the first write.
+        The directory; a ``file:`` URI too. Absent or empty is an empty store, made one by the
+        first write.
 
     Raises
     ------
     DataError
         If the path is a file. What else the directory may hold is found at the first use.
+    ConfigError
+        If it is of another file system.
     """
-    path = Path(path)
+    found = path if isinstance(path, Path) else local_path(path)
+    if found is None:
+        raise ConfigError(f"{path} is not on this machine: open it with store_at and a session")
+    path = found
     if path.exists() and not path.is_dir():
         raise DataError(f"{path} is a file: give the directory of a model store")
     return ModelStore(LocalFiles(path), str(path))

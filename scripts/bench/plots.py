@@ -163,6 +163,26 @@ def draw_growth(result: Mapping[str, Any], path: Path) -> None:
     save_figure(figure, path)
 
 
+def draw_recommended(result: Mapping[str, Any], path: Path) -> None:
+    """Draw the seconds of MLlib's recommendations and of ours, by dress and rank."""
+    figure = new_figure(8.5, 4.6)
+    panel = titled(
+        figure,
+        f"The best {result['top']} items of every user",
+        f"{result['users']:,} users, {result['items']:,} items, the same factors; all cores",
+    ).subplots()
+    rows = [(dress, row) for dress, found in result["dresses"].items() for row in found["ranks"]]
+    groups = [f"{dress}\nd = {row['rank']}" for dress, row in rows]
+    names = {
+        "mllib": "MLlib",
+        "ours": "als_spark",
+        "ours_without_rated": "als_spark, rated pairs left out",
+    }
+    series = {label: [row["seconds"][name] for _, row in rows] for name, label in names.items()}
+    draw_bars(panel, groups, series, "seconds")
+    _finish(figure, panel, 3, path)
+
+
 def draw_grid(result: Mapping[str, Any], path: Path) -> None:
     """Draw the whole grid's time: the notebook's loop, MLlib, and our command."""
     peers = {"notebook": "the notebook's loop", "mllib": "MLlib, point after point"}

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-QUESTIONS = ("mllib", "cmfrec", "notebook", "accelerate", "growth", "roofline")
+QUESTIONS = ("mllib", "cmfrec", "notebook", "accelerate", "growth", "roofline", "recommend")
 
 
 @pytest.mark.parametrize("words", [[], ["speed"], ["mllib cmfrec"]])
@@ -44,6 +44,18 @@ def test_accelerate_quickly(tmp_path: Path) -> None:
         assert point["accelerated"]["evaluations"] >= point["accelerated"]["iterations"]
         assert point["iterations_ratio"] > 1.2
     assert (tmp_path / "accelerate.png").stat().st_size > 10_000
+
+
+def test_recommend_quickly(tmp_path: Path) -> None:
+    words = ("--quick", "--dresses", "pip", "--output", str(tmp_path))
+    run("recommend", *words)
+    result = json.loads((tmp_path / "recommend.json").read_text())
+    (row,) = result["dresses"]["pip"]["ranks"]
+    # Everybody has been answered, as MLlib would; the benchmark stops where scores differ.
+    assert row["agreement"]["users"] == result["users"]
+    assert row["agreement"]["share_of_equal_items"] > 0.99
+    assert all(seconds > 0 for seconds in row["seconds"].values())
+    assert (tmp_path / "recommend.png").stat().st_size > 10_000
 
 
 def run(question: str, *words: str) -> subprocess.CompletedProcess[str]:

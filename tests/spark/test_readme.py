@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from als_spark.cli.options import SWEEP
+from als_spark.cli.batch_options import EVALUATE, RECOMMEND, RETRAIN, TRAIN
+from als_spark.cli.options import SWEEP, JobOptions
+from als_spark.cli.store import store_parser
 from als_spark.model import FactorModel
 from tests.conftest import ROOT
 
@@ -23,7 +26,7 @@ def blocks(language: str) -> list[str]:
 def test_the_python_snippets_run(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, second = blocks("python")
+    first, second, third = blocks("python")
     names: dict[str, Any] = {"spark": spark}
     exec(first, names)
     assert "PointResult(rank=" in capsys.readouterr().out
@@ -34,11 +37,17 @@ def test_the_python_snippets_run(
         outcome.best_factors,
         names["prepared"].stats["user"],
         names["prepared"].stats["item"],
+        {"lambda_reg": outcome.points[outcome.best].reg, "exponent": 0.0},
     )
     # The folder of the snippet exists only after the first command of the README.
     monkeypatch.setattr("als_spark.persistence.load_model", lambda folder: model)
     exec(second, names)
     assert names["model"].predict([0, 1], [10, 12]).shape == (2,)
+    exec(third, names)
+    (answer,) = names["recommend"](
+        names["extend_model"](model, names["folded"]), names["folded"].ids.ids, top=5
+    ).to_pylist()
+    assert len(answer["recommendations"]) == 5
 
 
 def test_the_command_lines_are_accepted() -> None:
@@ -54,6 +63,28 @@ def test_the_command_lines_are_accepted() -> None:
         assert SWEEP.parse(words[start + 1 :], None).output.startswith(
             ("results/", "hdfs://", "s3a://")
         )
+
+
+JOBS: dict[str, JobOptions[Any]] = {
+    "train": TRAIN,
+    "retrain": RETRAIN,
+    "evaluate": EVALUATE,
+    "recommend": RECOMMEND,
+}
+
+
+def test_the_command_lines_of_the_batch_jobs_are_accepted() -> None:
+    commands = [
+        shlex.split(re.sub(r"\s#.*", "", line))[1:]
+        for line in "\n".join(blocks("bash")).splitlines()
+        if line.startswith("scripts/run.sh")
+    ]
+    assert [words[0] for words in commands] == [*JOBS, "store"]
+    for name, *words in commands:
+        if name == "store":
+            assert store_parser().parse_args(words).store == "models"
+        else:
+            assert dataclasses.asdict(JOBS[name].parse(words))["store"] == "models"
 
 
 def test_every_file_that_is_named_is_there() -> None:

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from als_spark.store.files import SCRATCH, LocalFiles
-from tests.files_contract import FilesContract, root_of
+from tests.files_contract import ExclusiveFilesContract, root_of
 
 
-class TestLocalFiles(FilesContract):
+class TestLocalFiles(ExclusiveFilesContract):
     @pytest.fixture
     def files(self, tmp_path):
         return LocalFiles(root_of(tmp_path))
 
 
-class TestWithoutHardLinks(FilesContract):
+class TestWithoutHardLinks(ExclusiveFilesContract):
     @pytest.fixture
     def files(self, tmp_path, monkeypatch):
         def link(source, target):
