@@ -92,13 +92,12 @@ class Store:
                 self.problems.append(f"{when}: {current} is neither the old version nor a new one")
         return current
 
-    def check_clean(self, when: str) -> None:
-        """Look at what must hold after a run that has gone through."""
+    def check_clean(self, when: str, current: str | None) -> None:
+        """Look at what must hold after a run that has gone through and published a version."""
         store = self.open()
         history = store.history.read_history()
-        if not history or history[-1].get("status") != "published":
-            status = history[-1].get("status") if history else "missing"
-            self.problems.append(f"{when}: the last line of the history says {status}")
+        if current not in {r.get("version") for r in history if r["status"] == "published"}:
+            self.problems.append(f"{when}: the history does not say who has published {current}")
         for record in history:
             if record.get("status") == "running":
                 self.problems.append(f"{when}: run {record['run']} is said to run")
@@ -295,7 +294,7 @@ def let_through(
     after = store.check(when, current)
     if after == current:
         store.problems.append(f"{when}: nothing was published")
-    store.check_clean(when)
+    store.check_clean(when, after)
     return after
 
 

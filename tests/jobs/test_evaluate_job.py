@@ -1,0 +1,152 @@
+"""``jobs/evaluate.py`` against NumPy on the stored factors."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from als_spark.model import FactorModel
+from jobs.evaluate import main
+from tests.jobs.nightly import BASE, FRESH, Lake
+from tests.pages import pictures, read_page, warnings_of
+
+FILES = {"metrics.json", "breakdown.png", "report.html"}
+
+
+@pytest.fixture(scope="module")
+def lake(spark: object, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A lake with a model and newer ratings, some of which are of new users and items."""
+    lake = Lake(tmp_path_factory.mktemp("lake"))
+    assert lake.retrain("--dtype", "float64") == 0
+    strange = ["9001,3,4.5,5", "9001,9009,2,5", "4,9009,3.5,5"]
+    lake.file("fresh.csv", [*FRESH.lines(), *strange])
+    return lake
+
+
+def fresh(lake: Lake) -> list[tuple[int, int, float]]:
+    rows = (line.split(",") for line in (lake.folder / "fresh.csv").read_text().splitlines()[1:])
+    return [(int(user), int(item), float(rating)) for user, item, rating, _ in rows]
+
+
+def predict(model: FactorModel, user: int, item: int) -> float:
+    """Product of the factors, else the mean training rating of the user, of the item, of all."""
+    users, items = model.users.ids.to_pylist(), model.items.ids.to_pylist()
+    if user in users and item in items:
+        row, column = users.index(user), items.index(item)
+        return float(model.factors.users[row] @ model.factors.items[column])
+    for ids, stats, key in ((users, model.user_stats, user), (items, model.item_stats, item)):
+        if key in ids:
+            return float(stats.sums[ids.index(key)] / stats.degrees[ids.index(key)])
+    return float(model.user_stats.sums.sum() / model.user_stats.degrees.sum())
+
+
+def test_errors_and_rankings(
+    lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    ratings, model, top = fresh(lake), lake.store.load(), 4
+    options = ["--store", str(lake.path), "--ratings", str(lake.folder / "fresh.csv")]
+    options += ["--exclude-seen", str(lake.base), "--top", str(top), "--relevant-from", "3.5"]
+    assert main([*options, "--output", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == FILES
+    record = json.loads((out / "metrics.json").read_text())
+    metrics = record["metrics"]
+    errors = np.array([rating - predict(model, user, item) for user, item, rating in ratings])
+    assert metrics["count"] == len(ratings)
+    assert metrics["cold"] == 3
+    assert metrics["mse"] == pytest.approx(np.mean(errors**2), rel=1e-9)
+    assert metrics["rmse"] == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-9)
+    assert metrics["mae"] == pytest.approx(np.mean(np.abs(errors)), rel=1e-9)
+    seen = set(zip(BASE.users.tolist(), BASE.items.tolist(), strict=True))
+    relevant: dict[int, set[int]] = {}
+    for user, item, rating in ratings:
+        if rating >= 3.5:
+            relevant.setdefault(user, set()).add(item)
+    popular = model.items.ids.to_numpy()[np.lexsort((model.items.ids, -model.item_stats.degrees))]
+    recalls, precisions, gains, recommended = [], [], [], set()
+    for user, wanted in relevant.items():
+        left = [i for i in model.items.ids.to_pylist() if (user, i) not in seen]
+        if user in model.users.ids.to_pylist():
+            best = sorted(left, key=lambda item: -predict(model, user, item))[:top]
+        else:
+            best = popular[:top].tolist()
+        hits = [item in wanted for item in best]
+        recommended |= set(best)
+        recalls.append(sum(hits) / len(wanted))
+        precisions.append(sum(hits) / top)
+        ideal = sum(1 / math.log2(k + 2) for k in range(min(len(wanted), top)))
+        gains.append(sum(hit / math.log2(k + 2) for k, hit in enumerate(hits)) / ideal)
+    assert metrics["ranking_users"] == len(relevant)
+    assert metrics["recall"] == pytest.approx(np.mean(recalls), rel=1e-9)
+    assert metrics["precision"] == pytest.approx(np.mean(precisions), rel=1e-9)
+    assert metrics["ndcg"] == pytest.approx(np.mean(gains), rel=1e-9)
+    assert metrics["coverage"] == pytest.approx(len(recommended) / len(model.items), rel=1e-9)
+    for bins in (record["by_user"], record["by_item"]):
+        assert sum(entry["count"] for entry in bins) == len(ratings)
+    assert record["by_user"][0]["count"] == 2
+    version = lake.store.current()
+    assert record["model"]["version"] == version
+    assert record["warnings"] == []
+    said = capsys.readouterr().out
+    assert f"version {version} of {lake.path} on {len(ratings)} ratings:" in said
+    assert f"rmse      {metrics['rmse']:.4f}" in said
+    page = read_page((out / "report.html").read_text())
+    assert (out / "breakdown.png").read_bytes() in [picture for _, picture in pictures(page)]
+    assert f"{metrics['rmse']:.4f}" in page.text
+
+
+def test_a_folder_without_what_was_seen_and_with_bad_rows(
+    lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    twice = lake.file("twice.csv", [*FRESH.lines()[:20], *FRESH.lines()[:5], "1,2,x,9"])
+    folder = lake.path / "versions" / str(lake.store.current())
+    options = ["--model", str(folder), "--ratings", twice, "--output", str(out)]
+    assert main(options) == 2
+    assert "1 unusable rows: rating is not a number" in capsys.readouterr().err
+    assert not out.exists()
+    out.mkdir()
+    (out / "thesis.txt").write_text("years of work")
+    assert main([*options, "--bad-rows", "drop"]) == 2
+    assert "holds no earlier output (no metrics.json)" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["thesis.txt"]
+    (out / "metrics.json").write_text("{}")
+    assert main([*options, "--bad-rows", "drop"]) == 0
+    assert {path.name for path in out.iterdir()} == FILES
+    record = json.loads((out / "metrics.json").read_text())
+    assert record["metrics"]["count"] == 20
+    assert record["data"]["bad_rows"] == 1
+    assert record["data"]["duplicates"] == 5
+    bad, repeated, seen = record["warnings"]
+    assert bad.startswith("unusable rows left out: rating is not a number")
+    assert repeated == "5 repeated ratings of a pair: took the last"
+    assert "--exclude-seen" in seen
+    assert set(record["warnings"]) <= set(warnings_of(read_page((out / "report.html").read_text())))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--model", "nowhere"], "nowhere"),
+        (["--store", "nowhere"], "--store nowhere: there is no model store: check the path"),
+        (["--store", "{store}", "--version", "1999"], "has no version called '1999'"),
+        (["--store", "{store}", "--model", "x"], "--store and --model: give one of the two"),
+        (["--model", "x", "--version", "y"], "--version y: versions are in a store"),
+    ],
+)
+def test_no_such_model(
+    lake: Lake,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    says: str,
+) -> None:
+    words = [option.format(store=lake.path) for option in options]
+    ratings = ["--ratings", str(lake.folder / "fresh.csv")]
+    assert main([*words, *ratings, "--output", str(tmp_path / "out")]) == 2
+    assert says in capsys.readouterr().err.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,190 @@
+"""``jobs/recommend.py`` against NumPy on the stored factors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from als_spark.model import FactorModel
+from jobs.recommend import main
+from tests.jobs.nightly import BASE, Lake
+
+TOP = 5
+SEEN = set(zip(BASE.users.tolist(), BASE.items.tolist(), strict=True))
+# Ratings of two users that the model does not know, and of one that it knows.
+STRANGERS = {9001: {3: 5.0, 7: 1.0, 12: 4.0, 8888: 3.0}, 9002: {1: 2.0, 2: 4.5}}
+
+
+@pytest.fixture(scope="module")
+def lake(spark: object, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    lake = Lake(tmp_path_factory.mktemp("lake"))
+    assert lake.retrain("--dtype", "float64", "--exponent", "1", "--lambda", "0.1") == 0
+    lines = [f"{u},{i},{r}" for u, row in STRANGERS.items() for i, r in row.items()]
+    lake.file("strangers.csv", [*lines, "4,5,1"], header="user,item,rating")
+    return lake
+
+
+def read(folder: Path) -> dict[Any, tuple[list[tuple[Any, float]], str]]:
+    """Recommendations and source of each id."""
+    if list(folder.glob("*.parquet")):
+        rows = pq.read_table(folder).to_pylist()
+    else:
+        lines = [line for path in folder.glob("*.json") for line in path.read_text().splitlines()]
+        rows = [json.loads(line) for line in lines]
+    found = {}
+    for row in rows:
+        asked = row["user"] if "user" in row else row["item"]
+        assert asked not in found
+        pairs = [tuple(entry.values()) for entry in row["recommendations"]]
+        found[asked] = (pairs, row["source"])
+    return found
+
+
+def best(scores: dict[Any, float], top: int = TOP) -> list[tuple[Any, float]]:
+    return sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:top]
+
+
+def same(found: list[tuple[Any, float]], wanted: list[tuple[Any, float]]) -> None:
+    assert [key for key, _ in found] == [key for key, _ in wanted]
+    np.testing.assert_allclose([s for _, s in found], [s for _, s in wanted], rtol=1e-9)
+
+
+def by_id(model: FactorModel, side: str) -> dict[int, np.ndarray]:
+    ids = model.users if side == "user" else model.items
+    factors = model.factors.users if side == "user" else model.factors.items
+    return dict(zip(ids.ids.to_pylist(), factors, strict=True))
+
+
+def popular(model: FactorModel) -> list[tuple[int, float]]:
+    stats = model.item_stats
+    rows = zip(model.items.ids.to_pylist(), stats.degrees.tolist(), stats.means(), strict=True)
+    order = sorted(rows, key=lambda row: (-row[1], row[0]))
+    return [(item, float(mean)) for item, _, mean in order]
+
+
+def test_users_in_parquet_without_what_they_have_seen(
+    lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, model = tmp_path / "out", lake.store.load()
+    options = ["--store", str(lake.path), "--top", str(TOP), "--output", str(out)]
+    assert main([*options, "--exclude-seen", str(lake.base), "--files", "1"]) == 0
+    assert f"{len(model.users)} rows of recommendations are in {out}." in capsys.readouterr().out
+    assert len(list(out.glob("*.parquet"))) == 1
+    found, items = read(out), by_id(model, "item")
+    assert found.keys() == set(model.users.ids.to_pylist())
+    for user, factors in by_id(model, "user").items():
+        pairs, source = found[user]
+        assert source == "model"
+        scores = {i: float(factors @ f) for i, f in items.items() if (user, i) not in SEEN}
+        same(pairs, best(scores))
+
+
+def test_listed_unknown_and_folded_users_in_json(lake: Lake, tmp_path: Path) -> None:
+    out, model = tmp_path / "out", lake.store.load()
+    listed = lake.file("users.txt", ["4", "17", "9001", "9002", "9003", "17"], header="user")
+    options = ["--store", str(lake.path), "--top", str(TOP), "--output", str(out)]
+    options += ["--format", "json", "--users", listed]
+    assert main(options) == 0
+    found, users, items = read(out), by_id(model, "user"), by_id(model, "item")
+    assert found.keys() == {4, 17, 9001, 9002, 9003}
+    for user in (4, 17):
+        same(found[user][0], best({i: float(users[user] @ f) for i, f in items.items()}))
+    for user in (9001, 9002, 9003):
+        assert found[user] == (popular(model)[:TOP], "popular")
+    strangers = str(lake.folder / "strangers.csv")
+    assert main([*options, "--fold-in", strangers, "--exclude-seen", strangers]) == 0
+    found = read(out)
+    assert found.keys() == {4, 17, 9001, 9002, 9003}
+    # One who is known is not folded in: other ratings of his count for nothing but as seen.
+    scores = {i: float(users[4] @ f) for i, f in items.items() if i != 5}
+    same(found[4][0], best(scores))
+    assert found[4][1] == "model"
+    assert found[9003][1] == "popular"
+    for user, rated in STRANGERS.items():
+        known = {item: rating for item, rating in rated.items() if item in items}
+        features = np.array([items[item] for item in known])
+        ridge = 0.1 * len(known) * np.eye(model.rank)
+        right = features.T @ np.array(list(known.values()))
+        factors = np.linalg.solve(features.T @ features + ridge, right)
+        scores = {i: float(factors @ f) for i, f in items.items() if i not in rated}
+        assert found[user][1] == "fold_in"
+        same(found[user][0], best(scores))
+
+
+def test_items_and_similar_items(lake: Lake, tmp_path: Path) -> None:
+    model = lake.store.load()
+    users, items = by_id(model, "user"), by_id(model, "item")
+    options = ["--store", str(lake.path), "--top", str(TOP), "--format", "json"]
+    out = tmp_path / "items"
+    seen = ["--exclude-seen", str(lake.base)]
+    assert main([*options, "--for", "items", *seen, "--output", str(out)]) == 0
+    found = read(out)
+    assert found.keys() == items.keys()
+    for item, factors in items.items():
+        scores = {u: float(factors @ f) for u, f in users.items() if (u, item) not in SEEN}
+        same(found[item][0], best(scores))
+    out = tmp_path / "similar"
+    listed = lake.file("items.csv", ["3", "7", "8888"], header="movieId")
+    words = ["--for", "similar-items", "--users", listed, "--output", str(out)]
+    assert main([*options, *words]) == 0
+    found = read(out)
+    # Nothing is like an item that nobody knows.
+    assert found.keys() == {3, 7}
+    for item, (pairs, _) in found.items():
+        mine = items[item]
+        scores = {
+            i: float(mine @ f / np.linalg.norm(mine) / np.linalg.norm(f))
+            for i, f in items.items()
+            if i != item
+        }
+        same(pairs, best(scores))
+
+
+def test_the_output_is_replaced_only_if_it_is_ours(
+    lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    options = ["--store", str(lake.path), "--output", str(out), "--files", "1"]
+    out.mkdir()
+    (out / "thesis.txt").write_text("years of work")
+    assert main(options) == 2
+    assert "holds no earlier output (no _SUCCESS)" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["thesis.txt"]
+    (out / "thesis.txt").unlink()
+    assert main([*options, "--format", "json"]) == 0
+    assert len(list(out.glob("*.json"))) == 1
+    version = str(lake.store.current())
+    assert main([*options, "--version", version[:9], "--top", "1"]) == 0
+    assert not list(out.glob("*.json"))
+    assert all(len(pairs) == 1 for pairs, _ in read(out).values())
+    # A run that fails leaves what is there.
+    assert main([*options, "--users", str(lake.folder / "nowhere.txt")]) == 2
+    assert "nowhere.txt: cannot be read" in capsys.readouterr().err
+    assert len(read(out)) == 60
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--fold-in", "x", "--for", "items"], "--fold-in x: users are folded in"),
+        (["--exclude-seen", "x", "--for", "similar-items"], "--exclude-seen x: similar items"),
+        (["--top", "0"], "--top 0: not usable"),
+        (["--users", "{folder}/empty.txt"], "empty.txt: the file is empty"),
+        (["--fold-in", "{folder}/bad.csv"], "1 unusable rows: rating is not a number"),
+    ],
+)
+def test_bad_input(
+    lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str
+) -> None:
+    (lake.folder / "empty.txt").write_text("")
+    lake.file("bad.csv", ["1,2,x,3"])
+    words = [option.format(folder=lake.folder) for option in options]
+    assert main(["--store", str(lake.path), "--output", str(tmp_path / "out"), *words]) == 2
+    assert says in capsys.readouterr().err.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,493 @@
+"""The nightly job as it is run: outcomes, exit codes, and what is in the store afterwards."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+
+import als_spark.cli.retrain
+from als_spark.cli.program import Interrupted
+from als_spark.persistence import load_model
+from als_spark.store.store import ModelStore
+from tests.jobs.nightly import (
+    BASE,
+    FRESH,
+    N_BASE,
+    Lake,
+    fresh_lines,
+    held_out_by_time,
+    last_of_pairs,
+)
+from tests.pages import read_page, warnings_of
+
+VERSION_FILES = {
+    *("model.json", "user_factors.parquet", "item_factors.parquet", "manifest.json"),
+    *("metrics.json", "fingerprint.json", "config.json", "versions.json"),
+}
+
+
+@pytest.fixture(scope="module")
+def first(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A lake whose store has one version; only to be read and copied."""
+    lake = Lake(tmp_path_factory.mktemp("first"))
+    assert lake.retrain() == 0
+    return lake
+
+
+@pytest.fixture
+def lake(first: Lake, tmp_path: Path) -> Lake:
+    """A copy of it."""
+    return Lake(tmp_path, first.path)
+
+
+class TestPublished:
+    def test_the_first_run_writes_files_that_agree(self, first: Lake) -> None:
+        (record,) = first.history()
+        assert record["outcome"] == record["status"] == "published"
+        assert record["exit_code"] == 0
+        assert record["job"] == "retrain"
+        assert record["version"] == first.store.current()
+        assert record["previous_version"] is None
+        assert record["warnings"] == []
+        assert first.pointers() == [(record["version"], "publish")]
+        folder = first.path / "versions" / record["version"]
+        assert {path.name for path in folder.iterdir()} == VERSION_FILES
+        model = load_model(folder)
+        assert (model.rank, model.description["lambda_reg"]) == (3, 2.0)
+        assert model.description["start"] == record["training"]["start"] == "cold"
+        assert model.description["warm_runs"] == 0
+        assert sorted(model.users.ids.to_pylist()) == sorted(set(BASE.users.tolist()))
+        held_out = record["challenger"]["count"]
+        assert model.user_stats.degrees.sum() == model.item_stats.degrees.sum() == N_BASE - held_out
+        assert 0.05 * N_BASE < held_out < 0.15 * N_BASE
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert metrics["held_out"] == record["challenger"]
+        assert metrics["verdict"] == record["comparison"]["verdict"]
+        assert metrics["train"]["objective"] == record["training"]["objective"]
+        facts = json.loads((folder / "fingerprint.json").read_text())
+        assert facts.items() <= record["data"].items()
+        assert facts["ratings"] == N_BASE
+        assert (facts["lowest"], facts["highest"]) == (BASE.ratings.min(), BASE.ratings.max())
+        assert facts["mean"] == pytest.approx(BASE.ratings.mean(), rel=1e-12)
+        config = json.loads((folder / "config.json").read_text())
+        assert config == record["config"]
+        assert json.loads((folder / "versions.json").read_text()) == record["versions"]
+        page = read_page(first.report())
+        assert record["sentence"] in page.one("header").text
+        run = json.loads((first.path / "runs" / record["run"] / "run.json").read_text())
+        assert run == record
+
+    def test_the_held_out_errors_are_those_of_the_stored_factors(self, tmp_path: Path) -> None:
+        # The latest ratings are held out: which they are can be told without Spark.
+        lake = Lake(tmp_path)
+        assert lake.retrain("--split", "time", "--dtype", "float64") == 0
+        test = held_out_by_time(BASE)
+        model = lake.store.load()
+        users, items = (
+            {key: row for row, key in enumerate(index.ids.to_pylist())}
+            for index in (model.users, model.items)
+        )
+        rows = [users[user] for user in BASE.users[test].tolist()]
+        columns = [items[item] for item in BASE.items[test].tolist()]
+        assert (model.user_stats.degrees[rows] > 0).all(), "the drawn ratings have no cold users"
+        predicted = np.sum(model.factors.users[rows] * model.factors.items[columns], axis=1)
+        errors = BASE.ratings[test] - predicted
+        metrics = lake.last()["challenger"]
+        assert metrics["count"] == test.sum()
+        assert metrics["mse"] == pytest.approx(np.mean(errors**2), rel=1e-9)
+        assert metrics["rmse"] == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-9)
+        assert metrics["mae"] == pytest.approx(np.mean(np.abs(errors)), rel=1e-9)
+
+    def test_warm_cold_and_another_rank(self, lake: Lake) -> None:
+        today = lake.file("today.csv", fresh_lines())
+        options = ("--increments", today, "--full-every", "2", "--margin", "0.2")
+        assert lake.retrain(*options) == 0
+        record = lake.last()
+        assert record["training"]["start"] == "warm"
+        assert lake.history()[0]["version"] in record["training"]["reason"]
+        # All users and items of the new ratings are known already.
+        assert "100.0% of the rows" in record["training"]["reason"]
+        assert record["champion"]["count"] == record["challenger"]["count"]
+        assert record["data"]["unknown_share"] == 0
+        assert record["previous_version"] == lake.history()[0]["version"]
+        assert lake.store.load().description["warm_runs"] == 1
+        assert lake.retrain(*options, "--tol", "0.002") == 0
+        record = lake.last()
+        assert record["training"]["start"] == "cold"
+        assert record["training"]["reason"] == "a full training every 2 published runs"
+        assert lake.store.load().description["warm_runs"] == 0
+        assert lake.retrain(*options, "--rank", "4") == 0
+        record = lake.last()
+        assert record["training"]["start"] == "cold"
+        assert record["training"]["reason"] == "the current version has rank 3, not 4"
+        assert lake.store.load().rank == 4
+
+    def test_a_warm_start_is_what_it_says(self, lake: Lake) -> None:
+        # From the end of a training the stopping rule is met at once, and the model stays.
+        before = lake.store.load()
+        assert lake.retrain("--force", "--margin", "0.1") == 0
+        after = lake.store.load()
+        assert after.description["iterations"] <= 3 < before.description["iterations"]
+        np.testing.assert_allclose(after.factors.users, before.factors.users, atol=0.02)
+
+    def test_later_increments_win_where_there_are_no_timestamps(self, lake: Lake) -> None:
+        again = BASE.part(slice(0, 100))
+        again = again._replace(ratings=np.where(again.ratings > 3, 2.0, 3.5))
+        lines = [line.rsplit(",", 1)[0] for line in again.lines()]
+        today = lake.file("today.csv", lines, header="userId,movieId,rating")
+        options = ("--increments", today, "--margin", "10", "--max-mean-shift", "1")
+        assert lake.retrain(*options) == 0
+        data = lake.last()["data"]
+        wanted = [rating for rating, _ in last_of_pairs(BASE, again).values()]
+        assert data["ratings"] == len(wanted) == N_BASE
+        assert data["duplicates"] == 100
+        assert data["mean"] == pytest.approx(np.mean(wanted), rel=1e-12)
+
+    def test_with_timestamps_the_time_decides_and_not_the_order(self, lake: Lake) -> None:
+        old = BASE.part(slice(0, 50))
+        old = old._replace(ratings=np.full(50, 1.5), times=old.times - 10**6)
+        late = BASE.part(slice(50, 80))
+        late = late._replace(ratings=np.full(30, 4.0), times=late.times + 10**6)
+        files = [lake.file("old.csv", old.lines()), lake.file("late.csv", late.lines())]
+        options = ("--margin", "10", "--max-mean-shift", "1", "--max-fresh-mean-shift", "1")
+        assert lake.retrain("--increments", *files, *options) == 0
+        wanted = [rating for rating, _ in last_of_pairs(BASE, late).values()]
+        assert lake.last()["data"]["mean"] == pytest.approx(np.mean(wanted), rel=1e-12)
+
+
+class TestUnchanged:
+    def test_a_second_run_on_one_snapshot(
+        self, lake: Lake, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        pointers = lake.pointers()
+        assert lake.retrain() == 0
+        record = lake.last()
+        assert record["outcome"] == "unchanged"
+        assert record["training"] is None
+        sentence = (
+            "nothing new: these 1,000 ratings were trained on already, with the same settings; "
+            f"version {pointers[0][0]} stays"
+        )
+        assert record["sentence"] == sentence
+        assert sentence in capsys.readouterr().out
+        assert sentence in read_page(lake.report()).text
+        assert lake.pointers() == pointers
+        # In whatever order and files they come.
+        half = len(BASE.users) // 2
+        parts = [BASE.part(slice(half, None)), BASE.part(slice(None, half))]
+        folder = lake.folder / "parts"
+        folder.mkdir()
+        for name, part in zip("ab", parts, strict=True):
+            lake.file(f"parts/{name}.csv", part.lines()[::-1])
+        assert lake.retrain(base=folder) == 0
+        assert lake.last()["outcome"] == "unchanged"
+        assert lake.retrain("--force", "--margin", "1") == 0
+        assert lake.last()["outcome"] == "published"
+        assert len(lake.pointers()) == 2
+
+    def test_empty_increments_change_nothing_and_are_told_of(self, lake: Lake) -> None:
+        (lake.folder / "empty.csv").write_bytes(b"")
+        header = lake.file("header.csv")
+        assert lake.retrain("--increments", str(lake.folder / "empty.csv"), header) == 0
+        record = lake.last()
+        assert record["outcome"] == "unchanged"
+        first, second = record["warnings"]
+        assert first.endswith("empty.csv is empty")
+        assert "header.csv" in second
+
+    def test_an_increment_of_rubbish_alone_is_not_nothing_new(self, lake: Lake) -> None:
+        rubbish = lake.file("rubbish.csv", ["1,2,x,5", "3,4,y,6"])
+        assert lake.retrain("--increments", rubbish) == 4
+        assert "unusable rows of" in lake.last()["sentence"]
+
+
+class TestKept:
+    def test_a_worse_challenger_is_not_published(
+        self, lake: Lake, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        before = lake.pointers()
+        today = lake.file("today.csv", fresh_lines())
+        options = ("--increments", today, "--margin", "0")
+        assert lake.retrain(*options, "--rank", "1", "--max-iter", "1") == 3
+        record = lake.last()
+        assert record["outcome"] == "kept"
+        assert record["challenger"]["rmse"] > record["champion"]["rmse"]
+        assert record["comparison"]["champion"]["version"] == before[0][0]
+        assert f"kept version {before[0][0]}: rmse" in capsys.readouterr().out
+        assert "version" not in record
+        assert lake.pointers() == before
+        assert [info.name for info in lake.store.versions()] == [before[0][0]]
+        # The data were in order: they are the measure of the next run, with other settings.
+        assert lake.retrain("--increments", today, "--margin", "0.2") == 0
+        assert lake.last()["outcome"] == "published"
+
+    def test_by_a_measure_of_rankings(self, lake: Lake) -> None:
+        today = lake.file("today.csv", fresh_lines())
+        options = ("--increments", today, "--measure", "recall", "--margin", "1", "--top", "5")
+        assert lake.retrain(*options) == 0
+        assert "recall" in lake.last()["comparison"]["verdict"]
+        assert lake.last()["challenger"]["k"] == 5
+
+
+def shifted(lake: Lake) -> list[str]:
+    high = FRESH._replace(ratings=np.full(len(FRESH.users), 5.0))
+    return ["--increments", lake.file("today.csv", high.lines())]
+
+
+DATA_CHECKS: dict[str, tuple[Callable[[Lake], list[str]], str]] = {
+    "max-bad-share": (
+        lambda lake: [
+            "--increments",
+            lake.file("today.csv", [*fresh_lines(), "1,2,good,3", "7,7,,3", "7,7,1e999,3"]),
+        ],
+        r"unusable rows of .*today\.csv 3 of 203 \(1\.48%\), limit at most 1\.00%",
+    ),
+    "max-shrink": (
+        lambda lake: ["--ratings", lake.file("less.csv", BASE.part(slice(0, 880)).lines())],
+        r"ratings 880, limit 900 to 2,000, last run 1,000",
+    ),
+    "max-growth": (
+        lambda lake: [
+            *("--increments", lake.file("today.csv", fresh_lines())),
+            *("--max-growth", "0.1"),
+        ],
+        r"ratings 1,200, limit 900 to 1,100, last run 1,000",
+    ),
+    "range-slack": (
+        lambda lake: ["--increments", lake.file("today.csv", [*fresh_lines(), "1,1,5.5,9"])],
+        r"highest rating 5\.5, limit at most 5, last run 5",
+    ),
+    "max-mean-shift": (
+        lambda lake: [*shifted(lake), "--max-fresh-mean-shift", "inf"],
+        r"mean rating 3\.\d+, limit within 0\.225 of the last run's, last run 2\.\d+|3\.\d+",
+    ),
+    "max-fresh-mean-shift": (
+        shifted,
+        r"mean rating of .*today\.csv 5, limit within 0\.675 of the last run's, last run \d\.\d+",
+    ),
+    "max-unknown-share": (
+        lambda lake: [
+            "--increments",
+            lake.file("today.csv", FRESH._replace(users=FRESH.users + 900).lines()),
+            *("--max-unknown-share", "0.1"),
+        ],
+        r"ratings of unknown users 1\d\.\d+%, limit at most 10\.00%",
+    ),
+}
+
+
+class TestDataChecks:
+    @pytest.mark.parametrize("limit", DATA_CHECKS)
+    def test_beyond_its_limit(
+        self, lake: Lake, capsys: pytest.CaptureFixture[str], limit: str
+    ) -> None:
+        before = lake.pointers()
+        make, says = DATA_CHECKS[limit]
+        assert lake.retrain(*make(lake)) == 4
+        record = lake.last()
+        assert record["outcome"] == "data_check_failed"
+        failed = [check for check in record["checks"] if not check["passed"]]
+        assert {check["option"] for check in failed} == {limit.replace("-", "_")}
+        pattern = rf"^data check failed, nothing was trained: .*(?:{says}) \(--{limit}\)"
+        assert re.search(pattern, record["sentence"]), record["sentence"]
+        assert record["sentence"] in capsys.readouterr().out
+        assert record["training"] is None
+        assert lake.pointers() == before
+
+    def test_wider_limits_and_force_let_it_pass(self, lake: Lake) -> None:
+        options = [*shifted(lake), "--margin", "10"]
+        assert lake.retrain(*options, "--force") == 0
+        record = lake.last()
+        assert record["outcome"] == "published"
+        (warning,) = record["warnings"]
+        assert warning.startswith("data check failed, and --force goes on: mean rating of")
+        assert warnings_of(read_page(lake.report()))[0] == warning
+
+    def test_a_failed_check_is_no_measure_of_the_next_run(self, lake: Lake) -> None:
+        less = lake.file("less.csv", BASE.part(slice(0, 880)).lines())
+        for _ in range(2):
+            assert lake.retrain(base=less) == 4
+        assert lake.retrain() == 0
+        assert lake.last()["outcome"] == "unchanged"
+
+    def test_limits_may_be_infinite(self, lake: Lake) -> None:
+        assert lake.retrain("--max-growth", "inf") == 0
+        assert lake.last()["config"]["max_growth"] == "inf"
+
+
+class TestBadInput:
+    def test_in_the_ratings(self, lake: Lake, capsys: pytest.CaptureFixture[str]) -> None:
+        before = lake.pointers()
+        assert lake.retrain("--increments", str(lake.folder / "nowhere.csv")) == 2
+        (line,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("retrain: ")]
+        assert re.search(r"nowhere\.csv: cannot be read: .*: check the path", line)
+        record = lake.last()
+        assert record["outcome"] == "bad_input"
+        assert record["exit_code"] == 2
+        assert f"retrain: {record['sentence']}" == line
+        assert lake.pointers() == before
+        assert lake.retrain("--bad-rows", "error", base=lake.file("x.csv", ["1,2,x,3"])) == 2
+
+    def test_no_held_out_rating(self, lake: Lake, capsys: pytest.CaptureFixture[str]) -> None:
+        assert lake.retrain("--test-fraction", "1e-9") == 2
+        assert "no rating is held out, so challenger and champion" in capsys.readouterr().err
+        assert lake.last()["training"] is None, "known before it trains"
+
+    def test_in_the_options(self, lake: Lake, capsys: pytest.CaptureFixture[str]) -> None:
+        history = lake.history()
+        assert lake.retrain("--margin", "-1") == 2
+        assert "--margin -1.0: not usable" in capsys.readouterr().err
+        assert lake.history() == history
+
+    def test_a_folder_that_is_no_store(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        lake = Lake(tmp_path)
+        lake.path.mkdir()
+        (lake.path / "thesis.txt").write_text("years of work")
+        assert lake.retrain() == 2
+        assert "holds something else (thesis.txt) and is no model store" in capsys.readouterr().err
+        assert [path.name for path in lake.path.iterdir()] == ["thesis.txt"]
+
+    def test_ids_of_another_kind(self, lake: Lake, capsys: pytest.CaptureFixture[str]) -> None:
+        lines = [f"u{line}" for line in BASE.lines()]
+        assert lake.retrain(base=lake.file("text.csv", lines)) == 2
+        (line,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("retrain: ")]
+        assert "text.csv" in line
+        assert "version" in line
+
+
+class TestOthers:
+    def test_locked(self, lake: Lake, capsys: pytest.CaptureFixture[str]) -> None:
+        before = lake.pointers()
+        with lake.store.lock("somebody"):
+            assert lake.retrain() == 5
+            assert "is locked by run somebody" in capsys.readouterr().err
+            assert len(lake.history()) == 1
+        assert lake.pointers() == before
+        assert lake.retrain() == 0
+        outcomes = [record["outcome"] for record in lake.history()]
+        assert outcomes == ["published", "locked", "unchanged"]
+        assert lake.history()[1]["exit_code"] == 5
+
+    def test_failed(
+        self, lake: Lake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def fails(*_: object, **__: object) -> None:
+            raise RuntimeError("the disk\nis full")
+
+        before = lake.pointers()
+        with monkeypatch.context() as patched:
+            patched.setattr(als_spark.cli.retrain, "fit", fails)
+            assert lake.retrain("--force") == 1
+        assert "Traceback" in capsys.readouterr().err
+        record = lake.last()
+        assert (record["outcome"], record["exit_code"]) == ("failed", 1)
+        assert record["sentence"] == "RuntimeError: the disk is full"
+        assert lake.pointers() == before
+        # The lock is free again.
+        assert lake.retrain() == 0
+
+    def test_stopped_after_the_switch(
+        self, lake: Lake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def stopped(*_: object, **__: object) -> None:
+            raise Interrupted
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ModelStore, "prune", stopped)
+            assert lake.retrain("--force", "--margin", "1") == 130
+        version = lake.store.current()
+        sentence = f"stopped by a signal; before that, {version} was published"
+        assert f"retrain: {sentence}\n" in capsys.readouterr().err
+        record = lake.last()
+        assert (record["outcome"], record["exit_code"]) == ("interrupted", 130)
+        assert (record["version"], record["sentence"]) == (version, sentence)
+        assert len(lake.pointers()) == 2
+        # It has done what it was to do.
+        assert lake.retrain() == 0
+        assert lake.last()["outcome"] == "unchanged"
+
+    def test_old_versions_go(self, lake: Lake) -> None:
+        for _ in range(2):
+            assert lake.retrain("--force", "--margin", "1", "--keep", "2") == 0
+        names = [version for version, _ in lake.pointers()]
+        assert [info.name for info in lake.store.versions()] == names[1:]
+
+    def test_mlflow(self, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+        uri = (lake.folder / "runs").as_uri()
+        options = ("--mlflow", uri, "--mlflow-experiment", "nightly")
+        assert lake.retrain(*options, "--force", "--margin", "1") == 0
+        record = lake.last()
+        client = importlib.import_module("mlflow").MlflowClient(tracking_uri=uri)
+        found = client.get_experiment_by_name("nightly")
+        (run,) = client.search_runs([found.experiment_id])
+        assert run.info.run_name == record["run"]
+        assert run.data.metrics["challenger_rmse"] == record["challenger"]["rmse"]
+        assert run.data.metrics["champion_rmse"] == record["champion"]["rmse"]
+        assert run.data.tags["outcome"] == "published"
+        assert run.data.tags["version"] == record["version"]
+        assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["report.html"]
+        # Nothing was trained: there is nothing to log.
+        assert lake.retrain(*options) == 0
+        assert len(client.search_runs([found.experiment_id])) == 1
+
+
+class TestDamage:
+    def test_the_only_version(self, lake: Lake) -> None:
+        ((old, _),) = lake.pointers()
+        assert old is not None
+        lake.damage(old)
+        # These ratings were trained on, but their model is lost.
+        assert lake.retrain() == 0
+        record = lake.last()
+        assert record["outcome"] == "published"
+        assert "there was no champion" in record["sentence"]
+        damaged, nothing = record["warnings"]
+        assert damaged.startswith("the current version is damaged: ")
+        assert nothing == "no older version is intact: there is nothing to compare with"
+        assert lake.store.load().description["start"] == "cold"
+
+    def test_an_older_version_takes_over_whatever_becomes_of_the_challenger(
+        self, lake: Lake
+    ) -> None:
+        today = lake.file("today.csv", fresh_lines())
+        assert lake.retrain("--increments", today, "--margin", "0.2") == 0
+        (old, _), (new, _) = lake.pointers()
+        assert new is not None
+        lake.damage(new)
+        useless = ("--rank", "1", "--max-iter", "1", "--margin", "0")
+        assert lake.retrain("--increments", today, *useless) == 3
+        record = lake.last()
+        assert record["sentence"].startswith(f"kept version {old}: ")
+        assert f"rolled back to version {old}" in record["warnings"][1]
+        # What is kept is what readers get.
+        assert lake.store.current() == old
+        assert lake.store.load().rank == 3
+        assert lake.pointers()[2:] == [(old, "rollback")]
+        assert lake.retrain("--increments", today, "--margin", "0.2") == 0
+        assert lake.last()["previous_version"] == old
+
+    def test_after_a_rollback(self, lake: Lake) -> None:
+        today = lake.file("today.csv", fresh_lines(0.5))
+        assert lake.retrain("--increments", today, "--margin", "0.2") == 0
+        (old, _), (new, _) = lake.pointers()
+        assert lake.store.rollback(run="a person") == old
+        # The same ratings do not bring back what a person has taken away.
+        assert lake.retrain("--increments", today) == 0
+        assert lake.last()["outcome"] == "unchanged"
+        assert lake.store.current() == old
+        more = lake.file("more.csv", fresh_lines())
+        assert lake.retrain("--increments", more, "--margin", "0.2") == 0
+        record = lake.last()
+        assert record["previous_version"] == record["comparison"]["champion"]["version"] == old
+        assert record["version"] not in (old, new)
+        assert str(old) in record["training"]["reason"]

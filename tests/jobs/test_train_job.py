@@ -1,0 +1,161 @@
+"""``jobs/train.py``: one model into a store or a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from als_spark.persistence import load_model
+from jobs.train import main
+from tests.jobs.nightly import BASE, N_BASE, SMALL, Lake, held_out_by_time
+
+pytestmark = pytest.mark.usefixtures("spark")
+
+FILES = {
+    *("model.json", "user_factors.parquet", "item_factors.parquet"),
+    *("metrics.json", "fingerprint.json", "config.json", "versions.json", "run.json"),
+}
+
+
+def sweep_folder(folder: Path) -> Path:
+    """What ``jobs/sweep.py`` leaves, as far as a training takes notice of it."""
+    folder.mkdir()
+    points = [
+        {"d": 1, "lambda_reg": 1.0, "best": False},
+        {"d": 2, "lambda_reg": 0.05, "best": True},
+    ]
+    (folder / "results.json").write_text(json.dumps(points))
+    (folder / "run.json").write_text(json.dumps({"config": {"exponent": 1.0}}))
+    return folder
+
+
+def record_of(path: Path) -> dict[str, Any]:
+    record = json.loads(path.read_text())
+    assert isinstance(record, dict)
+    return record
+
+
+class TestIntoAFolder:
+    def test_files_and_errors_agree(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        lake, out = Lake(tmp_path), tmp_path / "out"
+        options = [*SMALL, "--ratings", str(lake.base), "--dtype", "float64", "--split", "time"]
+        assert main([*options, "--output", str(out)]) == 0
+        assert {path.name for path in out.iterdir()} == FILES
+        model, run = load_model(out), record_of(out / "run.json")
+        assert (model.rank, model.description["lambda_reg"]) == (3, 2.0)
+        assert model.user_stats.degrees.sum() == N_BASE - run["challenger"]["count"]
+        # The objective of the stored factors, and the errors on the latest ratings, without Spark.
+        test = held_out_by_time(BASE)
+        predicted = model.predict(BASE.users.tolist(), BASE.items.tolist())
+        squared = (BASE.ratings - predicted) ** 2
+        assert run["challenger"]["mse"] == pytest.approx(squared[test].mean(), rel=1e-9)
+        ridge = 2.0 * sum(float(np.sum(factors**2)) for factors in model.factors)
+        objective = squared[~test].sum() + ridge
+        assert run["training"]["objective"] == pytest.approx(objective, rel=1e-9)
+        assert run["data"]["ratings"] == N_BASE
+        assert run["config"]["output"] == str(out)
+        assert {"looking at the ratings", "training", "evaluating", "total"} <= set(run["seconds"])
+        said = capsys.readouterr().out
+        assert f"RMSE {run['challenger']['rmse']:.4f} on 100 held-out ratings" in said
+        assert f"The model is in {out}." in said
+
+    def test_only_what_is_ours_is_replaced(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        lake, out = Lake(tmp_path), tmp_path / "out"
+        options = [*SMALL, "--ratings", str(lake.base), "--output", str(out)]
+        out.mkdir()
+        (out / "thesis.txt").write_text("years of work")
+        assert main(options) == 2
+        assert "holds no earlier output (no run.json)" in capsys.readouterr().err
+        assert [path.name for path in out.iterdir()] == ["thesis.txt"]
+        (out / "run.json").write_text("{}")
+        # Nothing held out: nothing to measure.
+        assert main([*options, "--test-fraction", "0", "--max-iter", "2"]) == 0
+        assert {path.name for path in out.iterdir()} == FILES
+        run = record_of(out / "run.json")
+        assert run["challenger"] is None
+        assert record_of(out / "metrics.json")["held_out"] is None
+        assert load_model(out).user_stats.degrees.sum() == N_BASE
+        said = capsys.readouterr().out
+        assert "stopped by the cap after 2 iterations\n" in said
+        assert main([*options, "--ratings", lake.file("bad.csv", ["1,2,x,3"])]) == 2
+        assert {path.name for path in out.iterdir()} == FILES
+        assert {path.name for path in tmp_path.iterdir()} == {"base.csv", "bad.csv", "out"}
+
+    def test_the_best_point_of_a_sweep(self, tmp_path: Path) -> None:
+        lake, out = Lake(tmp_path), tmp_path / "out"
+        sweep = sweep_folder(tmp_path / "sweep")
+        options = ["--ratings", str(lake.base), "--output", str(out), "--max-iter", "3"]
+        assert main([*options, "--from-sweep", str(sweep)]) == 0
+        model = load_model(out)
+        spec = (model.rank, model.description["lambda_reg"], model.description["exponent"])
+        assert spec == (2, 0.05, 1.0)
+        assert main([*options, "--from-sweep", str(sweep), "--rank", "4"]) == 0
+        assert load_model(out).rank == 4
+
+    @pytest.mark.parametrize(
+        ("content", "says"),
+        [
+            (None, r"No such file or directory"),
+            ("[]", r"no point is marked as the best"),
+            ("{", r"Expecting property name"),
+            ('[{"best": true}]', r"'d'"),
+        ],
+    )
+    def test_no_sweep_there(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, says: str
+    ) -> None:
+        lake, sweep = Lake(tmp_path), sweep_folder(tmp_path / "sweep")
+        (sweep / "results.json").unlink()
+        if content is not None:
+            (sweep / "results.json").write_text(content)
+        options = ["--ratings", str(lake.base), "--output", str(tmp_path / "out")]
+        assert main([*options, "--from-sweep", str(sweep)]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"train: --from-sweep {sweep}: no results of a sweep there (")
+        assert says in said
+        assert not (tmp_path / "out").exists()
+
+
+class TestIntoAStore:
+    def test_published_then_retrained(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        lake = Lake(tmp_path)
+        options = [*SMALL, "--ratings", str(lake.base), "--store", str(lake.path)]
+        assert main(options) == 0
+        record = lake.last()
+        version = lake.store.current()
+        assert (record["job"], record["outcome"], record["exit_code"]) == ("train", "published", 0)
+        assert (record["version"], record["previous_version"]) == (version, None)
+        assert record["training"]["reason"] == "a model of its own"
+        assert f"Published as version {version} of {lake.path}." in capsys.readouterr().out
+        assert record["sentence"] in lake.report()
+        with lake.store.lock("somebody"):
+            assert main(options) == 5
+        assert "is locked by run somebody" in capsys.readouterr().err
+        assert main([*options, "--keep", "1"]) == 0
+        # It trains because it was told to, and from the usual start.
+        first, second = (name for name, _ in lake.pointers())
+        assert lake.last()["previous_version"] == first == version
+        assert [info.name for info in lake.store.versions()] == [second]
+        assert main([*options, "--ratings", lake.file("bad.csv", ["1,2,x,3"])]) == 2
+        assert lake.last()["outcome"] == "bad_input"
+        # What was published is the champion of the nightly job, and its start.
+        assert lake.retrain("--margin", "0.2") == 0
+        record = lake.last()
+        assert record["comparison"]["champion"]["version"] == second
+        assert record["training"]["start"] == "warm"
+        assert lake.store.verify() == []
+
+    def test_store_or_output(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        lake = Lake(tmp_path)
+        assert main(["--ratings", str(lake.base)]) == 2
+        assert "--store and --output: give one of the two" in capsys.readouterr().err
