@@ -132,6 +132,11 @@ class _Retrain:
             ready = make_ready(
                 self._session, snapshot, spec.rank, self._config, self._progress, stack
             )
+            if ready.prepared.n_ratings.get("test", 0) == 0:
+                raise DataError(
+                    f"{snapshot.label}: no rating is held out, so challenger and champion cannot "
+                    "be compared: use a larger --test-fraction"
+                )
             facts = ready.facts
             unknown = _unknown_shares(ready, champion)
             self._note_data(ready, unknown)
@@ -302,11 +307,6 @@ class _Retrain:
         self, ready: ReadyRatings, fitted: Fitted, champion: FactorModel | None
     ) -> None:
         config, log = self._config, self._log
-        if ready.prepared.n_ratings.get("test", 0) == 0:
-            raise DataError(
-                f"{ready.snapshot.label}: no rating is held out, so challenger and champion cannot "
-                "be compared: use a larger --test-fraction"
-            )
         models = {"challenger": fitted.model}
         if champion is not None:
             models["champion"] = champion

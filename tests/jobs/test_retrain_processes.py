@@ -1,0 +1,160 @@
+"""The nightly job as processes of its own: two at once, SIGTERM, SIGKILL."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts.drills.kills import drill
+from scripts.drills.processes import Job
+from scripts.drills.victim import STEPS, killed_at
+from tests.conftest import ROOT
+from tests.jobs.nightly import SMALL, Lake, fresh_lines
+
+# Hours of training, of which the first seconds are enough.
+ENDLESS = ("--placement", "ratings", "--tol", "0", "--max-iter", "1000000", "--force")
+
+Start = Callable[..., Job]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a retraining that does not outlive the test."""
+    started: list[Job] = []
+
+    def begin(lake: Lake, *options: str) -> Job:
+        sources = ("--ratings", str(lake.base), "--store", str(lake.path))
+        log = tmp_path / f"run-{len(started)}.log"
+        started.append(Job(log, "retrain", [*sources, *SMALL, *options]))
+        return started[-1]
+
+    yield begin
+    for job in started:
+        job.kill()
+
+
+@pytest.fixture
+def lake(spark: object, tmp_path: Path) -> Lake:
+    """A lake whose store has a version."""
+    lake = Lake(tmp_path)
+    assert lake.retrain() == 0
+    return lake
+
+
+def test_of_two_that_start_together_one_runs(start: Start, tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    jobs = [start(lake), start(lake)]
+    codes = [job.wait(300) for job in jobs]
+    assert sorted(codes) == [0, 5], [job.log for job in jobs]
+    winner, loser = (jobs[codes.index(code)] for code in (0, 5))
+    assert "published" in winner.log
+    (line,) = [line for line in loser.log.splitlines() if "is locked by run" in line]
+    assert line.startswith("retrain: ")
+    assert f"process {winner.pid}) since" in line
+    assert "Traceback" not in winner.log + loser.log
+    assert sorted(record["status"] for record in lake.history()) == ["locked", "published"]
+    assert len(lake.pointers()) == 1
+    assert lake.store.verify() == []
+
+
+@pytest.mark.parametrize("phase", ["starting Spark ...", "iteration 1, "])
+def test_sigterm(start: Start, lake: Lake, phase: str) -> None:
+    before, current = lake.pointers(), lake.store.current()
+    job = start(lake, "--increments", lake.file("today.csv", fresh_lines()), *ENDLESS)
+    assert job.wait_until(lambda: phase in job.log, 300), job.log
+    job.terminate()
+    assert job.wait(120) == 130, job.log
+    assert "Traceback" not in job.log
+    assert "retrain: stopped by a signal; the store is as it was\n" in job.log
+    record = lake.last()
+    assert (record["status"], record["outcome"]) == ("interrupted", "interrupted")
+    assert record["exit_code"] == 130
+    assert record["sentence"] == "stopped by a signal; the store is as it was"
+    assert "stopped by a signal" in lake.report()
+    assert (lake.pointers(), lake.store.current()) == (before, current)
+    assert lake.store.verify() == []
+    assert lake.store.files.names("staging") == []
+    # The lock was given back: the next run need not find out that its owner is gone.
+    locks = [json.loads(path.read_text()) for path in (lake.path / "locks").iterdir()]
+    assert [lock["released"] is not None for lock in locks] == [True]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_a_step_of_the_publishing(lake: Lake, step: str) -> None:
+    old = lake.store.current()
+    with killed_at(lake.path, step) as run:
+        pass
+    switched = step in ("switched", "parked")
+    current = lake.store.current()
+    assert (current != old) == switched
+    assert lake.store.load().rank == 3
+    assert lake.store.verify() == []
+    # Nothing new, but the remains go.
+    assert lake.retrain() == 0
+    record = lake.last()
+    assert record["outcome"] == "unchanged"
+    there = {"switched": 2}.get(step, 1)
+    assert len(lake.store.versions()) == there
+    assert lake.store.current() == current
+    if step != "switched":
+        (warning,) = record["warnings"]
+        assert warning.startswith("removed what a killed run had left: ")
+    for folder in ("staging", "pruning", "readers"):
+        assert lake.store.files.names(folder) == []
+    assert {r["run"]: r["status"] for r in lake.history()}[run] == "died"
+
+
+def test_two_kills_at_random_moments(tmp_path: Path) -> None:
+    result = drill(tmp_path, kills=2, every=2, seed=5)
+    assert result["problems"] == []
+    assert result["reader"]["failures"] == []
+    assert result["reader"]["loads"] > 10
+    assert sum(result["hit"].values()) == 2
+    assert result["runs_through"] == 1
+
+
+LOG = """\
+05:03:54 starting Spark ...
+05:03:59 starting Spark: 5.0 s
+26/11/25 05:03:57 WARN Utils: Your hostname
+05:04:00 120 users, 80 items, 3,000 ratings
+05:04:01 training ...
+05:04:01 0/1 points done, 1 running, d=4 λ=2 iteration 1, change 29
+05:04:04 d=4 λ=2: 10 iterations (the cap: not converged), objective 2427.54, 2.7 s
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "switched", "hit"),
+    [
+        ("WARNING: Using incubator modules\n", False, "before the first phase"),
+        (LOG[:30], False, "starting Spark"),
+        (LOG[:60], False, "after starting Spark"),
+        (LOG, False, "training"),
+        (f"{LOG}05:04:06 publishing ...\n", False, "publishing"),
+        (f"{LOG}05:04:06 publishing ...\n", True, "pruning"),
+        (f"{LOG}05:04:06 publishing: 0.1 s\n", True, "finishing"),
+    ],
+)
+def test_the_phase_that_was_hit_is_read_from_the_log(
+    tmp_path: Path, log: str, switched: bool, hit: str
+) -> None:
+    store = Store(tmp_path)
+    if switched:
+        (tmp_path / "pointers").mkdir()
+        (tmp_path / "pointers" / "0000000001.json").write_text("{}")
+    assert phase_hit(log, store, 0) == hit
+
+
+def test_a_drill_that_is_not_known() -> None:
+    done = subprocess.run(
+        [ROOT / "scripts" / "drill.sh", "fire"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "usage: scripts/drill.sh DRILL" in line
+    assert "fortnight kills" in line
