@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.drills.kills import drill
+from scripts.drills.kills import Store, drill, phase_hit
 from scripts.drills.processes import Job
 from scripts.drills.victim import STEPS, killed_at
 from tests.conftest import ROOT
