@@ -306,9 +306,10 @@ class TestDataChecks:
         assert lake.retrain(*options, "--force") == 0
         record = lake.last()
         assert record["outcome"] == "published"
-        (warning,) = record["warnings"]
-        assert warning.startswith("data check failed, and --force goes on: mean rating of")
-        assert warnings_of(read_page(lake.report()))[0] == warning
+        part, whole = record["warnings"]
+        assert part.startswith("data check failed, and --force goes on: mean rating of ")
+        assert whole.startswith("data check failed, and --force goes on: mean rating 3.")
+        assert warnings_of(read_page(lake.report()))[:2] == [part, whole]
 
     def test_a_failed_check_is_no_measure_of_the_next_run(self, lake: Lake) -> None:
         less = lake.file("less.csv", BASE.part(slice(0, 880)).lines())
@@ -356,12 +357,14 @@ class TestBadInput:
         assert "holds something else (thesis.txt) and is no model store" in capsys.readouterr().err
         assert [path.name for path in lake.path.iterdir()] == ["thesis.txt"]
 
-    def test_ids_of_another_kind(self, lake: Lake, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_ids_of_another_kind(self, lake: Lake) -> None:
         lines = [f"u{line}" for line in BASE.lines()]
-        assert lake.retrain(base=lake.file("text.csv", lines)) == 2
-        (line,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("retrain: ")]
-        assert "text.csv" in line
-        assert "version" in line
+        text = lake.file("text.csv", lines)
+        assert lake.retrain(base=text) == 4
+        assert "ratings of unknown users 100.00%" in lake.last()["sentence"]
+        assert lake.retrain("--max-unknown-share", "1", "--margin", "1", base=text) == 0
+        assert lake.last()["challenger"]["rmse"] < lake.last()["champion"]["rmse"]
+        assert lake.store.load().users.ids.to_pylist()[0].startswith("u")
 
 
 class TestOthers:
