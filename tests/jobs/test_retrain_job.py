@@ -357,14 +357,16 @@ class TestBadInput:
         assert "holds something else (thesis.txt) and is no model store" in capsys.readouterr().err
         assert [path.name for path in lake.path.iterdir()] == ["thesis.txt"]
 
-    def test_ids_of_another_kind(self, lake: Lake) -> None:
-        lines = [f"u{line}" for line in BASE.lines()]
-        text = lake.file("text.csv", lines)
-        assert lake.retrain(base=text) == 4
-        assert "ratings of unknown users 100.00%" in lake.last()["sentence"]
-        assert lake.retrain("--max-unknown-share", "1", "--margin", "1", base=text) == 0
-        assert lake.last()["challenger"]["rmse"] < lake.last()["champion"]["rmse"]
-        assert lake.store.load().users.ids.to_pylist()[0].startswith("u")
+    def test_ids_of_another_kind(self, lake: Lake, capsys: pytest.CaptureFixture[str]) -> None:
+        # One id that is no number makes text of all.
+        text = lake.file("text.csv", [*BASE.lines(), "guest,1,3,1800000000"])
+        assert lake.retrain(base=text) == 2
+        (line,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("retrain: ")]
+        assert line.endswith(
+            "text.csv: the user ids are text, those of version "
+            f"{lake.store.current()} are integers: mend the data, or begin a new store"
+        )
+        assert lake.last()["training"] is None
 
 
 class TestOthers:
