@@ -38,7 +38,10 @@ class Spec(NamedTuple):
     exponent: float
 
 
-DEFAULT_SPEC = Spec(10, 5.0, 0.0)
+DEFAULT_SPEC = Spec(10, 0.1, 1.0)
+"""Where nothing is said: the defaults of Spark MLlib's ALS."""
+PLAIN = 0.0
+"""The exponent of the plain ridge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,20 +104,30 @@ class ModelConfig(FitConfig):
     def spec(self, other: Spec | None) -> Spec:
         """Say which model to train: what is given, the rest from another model or the defaults.
 
-        λ means nothing without its exponent: one that is given alone has the default exponent.
+        A λ that is given alone belongs to the objective of the other model; without one, to the
+        plain ridge (exponent 0), as in the sweep.
 
         Parameters
         ----------
         other : Spec or None
             The best of a sweep, or the current model.
+
+        Raises
+        ------
+        ConfigError
+            If another exponent is given without its λ.
         """
         base = other or DEFAULT_SPEC
-        if self.reg is None and self.exponent is None:
-            reg, exponent = base.reg, base.exponent
-        else:
-            reg = DEFAULT_SPEC.reg if self.reg is None else self.reg
-            exponent = DEFAULT_SPEC.exponent if self.exponent is None else self.exponent
-        return Spec(base.rank if self.rank is None else self.rank, reg, exponent)
+        rank = base.rank if self.rank is None else self.rank
+        if self.reg is None:
+            if self.exponent not in (None, base.exponent):
+                raise ConfigError(
+                    f"--exponent {self.exponent:g} without --lambda: a lambda of exponent "
+                    f"{base.exponent:g} ({base.reg:g}) means something else there: give both"
+                )
+            return Spec(rank, base.reg, base.exponent)
+        usual = PLAIN if other is None else other.exponent
+        return Spec(rank, self.reg, usual if self.exponent is None else self.exponent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,9 @@ TRAIN = JobOptions(
     {
         "bad_rows": "stop on unusable rows, or leave them out",
         "rank": "rank d of the model (default: 10)",
-        "reg": "ridge; of a row with n ratings: lambda * n^exponent (default: 5)",
+        "reg": "ridge, lambda * n^exponent (default: the sweep's, else 0.1 with exponent 1)",
+        "exponent": "0: plain ridge; 1: the objective of Spark MLlib (default: the sweep's; 0 with "
+        "a lambda and no sweep)",
         "store": "publish the model into this store",
         "output": "write the model into this folder instead",
         "from_sweep": "take rank, lambda and exponent of the best point of a sweep's folder",
@@ -56,9 +58,10 @@ RETRAIN = JobOptions(
         "bad_rows": "stop on any unusable row, or leave them out and check their share",
         "increments": "ratings that came later, oldest first; they win",
         "rank": "rank d of the model (default: the current version's, else 10)",
-        "reg": "ridge, lambda * n^exponent (default: the current version's, else 5)",
+        "reg": "ridge, lambda * n^exponent (default: the current version's, else 0.1 with "
+        "exponent 1)",
         "exponent": "0: plain ridge; 1: the objective of Spark MLlib (default: the current "
-        "version's with its lambda, else 0)",
+        "version's; 0 with a lambda and no version)",
         "store": "the store (required)",
         "measure": "compare challenger and champion by this",
         "margin": "publish a challenger that is at most this share worse",

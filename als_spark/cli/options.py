@@ -183,7 +183,6 @@ HELP = {
     "duplicates": "what becomes of a (user, item) pair that is rated twice",
     "split": "hold out by a hash of the pair of ids, or the latest ratings",
     "test_fraction": "share to test on",
-    "exponent": "0 (default): plain ridge; 1: ALS-WR, the objective of Spark MLlib",
     "tol": "stop when the change settles to within this",
     "max_iter": "cap on the iterations",
     "seed": "of the split and the start",
