@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from als_spark.cli.program import interrupts_raise
 from als_spark.store.layout import POINTERS, PRUNING, READERS, VERSIONS
 from als_spark.store.store import ModelStore, open_store
 from scripts.drills.processes import ROOT, Job
@@ -177,7 +178,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, metavar="FILE", help="the figures as JSON")
     options = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory(prefix="als_spark-drill-") as folder:
+    # A drill that is stopped leaves neither its processes nor its folder behind.
+    with interrupts_raise(), tempfile.TemporaryDirectory(prefix="als_spark-drill-") as folder:
         result = drill(Path(folder), options.kills, options.every, options.seed)
     tell(result)
     if options.output is not None:
@@ -321,8 +323,11 @@ def tell(result: dict[str, Any]) -> None:
         print(f"  {count:>4}  {phase}")
     print(
         f"{result['runs_through']} runs after kills went through, "
-        f"{result['ended_before_their_kill']} ended before their kill; the reader loaded "
-        f"{reader['loads']:,} times, {len(reader['failures'])} failures, slowest {reader['slowest']:.2f} s"
+        f"{result['ended_before_their_kill']} ended before their kill"
+    )
+    print(
+        f"the reader loaded {reader['loads']:,} times, {len(reader['failures'])} failures, "
+        f"slowest {reader['slowest']:.2f} s"
     )
     for problem in [*result["problems"], *reader["failures"][:10]]:
         print(f"PROBLEM  {problem}")
