@@ -12,7 +12,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 import als_spark
-from als_spark.cli.program import interrupts_raise
+from als_spark.cli.program import Interrupted, interrupts_raise
 from als_spark.config import RatingsConfig
 from als_spark.errors import ConfigError, DataError
 from als_spark.report.progress import ProgressReporter
@@ -50,6 +50,12 @@ def spark_job(name: str, progress: ProgressReporter) -> Iterator[SparkJob]:
     with interrupts_raise() as interrupted:
         try:
             yield SparkJob(session, interrupted)
+        except Exception as error:
+            # What an interrupt breaks off is tidied up by calls to the JVM, and these may fail too:
+            # its answer was half read.
+            if interrupted():
+                raise Interrupted from error
+            raise
         finally:
             if ours:
                 # After Ctrl-C there may be no JVM to answer.
