@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from als_spark.batch_config import RetrainConfig, Spec
@@ -146,6 +147,8 @@ class _Retrain:
             )
             if not self._passes(checks):
                 return
+            if champion is not None:
+                _check_kinds(ready, champion, str(self._champion_name))
             self._log.record["settings"] = settings
             start = self._choose_start(ready, champion, spec)
             self._progress.write(f"{start.kind} start: {start.reason}")
@@ -375,6 +378,21 @@ def _spec_of(model: FactorModel | None) -> Spec | None:
         return None
     description = model.description
     return Spec(model.rank, float(description["lambda_reg"]), float(description["exponent"]))
+
+
+def _check_kinds(ready: ReadyRatings, champion: FactorModel, name: str) -> None:
+    """Refuse ids that can be none of the champion's: nothing could be compared."""
+    summary = ready.prepared.summary
+    for side, ours, theirs in (
+        ("user", summary.users, champion.users),
+        ("item", summary.items, champion.items),
+    ):
+        kinds = ["integers" if pa.types.is_integer(i.ids.type) else "text" for i in (ours, theirs)]
+        if kinds[0] != kinds[1]:
+            raise DataError(
+                f"{ready.snapshot.label}: the {side} ids are {kinds[0]}, those of version {name} "
+                f"are {kinds[1]}: mend the data, or begin a new store"
+            )
 
 
 def _unknown_shares(

@@ -29,7 +29,6 @@ from als_spark.cli.fitting import cold_start, fit, make_ready
 from als_spark.cli.retrain import main as retrain
 from als_spark.errors import EmptySourceError
 from als_spark.report.progress import ProgressReporter
-from als_spark.results import IterationRecord
 from als_spark.spark.session import quiet_spark, start_session
 from als_spark.spark.snapshot import read_snapshot
 from als_spark.spark.sources import Source, SourceOptions, read_source
@@ -38,28 +37,9 @@ from scripts.drills.nights import Night, nights
 from scripts.drills.ratings import Ratings, draw_ratings, read_ratings
 from scripts.drills.victim import killed_at
 
+LONGEST = 1000
+"""Iterations after which a start from nothing counts as not arriving."""
 COLUMNS = ("day", "what came in", "outcome", "exit", "iterations", "cold", "champion", "challenger")
-
-
-class Reached(Exception):
-    """The objective is reached."""
-
-    def __init__(self, iteration: int) -> None:
-        super().__init__(iteration)
-        self.iteration = iteration
-
-
-class Watch(ProgressReporter):
-    """Stops a training as soon as it has reached an objective."""
-
-    def __init__(self, objective: float) -> None:
-        super().__init__(1, logger=logging.getLogger("als_spark.drill"))
-        self._objective = objective
-
-    def on_iteration(self, record: IterationRecord) -> None:
-        """Look at the objective."""
-        if record.objective <= self._objective:
-            raise Reached(record.iteration)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -174,25 +154,26 @@ def cold_iterations(
 ) -> int | None:
     """Count the iterations from the usual start to the objective that a run has reached.
 
-    None if a thousand are not enough: the two may end in different places.
+    None if :data:`LONGEST` are not enough: the two may end in different places.
     """
     argv = [*settings, *night.options, "--store", str(path)]
-    config: RetrainConfig = replace(RETRAIN.parse(argv), tol=0.0, max_iter=1000)
+    config: RetrainConfig = replace(RETRAIN.parse(argv), tol=0.0, max_iter=LONGEST)
     training = record["training"]
     spec = Spec(training["rank"], training["lambda"], training["exponent"])
     # The objective is a sum in the factors' dtype: as good as the same is the same.
-    watch = Watch(training["objective"] * (1 + 1e-6))
+    objective = training["objective"] * (1 + 1e-6)
+    quiet = logging.getLogger("als_spark.drill")
     with ExitStack() as stack:
+        progress = stack.enter_context(ProgressReporter(1, logger=quiet))
         sources = [source_of(session, file) for file in (config.ratings, *config.increments)]
         snapshot = stack.enter_context(
             read_snapshot(session, [s for s in sources if s is not None], config.duplicates)
         )
-        ready = make_ready(session, snapshot, spec.rank, config, watch, stack)
-        try:
-            fit(session, ready.prepared, spec, config, cold_start("to compare"), watch)
-        except Reached as reached:
-            return reached.iteration
-    return None
+        ready = make_ready(session, snapshot, spec.rank, config, progress, stack)
+        start = cold_start("to compare")
+        fitted = fit(session, ready.prepared, spec, config, start, progress)
+    reached = (r.iteration for r in fitted.result.history if r.objective <= objective)
+    return next(reached, None)
 
 
 def source_of(session: SparkSession, path: str | None) -> Source | None:

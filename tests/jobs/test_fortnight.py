@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pyspark.sql import SparkSession
 
 from als_spark.store.store import open_store
 from jobs.retrain import main
+from scripts.drills.fortnight import cold_iterations, problems_of
 from scripts.drills.nights import NIGHTS, nights
 from scripts.drills.ratings import draw_ratings
 from scripts.drills.victim import killed_at
@@ -28,8 +31,9 @@ def new_line(store: Path, known: set[str]) -> dict[str, Any]:
     return record
 
 
-@pytest.mark.usefixtures("spark")
-def test_a_fortnight(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fortnight(
+    spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "store"
     store = open_store(path)
     outcomes, published = [], []
@@ -67,8 +71,11 @@ def test_a_fortnight(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
             published.append(current)
             assert record["version"] == current
             assert record["previous_version"] == before
+            last = (night, record)
         else:
             assert current == before, when
+        # The drill on real ratings has the same opinion.
+        assert problems_of(path, night, code, record) == []
         assert store.verify() == []
         assert store.load().description["lambda_reg"] == 2
         assert store.files.names("staging") == []
@@ -86,3 +93,11 @@ def test_a_fortnight(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
             record["status"] != "died"
         )
     assert (path / "history.png").read_bytes().startswith(b"\x89PNG")
+    night, record = last
+    wrong = replace(night, outcome="kept", exit_code=3, start="cold", warning="no such words")
+    outcome, start, warning = problems_of(path, wrong, 0, record)
+    assert "published with exit code 0, not kept with 3: published 2" in outcome
+    assert start.endswith("warm start, not cold")
+    assert warning.endswith("no warning says 'no such words'")
+    cold = cold_iterations(spark, path, night, record, SMALL)
+    assert cold is None or cold > record["training"]["iterations"]

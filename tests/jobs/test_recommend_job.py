@@ -183,7 +183,7 @@ def test_bad_input(
     lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str
 ) -> None:
     (lake.folder / "empty.txt").write_text("")
-    lake.file("bad.csv", ["1,2,x,3"])
+    lake.file("bad.csv", ["9001,2,4,3", "1,2,x,3"])
     words = [option.format(folder=lake.folder) for option in options]
     assert main(["--store", str(lake.path), "--output", str(tmp_path / "out"), *words]) == 2
     assert says in capsys.readouterr().err.splitlines()[-1]

@@ -306,9 +306,10 @@ class TestDataChecks:
         assert lake.retrain(*options, "--force") == 0
         record = lake.last()
         assert record["outcome"] == "published"
-        (warning,) = record["warnings"]
-        assert warning.startswith("data check failed, and --force goes on: mean rating of")
-        assert warnings_of(read_page(lake.report()))[0] == warning
+        part, whole = record["warnings"]
+        assert part.startswith("data check failed, and --force goes on: mean rating of ")
+        assert whole.startswith("data check failed, and --force goes on: mean rating 3.")
+        assert warnings_of(read_page(lake.report()))[:2] == [part, whole]
 
     def test_a_failed_check_is_no_measure_of_the_next_run(self, lake: Lake) -> None:
         less = lake.file("less.csv", BASE.part(slice(0, 880)).lines())
@@ -357,11 +358,15 @@ class TestBadInput:
         assert [path.name for path in lake.path.iterdir()] == ["thesis.txt"]
 
     def test_ids_of_another_kind(self, lake: Lake, capsys: pytest.CaptureFixture[str]) -> None:
-        lines = [f"u{line}" for line in BASE.lines()]
-        assert lake.retrain(base=lake.file("text.csv", lines)) == 2
+        # One id that is no number makes text of all.
+        text = lake.file("text.csv", [*BASE.lines(), "guest,1,3,1800000000"])
+        assert lake.retrain(base=text) == 2
         (line,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("retrain: ")]
-        assert "text.csv" in line
-        assert "version" in line
+        assert line.endswith(
+            "text.csv: the user ids are text, those of version "
+            f"{lake.store.current()} are integers: mend the data, or begin a new store"
+        )
+        assert lake.last()["training"] is None
 
 
 class TestOthers:

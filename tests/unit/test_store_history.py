@@ -43,8 +43,10 @@ ELSEWHERE = {"boot": "another"}
 def test_run_ids():
     ids = {new_run_id() for _ in range(20)}
     assert len(ids) == 20
-    assert new_run_id(datetime(2026, 11, 25, 3, 4, 5, tzinfo=UTC)).startswith("20261125T030405Z-")
-    assert all(re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{6}", run) for run in ids)
+    start = datetime(2026, 11, 25, 3, 4, 5, 67_000, tzinfo=UTC)
+    assert new_run_id(start).startswith("20261125T030405Z-067")
+    assert new_run_id(start) < new_run_id(start.replace(microsecond=68_000))
+    assert all(re.fullmatch(r"\d{8}T\d{6}Z-\d{3}[0-9a-f]{6}", run) for run in ids)
 
 
 def test_a_run(history, files, clock, tmp_path):
