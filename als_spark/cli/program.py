@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -16,6 +17,11 @@ from als_spark.errors import StoreLocked, UserError
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 EXIT_KEPT, EXIT_DATA_CHECK, EXIT_LOCKED = 3, 4, 5
 """Of the jobs that work on a model store."""
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_PAUSE = 0.05
+"""Seconds after which an interrupt comes again that was lost."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -105,7 +111,7 @@ def interrupts_raise() -> Iterator[Callable[[], bool]]:
     PySpark's own handler first asks the JVM to cancel its jobs, which fails where Ctrl-C has
     reached the JVM too, as it does under spark-submit.
     """
-    came = threading.Event()
+    came, over = threading.Event(), threading.Event()
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         # Once: a second Ctrl-C must not break off the writing of what there is.
@@ -113,13 +119,54 @@ def interrupts_raise() -> Iterator[Callable[[], bool]]:
             came.set()
             raise Interrupted
 
+    def note_lost(lost: sys.UnraisableHookArgs) -> None:
+        # In a finaliser, or in a callback of the interpreter, there is nobody to raise to.
+        if isinstance(lost.exc_value, Interrupted):
+            came.clear()
+            threading.Thread(target=send_again, daemon=True).start()
+        else:
+            hook(lost)
+
+    def send_again() -> None:
+        if not over.wait(_PAUSE):
+            os.kill(os.getpid(), signal.SIGTERM)
+
     if threading.current_thread() is not threading.main_thread():
         yield came.is_set
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, handle) for number in numbers}
+    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    hook, sys.unraisablehook = sys.unraisablehook, note_lost
     try:
         yield came.is_set
+    finally:
+        over.set()
+        sys.unraisablehook = hook
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def interrupts_noted() -> Iterator[Callable[[], None]]:
+    """Note Ctrl-C and SIGTERM; give a function that raises :class:`Interrupted` if one came.
+
+    For the start of Spark: what is raised while it forks is lost, and leaves locks behind. Blocks
+    of :func:`interrupts_raise` inside of this one raise as always.
+    """
+    came = threading.Event()
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        came.set()
+
+    def raise_noted() -> None:
+        if came.is_set():
+            raise Interrupted
+
+    if threading.current_thread() is not threading.main_thread():
+        yield raise_noted
+        return
+    before = {number: signal.signal(number, note) for number in _SIGNALS}
+    try:
+        yield raise_noted
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -128,18 +175,5 @@ def interrupts_raise() -> Iterator[Callable[[], bool]]:
 @contextmanager
 def interrupts_wait() -> Iterator[None]:
     """Do not hear Ctrl-C and SIGTERM during the block: it is short, and the job's last."""
-    if threading.current_thread() is not threading.main_thread():
+    with interrupts_noted():
         yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    # A function, not SIG_IGN, which a child process would inherit.
-    before = {number: signal.signal(number, _do_not_hear) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _do_not_hear(_number: int, _frame: FrameType | None) -> None:
-    pass

@@ -31,7 +31,7 @@ from als_spark.cli.fitting import (
     warm_start,
     write_version,
 )
-from als_spark.cli.program import exits_if_locked, interrupts_raise, run_program
+from als_spark.cli.program import exits_if_locked, interrupts_noted, run_program
 from als_spark.cli.run_log import PASSED, RunLog
 from als_spark.cli.running import all_versions, open_ratings, refuse_bad_rows, spark_job
 from als_spark.cli.stored import permission_is_usage, store_of
@@ -85,10 +85,11 @@ def _run(config: RetrainConfig) -> int:
         log = RunLog(store, "retrain", config, progress)
         lock = store.lock(log.run, ttl=timedelta(minutes=config.lock_minutes))
         # Spark is not there yet, but the run must tell how it ended.
-        stack.enter_context(interrupts_raise())
+        raise_noted = stack.enter_context(interrupts_noted())
         stack.enter_context(log.recorded(lock))
         if session is None:
             session = stack.enter_context(spark_job("retrain", progress)).session
+        raise_noted()
         _Retrain(config, session, progress, store, lock, log).work()
     print(f"{log.record['sentence']}\nThe report is runs/{log.run}/report.html in {config.store}.")
     return log.exit_code

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from als_spark.cli.program import interrupts_raise
 from als_spark.store.layout import POINTERS, PRUNING, READERS, VERSIONS
 from als_spark.store.store import ModelStore, open_store
 from scripts.drills.processes import ROOT, Job
@@ -177,7 +178,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, metavar="FILE", help="the figures as JSON")
     options = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory(prefix="als_spark-drill-") as folder:
+    # A drill that is stopped leaves neither its processes nor its folder behind.
+    with interrupts_raise(), tempfile.TemporaryDirectory(prefix="als_spark-drill-") as folder:
         result = drill(Path(folder), options.kills, options.every, options.seed)
     tell(result)
     if options.output is not None:
@@ -201,11 +203,17 @@ def drill(folder: Path, kills: int, every: int, seed: int) -> dict[str, Any]:
         text=True,
     )
     hits: Counter[str] = Counter()
-    through = 0
+    number = through = late = 0
     try:
         current = store.check("first run", None)
-        for number in range(1, kills + 1):
-            current, hit = kill_one(folder, store, base, Aim(rng, seconds), rng, number, current)
+        while number < kills:
+            aim = Aim(rng, seconds)
+            current, hit = kill_one(folder, store, base, aim, rng, number + 1, current)
+            if hit is None:
+                # It had ended before its moment came: no kill, but a run like the others.
+                late += 1
+                continue
+            number += 1
             hits[hit] += 1
             print(f"kill {number}: {hit}, current version {current}", flush=True)
             if number % every == 0 or number == kills:
@@ -223,6 +231,7 @@ def drill(folder: Path, kills: int, every: int, seed: int) -> dict[str, Any]:
         "seed": seed,
         "hit": dict(hits.most_common()),
         "runs_through": through,
+        "ended_before_their_kill": late,
         "reader": {**seen, "models": len(store.digests)},
         "problems": store.problems,
         "seconds": round(time.monotonic() - began, 1),
@@ -265,15 +274,24 @@ def kill_one(
     rng: np.random.Generator,
     number: int,
     current: str | None,
-) -> tuple[str | None, str]:
-    """Start a run and kill it; return the version that is current, and the phase that was hit."""
+) -> tuple[str | None, str | None]:
+    """Start a run and kill it; return the version that is current, and the phase that was hit.
+
+    None for the phase if the run had ended before; then it must have gone through.
+    """
     pointers = store.pointers()
     job = start(folder, store, base, rng)
     aim.wait(job, aim.draw(), store)
-    too_late = job.ended()
-    job.kill()
-    hit = "too late: it had ended" if too_late else phase_hit(job.log, store, pointers)
-    return store.check(f"kill {number} ({hit})", current), hit
+    if job.ended():
+        when, hit = f"the run before kill {number}", None
+        # A run that fails by itself must not pass for one that was too quick.
+        if (code := job.wait()) != 0:
+            store.problems.append(f"{when}: exit code {code}: {job.log[-2000:]}")
+    else:
+        job.kill()
+        hit = phase_hit(job.log, store, pointers)
+        when = f"kill {number} ({hit})"
+    return store.check(when, current), hit
 
 
 def let_through(
@@ -304,8 +322,12 @@ def tell(result: dict[str, Any]) -> None:
     for phase, count in result["hit"].items():
         print(f"  {count:>4}  {phase}")
     print(
-        f"{result['runs_through']} runs after kills; the reader loaded {reader['loads']:,} times, "
-        f"{len(reader['failures'])} failures, slowest {reader['slowest']:.2f} s"
+        f"{result['runs_through']} runs after kills went through, "
+        f"{result['ended_before_their_kill']} ended before their kill"
+    )
+    print(
+        f"the reader loaded {reader['loads']:,} times, {len(reader['failures'])} failures, "
+        f"slowest {reader['slowest']:.2f} s"
     )
     for problem in [*result["problems"], *reader["failures"][:10]]:
         print(f"PROBLEM  {problem}")

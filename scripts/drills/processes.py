@@ -65,20 +65,23 @@ class Job:
         """Wait for its end; return its exit code. One that does not end is killed."""
         try:
             return self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
+        except BaseException:
             self.kill()
             raise
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = LONGEST) -> bool:
         """Wait until something is so; False if the process has ended before."""
         deadline = time.monotonic() + seconds
-        while not condition():
-            if self.ended():
-                return False
-            if time.monotonic() > deadline:
-                self.kill()
-                raise TimeoutError(f"waited {seconds:g} s in vain:\n{self.log}")
-            time.sleep(0.002)
+        try:
+            while not condition():
+                if self.ended():
+                    return False
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"waited {seconds:g} s in vain:\n{self.log}")
+                time.sleep(0.002)
+        except BaseException:
+            self.kill()
+            raise
         return True
 
     def terminate(self) -> None:

@@ -7,10 +7,13 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from scripts.drills.kills import Store, drill, phase_hit
+import scripts.drills.kills
+from scripts.drills.kills import Aim, Store, drill, kill_one, phase_hit
 from scripts.drills.processes import Job
+from scripts.drills.ratings import draw_ratings
 from scripts.drills.victim import STEPS, killed_at
 from tests.conftest import ROOT
 from tests.jobs.nightly import SMALL, Lake, fresh_lines
@@ -115,6 +118,35 @@ def test_two_kills_at_random_moments(tmp_path: Path) -> None:
     assert result["reader"]["loads"] > 10
     assert sum(result["hit"].values()) == 2
     assert result["runs_through"] == 1
+
+
+class Ended:
+    """A run that was over before its kill."""
+
+    log = "Traceback"
+
+    def __init__(self, code: int) -> None:
+        self._code = code
+
+    def ended(self) -> bool:
+        return True
+
+    def wait(self) -> int:
+        return self._code
+
+    def wait_until(self, condition: object) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_run_that_fails_by_itself_is_not_one_that_was_too_quick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(scripts.drills.kills, "start", lambda *_: Ended(code))
+    store, rng = Store(tmp_path / "store"), np.random.default_rng(0)
+    found = kill_one(tmp_path, store, draw_ratings(5, 5, 9), Aim(rng, {}), rng, 3, None)
+    assert found == (None, None)
+    assert store.problems == (["the run before kill 3: exit code 1: Traceback"] if code else [])
 
 
 LOG = """\

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
+import time
 
 import pytest
 
 from als_spark.cli.program import (
     Interrupted,
+    interrupts_noted,
     interrupts_raise,
     interrupts_wait,
     run_program,
@@ -31,11 +34,51 @@ def test_nothing_is_heard_while_a_record_is_being_ended(number):
     assert [signal.getsignal(n) for n in SIGNALS] == before
 
 
+@pytest.mark.parametrize("number", SIGNALS)
+def test_what_is_noted_is_raised_when_there_is_somebody_to_hear_it(number):
+    with interrupts_noted() as raise_noted:
+        raise_noted()
+        os.kill(os.getpid(), number)
+        with pytest.raises(Interrupted):
+            raise_noted()
+        # Inside, as always.
+        with interrupts_raise(), pytest.raises(Interrupted):
+            os.kill(os.getpid(), number)
+
+
+def test_an_interrupt_that_is_lost_in_a_finaliser_comes_again():
+    class Finalised:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def sleep():
+        Finalised()
+        time.sleep(10)
+
+    before = sys.unraisablehook
+    with interrupts_raise() as came, pytest.raises(Interrupted):
+        sleep()
+    assert came()
+    assert sys.unraisablehook == before
+
+
+def test_what_else_goes_wrong_in_a_finaliser_is_told_as_always(monkeypatch):
+    class Finalised:
+        def __del__(self):
+            raise ValueError("forgotten")
+
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: told.append(str(lost.exc_value)))
+    with interrupts_raise():
+        Finalised()
+    assert told == ["forgotten"]
+
+
 def test_signals_belong_to_the_main_thread():
     done = []
 
     def elsewhere():
-        with interrupts_wait(), interrupts_raise() as came:
+        with interrupts_wait(), interrupts_noted(), interrupts_raise() as came:
             done.append(came())
 
     thread = threading.Thread(target=elsewhere)
