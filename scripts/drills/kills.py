@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,18 +140,26 @@ class Aim:
     Parameters
     ----------
     rng : numpy.random.Generator
-    seconds : dict of str to float
+    seconds : mapping of str to float
         Usual length of each phase, from a run that was not killed.
+    targets : mapping of str to int
+        As :data:`TARGETS`.
     """
 
-    def __init__(self, rng: np.random.Generator, seconds: dict[str, float]) -> None:
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        seconds: Mapping[str, float],
+        targets: Mapping[str, int] = TARGETS,
+    ) -> None:
         self._rng = rng
         self._seconds = seconds
+        self._targets = targets
 
     def draw(self) -> str:
         """Choose a phase."""
-        weights = np.array(list(TARGETS.values()), float)
-        return str(self._rng.choice(list(TARGETS), p=weights / weights.sum()))
+        weights = np.array(list(self._targets.values()), float)
+        return str(self._rng.choice(list(self._targets), p=weights / weights.sum()))
 
     def wait(self, job: Job, target: str, store: Store) -> None:
         """Wait for the phase, then for a part of its usual length."""
@@ -188,7 +196,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if result["problems"] or result["reader"]["failures"] else 0
 
 
-def drill(folder: Path, kills: int, every: int, seed: int) -> dict[str, Any]:
+def drill(
+    folder: Path, kills: int, every: int, seed: int, targets: Mapping[str, int] = TARGETS
+) -> dict[str, Any]:
     """Kill runs, and let some through; return what came of it."""
     rng = np.random.default_rng(seed)
     base = draw_ratings(120, 80, 3000, seed)
@@ -207,7 +217,7 @@ def drill(folder: Path, kills: int, every: int, seed: int) -> dict[str, Any]:
     try:
         current = store.check("first run", None)
         while number < kills:
-            aim = Aim(rng, seconds)
+            aim = Aim(rng, seconds, targets)
             current, hit = kill_one(folder, store, base, aim, rng, number + 1, current)
             if hit is None:
                 # It had ended before its moment came: no kill, but a run like the others.
