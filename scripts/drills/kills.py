@@ -291,7 +291,12 @@ def kill_one(
     """
     pointers = store.pointers()
     job = start(folder, store, base, rng)
-    aim.wait(job, aim.draw(), store)
+    try:
+        aim.wait(job, aim.draw(), store)
+    except BaseException:
+        # The drill itself is stopped: nothing is to go on writing into its folder.
+        job.kill()
+        raise
     if job.ended():
         when, hit = f"the run before kill {number}", None
         # A run that fails by itself must not pass for one that was too quick.

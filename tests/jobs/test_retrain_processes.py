@@ -150,6 +150,30 @@ def test_a_run_that_fails_by_itself_is_not_one_that_was_too_quick(
     assert store.problems == (["the run before kill 3: exit code 1: Traceback"] if code else [])
 
 
+class Endless(Ended):
+    """A run that goes on until it is killed."""
+
+    def __init__(self) -> None:
+        self.killed = False
+
+    def wait_until(self, condition: object) -> bool:
+        raise KeyboardInterrupt
+
+    def kill(self) -> None:
+        self.killed = True
+
+
+def test_a_drill_that_is_stopped_leaves_no_run_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, rng = Endless(), np.random.default_rng(0)
+    monkeypatch.setattr(scripts.drills.kills, "start", lambda *_: job)
+    store = Store(tmp_path / "store")
+    with pytest.raises(KeyboardInterrupt):
+        kill_one(tmp_path, store, draw_ratings(5, 5, 9), Aim(rng, {}), rng, 1, None)
+    assert job.killed
+
+
 LOG = """\
 05:03:54 starting Spark ...
 05:03:59 starting Spark: 5.0 s
