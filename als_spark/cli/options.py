@@ -93,7 +93,10 @@ class JobOptions(Generic[T]):
         ConfigError
             If an option or the configuration file is unusable.
         """
-        options = vars(self.parser(default_config).parse_args(argv))
+        options = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in vars(self.parser(default_config).parse_args(argv)).items()
+        }
         return resolve(self.kind, options.pop("config", None), options)
 
 
