@@ -29,7 +29,7 @@ from als_spark.report.breakdown import bins_of, breakdown_figure
 from als_spark.report.drawing import png_of
 from als_spark.report.evaluate_page import evaluate_page
 from als_spark.report.progress import ProgressReporter
-from als_spark.spark.evaluation import RankingOptions, evaluate_models
+from als_spark.spark.evaluation import RANKING_MEASURES, RankingOptions, evaluate_models
 from als_spark.spark.filesystem import output_folder
 from als_spark.spark.snapshot import read_snapshot
 from als_spark.spark.sources import unreadable_files_are_named
@@ -115,7 +115,9 @@ def _evaluate(
             snapshot = stack.enter_context(reading)
         refuse_bad_rows(snapshot, config.bad_rows)
         with progress.phase("evaluating"):
-            ranking = RankingOptions(config.top, config.relevant_from, config.ranking_users)
+            ranking = RankingOptions(
+                config.top, config.relevant_from, config.ranking_users, tuple(RANKING_MEASURES)
+            )
             models = {"model": opened.model}
             found = evaluate_models(session, snapshot.ratings, models, ranking, seen=seen)["model"]
     model = opened.model

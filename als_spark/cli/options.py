@@ -93,7 +93,7 @@ class JobOptions(Generic[T]):
         ConfigError
             If an option or the configuration file is unusable.
         """
-        options = {
+        options: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in vars(self.parser(default_config).parse_args(argv)).items()
         }

@@ -30,12 +30,13 @@ BIN_EDGES = (0, 1, 5, 20, 100, 500)
 """A row's training ratings at which its bin begins."""
 BIN_LABELS = ("none", "1–4", "5–19", "20–99", "100–499", "500 and more")
 _N_BINS = len(BIN_EDGES)
-_RANKING_MEASURES = {
+RANKING_MEASURES = {
     "ndcg": "ndcgAtK",
     "recall": "recallAtK",
     "precision": "precisionAtK",
     "map": "meanAveragePrecisionAtK",
 }
+"""Our names and those of pyspark's evaluator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +51,14 @@ class RankingOptions:
         Held-out ratings of at least this much are relevant; their mean if not given.
     max_users : int
         About so many users at most, chosen by a hash of their ids.
+    measures : tuple of str
+        Of :data:`RANKING_MEASURES`, besides the coverage; each takes a pass of its own.
     """
 
     top: int = 10
     relevant_from: float | None = None
     max_users: int = 20_000
+    measures: tuple[str, ...] = ("ndcg", "recall")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ class Evaluation:
     ----------
     metrics : mapping of str to float, int or None
         ``mse``, ``mae``, ``rmse``, ``count``, ``cold`` (ratings of users or items without training
-        ratings, predicted by means); ``ndcg``, ``recall``, ``precision``, ``map`` at ``k``,
+        ratings, predicted by means); ``ndcg``, ``recall`` (``precision``, ``map``) at ``k``,
         ``coverage`` (share of the items that anybody is recommended), ``relevant_from``,
         ``ranking_users``. None where there is nothing to measure.
     by_user, by_item : list of dict
@@ -124,7 +128,7 @@ def evaluate_models(
                 "relevant_from": relevant_from if math.isfinite(relevant_from) else None,
                 "ranking_users": len(ids),
             }
-            metrics |= _rank(session, name, model, labels, sorted(ids), seen, ranking.top)
+            metrics |= _rank(session, name, model, labels, sorted(ids), seen, ranking)
             results[name] = Evaluation(
                 metrics, _bins(table[1 : 1 + _N_BINS]), _bins(table[1 + _N_BINS :])
             )
@@ -271,10 +275,11 @@ def _rank(
     labels: DataFrame,
     ids: list[Any],
     seen: DataFrame | None,
-    top: int,
+    ranking: RankingOptions,
 ) -> dict[str, float | None]:
     if not ids:
-        return dict.fromkeys((*_RANKING_MEASURES, "coverage"))
+        return dict.fromkeys((*ranking.measures, "coverage"))
+    top = ranking.top
     with (
         described(session.sparkContext, f"ranking measures of the {name}"),
         recommend_for_all(session, model, top=top, ids=ids, seen=seen) as answers,
@@ -296,8 +301,10 @@ def _rank(
         )
         try:
             measures: dict[str, float | None] = {
-                ours: float(RankingEvaluator(metricName=theirs, k=top).evaluate(ranked))  # type: ignore[arg-type]
-                for ours, theirs in _RANKING_MEASURES.items()
+                name: float(
+                    RankingEvaluator(metricName=RANKING_MEASURES[name], k=top).evaluate(ranked)  # type: ignore[arg-type]
+                )
+                for name in ranking.measures
             }
             recommended = ranked.select(F.explode("prediction")).distinct().count()
         finally:
