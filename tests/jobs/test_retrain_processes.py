@@ -111,13 +111,13 @@ def test_killed_at_a_step_of_the_publishing(lake: Lake, step: str) -> None:
     assert {r["run"]: r["status"] for r in lake.history()}[run] == "died"
 
 
-def test_two_kills_at_random_moments(tmp_path: Path) -> None:
-    # Phases that nothing is too quick for: a run that ends before its kill takes its time.
-    result = drill(tmp_path, 2, 2, seed=5, targets={"evaluating": 1, "publishing": 1})
+def test_a_kill_at_a_random_moment(tmp_path: Path) -> None:
+    # A phase that nothing is too quick for: a run that ends before its kill takes its time.
+    result = drill(tmp_path, 1, 1, seed=5, targets={"evaluating": 1})
     assert result["problems"] == []
     assert result["reader"]["failures"] == []
     assert result["reader"]["loads"] > 10
-    assert sum(result["hit"].values()) == 2
+    assert sum(result["hit"].values()) == 1
     assert result["runs_through"] == 1
 
 
