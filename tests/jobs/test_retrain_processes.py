@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import scripts.drills.kills
-from scripts.drills.kills import Aim, Store, drill, kill_one, phase_hit
+from scripts.drills.kills import Aim, Store, kill_one, phase_hit
 from scripts.drills.processes import Job
 from scripts.drills.ratings import draw_ratings
 from scripts.drills.victim import STEPS, killed_at
@@ -109,16 +109,6 @@ def test_killed_at_a_step_of_the_publishing(lake: Lake, step: str) -> None:
     for folder in ("staging", "pruning", "readers"):
         assert lake.store.files.names(folder) == []
     assert {r["run"]: r["status"] for r in lake.history()}[run] == "died"
-
-
-def test_a_kill_at_a_random_moment(tmp_path: Path) -> None:
-    # A phase that nothing is too quick for: a run that ends before its kill takes its time.
-    result = drill(tmp_path, 1, 1, seed=5, targets={"evaluating": 1})
-    assert result["problems"] == []
-    assert result["reader"]["failures"] == []
-    assert result["reader"]["loads"] > 10
-    assert sum(result["hit"].values()) == 1
-    assert result["runs_through"] == 1
 
 
 class Ended:
