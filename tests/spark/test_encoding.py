@@ -354,7 +354,9 @@ class CanaryCallback:
 
 
 @pytest.mark.parametrize(
-    "canary", [CanaryText("x"), CanaryDict(), CanaryList(), CanaryCallback()], ids=repr
+    "canary",
+    [CanaryText("x"), CanaryDict(), CanaryList(), CanaryCallback()],
+    ids=lambda canary: type(canary).__name__,
 )
 def test_a_canary_sings_in_a_closure(canary: object, spark: SparkSession) -> None:
     numbers = spark.sparkContext.parallelize([1], 1)
