@@ -143,6 +143,16 @@ def holdout_rule(config: ModelConfig) -> dict[str, Any]:
     }
 
 
+def training_settings(config: ModelConfig, spec: Spec) -> dict[str, Any]:
+    """Return all that decides what is trained besides the ratings."""
+    names = ("tol", "max_iter", "dtype", "accelerate", "duplicates")
+    return {
+        **spec._asdict(),
+        **holdout_rule(config),
+        **{name: getattr(config, name) for name in names},
+    }
+
+
 def fit(
     session: SparkSession,
     prepared: PreparedRatings,

@@ -28,6 +28,7 @@ from als_spark.cli.fitting import (
     make_ready,
     measure,
     training_record,
+    training_settings,
     warm_start,
     write_version,
 )
@@ -125,7 +126,8 @@ class _Retrain:
         spec = self._config.spec(_spec_of(champion))
         with ExitStack() as stack:
             snapshot = self._read(stack)
-            settings = self._settings(spec)
+            settings = training_settings(self._config, spec)
+            self._log.record["settings"] = settings
             # Before anything else: an increment of unusable rows alone is not "nothing new".
             if not self._passes(check_parts(snapshot.parts, previous, self._config.limits)):
                 return
@@ -150,7 +152,6 @@ class _Retrain:
                 return
             if champion is not None:
                 _check_kinds(ready, champion, str(self._champion_name))
-            self._log.record["settings"] = settings
             start = self._choose_start(ready, champion, spec)
             self._progress.write(f"{start.kind} start: {start.reason}")
             with self._progress.phase("training"):
@@ -238,18 +239,6 @@ class _Retrain:
             self._log.add_warning(f"{path} is empty")
             return None
 
-    def _settings(self, spec: Spec) -> dict[str, Any]:
-        """Return all that decides what is trained besides the ratings."""
-        config = self._config
-        return {
-            **spec._asdict(),
-            **holdout_rule(config),
-            **{
-                name: getattr(config, name)
-                for name in ("tol", "max_iter", "dtype", "accelerate", "duplicates")
-            },
-        }
-
     def _nothing_new(
         self,
         snapshot: Snapshot,
@@ -262,7 +251,6 @@ class _Retrain:
         if not same_settings or champion is None or self._damaged or self._config.force:
             return False
         self._log.record["data"] |= previous.as_record()
-        self._log.record["settings"] = self._settings(self._config.spec(_spec_of(champion)))
         self._log.end(
             "unchanged",
             f"nothing new: these {snapshot.n_ratings:,} ratings were trained on already, with the "

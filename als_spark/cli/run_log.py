@@ -33,7 +33,8 @@ from als_spark.report.learning import learning_figure, training_of
 from als_spark.report.progress import ProgressReporter
 from als_spark.report.quality import quality_figure
 from als_spark.report.retrain_page import retrain_page
-from als_spark.store.history import new_run_id
+from als_spark.store.history import DIED, new_run_id
+from als_spark.store.layout import RUNS
 from als_spark.store.lock import StoreLock
 from als_spark.store.store import ModelStore
 
@@ -51,6 +52,7 @@ EXIT_CODES = {
 PASSED = ("published", "kept", "unchanged")
 """Outcomes of runs whose data passed all checks."""
 HISTORY_PICTURE = "history.png"
+REPORT = "report.html"
 
 
 class RunLog:
@@ -119,6 +121,7 @@ class RunLog:
             If another run holds the lock; that too is recorded.
         """
         self._store.history.start_run(self.run, self.record)
+        self._progress.on_phase = self._note_phase
         try:
             lock.acquire()
         except BaseException as error:
@@ -126,7 +129,7 @@ class RunLog:
             raise
         try:
             try:
-                self._gather()
+                self._tell_of_the_dead(self._gather())
                 yield
             except BaseException as error:
                 with interrupts_wait():
@@ -144,16 +147,35 @@ class RunLog:
                     self._gather()
                 lock.release()
 
-    def _gather(self) -> None:
+    def _note_phase(self, name: str) -> None:
+        """Keep what is known so far, for the case that the run is killed."""
+        self.record["phase"] = name
+        # What fails here fails again where it matters.
+        with suppress(Exception):
+            self._store.history.note_run(self.run, _brief(self.record))
+
+    def _gather(self) -> list[dict[str, Any]]:
+        """Bring history and picture up to date; return the records that are new or changed."""
         history = self._store.history
-        history.gather(running=[self.run])
+        changed = set(history.gather(running=[self.run], published=self._published()))
         records = history.read_history()
         if records:
             self._store.files.replace(HISTORY_PICTURE, png_of(quality_figure(records)))
+        return [record for record in records if record["run"] in changed]
+
+    def _tell_of_the_dead(self, records: list[dict[str, Any]]) -> None:
+        """Write the reports of runs that could not do so themselves, and warn of them."""
+        for record in records:
+            if record.get("outcome") == DIED:
+                self.add_warning(f"run {record['run']} {record['sentence']}")
+                page = retrain_page(record, {})
+                self._store.files.replace(f"{RUNS}/{record['run']}/{REPORT}", page.encode())
 
     def _fail(self, error: BaseException) -> None:
         outcome, sentence = _outcome_of(error)
-        version = self._published()
+        version = None
+        with suppress(Exception):
+            version = self._published().get(self.run)
         if version is not None:
             self.record["version"] = version
             sentence += f"; before that, {version} was published"
@@ -164,13 +186,13 @@ class RunLog:
         with suppress(Exception):
             self._finish()
 
-    def _published(self) -> str | None:
-        """Return the version that this run has published, as the store has it."""
-        with suppress(Exception):
-            for pointer in reversed(self._store.pointers()):
-                if pointer.run == self.run and pointer.action == "publish":
-                    return pointer.version
-        return None
+    def _published(self) -> dict[str, str]:
+        """Return the versions that runs have published, by run, as the store has them."""
+        return {
+            pointer.run: pointer.version
+            for pointer in self._store.pointers()
+            if pointer.action == "publish" and pointer.version is not None
+        }
 
     def _finish(self) -> None:
         record = self.record
@@ -189,13 +211,8 @@ class RunLog:
             if problem:
                 self.add_warning(problem)
                 page = retrain_page(record, self.pictures)
-        # The report has the curve; a line of the history need not.
-        training = {k: v for k, v in (record.get("training") or {}).items() if k != "history"}
         self._store.history.finish_run(
-            self.run,
-            str(record["outcome"]),
-            {**record, "training": training or None},
-            {"report.html": page.encode()},
+            self.run, str(record["outcome"]), _brief(record), {REPORT: page.encode()}
         )
 
     def _track(self, uri: str, page: str) -> str | None:
@@ -229,6 +246,12 @@ class RunLog:
     def exit_code(self) -> int:
         """The exit code of the outcome."""
         return int(self.record["exit_code"])
+
+
+def _brief(record: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the training's curve: the report has it, a line of the history need not."""
+    training = {k: v for k, v in (record.get("training") or {}).items() if k != "history"}
+    return {**record, "training": training or None}
 
 
 def _outcome_of(error: BaseException) -> tuple[str, str]:

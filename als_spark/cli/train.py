@@ -22,6 +22,7 @@ from als_spark.cli.fitting import (
     make_ready,
     measure,
     training_record,
+    training_settings,
     write_version,
 )
 from als_spark.cli.program import EXIT_DONE, exits_if_locked, run_program
@@ -187,6 +188,7 @@ class _Trained:
                 "bad_rows": snapshot.n_bad,
                 "duplicates": snapshot.n_duplicates,
             },
+            "settings": training_settings(config, spec),
             "training": training_record(self.fitted),
             "challenger": self._metrics or None,
             "versions": self._versions,

@@ -110,6 +110,8 @@ class ProgressReporter:
     phase_seconds : dict of str to float
         Seconds of each phase that has ended, in the order of their first ends. Phases of one name
         add up. A phase inside another counts in both.
+    on_phase : callable or None
+        Called with the name of each phase that begins.
     """
 
     def __init__(
@@ -123,6 +125,7 @@ class ProgressReporter:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.phase_seconds: dict[str, float] = {}
+        self.on_phase: Callable[[str], None] | None = None
         self._n_points = n_points
         self._stream = sys.stderr if stream is None else stream
         self._logger = logging.getLogger(__name__) if logger is None else logger
@@ -175,6 +178,8 @@ class ProgressReporter:
             self._draw()
         if not self._on_terminal and not self._closed:
             self._logger.info("%s ...", name)
+        if self.on_phase is not None:
+            self.on_phase(name)
         verb = "stopped after "
         try:
             yield

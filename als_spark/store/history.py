@@ -25,6 +25,8 @@ from als_spark.store.owner import Life, Owner, life_of, this_process
 
 RUN_RECORD = "run.json"
 RUNNING, DIED = "running", "died"
+NOTICED = "noticed"
+_DEATH = ("outcome", "sentence", "version", NOTICED)
 KEPT_RUNS = 90
 """Newest runs whose folders are kept."""
 SILENCE = timedelta(hours=1)
@@ -87,6 +89,21 @@ class RunHistory:
         }
         self._files.replace(_path(run), encode(full))
 
+    def note_run(self, run: str, record: Mapping[str, Any]) -> None:
+        """Note how far a run has come; needs no lock.
+
+        Should it be killed, this is what the history has of it.
+
+        Parameters
+        ----------
+        run : str
+            Its id; :meth:`start_run` was called for it.
+        record : mapping
+            What is known so far, as JSON has it; what it does not say stays as it was.
+        """
+        known = self.read_run(run) or {"run": run, "status": RUNNING}
+        self._files.replace(_path(run), encode({**known, **record}))
+
     def finish_run(
         self,
         run: str,
@@ -111,14 +128,16 @@ class RunHistory:
         for name, content in (attachments or {}).items():
             data = content.read_bytes() if isinstance(content, Path) else content
             self._files.replace(f"{RUNS}/{run}/{name}", data)
+        known = self.read_run(run) or {"run": run}
+        if known.get("status") == DIED:
+            # Given up too soon by the gatherer of another machine.
+            known = {name: value for name, value in known.items() if name not in _DEATH}
         full = {
-            **(self.read_run(run) or {"run": run}),
+            **known,
             **record,
             "status": status,
             "finished": time_text(self._clock()),
         }
-        # Given up too soon by the gatherer of another machine.
-        full.pop("noticed", None)
         # Last: a run that is finished has all its files.
         self._files.replace(_path(run), encode(full))
 
@@ -129,17 +148,25 @@ class RunHistory:
         except (FileNotFoundError, ValueError):
             return None
 
-    def gather(self, *, running: Collection[str] = (), keep: int = KEPT_RUNS) -> list[str]:
+    def gather(
+        self,
+        *,
+        running: Collection[str] = (),
+        published: Mapping[str, str] | None = None,
+        keep: int = KEPT_RUNS,
+    ) -> list[str]:
         """Bring ``history.jsonl`` up to date with the folders of the runs; hold the lock.
 
         A run that says it is running but is not is noted as ``{"status": "died"}``: its process is
-        gone, or belongs to another machine and has been silent for :data:`SILENCE`. Broken lines
-        are dropped.
+        gone, or belongs to another machine and has been silent for :data:`SILENCE`. Its record
+        says in which phase that was, and what it had published. Broken lines are dropped.
 
         Parameters
         ----------
         running : collection of str
             Ids of the runs that do run: the holder of the lock, that is the caller's.
+        published : mapping of str to str, optional
+            Versions that runs have published, by the runs' ids.
         keep : int
             How many of the newest runs keep their folders. Their lines stay for ever.
 
@@ -163,7 +190,11 @@ class RunHistory:
                 if run in running or not self._is_over(record):
                     unfinished.add(run)
                     continue
-                record = {**record, "status": DIED, "noticed": time_text(self._clock())}
+                record = {
+                    **record,
+                    **_death_of(record, (published or {}).get(run)),
+                    NOTICED: time_text(self._clock()),
+                }
                 self._files.replace(_path(run), encode(record))
             after[run] = {**record, "run": run}
         changed = sorted(run for run, record in after.items() if before.get(run) != record)
@@ -200,6 +231,19 @@ class RunHistory:
         if life is Life.UNKNOWN:
             return started + SILENCE <= self._clock()
         return life is Life.DEAD
+
+
+def _death_of(record: Mapping[str, Any], version: str | None) -> dict[str, Any]:
+    """Say of a run what it can no longer say itself."""
+    phase = record.get("phase")
+    sentence = (
+        f"died {f'while {phase}' if phase else 'before it began to work'}: it was killed, or its "
+        "machine was lost"
+    )
+    if version is None:
+        return {"status": DIED, "outcome": DIED, "sentence": sentence}
+    sentence += f"; before that, it published {version}"
+    return {"status": DIED, "outcome": DIED, "sentence": sentence, "version": version}
 
 
 def _path(run: str) -> str:

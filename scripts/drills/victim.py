@@ -98,6 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     store.history.start_run(run, {"job": "retrain", "warnings": []})
     with store.lock(run) as lock:
         store.recover()
+        store.history.note_run(run, {"phase": "publishing"})
         store.publish(Path(folder), run=run, check=lock.check)
         store.prune(1, check=lock.check)
     return 1

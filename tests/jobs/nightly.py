@@ -60,8 +60,9 @@ class Lake:
     def pointers(self) -> list[tuple[str | None, str]]:
         return [(pointer.version, pointer.action) for pointer in self.store.pointers()]
 
-    def report(self) -> str:
-        return (self.path / "runs" / self.last()["run"] / "report.html").read_text()
+    def report(self, run: str | None = None) -> str:
+        """The report of a run, of the last one if not said."""
+        return (self.path / "runs" / (run or self.last()["run"]) / "report.html").read_text()
 
     def damage(self, version: str) -> None:
         """Change a byte in the middle of a version's factors."""

@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 import als_spark.cli.retrain
 from als_spark.cli.program import Interrupted
 from als_spark.persistence import load_model
+from als_spark.store.history import RunHistory
 from als_spark.store.store import ModelStore
 from tests.jobs.nightly import (
     BASE,
@@ -419,6 +420,35 @@ class TestOthers:
         # It has done what it was to do.
         assert lake.retrain() == 0
         assert lake.last()["outcome"] == "unchanged"
+
+    def test_killed_after_the_switch(self, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+        with monkeypatch.context() as patched:
+            # Its record stays as it was when the last phase began.
+            patched.setattr(RunHistory, "finish_run", lambda *_: None)
+            increments = ("--increments", lake.file("fresh.csv", fresh_lines()))
+            assert lake.retrain(*increments, "--margin", "1") == 0
+        version = lake.store.current()
+        (run,) = {path.name for path in (lake.path / "runs").iterdir()} - {lake.last()["run"]}
+        path = lake.path / "runs" / run / "run.json"
+        record = json.loads(path.read_text())
+        assert (record["status"], record["phase"]) == ("running", "publishing")
+        # As if its process were gone.
+        path.write_text(json.dumps({**record, "owner": None}))
+        # It has done what it was to do.
+        assert lake.retrain(*increments) == 0
+        _, dead, record = lake.history()
+        assert record["outcome"] == "unchanged"
+        sentence = (
+            "died while publishing: it was killed, or its machine was lost; before that, it "
+            f"published {version}"
+        )
+        assert (dead["run"], dead["sentence"], dead["version"]) == (run, sentence, version)
+        assert record["warnings"] == [f"run {run} {sentence}"]
+        page = read_page(lake.report(run))
+        assert sentence in page.text
+        # What it knew is told: the data, their checks, and which of the two was better.
+        assert "1,200" in page.text
+        assert dead["comparison"]["verdict"] in page.text
 
     def test_old_versions_go(self, lake: Lake) -> None:
         for _ in range(2):

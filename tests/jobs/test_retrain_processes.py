@@ -103,12 +103,19 @@ def test_killed_at_a_step_of_the_publishing(lake: Lake, step: str) -> None:
     there = {"switched": 2}.get(step, 1)
     assert len(lake.store.versions()) == there
     assert lake.store.current() == current
-    if step != "switched":
-        (warning,) = record["warnings"]
-        assert warning.startswith("removed what a killed run had left: ")
+    died, *more = record["warnings"]
+    after = f"; before that, it published {current}" if switched else ""
+    assert died == (
+        f"run {run} died while publishing: it was killed, or its machine was lost{after}"
+    )
+    assert len(more) == (step != "switched")
+    assert all(text.startswith("removed what a killed run had left: ") for text in more)
+    assert "died while publishing" in lake.report(run)
     for folder in ("staging", "pruning", "readers"):
         assert lake.store.files.names(folder) == []
-    assert {r["run"]: r["status"] for r in lake.history()}[run] == "died"
+    (dead,) = [r for r in lake.history() if r["run"] == run]
+    assert (dead["status"], dead["outcome"]) == ("died", "died")
+    assert dead.get("version") == (current if switched else None)
 
 
 class Ended:

@@ -11,7 +11,7 @@ import pytest
 
 from als_spark.persistence import load_model
 from jobs.train import main
-from tests.jobs.nightly import BASE, N_BASE, SMALL, Lake, held_out_by_time
+from tests.jobs.nightly import BASE, N_BASE, SMALL, Lake, fresh_lines, held_out_by_time
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -149,7 +149,10 @@ class TestIntoAStore:
         assert main([*options, "--ratings", lake.file("bad.csv", ["1,2,x,3"])]) == 2
         assert lake.last()["outcome"] == "bad_input"
         # What was published is the champion of the nightly job, and its start.
-        assert lake.retrain("--margin", "0.2") == 0
+        assert lake.retrain() == 0
+        assert lake.last()["outcome"] == "unchanged"
+        increments = ("--increments", lake.file("fresh.csv", fresh_lines()))
+        assert lake.retrain(*increments, "--margin", "0.2") == 0
         record = lake.last()
         assert record["comparison"]["champion"]["version"] == second
         assert record["training"]["start"] == "warm"

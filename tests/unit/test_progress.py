@@ -443,8 +443,9 @@ def test_many_threads_at_once() -> None:
 
 
 def test_seconds_of_phases_add_up_by_name() -> None:
-    clock = Clock()
+    clock, begun = Clock(), []
     progress = ProgressReporter(1, stream=io.StringIO(), clock=clock)
+    progress.on_phase = begun.append
     for name, seconds in (("reading", 2.0), ("evaluating", 1.0), ("reading", 0.5)):
         with progress.phase(name):
             clock.now += seconds
@@ -456,6 +457,7 @@ def test_seconds_of_phases_add_up_by_name() -> None:
         {"reading": 2.5, "evaluating": 1.0, "inner": 2.0, "outer": 3.0}
     )
     assert list(progress.phase_seconds) == ["reading", "evaluating", "inner", "outer"]
+    assert begun == ["reading", "evaluating", "reading", "outer", "inner"]
 
 
 def test_inner_phase_is_shown_and_then_the_outer_again() -> None:

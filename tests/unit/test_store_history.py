@@ -103,9 +103,26 @@ class TestDied:
         assert history.gather(running=["a"]) == []
         assert history.gather() == ["a"]
         (line,) = history.read_history()
-        assert (line["status"], line["seed"]) == ("died", 1)
+        assert (line["status"], line["outcome"], line["seed"]) == ("died", "died", 1)
+        assert line["sentence"] == (
+            "died before it began to work: it was killed, or its machine was lost"
+        )
         assert history.read_run("a")["status"] == "died"
         assert history.gather() == []
+
+    def test_how_far_it_had_come(self, history, files):
+        history.start_run("a", {"seed": 1})
+        history.note_run("a", {"phase": "training", "data": {"ratings": 3}})
+        history.note_run("a", {"phase": "publishing"})
+        assert history.gather() == []
+        change_owner(files, "a", **DEAD)
+        history.gather(published={"a": "v1", "b": "v2"})
+        (line,) = history.read_history()
+        assert line["sentence"] == (
+            "died while publishing: it was killed, or its machine was lost; before that, it "
+            "published v1"
+        )
+        assert (line["seed"], line["data"], line["version"]) == (1, {"ratings": 3}, "v1")
 
     def test_elsewhere_after_an_hour_of_silence(self, history, files, clock):
         history.start_run("a", {})
@@ -119,12 +136,12 @@ class TestDied:
         history.start_run("a", {})
         change_owner(files, "a", **ELSEWHERE)
         clock.forward(hours=2)
-        history.gather()
-        history.finish_run("a", "published", {})
+        history.gather(published={"a": "v1"})
+        history.finish_run("a", "kept", {"phase": "evaluating"})
         assert history.gather() == ["a"]
         (line,) = history.read_history()
-        assert line["status"] == "published"
-        assert "noticed" not in line
+        assert line["status"] == "kept"
+        assert line.keys().isdisjoint({"noticed", "outcome", "sentence", "version"})
 
     @pytest.mark.parametrize(
         "record", [{"status": "running"}, {"status": "running", "owner": {}, "started": 3}]
