@@ -144,8 +144,8 @@ def holdout_rule(config: ModelConfig) -> dict[str, Any]:
 
 
 def training_settings(config: ModelConfig, spec: Spec) -> dict[str, Any]:
-    """Return all that decides what is trained besides the ratings."""
-    names = ("tol", "max_iter", "dtype", "accelerate", "duplicates")
+    """Return all that decides what is trained from a snapshot of given fingerprint."""
+    names = ("tol", "max_iter", "dtype", "accelerate")
     return {
         **spec._asdict(),
         **holdout_rule(config),
