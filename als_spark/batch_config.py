@@ -181,8 +181,8 @@ class RetrainConfig(ModelConfig):
         How much worse the challenger may be and still be published, as a share of the champion's
         measure.
     full_every : int
-        A training from the usual start after so many runs that publish; the others start warm, from
-        the factors of the current version. 1: always from the usual start.
+        One in so many trainings, published or not, is from the usual start; the others start warm,
+        from the factors of the current version. 1: always from the usual start.
     force : bool
         Train although the snapshot was trained on already, and in spite of a failed data check. The
         comparison with the champion still decides.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # scripts/test.sh [pytest options]: every check of the project, after the same set-up as the
 # other scripts: lint, format, types, tests. Stops at the first that fails. The tests run in two
-# processes, a file in one of them, the longest files first; `-n 0` keeps them in one.
+# processes, each file in one of them, those of whole jobs first; `-n 0` keeps them in one.
 set -euo pipefail
 # shellcheck source=scripts/lib/environment.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"

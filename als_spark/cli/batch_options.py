@@ -65,7 +65,7 @@ RETRAIN = JobOptions(
         "store": "the store (required)",
         "measure": "compare challenger and champion by this",
         "margin": "publish a challenger that is at most this share worse",
-        "full_every": "train from the usual start every so many published runs",
+        "full_every": "train from the usual start every so many trainings",
         "force": "train on a snapshot again, and in spite of a failed data check",
         "max_bad_share": "unusable rows, as a share of a source's rows",
         "max_shrink": "fewer ratings, users or items than the last run, as a share",

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,8 +31,9 @@ from als_spark.cli.fitting import (
     warm_start,
     write_version,
 )
+from als_spark.cli.past_runs import last_passed, warm_trainings
 from als_spark.cli.program import exits_if_locked, interrupts_noted, run_program
-from als_spark.cli.run_log import PASSED, RunLog
+from als_spark.cli.run_log import RunLog
 from als_spark.cli.running import all_versions, open_ratings, refuse_bad_rows, spark_job
 from als_spark.cli.stored import permission_is_usage, store_of
 from als_spark.cli.tracking import check_tracking
@@ -122,7 +122,8 @@ class _Retrain:
         self._clean_up()
         self._based_on = self._store.pointer_number()
         self._champion_name, champion = self._read_champion()
-        previous, settings_before = self._last_passed()
+        self._past = self._store.history.read_history()
+        previous, settings_before = last_passed(self._past)
         spec = self._config.spec(_spec_of(champion))
         with ExitStack() as stack:
             snapshot = self._read(stack)
@@ -185,18 +186,6 @@ class _Retrain:
         self._based_on = self._store.pointer_number()
         self._log.add_warning(f"rolled back to version {older}, which readers get until a new one")
         return older, self._store.load(older)
-
-    def _last_passed(self) -> tuple[DataFacts | None, Mapping[str, Any] | None]:
-        """Return data and settings of the last run whose data passed the checks."""
-        for record in reversed(self._store.history.read_history()):
-            # A run that was stopped after its publishing has done what it was to do.
-            passed = record.get("outcome") in PASSED or record.get("version")
-            if passed and record.get("data"):
-                try:
-                    return DataFacts.from_record(record["data"]), record.get("settings")
-                except (KeyError, TypeError):
-                    continue
-        return None, None
 
     def _read(self, stack: ExitStack) -> Snapshot:
         config, sources = self._config, []
@@ -288,9 +277,12 @@ class _Retrain:
             return cold_start("there is no model to start from")
         if champion.rank != spec.rank:
             return cold_start(f"the current version has rank {champion.rank}, not {spec.rank}")
-        warm_runs = int(champion.description.get("warm_runs", 0)) + 1
+        before = warm_trainings(self._past, spec.rank)
+        if before is None:
+            before = int(champion.description.get("warm_runs", 0))
+        warm_runs = before + 1
         if warm_runs >= self._config.full_every:
-            return cold_start(f"a full training every {self._config.full_every} published runs")
+            return cold_start(f"a full training every {self._config.full_every} runs")
         return warm_start(
             ready.prepared, champion, str(self._champion_name), self._config.seed, warm_runs
         )

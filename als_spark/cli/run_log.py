@@ -49,8 +49,6 @@ EXIT_CODES = {
     "failed": EXIT_FAILED,
 }
 """How a run on a store can end, and what its process then tells the scheduler."""
-PASSED = ("published", "kept", "unchanged")
-"""Outcomes of runs whose data passed all checks."""
 HISTORY_PICTURE = "history.png"
 REPORT = "report.html"
 

@@ -122,7 +122,7 @@ class TestPublished:
         assert lake.retrain(*options, "--tol", "0.002") == 0
         record = lake.last()
         assert record["training"]["start"] == "cold"
-        assert record["training"]["reason"] == "a full training every 2 published runs"
+        assert record["training"]["reason"] == "a full training every 2 runs"
         assert lake.store.load().description["warm_runs"] == 0
         assert lake.retrain(*options, "--rank", "4") == 0
         record = lake.last()
