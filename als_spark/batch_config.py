@@ -186,8 +186,8 @@ class RetrainConfig(ModelConfig):
     force : bool
         Train although the snapshot was trained on already, and in spite of a failed data check. The
         comparison with the champion still decides.
-    max_bad_share, max_shrink, max_growth, range_slack, max_mean_shift, max_fresh_mean_shift,
-    max_unknown_share : float
+    max_bad_share, max_shrink, max_growth, range_slack, max_mean_shift, max_spread_shift,
+    max_fresh_mean_shift, max_unknown_share : float
         Limits of the data checks (see :class:`als_spark.checks.CheckLimits`).
     """
 
@@ -204,6 +204,7 @@ class RetrainConfig(ModelConfig):
     max_growth: float = CheckLimits.max_growth
     range_slack: float = CheckLimits.range_slack
     max_mean_shift: float = CheckLimits.max_mean_shift
+    max_spread_shift: float = CheckLimits.max_spread_shift
     max_fresh_mean_shift: float = CheckLimits.max_fresh_mean_shift
     max_unknown_share: float = CheckLimits.max_unknown_share
 

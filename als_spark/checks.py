@@ -26,8 +26,11 @@ class CheckLimits:
         How far outside the range of last time a rating may lie, in rating units.
     max_mean_shift : float
         Shift of the mean rating, as a share of last time's range.
+    max_spread_shift : float
+        Change of the ratings' standard deviation, as a share of last time's range.
     max_fresh_mean_shift : float
-        Distance of an increment's mean from last time's mean, as a share of last time's range.
+        Distance of an increment's mean from last time's mean, as a share of last time's range,
+        beyond what few ratings differ by chance: three standard errors.
     max_unknown_share : float
         Ratings whose user, or whose item, the current model does not know, as a share.
     """
@@ -37,6 +40,7 @@ class CheckLimits:
     max_growth: float = 1.0
     range_slack: float = 0.0
     max_mean_shift: float = 0.05
+    max_spread_shift: float = 0.05
     max_fresh_mean_shift: float = 0.15
     max_unknown_share: float = 0.5
 
@@ -74,7 +78,8 @@ class DataFacts:
     Attributes
     ----------
     ratings, users, items : int
-    lowest, highest, mean : float
+    lowest, highest, mean, spread : float
+        The spread is the standard deviation.
     fingerprint : str
         The same for the same ratings, in whatever order, files and partitions they come.
     """
@@ -85,6 +90,7 @@ class DataFacts:
     lowest: float
     highest: float
     mean: float
+    spread: float
     fingerprint: str
 
     def as_record(self) -> dict[str, Any]:
@@ -160,14 +166,15 @@ def check_parts(
     for part in parts[1:]:
         if math.isnan(part.mean):
             continue
-        distance = _share(abs(part.mean - previous.mean), span)
+        chance = 3 * previous.spread / math.sqrt(part.rows - part.bad_rows)
+        limit = _of_range(limits.max_fresh_mean_shift, span) + chance
         checks.append(
             Check(
                 f"mean rating of {part.label}",
                 f"{part.mean:.4g}",
-                f"within {limits.max_fresh_mean_shift * span:.4g} of the last run's",
+                f"within {limit:.4g} of the last run's",
                 f"{previous.mean:.4g}",
-                distance <= limits.max_fresh_mean_shift,
+                _within(part.mean, previous.mean, limit),
                 "max_fresh_mean_shift",
             )
         )
@@ -201,17 +208,13 @@ def check_whole(now: DataFacts, previous: DataFacts | None, limits: CheckLimits)
         limit = f"at least {low:g}" if name == "lowest rating" else f"at most {high:g}"
         checks.append(Check(name, f"{value:g}", limit, f"{before:g}", passed, "range_slack"))
     span = previous.highest - previous.lowest
-    shift = _share(abs(now.mean - previous.mean), span)
-    checks.append(
-        Check(
-            "mean rating",
-            f"{now.mean:.4g}",
-            f"within {limits.max_mean_shift * span:.4g} of the last run's",
-            f"{previous.mean:.4g}",
-            shift <= limits.max_mean_shift,
-            "max_mean_shift",
-        )
-    )
+    for name, value, before, option in (
+        ("mean rating", now.mean, previous.mean, "max_mean_shift"),
+        ("standard deviation of the ratings", now.spread, previous.spread, "max_spread_shift"),
+    ):
+        most = _of_range(getattr(limits, option), span)
+        words, passed = f"within {most:.4g} of the last run's", _within(value, before, most)
+        checks.append(Check(name, f"{value:.4g}", words, f"{before:.4g}", passed, option))
     return checks
 
 
@@ -236,11 +239,14 @@ def check_unknown(shares: Mapping[str, float], limits: CheckLimits) -> list[Chec
     ]
 
 
-def _share(distance: float, span: float) -> float:
-    """Distance in units of the range; infinite where the range is a point and it was left."""
-    if span > 0:
-        return distance / span
-    return math.inf if distance > 0 else 0.0
+def _of_range(share: float, span: float) -> float:
+    """Return a share of the range in rating units; infinite stays so if the range is a point."""
+    return share if math.isinf(share) else share * span
+
+
+def _within(value: float, before: float, limit: float) -> bool:
+    # The last digits of a mean depend on the order of its sum.
+    return abs(value - before) <= limit + 1e-9 * abs(before)
 
 
 def _whole(value: float) -> str:

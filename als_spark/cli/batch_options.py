@@ -48,7 +48,7 @@ RETRAIN = JobOptions(
         "ratings": ("ratings", "table", "increments", *_SOURCE, "bad_rows", "duplicates"),
         "data checks": (
             *("max_bad_share", "max_shrink", "max_growth", "range_slack", "max_mean_shift"),
-            *("max_fresh_mean_shift", "max_unknown_share"),
+            *("max_spread_shift", "max_fresh_mean_shift", "max_unknown_share"),
         ),
         "model": (*_TRAINING, "full_every"),
         "champion and challenger": ("split", "test_fraction", "measure", "margin", *_RANKING),
@@ -72,8 +72,10 @@ RETRAIN = JobOptions(
         "max_growth": "more ratings, users or items than the last run, as a share",
         "range_slack": "ratings outside the range of the last run, by how much",
         "max_mean_shift": "shift of the mean since the last run, as a share of the range",
+        "max_spread_shift": "change of the standard deviation since the last run, as a share of "
+        "the range",
         "max_fresh_mean_shift": "distance of an increment's mean from the last run's, as a share "
-        "of the range",
+        "of the range, beyond three standard errors",
         "max_unknown_share": "ratings whose user, or whose item, the current version does not "
         "know, as a share",
     },

@@ -122,6 +122,7 @@ def _evaluate(
             found = evaluate_models(session, snapshot.ratings, models, ranking, seen=seen)["model"]
     model = opened.model
     warnings = [f"unusable rows left out: {problem}" for problem in snapshot.problems]
+    warnings += snapshot.warnings
     if snapshot.n_duplicates:
         warnings.append(f"{snapshot.n_duplicates:,} repeated ratings of a pair: took the last")
     if seen is None:

@@ -73,6 +73,7 @@ class ReadyRatings(NamedTuple):
             snapshot.lowest,
             snapshot.highest,
             snapshot.mean,
+            snapshot.spread,
             snapshot.fingerprint,
         )
 

@@ -155,7 +155,7 @@ METAVARS = {
     **dict.fromkeys(
         (
             *("margin", "max_bad_share", "max_shrink", "max_growth"),
-            *("max_mean_shift", "max_fresh_mean_shift", "max_unknown_share"),
+            *("max_mean_shift", "max_spread_shift", "max_fresh_mean_shift", "max_unknown_share"),
         ),
         "SHARE",
     ),

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
-import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from als_spark.batch_config import RetrainConfig, Spec
+from als_spark.blocks import Side
 from als_spark.checks import Check, DataFacts, check_parts, check_unknown, check_whole
 from als_spark.cli.batch_options import RETRAIN
 from als_spark.cli.fitting import (
@@ -85,12 +86,14 @@ def _run(config: RetrainConfig) -> int:
         store = store_of(session, config.store)
         log = RunLog(store, "retrain", config, progress)
         lock = store.lock(log.run, ttl=timedelta(minutes=config.lock_minutes))
-        # Spark is not there yet, but the run must tell how it ended.
-        raise_noted = stack.enter_context(interrupts_noted())
-        stack.enter_context(log.recorded(lock))
         if session is None:
+            # Spark is not there yet, but the run must tell how it ended.
+            raise_noted = stack.enter_context(interrupts_noted())
+            stack.enter_context(log.recorded(lock))
             session = stack.enter_context(spark_job("retrain", progress)).session
-        raise_noted()
+            raise_noted()
+        else:
+            stack.enter_context(log.recorded(lock))
         _Retrain(config, session, progress, store, lock, log).work()
     print(f"{log.record['sentence']}\nThe report is runs/{log.run}/report.html in {config.store}.")
     return log.exit_code
@@ -126,7 +129,7 @@ class _Retrain:
         previous, settings_before = last_passed(self._past)
         spec = self._config.spec(_spec_of(champion))
         with ExitStack() as stack:
-            snapshot = self._read(stack)
+            snapshot = self._read(stack, champion)
             settings = training_settings(self._config, spec)
             self._log.record["settings"] = settings
             # Before anything else: an increment of unusable rows alone is not "nothing new".
@@ -151,8 +154,6 @@ class _Retrain:
             )
             if not self._passes(checks):
                 return
-            if champion is not None:
-                _check_kinds(ready, champion, str(self._champion_name))
             start = self._choose_start(ready, champion, spec)
             self._progress.write(f"{start.kind} start: {start.reason}")
             with self._progress.phase("training"):
@@ -170,10 +171,10 @@ class _Retrain:
     def _read_champion(self) -> tuple[str | None, FactorModel | None]:
         """Read the current version; where it is damaged, go back to one that is not."""
         self._damaged = False
-        current = self._store.current()
-        if current is None:
-            return None, None
         try:
+            current = self._store.current()
+            if current is None:
+                return None, None
             return current, self._store.load(current)
         except DataError as error:
             self._damaged = True
@@ -187,7 +188,7 @@ class _Retrain:
         self._log.add_warning(f"rolled back to version {older}, which readers get until a new one")
         return older, self._store.load(older)
 
-    def _read(self, stack: ExitStack) -> Snapshot:
+    def _read(self, stack: ExitStack, champion: FactorModel | None) -> Snapshot:
         config, sources = self._config, []
         with self._progress.phase("looking at the ratings"):
             by_time = config.split == "time"
@@ -207,13 +208,19 @@ class _Retrain:
         label = " + ".join(source.label for source in sources)
         stack.enter_context(unreadable_files_are_named(label))
         with self._progress.phase("reading and checking ratings"):
-            snapshot = stack.enter_context(read_snapshot(self._session, sources, config.duplicates))
+            snapshot = stack.enter_context(
+                read_snapshot(
+                    self._session, sources, config.duplicates, integer_ids=_integers_of(champion)
+                )
+            )
         for part in snapshot.parts[1:]:
             if part.rows == 0:
                 self._log.add_warning(f"{part.label} has no rows")
         refuse_bad_rows(snapshot, config.bad_rows)
         for problem in snapshot.problems:
             self._log.add_warning(f"unusable rows left out: {problem}")
+        for doubt in snapshot.warnings:
+            self._log.add_warning(doubt)
         self._log.record["data"] = {
             "ratings": snapshot.n_ratings,
             "bad_rows": snapshot.n_bad,
@@ -361,19 +368,10 @@ def _spec_of(model: FactorModel | None) -> Spec | None:
     return Spec(model.rank, float(description["lambda_reg"]), float(description["exponent"]))
 
 
-def _check_kinds(ready: ReadyRatings, champion: FactorModel, name: str) -> None:
-    """Refuse ids that can be none of the champion's: nothing could be compared."""
-    summary = ready.prepared.summary
-    for side, ours, theirs in (
-        ("user", summary.users, champion.users),
-        ("item", summary.items, champion.items),
-    ):
-        kinds = ["integers" if pa.types.is_integer(i.ids.type) else "text" for i in (ours, theirs)]
-        if kinds[0] != kinds[1]:
-            raise DataError(
-                f"{ready.snapshot.label}: the {side} ids are {kinds[0]}, those of version {name} "
-                f"are {kinds[1]}: mend the data, or begin a new store"
-            )
+def _integers_of(model: FactorModel | None) -> list[Side]:
+    """Return the sides whose ids are integers, so that text can be none of them."""
+    sides: tuple[Side, ...] = get_args(Side)
+    return [side for side in sides if model is not None and model.side(side).ids.are_integers]
 
 
 def _unknown_shares(

@@ -171,6 +171,8 @@ class _Trained:
                 reading = read_snapshot(session, [source], config.duplicates)
                 snapshot = stack.enter_context(reading)
             refuse_bad_rows(snapshot, config.bad_rows)
+            for doubt in snapshot.warnings:
+                progress.write(f"warning: {doubt}")
             ready = make_ready(session, snapshot, spec.rank, config, progress, stack)
             with progress.phase("training"):
                 start = cold_start("a model of its own")

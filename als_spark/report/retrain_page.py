@@ -123,6 +123,7 @@ def _add_data(section: Section, record: Mapping[str, Any]) -> None:
                     ("lowest rating", data.get("lowest")),
                     ("highest rating", data.get("highest")),
                     ("mean rating", _plain(data.get("mean"))),
+                    ("standard deviation", _plain(data.get("spread"))),
                     ("unusable rows", data.get("bad_rows")),
                     ("duplicates", data.get("duplicates")),
                     ("new users", data.get("new_users")),

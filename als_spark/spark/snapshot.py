@@ -6,14 +6,16 @@ training, held-out ratings and data checks speak of the same ratings.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StringType
 
+from als_spark.blocks import Side
 from als_spark.checks import PartFacts
 from als_spark.config import Duplicates
 from als_spark.errors import DataError
@@ -42,6 +44,8 @@ class Snapshot:
         Each source as read.
     problems : list of str
         What is wrong with the unusable rows, with an example of each kind.
+    warnings : list of str
+        What is doubtful about which rating of a pair is the last.
     n_ratings, n_duplicates : int
         Ratings, and usable rows that gave way to another one of their pair.
     lowest, highest, mean : float
@@ -54,11 +58,14 @@ class Snapshot:
     label: str
     parts: list[PartFacts]
     problems: list[str]
+    warnings: list[str]
     n_ratings: int
     n_duplicates: int
     lowest: float
     highest: float
     mean: float
+    spread: float
+    """Standard deviation."""
     fingerprint: str
 
     @property
@@ -69,7 +76,11 @@ class Snapshot:
 
 @contextmanager
 def read_snapshot(
-    session: SparkSession, sources: Sequence[Source], duplicates: Duplicates
+    session: SparkSession,
+    sources: Sequence[Source],
+    duplicates: Duplicates,
+    *,
+    integer_ids: Collection[Side] = (),
 ) -> Iterator[Snapshot]:
     """Read sources of ratings; what Spark keeps of them is freed when the block ends.
 
@@ -80,18 +91,21 @@ def read_snapshot(
         Oldest first.
     duplicates : {"error", "mean", "last"}
         Of a pair that was rated more than once: stop; the mean; or the last, by time where all
-        sources have timestamps, then by the order of the sources, then by value.
+        sources have timestamps, then by the order of the sources, then by value. Where one has
+        none, the order of the sources comes first.
+    integer_ids : collection of {"user", "item"}
+        Ids that must be integers, as those of a model are: text is unusable.
 
     Raises
     ------
     DataError
         If no rating is usable, or a pair is rated twice that must not be.
     """
-    timed = all("timestamp" in source.columns for source in sources)
-    frames = [
-        typed_ratings(source, need_timestamp=timed).withColumn("origin", F.lit(position))
-        for position, source in enumerate(sources)
-    ]
+    timeless = [source.label for source in sources if "timestamp" not in source.columns]
+    frames = []
+    for position, source in enumerate(sources):
+        typed = typed_ratings(source, need_timestamp=source.label not in timeless)
+        frames.append(_integers_only(typed, integer_ids).withColumn("origin", F.lit(position)))
     label = " + ".join(source.label for source in sources)
     context = session.sparkContext
     with ExitStack() as kept:
@@ -107,15 +121,18 @@ def read_snapshot(
         if n_usable == 0:
             raise DataError(f"{label}: no usable ratings: {'; '.join(problems) or 'it is empty'}")
         n_partitions = max(default_partitions(context), n_usable // PARTITION_ROWS)
-        ratings = _resolved(rows, duplicates, n_partitions).persist(StorageLevel.MEMORY_AND_DISK)
+        resolved = _resolved(rows, duplicates, n_partitions, by_time=not timeless)
+        ratings = resolved.persist(StorageLevel.MEMORY_AND_DISK)
         kept.callback(ratings.unpersist)
         with described(context, f"resolving and fingerprinting {label}"):
-            n, lowest, highest, mean, repeated, digest = ratings.agg(
+            n, lowest, highest, mean, spread, repeated, untold, digest = ratings.agg(
                 F.count("*"),
                 F.min("rating"),
                 F.max("rating"),
                 F.avg("rating"),
+                F.stddev_pop("rating"),
                 F.count(F.when(F.col("copies") > 1, 1)),
+                F.count(F.when(F.col("copies") > F.col("origins"), 1)),
                 F.sum(_row_hash().cast("decimal(38,0)")),
             ).head()  # type: ignore[misc]
         if repeated and duplicates == "error":
@@ -124,22 +141,59 @@ def read_snapshot(
                 "mean or --duplicates last"
             )
         yield Snapshot(
-            ratings.drop("copies"),
+            ratings.drop("copies", "origins"),
             label,
             parts,
             problems,
+            _doubts(timeless, len(sources), untold) if duplicates == "last" else [],
             n,
             n_usable - n,
             lowest,
             highest,
             mean,
+            spread,
             f"{n}-{int(digest) % 2**64:016x}",
         )
 
 
-def _resolved(rows: DataFrame, duplicates: Duplicates, n_partitions: int) -> DataFrame:
+def _integers_only(typed: DataFrame, sides: Collection[Side]) -> DataFrame:
+    """Make text a problem where ids must be integers."""
+    for side in sides:
+        if not isinstance(typed.schema[side].dataType, StringType):
+            continue
+        # The usual form, and 64 bits: as als_spark.ids.fits_int64 has it.
+        whole = F.col(side).rlike("^(0|-?[1-9][0-9]{0,18})$")
+        whole &= F.expr(f"try_cast({side} as bigint)").isNotNull()
+        words = f"{side} is text, where the current version has whole numbers"
+        shown = [F.concat(F.lit(f"{name}="), F.col(name)) for name in ("user", "item", "rating")]
+        typed = typed.withColumn(
+            "raw", F.coalesce("raw", F.when(~whole, F.concat_ws(", ", *shown)))
+        ).withColumn("problem", F.coalesce("problem", F.when(~whole, F.lit(words))))
+    return typed
+
+
+def _doubts(timeless: list[str], n_sources: int, untold: int) -> list[str]:
+    """Say where "the last" rating of a pair is not told by its time."""
+    doubts = []
+    if 0 < len(timeless) < n_sources:
+        doubts.append(
+            f"no timestamps in {', '.join(timeless)}: of a pair that is rated in several sources "
+            "the later source counts, whatever the times of the others"
+        )
+    if untold and timeless:
+        doubts.append(
+            f"{untold:,} pairs are rated more than once within a source, and not all sources have "
+            "timestamps: where there are none, the highest rating was taken"
+        )
+    return doubts
+
+
+def _resolved(
+    rows: DataFrame, duplicates: Duplicates, n_partitions: int, *, by_time: bool
+) -> DataFrame:
     """Leave one row of each pair of the usable ones, in the form of typed ratings."""
-    latest = F.max(F.struct("timestamp", "origin", "rating"))
+    order = ("timestamp", "origin") if by_time else ("origin", "timestamp")
+    latest = F.max(F.struct(*order, "rating"))
     value = F.avg("rating") if duplicates == "mean" else latest["rating"]
     usable = rows.where(F.col("problem").isNull())
     # As many partitions as there is work for: what is kept is read by Python tasks.
@@ -148,8 +202,9 @@ def _resolved(rows: DataFrame, duplicates: Duplicates, n_partitions: int) -> Dat
         value.alias("rating"),
         latest["timestamp"].alias("timestamp"),
         F.count("*").alias("copies"),
+        (F.lit(None).cast("int") if by_time else F.size(F.collect_set("origin"))).alias("origins"),
     ).select(
-        *("user", "item", "rating", "timestamp", "copies"),
+        *("user", "item", "rating", "timestamp", "copies", "origins"),
         F.lit(None).cast("string").alias("problem"),
         F.lit(None).cast("string").alias("raw"),
     )

@@ -199,7 +199,8 @@ class RunHistory:
             after[run] = {**record, "run": run}
         changed = sorted(run for run, record in after.items() if before.get(run) != record)
         if changed:
-            lines = [json.dumps(after[run], ensure_ascii=False) for run in sorted(after)]
+            order = _in_order(list(before), sorted(after.keys() - before), self._clock())
+            lines = [json.dumps(after[run], ensure_ascii=False) for run in order]
             self._files.replace(HISTORY, "".join(f"{line}\n" for line in lines).encode())
         for run in folders[: max(len(folders) - keep, 0)]:
             if run not in running and run not in unfinished:
@@ -231,6 +232,20 @@ class RunHistory:
         if life is Life.UNKNOWN:
             return started + SILENCE <= self._clock()
         return life is Life.DEAD
+
+
+def _in_order(known: list[str], new: list[str], now: datetime) -> list[str]:
+    """Put new ids, which sort by their start, among those that are on record already.
+
+    An id of a time to come was given by a clock that was wrong: what runs now is newer.
+    """
+    order, latest = list(known), f"{stamp(now)}~"
+    for run in new:
+        place = len(order)
+        while place and run < order[place - 1] <= latest:
+            place -= 1
+        order.insert(place, run)
+    return order
 
 
 def _death_of(record: Mapping[str, Any], version: str | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ higher number after creating his own, and steps back.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
@@ -34,6 +35,8 @@ from als_spark.store.layout import (
     utc_now,
 )
 from als_spark.store.owner import Life, Owner, life_of, this_process
+
+logger = logging.getLogger(__name__)
 
 LOCK_TTL = timedelta(minutes=10)
 _TRIES = 10
@@ -241,7 +244,8 @@ def holder_of(files: Files, label: str, number: int, ttl: timedelta, now: dateti
     number : int
         Of the lock.
     ttl : timedelta
-        After which an unreadable lock counts as stale.
+        After which an unreadable lock counts as stale. A lock from the future of another clock is
+        watched for half of it.
     now : datetime
         The time, in UTC.
 
@@ -252,17 +256,36 @@ def holder_of(files: Files, label: str, number: int, ttl: timedelta, now: dateti
     """
     path = numbered(LOCKS, number)
     try:
-        record = decode(files.read(path))
+        data = files.read(path)
+        record = decode(data)
         owner = Owner.from_record(record.get("owner"))
         acquired, expires = read_time(record.get("acquired")), read_time(record.get("expires"))
     except ValueError:
         return _unreadable(files, f"{label}/{path}", path, ttl, now)
-    if record.get("released") is not None or expires <= now or life_of(owner) is Life.DEAD:
+    life = life_of(owner)
+    if record.get("released") is not None or expires <= now or life is Life.DEAD:
+        return None
+    if acquired > now + ttl and life is Life.UNKNOWN and not _changes(files, path, data, ttl):
+        # Taken by a clock that was ahead, for perhaps years, and its owner is silent.
         return None
     return (
         f"{label} is locked by run {record.get('run')} ({owner}) since {time_text(acquired)}, "
         f"until {time_text(expires)} unless renewed: wait for that run, or stop it"
     )
+
+
+def _changes(files: Files, path: str, data: bytes, ttl: timedelta) -> bool:
+    """Wait whether a lock is renewed, which takes a third of its time to live."""
+    until = time.monotonic() + ttl.total_seconds() / 2
+    logger.info("%s is dated in the future: waiting whether its owner renews it", path)
+    while time.monotonic() < until:
+        time.sleep(min(ttl.total_seconds() / 20, 1.0))
+        try:
+            if files.read(path) != data:
+                return True
+        except FileNotFoundError:
+            return True
+    return False
 
 
 def _unreadable(files: Files, name: str, path: str, ttl: timedelta, now: datetime) -> str | None:

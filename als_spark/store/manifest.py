@@ -84,7 +84,7 @@ class Problem:
         Its name; of a pointer, its number.
     file : str
         The file that is concerned, from the store's directory.
-    kind : {"missing", "size", "checksum", "unknown file", "manifest", "pointer"}
+    kind : {"missing", "size", "checksum", "unreadable", "unknown file", "manifest", "pointer"}
         What is wrong.
     detail : str
         The same in words.
@@ -92,7 +92,9 @@ class Problem:
 
     version: str
     file: str
-    kind: Literal["missing", "size", "checksum", "unknown file", "manifest", "pointer"]
+    kind: Literal[
+        "missing", "size", "checksum", "unreadable", "unknown file", "manifest", "pointer"
+    ]
     detail: str
 
     def __str__(self) -> str:
@@ -133,6 +135,10 @@ def _problems(
         data = files.read(path)
     except FileNotFoundError:
         return [Problem(version, place + MANIFEST, "missing", "is missing")]
+    except PermissionError:
+        raise
+    except OSError as error:
+        return [unreadable(version, place + MANIFEST, error)]
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         detail = "is not the one that was published"
         return [Problem(version, place + MANIFEST, "manifest", detail)]
@@ -150,14 +156,27 @@ def _problems(
         elif found[name] != size:
             detail = f"has {found[name]:,} bytes, not {size:,}"
             problems.append(Problem(version, place + name, "size", detail))
-        elif hash_of(name) not in (None, sha):
-            detail = "has another content (SHA-256) than the manifest says"
-            problems.append(Problem(version, place + name, "checksum", detail))
+        else:
+            try:
+                same = hash_of(name) in (None, sha)
+            except (FileNotFoundError, PermissionError):
+                raise
+            except OSError as error:
+                problems.append(unreadable(version, place + name, error))
+                continue
+            if not same:
+                detail = "has another content (SHA-256) than the manifest says"
+                problems.append(Problem(version, place + name, "checksum", detail))
     problems += [
         Problem(version, place + name, "unknown file", "is not in the manifest")
         for name in sorted(found.keys() - manifest.files.keys())
     ]
     return problems
+
+
+def unreadable(version: str, file: str, error: OSError) -> Problem:
+    """Return the problem of a file that the file system has but does not give."""
+    return Problem(version, file, "unreadable", f"cannot be read ({error.strerror or error})")
 
 
 def _file_of(name: str, entry: object) -> tuple[int, str]:

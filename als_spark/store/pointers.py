@@ -95,6 +95,18 @@ class Trail:
         named = (p.version for p in self.pointers if p.action != "fence")
         return list(dict.fromkeys(version for version in named if version is not None))
 
+    def left(self) -> set[str]:
+        """Return the versions that a roll-back went away from, and nobody back to."""
+        left: set[str] = set()
+        before: str | None = None
+        for pointer in self.pointers:
+            if pointer.action == "rollback" and before is not None:
+                left.add(before)
+            if pointer.action != "fence" and pointer.version is not None:
+                left.discard(pointer.version)
+            before = pointer.version
+        return left
+
 
 class Pointers:
     """Reads and creates the pointers of a store; what was read once is remembered.
@@ -120,6 +132,10 @@ class Pointers:
                 record = decode(self._files.read(numbered(POINTERS, number)))
             except FileNotFoundError as error:
                 raise ValueError("it is gone") from error
+            except PermissionError:
+                raise
+            except OSError as error:
+                raise ValueError(str(error)) from error
             self._known[number] = Pointer.from_record(record, number)
         return self._known[number]
 

@@ -29,6 +29,7 @@ from als_spark.store.manifest import (
     Problem,
     folder_problems,
     quick_problems,
+    unreadable,
 )
 from als_spark.store.pointers import Pointer, Pointers, Trail
 
@@ -299,6 +300,9 @@ class StoreReader:
                 if not problems:
                     stack.push(trial.pop_all())
                     return folder
+            if problems[0].kind == "unreadable" and attempt < _TRIES - 1:
+                # A file system that is busy, or a node of it that is away, answers the next time.
+                continue
             if self._pointers.highest() == number and self._files.exists(
                 f"{VERSIONS}/{name}/{MANIFEST}"
             ):
@@ -311,9 +315,8 @@ class StoreReader:
         trial.enter_context(leased(self._files, name, clock=self._clock))
         if self._files.exists(f"{PRUNING}/{name}.json"):
             raise _Gone
-        folder = self._on_this_machine(name, trial)
-        problems = folder_problems(folder, name, sha256)
-        if problems and not (folder / MANIFEST).is_file():
+        folder, problems = self._checked(name, sha256, trial)
+        if any(p.kind != "unreadable" for p in problems) and not (folder / MANIFEST).is_file():
             raise _Gone
         return folder, problems
 
@@ -325,18 +328,33 @@ class StoreReader:
             self._files.download(f"{VERSIONS}/{name}", folder)
         return folder
 
+    def _checked(
+        self, name: str, sha256: str | None, stack: ExitStack
+    ) -> tuple[Path, list[Problem]]:
+        """Return a version's folder on this machine, and what is wrong with it."""
+        try:
+            folder = self._on_this_machine(name, stack)
+        except (FileNotFoundError, PermissionError):
+            raise
+        except OSError as error:
+            # Another file system checks what it reads, and refuses what is damaged.
+            return Path(name), [unreadable(name, f"{VERSIONS}/{name}", error)]
+        return folder, folder_problems(folder, name, sha256)
+
     def _deep_problems(self, name: str, sha256: str | None) -> list[Problem]:
         missing = Problem(name, f"{VERSIONS}/{name}/{MANIFEST}", "missing", "is missing")
         with ExitStack() as stack:
             try:
-                return folder_problems(self._on_this_machine(name, stack), name, sha256)
+                return self._checked(name, sha256, stack)[1]
             except FileNotFoundError:
                 return [missing]
 
     def _manifest(self, name: str) -> Manifest | None:
         try:
             return Manifest.decoded(self._files.read(f"{VERSIONS}/{name}/{MANIFEST}"))
-        except (FileNotFoundError, ValueError):
+        except PermissionError:
+            raise
+        except (OSError, ValueError):
             return None
 
     def _missing(self, name: str) -> DataError:

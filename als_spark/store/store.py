@@ -166,7 +166,7 @@ class ModelStore(StoreReader):
         ----------
         to : str, optional
             The version; if not given, the newest intact one that was first published before the
-            current one.
+            current one. One that was left by a roll-back itself, only if there is no other.
         run : str
             Id of the run.
         check : callable, optional
@@ -253,7 +253,11 @@ class ModelStore(StoreReader):
         published = trail.published()
         older = published[: published.index(now)] if now in published else published
         there = set(self._files.names(VERSIONS))
-        for name in reversed(older):
+        left = trail.left()
+        # The newest first; those that somebody went back from after all others.
+        candidates = [name for name in reversed(older) if name not in left]
+        candidates += [name for name in reversed(older) if name in left]
+        for name in candidates:
             sha256 = trail.naming(name)[-1].sha256
             if name in there and not self._deep_problems(name, sha256):
                 return name, sha256

@@ -17,7 +17,7 @@ from als_spark.checks import (
     check_whole,
 )
 
-LAST = DataFacts(1000, 100, 50, 1.0, 5.0, 3.5, "f")
+LAST = DataFacts(1000, 100, 50, 1.0, 5.0, 3.5, 1.0, "f")
 LIMITS = CheckLimits()
 
 
@@ -57,12 +57,18 @@ class TestParts:
         assert failed(checks) == []
 
     @pytest.mark.parametrize(
-        ("mean", "passes"),
-        # 0.15 of a range of 4 is 0.6.
-        [(3.5, True), (4.09, True), (4.11, False), (2.91, True), (2.89, False)],
+        ("mean", "rows", "passes"),
+        # 0.15 of a range of 4 is 0.6; three standard errors are 0.03, 0.3 and 3.
+        [
+            *((3.5, 10_000, True), (4.12, 10_000, True), (4.14, 10_000, False)),
+            *((2.88, 10_000, True), (2.86, 10_000, False)),
+            *((4.39, 100, True), (4.41, 100, False), (1.0, 1, True)),
+        ],
     )
-    def test_mean_of_an_increment(self, mean, passes):
-        checks = check_parts([part(), part(label="b.csv", mean=mean)], LAST, LIMITS)
+    def test_mean_of_an_increment(self, mean, rows, passes):
+        # Unusable rows have no part in the mean.
+        increment = part(label="b.csv", mean=mean, rows=rows + rows // 100, bad_rows=rows // 100)
+        checks = check_parts([part(), increment], LAST, LIMITS)
         assert failed(checks) == ([] if passes else ["mean rating of b.csv"])
         assert checks[-1].previous == "3.5"
         assert checks[-1].option == "max_fresh_mean_shift"
@@ -81,7 +87,7 @@ class TestWhole:
     def test_the_same_again(self):
         checks = check_whole(LAST, LAST, LIMITS)
         assert failed(checks) == []
-        assert len(checks) == 6
+        assert len(checks) == 7
 
     def test_first_run(self):
         assert check_whole(LAST, None, LIMITS) == []
@@ -131,11 +137,22 @@ class TestWhole:
         checks = check_whole(now(mean=mean), LAST, LIMITS)
         assert failed(checks) == ([] if passes else ["mean rating"])
 
-    @pytest.mark.parametrize(("mean", "names"), [(3.0, []), (3.1, ["mean rating"])])
+    @pytest.mark.parametrize(
+        ("spread", "passes"), [(1.19, True), (1.21, False), (0.81, True), (0.79, False)]
+    )
+    def test_spread(self, spread, passes):
+        # Ratings may come to lie closer together without leaving the range, or moving the mean.
+        checks = check_whole(now(spread=spread), LAST, LIMITS)
+        assert failed(checks) == ([] if passes else ["standard deviation of the ratings"])
+
+    @pytest.mark.parametrize(
+        ("mean", "names"), [(3.3, []), (3.3000000000000003, []), (3.4, ["mean rating"])]
+    )
     def test_range_of_a_point(self, mean, names):
-        before = now(lowest=3.0, highest=3.0, mean=3.0)
-        checks = check_whole(dataclasses.replace(before, mean=mean), before, LIMITS)
-        assert failed(checks) == names
+        before = now(lowest=3.3, highest=3.3, mean=3.3, spread=0.0)
+        after = dataclasses.replace(before, mean=mean)
+        assert failed(check_whole(after, before, LIMITS)) == names
+        assert failed(check_whole(after, before, CheckLimits(max_mean_shift=math.inf))) == []
 
 
 class TestUnknown:

@@ -9,7 +9,7 @@ import pytest
 from als_spark.checks import DataFacts
 from als_spark.cli.past_runs import last_passed, warm_trainings
 
-DATA = DataFacts(3, 2, 2, 1.0, 5.0, 3.0, "3-ab")
+DATA = DataFacts(3, 2, 2, 1.0, 5.0, 3.0, 1.5, "3-ab")
 
 
 def run(outcome: str, start: str | None = None, rank: int = 3, **more: Any) -> dict[str, Any]:
