@@ -53,7 +53,7 @@ class SolveError(UserError, ArithmeticError):
         self.name = name
         super().__init__(
             f"the ridge system of {name or f'{side} row {row}'} has no finite solution at "
-            f"lambda={reg:g}: use a larger lambda (--lambdas)"
+            f"lambda={reg:g}: use a larger lambda"
         )
 
     def named(self, original_id: object) -> SolveError:

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from als_spark.backend import Factors
 from als_spark.batch_config import ModelConfig, Spec
 from als_spark.checks import DataFacts
+from als_spark.cli.holdout import HoldoutRule, held_out
 from als_spark.config import objective_note
 from als_spark.model import FactorModel
 from als_spark.persistence import save_model, write_json
@@ -24,7 +25,7 @@ from als_spark.spark.prepared import PreparedRatings, PrepareOptions
 from als_spark.spark.ratings import prepare_typed, split_ratings
 from als_spark.spark.snapshot import Snapshot
 from als_spark.spark.sweep import train_grid
-from als_spark.spark.validation import TEST, TRAIN, SplitOptions
+from als_spark.spark.validation import TRAIN, SplitOptions
 from als_spark.sweep import SweepCollector
 from als_spark.training import ModelSpec, initial_factors
 
@@ -108,11 +109,15 @@ def measure(
     ready: ReadyRatings,
     models: Mapping[str, FactorModel],
     config: ModelConfig,
+    unseen_by: HoldoutRule | None = None,
 ) -> dict[str, Evaluation]:
-    """Measure models on the held-out ratings; what is trained on is not recommended."""
+    """Measure models on the held-out ratings; what is trained on is not recommended.
+
+    ``unseen_by`` takes those only that another rule holds out too.
+    """
     return evaluate_models(
         session,
-        ready.split.where(F.col("split") == TEST),
+        held_out(ready.split, unseen_by),
         models,
         RankingOptions(config.top, config.relevant_from, config.ranking_users),
         seen=ready.split.where(F.col("split") == TRAIN),
@@ -135,21 +140,12 @@ def training_record(fitted: Fitted) -> dict[str, Any]:
     }
 
 
-def holdout_rule(config: ModelConfig) -> dict[str, Any]:
-    """Return what decides which ratings a model has not been trained on."""
-    return {
-        "split": config.split,
-        "test_fraction": config.test_fraction,
-        "seed": config.seed,
-    }
-
-
 def training_settings(config: ModelConfig, spec: Spec) -> dict[str, Any]:
     """Return all that decides what is trained from a snapshot of given fingerprint."""
     names = ("tol", "max_iter", "dtype", "accelerate")
     return {
         **spec._asdict(),
-        **holdout_rule(config),
+        **HoldoutRule.of(config).as_record(),
         **{name: getattr(config, name) for name in names},
     }
 
@@ -188,7 +184,7 @@ def fit(
         "exponent": spec.exponent,
         "objective_of_lambda": objective_note(spec.exponent),
         "seed": config.seed,
-        "holdout": holdout_rule(config),
+        "holdout": HoldoutRule.of(config).as_record(),
         "iterations": result.iterations,
         "converged": result.converged,
         "objective": result.objective,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from als_spark.errors import StoreLocked, UserError
+from als_spark.errors import LockLost, PublishConflict, StoreLocked, UserError
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 EXIT_KEPT, EXIT_DATA_CHECK, EXIT_LOCKED = 3, 4, 5
@@ -60,6 +60,10 @@ def run_program(
     except UserError as error:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_USAGE
+    except (LockLost, PublishConflict) as error:
+        # Neither input nor defect: another process came in between.
+        print(f"{name}: {error}", file=sys.stderr)
+        return EXIT_FAILED
     except KeyboardInterrupt as error:
         print(f"{name}: {str(error) or interrupted}", file=sys.stderr)
         return EXIT_INTERRUPTED

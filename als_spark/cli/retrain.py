@@ -24,7 +24,6 @@ from als_spark.cli.fitting import (
     Start,
     cold_start,
     fit,
-    holdout_rule,
     make_ready,
     measure,
     training_record,
@@ -32,6 +31,7 @@ from als_spark.cli.fitting import (
     warm_start,
     write_version,
 )
+from als_spark.cli.holdout import HoldoutRule, unseen_by_both
 from als_spark.cli.past_runs import last_passed, warm_trainings
 from als_spark.cli.program import exits_if_locked, interrupts_noted, run_program
 from als_spark.cli.run_log import RunLog
@@ -127,7 +127,12 @@ class _Retrain:
         self._champion_name, champion = self._read_champion()
         self._past = self._store.history.read_history()
         previous, settings_before = last_passed(self._past)
-        spec = self._config.spec(_spec_of(champion))
+        # If no version can be read, the next is trained as they were.
+        spec = self._config.spec(_spec_of(champion) or _spec_from(settings_before))
+        self._unseen_by = None
+        if champion is not None:
+            rule = HoldoutRule.of(self._config)
+            self._unseen_by = unseen_by_both(champion, str(self._champion_name), rule)
         with ExitStack() as stack:
             snapshot = self._read(stack, champion)
             settings = training_settings(self._config, spec)
@@ -284,6 +289,8 @@ class _Retrain:
             return cold_start("there is no model to start from")
         if champion.rank != spec.rank:
             return cold_start(f"the current version has rank {champion.rank}, not {spec.rank}")
+        if self._unseen_by is not None:
+            return cold_start("the current version was trained on ratings that are held out now")
         before = warm_trainings(self._past, spec.rank)
         if before is None:
             before = int(champion.description.get("warm_runs", 0))
@@ -301,14 +308,14 @@ class _Retrain:
         models = {"challenger": fitted.model}
         if champion is not None:
             models["champion"] = champion
-            if champion.description.get("holdout") != holdout_rule(config):
-                log.add_warning(
-                    f"version {self._champion_name} was trained with another split, test_fraction "
-                    "or seed: it has seen some of the held-out ratings, which flatters it"
-                )
         with self._progress.phase("evaluating"):
-            found = measure(self._session, ready, models, config)
+            found = measure(self._session, ready, models, config, self._unseen_by)
         challenger = dict(found["challenger"].metrics)
+        if self._unseen_by is not None:
+            log.add_warning(
+                f"version {self._champion_name} was trained with {self._unseen_by}: the two are "
+                f"compared on the {challenger['count']:,} ratings that neither was trained on"
+            )
         before = dict(found["champion"].metrics) if champion is not None else None
         verdict = judge(challenger, before, config.measure, config.margin)
         log.record |= {
@@ -359,6 +366,15 @@ class _Retrain:
         if pruned:
             self._progress.write(f"removed old versions: {', '.join(pruned)}")
         log.end("published", f"published {version}: {verdict.sentence}")
+
+
+def _spec_from(settings: Mapping[str, object] | None) -> Spec | None:
+    """Return the model that an earlier run's settings name."""
+    values = [(settings or {}).get(name) for name in Spec._fields]
+    if any(value is None for value in values):
+        return None
+    rank, reg, exponent = (float(str(value)) for value in values)
+    return Spec(int(rank), reg, exponent)
 
 
 def _spec_of(model: FactorModel | None) -> Spec | None:

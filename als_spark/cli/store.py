@@ -10,7 +10,7 @@ from typing import Any
 
 from als_spark.cli.options import OneLineParser
 from als_spark.cli.program import EXIT_DONE, EXIT_FAILED, exits_if_locked, run_program
-from als_spark.errors import ConfigError, DataError
+from als_spark.errors import ConfigError, DataError, StoreLocked
 from als_spark.persistence import local_path
 from als_spark.store.history import new_run_id
 from als_spark.store.layout import MANIFEST
@@ -199,8 +199,13 @@ def _current(store: ModelStore, options: argparse.Namespace) -> int:
 
 def _rollback(store: ModelStore, options: argparse.Namespace) -> int:
     run = new_run_id()
-    with store.lock(run) as lock:
-        version = store.rollback(options.to, run=run, check=lock.check)
+    try:
+        with store.lock(run) as lock:
+            version = store.rollback(options.to, run=run, check=lock.check)
+    except StoreLocked:
+        # For hours perhaps: a bad model is not to stay as long.
+        version = store.rollback(options.to, run=run)
+        print("A run is at work: it will find the store switched, and publish nothing.")
     print(f"{version} is now the current version of {store.label}.")
     return EXIT_DONE
 

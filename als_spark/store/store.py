@@ -10,8 +10,9 @@
         store.publish(folder, run=run, expected=based_on, check=lock.check)
     model = store.load()
 
-Readers need no lock. Those who write hold it: :meth:`ModelStore.publish` is safe without (of two
-that publish at once, one gets :class:`~als_spark.errors.PublishConflict`), the others are not.
+Readers need no lock. Those who write hold it: :meth:`ModelStore.publish` and
+:meth:`ModelStore.rollback` are safe without (of two that switch at once, one gets
+:class:`~als_spark.errors.PublishConflict`), the others are not.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from als_spark.store.layout import (
     time_text,
     utc_now,
 )
+from als_spark.store.leases import leased
 from als_spark.store.lock import LOCK_TTL, StoreLock
 from als_spark.store.maintenance import Maintenance
 from als_spark.store.manifest import Manifest, list_files
@@ -170,7 +172,8 @@ class ModelStore(StoreReader):
         run : str
             Id of the run.
         check : callable, optional
-            Called right before the switch; the ``check`` of the lock.
+            Called right before the switch; the ``check`` of the lock. Without the lock a version
+            that is being pruned is refused.
 
         Returns
         -------
@@ -200,10 +203,19 @@ class ModelStore(StoreReader):
                     f"{self._label}: version {version} is damaged ({problems[0]}): roll back to "
                     "another one"
                 )
-        # A pruner that was killed may have left it: readers would wait for nothing.
-        self._files.remove(f"{PRUNING}/{version}.json")
-        if not self._switch(trail.number, version, sha256, "rollback", run, check):
-            raise self._conflict(run, trail.number)
+        tombstone = f"{PRUNING}/{version}.json"
+        if check is not None:
+            # A pruner that was killed has left it: readers would wait for nothing.
+            self._files.remove(tombstone)
+        # A pruner that is at work sees the lease, or has written the tombstone before.
+        with leased(self._files, version, clock=self._clock):
+            manifest = f"{VERSIONS}/{version}/{MANIFEST}"
+            if self._files.exists(tombstone) or not self._files.exists(manifest):
+                raise DataError(
+                    f"{self._label}: version {version} is being removed: roll back to another one"
+                )
+            if not self._switch(trail.number, version, sha256, "rollback", run, check):
+                raise self._conflict(run, trail.number)
         return version
 
     def prune(self, keep: int, *, check: Callable[[], None] | None = None) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from datetime import timedelta
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from als_spark.errors import PublishConflict
 from als_spark.store.store import ModelStore, open_store
 from jobs.store import main
 from tests.conftest import ROOT
@@ -143,11 +145,28 @@ def test_verify(store: ModelStore, capsys: Captured) -> None:
     assert run(store, "verify", "--version", "x") == 2
 
 
-@pytest.mark.parametrize("command", [("rollback",), ("prune", "--keep", "1")])
-def test_locked(store: ModelStore, capsys: Captured, command: tuple[str, ...]) -> None:
+def test_a_roll_back_does_not_wait_for_a_run(
+    store: ModelStore, capsys: Captured, tmp_path: Path
+) -> None:
+    _, second, third = names(store)
+    with store.lock("nightly", ttl=timedelta(minutes=1)) as lock, store.open() as folder:
+        shutil.copytree(folder, tmp_path / "new", ignore=shutil.ignore_patterns("manifest.json"))
+        based_on = store.pointer_number()
+        assert run(store, "rollback") == 0
+        assert capsys.readouterr().out == (
+            "A run is at work: it will find the store switched, and publish nothing.\n"
+            f"{second} is now the current version of {store.label}.\n"
+        )
+        with pytest.raises(PublishConflict):
+            store.publish(tmp_path / "new", run="nightly", expected=based_on, check=lock.check)
+    assert store.current() == second
+    assert names(store)[-1] == third
+
+
+def test_locked(store: ModelStore, capsys: Captured) -> None:
     before = names(store)
     with store.lock("nightly", ttl=timedelta(minutes=1)):
-        assert run(store, *command) == 5
+        assert run(store, "prune", "--keep", "1") == 5
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert error.startswith(f"store: {store.label} is locked by run nightly (")

@@ -25,7 +25,7 @@ class TestSolveError:
         error = SolveError("item", 12, 0.25)
         assert str(error) == (
             "the ridge system of item row 12 has no finite solution at lambda=0.25: "
-            "use a larger lambda (--lambdas)"
+            "use a larger lambda"
         )
 
     def test_named_by_the_original_id(self):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import pytest
 from als_spark.errors import ConfigError, DataError, LockLost, PublishConflict
 from als_spark.store import maintenance, reading
 from als_spark.store.files import LocalFiles
+from als_spark.store.layout import utc_now
 from als_spark.store.leases import leased
 from als_spark.store.pointers import Pointer, Pointers
 from als_spark.store.store import ModelStore, open_store
@@ -526,8 +528,124 @@ class TestRollback:
     def test_a_tombstone_in_the_way(self, store, publish, root):
         names = publish(1, 2)
         store.files.create(f"pruning/{names[0]}.json", b"{}")
-        store.rollback(run="a")
+        # Without the lock, somebody may be at it.
+        with pytest.raises(DataError, match=f"version {names[0]} is being removed"):
+            store.rollback(run="a")
+        assert value_of(store.load()) == 2
+        store.rollback(run="a", check=lambda: None)
         assert value_of(store.load()) == 1
+
+    def test_a_pruner_that_comes_while_it_is_at_it(self, store, publish, clock, root):
+        names = publish(1, 2, 3)
+        pruner = ModelStore(LocalFiles(root), "STORE", clock=clock)
+        # What is about to become current is not removed, and the pruner goes on to the others.
+        pruned = []
+        real = type(store)._switch
+
+        def switch(*args):
+            pruned.extend(pruner.prune(1))
+            return real(*args)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(type(store), "_switch", switch)
+            assert store.rollback(names[0], run="a") == names[0]
+        assert pruned == [names[1]]
+        assert value_of(store.load()) == 1
+
+    def test_what_was_gone_back_from_is_the_last_resort(self, store, publish, root):
+        names = publish(1, 2, 3)
+        assert store.rollback(run="a") == names[1]
+        publish(4)
+        assert store.rollback(run="b") == names[1]
+        publish(5)
+        for name in names[:2]:
+            flip(root / "versions" / name / "user_factors.parquet")
+        # Better than a damaged one.
+        store.rollback(run="c")
+        assert value_of(store.load()) == 4
+        store.rollback(names[2], run="d")
+        publish(6)
+        # Somebody has gone back to it: it is as good as the others.
+        assert store.rollback(run="e") == names[2]
+
+
+class BadSectors(LocalFiles):
+    """Files some of which the disk has and does not give."""
+
+    bad: tuple[str, ...] = ()
+    tries = 0
+
+    def _check(self, path):
+        if any(path.endswith(name) for name in self.bad):
+            self.tries += 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    def read(self, path):
+        self._check(path)
+        return super().read(path)
+
+    def local(self, path):
+        return None
+
+    def download(self, source, folder):
+        for name in self.sizes(source):
+            self._check(f"{source}/{name}")
+        super().download(source, folder)
+
+
+@pytest.mark.usefixtures("quick")
+class TestUnreadable:
+    @pytest.fixture
+    def files(self, root):
+        return BadSectors(root)
+
+    @pytest.fixture
+    def store(self, files, clock):
+        return ModelStore(files, "STORE", clock=clock)
+
+    def test_a_manifest(self, store, files, publish):
+        names = publish(1, 2, 3)
+        files.bad = (f"{names[0]}/manifest.json",)
+        assert store.recover() == []
+        assert [info.complete for info in store.versions()] == [False, True, True]
+        (problem,) = store.verify()
+        assert problem.kind == "unreadable"
+        assert str(problem) == f"versions/{names[0]}: cannot be read (Input/output error)"
+        assert store.prune(2) == [names[0]]
+
+    def test_factors(self, store, files, publish):
+        names = publish(1, 2)
+        files.bad = (f"{names[1]}/item_factors.parquet",)
+        message = f"version {names[1]} is damaged: versions/{names[1]}: cannot be read"
+        with pytest.raises(DataError, match=message):
+            store.load()
+        # Perhaps it was the network.
+        assert files.tries > 3
+        assert store.recover() == []
+        assert store.rollback(run="a") == names[0]
+        assert value_of(store.load()) == 1
+
+    def test_an_old_pointer(self, store, files, publish):
+        names = publish(1, 2, 3)
+        files.bad = ("pointers/0000000001.json",)
+        other = ModelStore(files, "STORE", clock=utc_now)
+        assert other.recover() == []
+        assert other.pointer_number() == 3
+        (problem,) = other.verify()
+        assert str(problem) == (
+            "pointers/0000000001.json: cannot be read ([Errno 5] Input/output error: "
+            "'pointers/0000000001.json')"
+        )
+        assert other.rollback(run="a") == names[1]
+
+    def test_the_current_pointer(self, store, files, publish):
+        names = publish(1, 2, 3)
+        files.bad = ("pointers/0000000003.json",)
+        other = ModelStore(files, "STORE", clock=utc_now)
+        with pytest.raises(DataError, match=r"the current pointer \S+ cannot be read"):
+            other.load()
+        assert other.rollback(run="a") == names[1]
+        assert value_of(other.load()) == 2
 
 
 class TestPruning:
@@ -646,7 +764,8 @@ class TestPruning:
 
         def rename(self, source, target):
             if source == f"versions/{names[0]}":
-                store.rollback(names[0], run="other")
+                # With the lock, which the pruner has lost.
+                store.rollback(names[0], run="other", check=lambda: None)
             real(self, source, target)
 
         monkeypatch.setattr(LocalFiles, "rename", rename)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from als_spark.store.files import LocalFiles
 from als_spark.store.history import RunHistory, new_run_id
+from als_spark.store.layout import stamp
 from tests.store_tools import Clock
 
 
@@ -150,6 +151,26 @@ class TestDied:
         files.create("runs/a/run.json", json.dumps(record).encode())
         assert history.gather() == ["a"]
         assert history.read_history()[0]["status"] == "died"
+
+
+def test_a_run_of_a_clock_that_was_ahead_is_not_the_newest_for_years(history, clock):
+    runs = [f"{stamp(clock() + timedelta(days=day))}-{day:09}" for day in range(6)]
+    history.finish_run(runs[0], "published", {})
+    history.gather()
+    ahead = f"{stamp(clock() + timedelta(days=3650))}-000"
+    history.finish_run(ahead, "published", {})
+    history.gather()
+    for run in (runs[1], runs[2], runs[4]):
+        clock.forward(days=1)
+        history.finish_run(run, "published", {})
+        history.gather()
+    # One that is noticed late still has its place.
+    clock.forward(days=2)
+    history.finish_run(runs[3], "died", {})
+    history.gather()
+    assert [record["run"] for record in history.read_history()] == [
+        *(runs[0], ahead, runs[1], runs[2], runs[3], runs[4])
+    ]
 
 
 def test_broken_lines_are_skipped(history, files):

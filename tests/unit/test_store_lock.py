@@ -49,6 +49,33 @@ def rewrite(files, number=1, **changes):
     files.replace(path, json.dumps({**json.loads(files.read(path)), **changes}).encode())
 
 
+class TestFromTheFuture:
+    """The clock of the machine that took the lock was years ahead."""
+
+    TTL = timedelta(seconds=0.4)
+
+    @pytest.fixture
+    def left(self, files, clock):
+        """A lock that nobody gives back, owned on another machine."""
+        clock.forward(days=3650)
+        lock_of(files, "run-1", clock, ttl=self.TTL)._take()
+        rewrite(files, owner=ELSEWHERE.as_record())
+        clock.forward(days=-3650)
+
+    @pytest.mark.usefixtures("left")
+    def test_nobody_renews_it(self, files, clock):
+        with lock_of(files, "run-2", clock, ttl=self.TTL) as lock:
+            lock.check()
+
+    @pytest.mark.usefixtures("left")
+    def test_it_is_renewed(self, files, clock):
+        renewing = threading.Timer(0.1, rewrite, [files], {"expires": "2037-01-01T00:00:00+00:00"})
+        renewing.start()
+        with pytest.raises(StoreLocked, match="run-1"):
+            lock_of(files, "run-2", clock, ttl=self.TTL).acquire()
+        renewing.join()
+
+
 class TestHolding:
     def test_what_the_file_says(self, files, clock):
         with lock_of(files, "run-1", clock) as lock:
