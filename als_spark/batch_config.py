@@ -160,6 +160,12 @@ class TrainConfig(ModelConfig):
                 "--store and --output: give one of the two: the store that the model is "
                 "published into, or a folder for it"
             )
+        # The address may hold a password, so it is not shown.
+        if self.output is not None and self.mlflow is not None:
+            raise ConfigError(
+                f"--mlflow with --output {self.output}: only trainings into a store are logged: "
+                "give --store in place of --output, or leave --mlflow out"
+            )
         self.check_model()
         _require_ratings(self)
 

@@ -104,7 +104,7 @@ class Plan:
     groups : list of Asked
         No id twice; those that cannot be answered are in none.
     top : int
-        Recommendations wanted for each id.
+        Recommendations wanted for each id: no more than there are candidates.
     not_itself : bool
         Whether an id is left out of its own recommendations.
     """
@@ -174,7 +174,9 @@ def plan_recommendations(
     _add(groups, "model", chosen, own.factors, rows, left & trained)
     if popular and side == "user":
         _add(groups, "popular", chosen, own.factors, rows, left & ~trained)
-    return Plan(side, other, own.ids.ids.type, candidates_of(model, other), groups, top)
+    candidates = candidates_of(model, other)
+    top = _most(top, candidates)
+    return Plan(side, other, own.ids.ids.type, candidates, groups, top)
 
 
 def plan_similar_items(model: FactorModel, top: int = 10, ids: IdList | None = None) -> Plan:
@@ -198,6 +200,7 @@ def plan_similar_items(model: FactorModel, top: int = 10, ids: IdList | None = N
     groups: list[Asked] = []
     _add(groups, "model", chosen, factors, rows, rows >= 0)
     candidates = candidates._replace(factors=factors)
+    top = _most(top, candidates)
     return Plan("item", "item", model.items.ids.type, candidates, groups, top, not_itself=True)
 
 
@@ -356,6 +359,11 @@ def _add(
             groups.append(Asked(source, ids, factors, rows))
     elif chosen.any():
         groups.append(Asked(source, ids.filter(pa.array(chosen)), factors, rows[chosen]))
+
+
+def _most(top: int, candidates: Candidates) -> int:
+    """Cut the recommendations wanted to the candidates: every answer holds a place for each."""
+    return max(min(top, len(candidates.ids)), 1)
 
 
 def _check_top(top: int) -> None:

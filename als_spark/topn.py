@@ -90,10 +90,13 @@ def top_items(
             "both sides must come from one model"
         )
     n_users, n_items = user_factors.shape[0], item_factors.shape[0]
+    # There are no more than all: the work and its memory do not grow with what is asked beyond.
+    wanted, top = top, min(top, n_items)
     found = TopItems(np.full((n_users, top), -1, np.int32), np.full((n_users, top), -np.inf))
     dtype, slack = _precision(user_factors, item_factors)
     width = max(min(n_items, BLOCK_ITEMS), 1)
-    height = max(min(n_users, SCORES_BYTES // (width * dtype.itemsize)), 1)
+    # The best so far are held beside the scores of a block, and may be the more of the two.
+    height = max(min(n_users, SCORES_BYTES // (max(width, top) * dtype.itemsize)), 1)
     scores, above = np.empty(height * width, dtype), np.empty(height * width, bool)
     for first in range(0, n_items, width):
         items = item_factors[first : first + width]
@@ -111,7 +114,18 @@ def top_items(
             pairs = _candidates(block, above[:size], best, slack[part])
             _merge(best, *pairs, users, items, first)
     found.scores[found.rows < 0] = np.nan
-    return found
+    return _padded(found, wanted)
+
+
+def _padded(found: TopItems, width: int) -> TopItems:
+    """Fill rows up to the width that was asked for with places that hold no item."""
+    n_users, top = found.rows.shape
+    if width == top:
+        return found
+    padded = TopItems(np.full((n_users, width), -1, np.int32), np.full((n_users, width), np.nan))
+    padded.rows[:, :top] = found.rows
+    padded.scores[:, :top] = found.scores
+    return padded
 
 
 def _precision(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
 from collections.abc import Sequence
@@ -24,7 +23,8 @@ from als_spark.cli.running import (
     unwritable_is_usage,
 )
 from als_spark.cli.stored import open_model
-from als_spark.persistence import check_replaceable, json_ready, local_path, write_json
+from als_spark.cli.tracking import config_record
+from als_spark.persistence import check_replaceable, local_path, write_json
 from als_spark.report.breakdown import bins_of, breakdown_figure
 from als_spark.report.drawing import png_of
 from als_spark.report.evaluate_page import evaluate_page
@@ -75,7 +75,7 @@ def _run(config: EvaluateConfig) -> int:
         record |= {
             "started": started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "config": json_ready(dataclasses.asdict(config)),
+            "config": config_record(config),
             "versions": all_versions(job.session),
             "seconds": rounded_seconds(progress.phase_seconds, time.perf_counter() - began),
         }

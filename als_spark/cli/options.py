@@ -200,7 +200,7 @@ HELP = {
     "ranking_users": "users that the ranking measures are over, at most about",
     "keep": "versions that the store keeps",
     "lock_minutes": "how long the lock of a machine that died holds up other runs",
-    "mlflow": "log the run to this MLflow address or folder",
+    "mlflow": "log a training into a store to this MLflow address or folder, too",
     "mlflow_experiment": "MLflow experiment",
     "version": "the version (default: the current one)",
     "model": "take the model from this folder instead",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -37,11 +36,11 @@ from als_spark.cli.program import exits_if_locked, interrupts_noted, run_program
 from als_spark.cli.run_log import RunLog
 from als_spark.cli.running import all_versions, open_ratings, refuse_bad_rows, spark_job
 from als_spark.cli.stored import permission_is_usage, store_of
-from als_spark.cli.tracking import check_tracking
+from als_spark.cli.tracking import check_tracking, config_record
 from als_spark.comparison import Verdict, judge
 from als_spark.errors import DataError, EmptySourceError
 from als_spark.model import FactorModel
-from als_spark.persistence import json_ready, local_path
+from als_spark.persistence import local_path
 from als_spark.report.breakdown import bins_of, breakdown_figure
 from als_spark.report.drawing import png_of
 from als_spark.report.progress import ProgressReporter
@@ -355,7 +354,7 @@ class _Retrain:
                     "train": fitted.result.as_record(),
                 },
                 fingerprint=ready.facts.as_record(),
-                config=json_ready(dataclasses.asdict(self._config)),
+                config=config_record(self._config),
                 versions=self._versions,
             )
             version = self._store.publish(

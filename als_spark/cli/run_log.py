@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,9 +24,8 @@ from als_spark.cli.program import (
     interrupts_wait,
 )
 from als_spark.cli.running import rounded_seconds
-from als_spark.cli.tracking import log_run
+from als_spark.cli.tracking import config_record, log_run
 from als_spark.errors import StoreLocked, UserError
-from als_spark.persistence import json_ready
 from als_spark.report.drawing import png_of
 from als_spark.report.learning import learning_figure, training_of
 from als_spark.report.progress import ProgressReporter
@@ -89,7 +87,7 @@ class RunLog:
             "job": job,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "warnings": [],
-            "config": json_ready(dataclasses.asdict(config)),
+            "config": config_record(config),
             "versions": {"als_spark": als_spark.__version__},
         }
 

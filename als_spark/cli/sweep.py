@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
 from collections.abc import Sequence
@@ -24,13 +23,13 @@ from als_spark.cli.running import (
     unwritable_is_usage,
     write_rejected,
 )
+from als_spark.cli.tracking import config_record
 from als_spark.config import SweepConfig
 from als_spark.errors import DataError
 from als_spark.model import FactorModel
 from als_spark.persistence import (
     StagedFolder,
     check_replaceable,
-    json_ready,
     local_path,
     save_model,
     write_json,
@@ -245,7 +244,7 @@ class _Run:
             "points": {"asked": len(self._specs), "finished": len(points)},
             "selected_on": outcome.selected_on,
             **self._facts,
-            "config": json_ready(dataclasses.asdict(self._config)),
+            "config": config_record(self._config),
             "started": self._started.isoformat(timespec="seconds"),
             "seconds": rounded_seconds(
                 self._progress.phase_seconds, time.perf_counter() - self._clock

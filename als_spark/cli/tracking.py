@@ -10,6 +10,7 @@ A job calls :func:`check_tracking` before it works, where a mistake is still the
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -23,6 +24,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from als_spark.errors import ConfigError
+from als_spark.persistence import json_ready
 
 T = TypeVar("T")
 
@@ -141,6 +143,21 @@ def log_run(
             extent = "not logged" if run_id is None else f"run {run_id} is incomplete"
             return _without_password(f"MLflow at {uri}: {extent} ({_reason(error)})", uri)
     return None
+
+
+def config_record(config: Any) -> dict[str, Any]:
+    """Return a configuration as the files of a run and MLflow keep it: without a password.
+
+    Parameters
+    ----------
+    config : dataclass
+        Configuration of any job; user and password of its ``mlflow``, if it has one, are blotted
+        out.
+    """
+    record = json_ready(dataclasses.asdict(config))
+    if record.get("mlflow") is not None:
+        record["mlflow"] = _without_password(record["mlflow"], record["mlflow"])
+    return record
 
 
 def flat_params(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import tempfile
@@ -36,9 +35,9 @@ from als_spark.cli.running import (
     unwritable_is_usage,
 )
 from als_spark.cli.stored import permission_is_usage, store_of
-from als_spark.cli.tracking import check_tracking
+from als_spark.cli.tracking import check_tracking, config_record
 from als_spark.errors import ConfigError
-from als_spark.persistence import check_replaceable, json_ready, local_path, write_json
+from als_spark.persistence import check_replaceable, local_path, write_json
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.filesystem import output_folder
 from als_spark.spark.snapshot import read_snapshot
@@ -118,7 +117,7 @@ def _into_folder(
         trained.write(staged.content)
         run = {
             **trained.facts,
-            "config": json_ready(dataclasses.asdict(config)),
+            "config": config_record(config),
             "seconds": rounded_seconds(
                 progress.phase_seconds, sum(progress.phase_seconds.values())
             ),
@@ -218,6 +217,6 @@ class _Trained:
                 "train": self.fitted.result.as_record(),
             },
             fingerprint=self._data.as_record(),
-            config=json_ready(dataclasses.asdict(self._config)),
+            config=config_record(self._config),
             versions=self._versions,
         )

@@ -202,13 +202,17 @@ def png_of(figure: Figure) -> bytes:
 
 
 def titled(figure: Figure, title: str, *notes: str) -> SubFigure:
-    """Set the title and, smaller, the notes under it; return the part of the figure below."""
-    figure.suptitle(title, fontsize=14, fontweight="bold", color=INK)
+    """Set the title and, smaller, the notes under it; return the part of the figure below.
+
+    Both are shown as they are: what stands between two ``$`` of a path is no formula.
+    """
+    figure.suptitle(title, fontsize=14, fontweight="bold", color=INK, parse_math=False)
     body = figure.subfigures(1, 1)
     assert isinstance(body, SubFigure)
     width = int(figure.get_figwidth() * 12)
     lines = [line for note in notes for line in textwrap.wrap(note, width)]
-    body.suptitle("\n".join(lines), fontsize=10.5, color=INK, linespacing=1.4)
+    text = "\n".join(lines)
+    body.suptitle(text, fontsize=10.5, color=INK, linespacing=1.4, parse_math=False)
     return body
 
 

@@ -16,8 +16,11 @@ from pyspark.sql import SparkSession
 from als_spark.errors import ConfigError
 from als_spark.persistence import StagedFolder, check_replaceable, local_path, replaced_folder
 
-SUCCESS_FILE = "_SUCCESS"
-"""What Spark leaves in a folder that it has written."""
+OUTPUT_FILE = "_als_spark.json"
+"""Every folder of :func:`spark_output` has it, and is known by it as one that a later run may
+replace: Spark's own ``_SUCCESS`` is in every dataset that Spark has written. Spark's readers pass
+over names that begin with an underscore."""
+_OUTPUT_NOTE = b'{"written_by": "als_spark"}\n'
 
 
 @contextmanager
@@ -62,7 +65,7 @@ def spark_output(session: SparkSession, target: str) -> Iterator[str]:
     Parameters
     ----------
     session, target
-        As in :func:`output_folder`. A folder that Spark has written is replaced.
+        As in :func:`output_folder`. A folder with :data:`OUTPUT_FILE` is replaced.
 
     Yields
     ------
@@ -76,15 +79,17 @@ def spark_output(session: SparkSession, target: str) -> Iterator[str]:
     """
     path = local_path(target)
     if path is not None:
-        check_replaceable(path, SUCCESS_FILE)
+        check_replaceable(path, OUTPUT_FILE)
         with replaced_folder(path) as staged:
             # Not as_uri(): Hadoop takes a %20 for what it says.
             yield f"file://{staged.content}"
+            (staged.content / OUTPUT_FILE).write_bytes(_OUTPUT_NOTE)
         return
     remote = _RemoteFolder(session, target)
-    remote.check_replaceable(SUCCESS_FILE)
+    remote.check_replaceable(OUTPUT_FILE)
     with remote.beside() as (new, old):
         yield new
+        remote.write(f"{new}/{OUTPUT_FILE}", _OUTPUT_NOTE)
         remote.swap(new, target.rstrip("/"), old)
 
 
@@ -119,6 +124,14 @@ class _RemoteFolder:
                 f"--output {self._target}: the folder is not empty and holds no earlier output "
                 f"(no {marker}): give an empty or a new folder"
             )
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a small file, over an older one too."""
+        stream = self._system.create(self._path(path), True)
+        try:
+            stream.write(bytearray(data))
+        finally:
+            stream.close()
 
     def replace(self, staged: StagedFolder) -> None:
         """Copy beside the target, then rename: a rename is one step where copying is many."""

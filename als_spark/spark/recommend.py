@@ -50,9 +50,11 @@ from als_spark.spark.packing import shuffle_keys
 from als_spark.spark.session import broadcasted, default_partitions, described, limit_blas_threads
 
 SLICE_ROWS = 1 << 15
-"""Answered rows of a slice at most, whatever the rank: their recommendations are held too."""
+"""Answered rows of a slice at most, whatever the rank."""
 SLICE_FACTORS = 1 << 21
 """Factors of a slice at most: rows times rank."""
+SLICE_RECOMMENDATIONS = 1 << 21
+"""Recommendations of a slice at most: rows times those wanted for each."""
 SMALL_SLICE_ROWS = 512
 """Rows below which a slice is not cut further for the sake of more tasks."""
 TASKS_PER_CORE = 4
@@ -198,7 +200,7 @@ def choose_slices(plan: Plan, cores: int) -> int:
     """Choose how many slices the asked are cut into: a few a core, each of bounded size."""
     n = sum(len(group.ids) for group in plan.groups)
     rank = int(plan.candidates.factors.shape[1])
-    largest = max(min(SLICE_ROWS, SLICE_FACTORS // rank), 1)
+    largest = max(min(SLICE_ROWS, SLICE_FACTORS // rank, SLICE_RECOMMENDATIONS // plan.top), 1)
     return max(-(-n // largest), min(TASKS_PER_CORE * cores, n // SMALL_SLICE_ROWS), 1)
 
 

@@ -153,7 +153,7 @@ def test_the_output_is_replaced_only_if_it_is_ours(
     out.mkdir()
     (out / "thesis.txt").write_text("years of work")
     assert main(options) == 2
-    assert "holds no earlier output (no _SUCCESS)" in capsys.readouterr().err
+    assert "holds no earlier output (no _als_spark.json)" in capsys.readouterr().err
     assert [path.name for path in out.iterdir()] == ["thesis.txt"]
     (out / "thesis.txt").unlink()
     assert main([*options, "--format", "json"]) == 0

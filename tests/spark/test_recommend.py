@@ -26,6 +26,7 @@ from als_spark.spark.prepared import PrepareOptions
 from als_spark.spark.ratings import prepare_ratings
 from als_spark.spark.recommend import (
     SLICE_FACTORS,
+    SLICE_RECOMMENDATIONS,
     SLICE_ROWS,
     choose_slices,
     cut_slices,
@@ -309,16 +310,21 @@ class TestSlices:
                 np.testing.assert_array_equal(part.factors[part.rows], model.factors.users[rows])
 
     @pytest.mark.parametrize(
-        ("n", "rank", "cores", "expected"),
+        ("n", "rank", "top", "cores", "expected"),
         [
-            (10, 5, 4, 1),
-            (1500, 5, 4, 2),
-            (70_000, 50, 2, 8),
-            (SLICE_ROWS * 100, 5, 2, 100),
-            (SLICE_FACTORS // 1000 * 100, 1000, 2, 100),
+            (10, 5, 10, 4, 1),
+            (1500, 5, 10, 4, 2),
+            (70_000, 50, 10, 2, 8),
+            (SLICE_ROWS * 100, 5, 10, 2, 100),
+            (SLICE_FACTORS // 1000 * 100, 1000, 10, 2, 100),
+            (SLICE_RECOMMENDATIONS // 10_000 * 100, 5, 10_000, 2, 100),
+            (7, 5, SLICE_RECOMMENDATIONS + 1, 2, 7),
         ],
     )
-    def test_how_many(self, n, rank, cores, expected):
-        candidates = SimpleNamespace(factors=np.zeros((3, rank)))
-        plan: Any = SimpleNamespace(groups=[SimpleNamespace(ids=range(n))], candidates=candidates)
+    def test_how_many(self, n, rank, top, cores, expected):
+        plan: Any = SimpleNamespace(
+            groups=[SimpleNamespace(ids=range(n))],
+            candidates=SimpleNamespace(factors=np.zeros((3, rank))),
+            top=top,
+        )
         assert choose_slices(plan, cores) == expected

@@ -64,6 +64,10 @@ REFUSED = {
         ({"output": "o"}, "--store and --output: give one of the two"),
         ({"store": ""}, "--store is empty"),
         ({"from_sweep": ""}, "--from-sweep is empty"),
+        (
+            {"store": None, "output": "o", "mlflow": "http://me:secret@host"},
+            r"^--mlflow with --output o: only trainings into a store are logged: give --store in",
+        ),
     ],
     RetrainConfig: [
         *MODEL_REFUSED,

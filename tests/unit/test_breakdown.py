@@ -145,3 +145,10 @@ def test_equal_bins_give_an_equal_file(tmp_path: Path) -> None:
     path = tmp_path / "breakdown.png"
     plot_breakdown(bins(), bins(n=4), path, note="a note")
     assert path.read_bytes() == png_of(breakdown_figure(bins(), bins(n=4), note="a note"))
+
+
+def test_a_path_is_no_formula():
+    note = "version 1 of /lake/$a_$/store"
+    figure = breakdown_figure(bins(), [], note=note)
+    assert png_of(figure)
+    assert note in words(figure)

@@ -12,7 +12,13 @@ from als_spark.foldin import FoldedRows, extend_model, fold_in
 from als_spark.ids import IdIndex
 from als_spark.metrics import SideStats
 from als_spark.model import FactorModel
-from als_spark.recommending import popular_items, recommend, similar_items
+from als_spark.recommending import (
+    plan_recommendations,
+    plan_similar_items,
+    popular_items,
+    recommend,
+    similar_items,
+)
 from tests.conftest import random_model
 from tests.reference import expected_lists, expected_similar
 
@@ -104,6 +110,17 @@ def test_fewer_than_wanted(model):
     exclude = ([10] * 4, ["a", "b", "d", "e"])
     assert lists(recommend(model, [10, 20], 100, exclude))[10] == ([], "model")
     assert len(lists(recommend(model, [20], 100))[20][0]) == 4
+
+
+def test_more_than_there_are_is_all_of_them(model):
+    """The places of an answer are those of the candidates, however many are asked for."""
+    huge = 100_000_000
+    for side in ("user", "item"):
+        assert recommend(model, top=huge, side=side).equals(recommend(model, top=99, side=side))
+    assert similar_items(model, top=huge).equals(similar_items(model, top=99))
+    assert plan_recommendations(model, top=huge).top == 4
+    assert plan_similar_items(model, top=huge).top == 4
+    assert plan_recommendations(model, top=3).top == 3
 
 
 def test_folded_users_come_before_the_model(model):

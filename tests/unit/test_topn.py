@@ -174,6 +174,23 @@ class TestErrors:
 
 
 class TestMemory:
+    @pytest.mark.parametrize("top", [2500, 10_000])
+    def test_is_bounded_if_all_items_are_wanted(self, top, monkeypatch):
+        monkeypatch.setattr(topn, "SCORES_BYTES", SCORES_BYTES // 32)
+        monkeypatch.setattr(topn, "BLOCK_ITEMS", 100)
+        users, items = draw(1000, 2500, 4, np.float32)
+        gc.collect()
+        tracemalloc.start()
+        try:
+            found = top_items(users, items, top)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        # A result that is padded is held beside what it is padded from; else a mask of its places.
+        beside = (12 if top > 2500 else 1) * 1000 * 2500
+        assert peak < sum(part.nbytes for part in found) + beside + 16 * topn.SCORES_BYTES
+        assert (found.rows[:, 2500:] == -1).all()
+
     @pytest.mark.parametrize("tied", [False, True])
     @pytest.mark.parametrize(("n_users", "n_items"), [(2500, 2500), (120, 40_000)])
     def test_is_bounded_whatever_the_sizes_and_ties(self, n_users, n_items, tied, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import math
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from als_spark.batch_config import EvaluateConfig, RetrainConfig, TrainConfig
 from als_spark.cli.tracking import (
     LONGEST_NAME,
     LONGEST_PARAM,
@@ -20,6 +22,7 @@ from als_spark.cli.tracking import (
     METRICS_A_BATCH,
     PARAMS_A_BATCH,
     check_tracking,
+    config_record,
     finite_metrics,
     flat_params,
     log_run,
@@ -122,6 +125,33 @@ class TestReadBack:
         assert log(folder, {"rank": 1}, {"rmse": 1.0}) is None
         assert dict(os.environ) == before
         assert capfd.readouterr() == ("", "")
+
+
+class TestConfigRecord:
+    @pytest.mark.parametrize(
+        ("address", "kept"),
+        [
+            ("https://me:secret@mlflow.example/path", "https://***@mlflow.example/path"),
+            ("https://secret@mlflow.example", "https://***@mlflow.example"),
+            ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+            ("/srv/me@home/runs", "/srv/me@home/runs"),
+            (None, None),
+        ],
+    )
+    @pytest.mark.parametrize("kind", [TrainConfig, RetrainConfig])
+    def test_no_password_is_kept(self, kind, address, kept):
+        config = kind(ratings="r.csv", store="s", mlflow=address)
+        record = config_record(config)
+        assert record["mlflow"] == kept
+        assert config.mlflow == address
+        assert "secret" not in str(record)
+
+    def test_all_else_is_as_it_was_given(self):
+        config = RetrainConfig(ratings="r", store="s", increments=("a", "b"), max_growth=math.inf)
+        record = config_record(config)
+        assert record.keys() == {field.name for field in dataclasses.fields(config)}
+        assert (record["increments"], record["max_growth"]) == (["a", "b"], "inf")
+        assert "mlflow" not in config_record(EvaluateConfig(ratings="r", store="s", output="o"))
 
 
 class TestFlattening:
