@@ -10,8 +10,8 @@ from als_spark.checks import DataFacts
 Record = Mapping[str, Any]
 
 
-def last_passed(records: Sequence[Record]) -> tuple[DataFacts | None, Record | None]:
-    """Return data and settings of the last run whose data passed the checks.
+def last_passed(records: Sequence[Record]) -> tuple[DataFacts | None, Record]:
+    """Return the data and the record of the last run whose data passed the checks.
 
     Parameters
     ----------
@@ -20,15 +20,28 @@ def last_passed(records: Sequence[Record]) -> tuple[DataFacts | None, Record | N
 
     Returns
     -------
-    tuple of DataFacts or None, mapping or None
+    tuple of DataFacts or None, mapping
+        None and an empty record if there is none.
     """
     for record in _newest_first(records, ("published", "kept", "unchanged")):
         if record.get("data"):
             try:
-                return DataFacts.from_record(record["data"]), record.get("settings")
+                return DataFacts.from_record(record["data"]), record
             except (KeyError, TypeError):
                 continue
-    return None, None
+    return None, {}
+
+
+def kept_by(records: Sequence[Record]) -> tuple[str, float] | None:
+    """Return the measure and the margin by which the last training was not published, if so.
+
+    By others the same challenger may pass.
+    """
+    record = next(_newest_first(records, ("published", "kept")), {})
+    comparison = record.get("comparison") or {}
+    if record.get("outcome") != "kept" or not comparison:
+        return None
+    return comparison["measure"], comparison["margin"]
 
 
 def warm_trainings(records: Sequence[Record], rank: int) -> int | None:

@@ -31,7 +31,7 @@ from als_spark.cli.fitting import (
     write_version,
 )
 from als_spark.cli.holdout import HoldoutRule, unseen_by_both
-from als_spark.cli.past_runs import last_passed, warm_trainings
+from als_spark.cli.past_runs import kept_by, last_passed, warm_trainings
 from als_spark.cli.program import exits_if_locked, interrupts_noted, run_program
 from als_spark.cli.run_log import RunLog
 from als_spark.cli.running import all_versions, open_ratings, refuse_bad_rows, spark_job
@@ -93,6 +93,8 @@ def _run(config: RetrainConfig) -> int:
             raise_noted()
         else:
             stack.enter_context(log.recorded(lock))
+        # Within the record too, which says what the exit code says.
+        stack.enter_context(permission_is_usage("--store", config.store))
         _Retrain(config, session, progress, store, lock, log).work()
     print(f"{log.record['sentence']}\nThe report is runs/{log.run}/report.html in {config.store}.")
     return log.exit_code
@@ -125,9 +127,10 @@ class _Retrain:
         self._based_on = self._store.pointer_number()
         self._champion_name, champion = self._read_champion()
         self._past = self._store.history.read_history()
-        previous, settings_before = last_passed(self._past)
+        previous, last = last_passed(self._past)
         # If no version can be read, the next is trained as they were.
-        spec = self._config.spec(_spec_of(champion) or _spec_from(settings_before))
+        spec = self._config.spec(_spec_of(champion) or _spec_from(last.get("settings")))
+        decision = (self._config.measure, self._config.margin)
         self._unseen_by = None
         if champion is not None:
             rule = HoldoutRule.of(self._config)
@@ -139,7 +142,8 @@ class _Retrain:
             # Before anything else: an increment of unusable rows alone is not "nothing new".
             if not self._passes(check_parts(snapshot.parts, previous, self._config.limits)):
                 return
-            if self._nothing_new(snapshot, previous, settings == settings_before, champion):
+            same = settings == last.get("settings") and kept_by(self._past) in (None, decision)
+            if self._nothing_new(snapshot, previous, same, champion):
                 return
             ready = make_ready(
                 self._session, snapshot, spec.rank, self._config, self._progress, stack

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -156,7 +157,8 @@ class RunLog:
         changed = set(history.gather(running=[self.run], published=self._published()))
         records = history.read_history()
         if records:
-            self._store.files.replace(HISTORY_PICTURE, png_of(quality_figure(records)))
+            with self._optional(HISTORY_PICTURE):
+                self._store.files.replace(HISTORY_PICTURE, png_of(quality_figure(records)))
         return [record for record in records if record["run"] in changed]
 
     def _tell_of_the_dead(self, records: list[dict[str, Any]]) -> None:
@@ -164,8 +166,9 @@ class RunLog:
         for record in records:
             if record.get("outcome") == DIED:
                 self.add_warning(f"run {record['run']} {record['sentence']}")
-                page = retrain_page(record, {})
-                self._store.files.replace(f"{RUNS}/{record['run']}/{REPORT}", page.encode())
+                with self._optional("its report"):
+                    page = retrain_page(record, {}).encode()
+                    self._store.files.replace(f"{RUNS}/{record['run']}/{REPORT}", page)
 
     def _fail(self, error: BaseException) -> None:
         outcome, sentence = _outcome_of(error)
@@ -196,20 +199,37 @@ class RunLog:
         record["seconds"] = rounded_seconds(
             self._progress.phase_seconds, time.perf_counter() - self._clock
         )
+        attachments: dict[str, bytes | Path] = {}
+        with self._optional("the report"):
+            attachments[REPORT] = self._report().encode()
+        self._store.history.finish_run(
+            self.run, str(record["outcome"]), _brief(record), attachments
+        )
+
+    def _report(self) -> str:
+        record = self.record
         if record.get("training"):
-            curve = learning_figure([training_of(record["training"])])
-            self.pictures["learning.png"] = png_of(curve)
-        past = self._store.history.read_history()
-        self.pictures["quality.png"] = png_of(quality_figure([*past, record]))
+            with self._optional("the learning curve"):
+                curve = learning_figure([training_of(record["training"])])
+                self.pictures["learning.png"] = png_of(curve)
+        with self._optional("the picture of the history"):
+            past = self._store.history.read_history()
+            self.pictures["quality.png"] = png_of(quality_figure([*past, record]))
         page = retrain_page(record, self.pictures)
         if self._config.mlflow is not None and record.get("training"):
             problem = self._track(self._config.mlflow, page)
             if problem:
                 self.add_warning(problem)
                 page = retrain_page(record, self.pictures)
-        self._store.history.finish_run(
-            self.run, str(record["outcome"]), _brief(record), {REPORT: page.encode()}
-        )
+        return page
+
+    @contextmanager
+    def _optional(self, what: str) -> Iterator[None]:
+        """Go on without a report or picture: what a run has done does not hang on how it looks."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever drawing may run into
+            self.add_warning(f"{what} could not be made ({type(error).__name__}: {error})")
 
     def _track(self, uri: str, page: str) -> str | None:
         record = self.record
@@ -247,7 +267,17 @@ class RunLog:
 def _brief(record: dict[str, Any]) -> dict[str, Any]:
     """Leave out the training's curve: the report has it, a line of the history need not."""
     training = {k: v for k, v in (record.get("training") or {}).items() if k != "history"}
-    return {**record, "training": training or None}
+    brief: dict[str, Any] = _finite({**record, "training": training or None})
+    return brief
+
+
+def _finite(value: Any) -> Any:
+    """Leave out what JSON has no words for: NaN and infinite numbers become null."""
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _outcome_of(error: BaseException) -> tuple[str, str]:

@@ -31,12 +31,15 @@ class OpenModel(NamedTuple):
 
 @contextmanager
 def permission_is_usage(option: str, path: str) -> Iterator[None]:
-    """Blame the option for a folder that may not be read or written."""
+    """Blame the option for a folder that may not be read or written, or in which a file may not."""
     try:
         yield
     except PermissionError as error:
+        folder = local_path(path)
+        if folder is not None and not str(error.filename or folder).startswith(str(folder)):
+            raise
         raise ConfigError(
-            f"{option} {path}: no permission ({error.filename}): ask its owner"
+            f"{option} {path}: no permission ({error.filename or error}): ask its owner"
         ) from error
 
 

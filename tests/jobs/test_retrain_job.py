@@ -13,10 +13,12 @@ import pytest
 from pyspark.sql import SparkSession
 
 import als_spark.cli.retrain
+import als_spark.cli.run_log
 from als_spark.cli.program import Interrupted
 from als_spark.persistence import load_model
 from als_spark.store.history import RunHistory
 from als_spark.store.store import ModelStore
+from jobs.retrain import main
 from tests.jobs.nightly import (
     BASE,
     FRESH,
@@ -162,6 +164,46 @@ class TestPublished:
         wanted = [rating for rating, _ in last_of_pairs(BASE, late).values()]
         assert lake.last()["data"]["mean"] == pytest.approx(np.mean(wanted), rel=1e-12)
 
+    def test_a_champion_of_another_split_is_compared_on_what_neither_has_seen(
+        self, lake: Lake
+    ) -> None:
+        ((first, _),) = lake.pointers()
+        assert lake.retrain("--seed", "1", "--margin", "1") == 0
+        record = lake.last()
+        assert record["outcome"] == "published"
+        training = record["training"]
+        # Its factors have seen what is held out now.
+        assert training["start"] == "cold"
+        assert (
+            training["reason"] == "the current version was trained on ratings that are held out now"
+        )
+        (warning,) = record["warnings"]
+        n = record["challenger"]["count"]
+        assert warning == (
+            f"version {first} was trained with --split random --test-fraction 0.1 --seed 0: the "
+            f"two are compared on the {n:,} ratings that neither was trained on"
+        )
+        assert 0 < n < 0.03 * N_BASE
+        assert record["champion"]["count"] == n
+        # The same seed with a smaller part held out is no other split.
+        options = ("--seed", "1", "--margin", "1", "--test-fraction", "0.05")
+        assert lake.retrain(*options) == 0
+        assert lake.last()["warnings"] == []
+        assert lake.last()["training"]["start"] == "warm"
+
+    def test_a_champion_that_has_seen_everything(
+        self, lake: Lake, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        ((first, _),) = lake.pointers()
+        assert lake.retrain("--split", "time") == 2
+        error = (
+            f"version {first} was trained on ratings that --split time --test-fraction 0.1 holds "
+            "out (with --split random --test-fraction 0.1 --seed 0), so it cannot be compared with "
+            "a challenger: set these options back, or publish a new first model with jobs/train.py"
+        )
+        assert f"retrain: {error}\n" in capsys.readouterr().err
+        assert (lake.last()["outcome"], lake.last()["sentence"]) == ("bad_input", error)
+
 
 class TestUnchanged:
     def test_a_second_run_on_one_snapshot(
@@ -229,6 +271,15 @@ class TestKept:
         assert lake.retrain("--increments", today, "--margin", "0.2") == 0
         assert lake.last()["outcome"] == "published"
 
+    def test_another_margin_is_another_decision(self, lake: Lake) -> None:
+        options = ("--increments", lake.file("today.csv", fresh_lines()), "--max-iter", "1")
+        useless = ("--rank", "1", "--lambda", "1000", "--margin", "0")
+        assert lake.retrain(*options, *useless) == 3
+        assert lake.retrain(*options, *useless) == 0
+        assert lake.last()["outcome"] == "unchanged"
+        assert lake.retrain(*options, *useless[:-1], "9") == 0
+        assert lake.last()["outcome"] == "published"
+
     def test_by_a_measure_of_rankings(self, lake: Lake) -> None:
         today = lake.file("today.csv", fresh_lines())
         options = ("--increments", today, "--measure", "recall", "--margin", "1", "--top", "5")
@@ -269,9 +320,19 @@ DATA_CHECKS: dict[str, tuple[Callable[[Lake], list[str]], str]] = {
         lambda lake: [*shifted(lake), "--max-fresh-mean-shift", "inf"],
         r"mean rating 3\.\d+, limit within 0\.225 of the last run's, last run 2\.\d+|3\.\d+",
     ),
+    "max-spread-shift": (
+        lambda lake: [
+            "--ratings",
+            lake.file(
+                "close.csv",
+                BASE._replace(ratings=(BASE.ratings + BASE.ratings.mean()) / 2).lines(),
+            ),
+        ],
+        r"standard deviation of the ratings 0\.\d+, limit within 0\.225 of the last run's, last",
+    ),
     "max-fresh-mean-shift": (
         shifted,
-        r"mean rating of .*today\.csv 5, limit within 0\.675 of the last run's, last run \d\.\d+",
+        r"mean rating of .*today\.csv 5, limit within 0\.\d+ of the last run's, last run \d\.\d+",
     ),
     "max-unknown-share": (
         lambda lake: [
@@ -358,16 +419,32 @@ class TestBadInput:
         assert "holds something else (thesis.txt) and is no model store" in capsys.readouterr().err
         assert [path.name for path in lake.path.iterdir()] == ["thesis.txt"]
 
-    def test_ids_of_another_kind(self, lake: Lake, capsys: pytest.CaptureFixture[str]) -> None:
-        # One id that is no number makes text of all.
+    def test_text_among_the_ids_of_a_model_of_integers(
+        self, lake: Lake, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         text = lake.file("text.csv", [*BASE.lines(), "guest,1,3,1800000000"])
-        assert lake.retrain(base=text) == 2
-        (line,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("retrain: ")]
-        assert line.endswith(
-            "text.csv: the user ids are text, those of version "
-            f"{lake.store.current()} are integers: mend the data, or begin a new store"
+        assert lake.retrain(base=text) == 0
+        (warning,) = lake.last()["warnings"]
+        assert warning == (
+            "unusable rows left out: user is text, where the current version has whole numbers "
+            "(1, such as user=guest, item=1, rating=3.0)"
         )
-        assert lake.last()["training"] is None
+        assert lake.last()["outcome"] == "unchanged"
+        assert lake.retrain("--bad-rows", "error", base=text) == 2
+        assert "1 unusable rows: user is text" in capsys.readouterr().err
+        strangers = lake.file("strangers.csv", [f"u{row}" for row in BASE.lines()])
+        assert lake.retrain(base=strangers) == 2
+        assert "no usable ratings: user is text" in capsys.readouterr().err
+
+    def test_integers_where_the_model_has_text(self, tmp_path: Path) -> None:
+        lake = Lake(tmp_path)
+        text = lake.file("text.csv", [*BASE.lines(), "guest,1,3,1800000000"])
+        assert lake.retrain(base=text) == 0
+        assert not lake.store.load().users.are_integers
+        assert lake.retrain("--increments", lake.file("more.csv", fresh_lines())) in (0, 3)
+        record = lake.last()
+        assert "100.0% of the rows" in record["training"]["reason"]
+        assert record["champion"]["cold"] == record["challenger"]["cold"]
 
 
 class TestOthers:
@@ -420,6 +497,21 @@ class TestOthers:
         # It has done what it was to do.
         assert lake.retrain() == 0
         assert lake.last()["outcome"] == "unchanged"
+
+    def test_pictures_that_fail_are_missed_and_nothing_else(
+        self, lake: Lake, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(*_: object, **__: object) -> None:
+            raise MemoryError("no room for a picture")
+
+        with monkeypatch.context() as patched:
+            for name in ("quality_figure", "learning_figure", "retrain_page"):
+                patched.setattr(als_spark.cli.run_log, name, fails)
+            assert lake.retrain("--force", "--margin", "1") == 0
+        record = lake.last()
+        assert (record["outcome"], record["exit_code"]) == ("published", 0)
+        assert any("the report could not be made (MemoryError" in w for w in record["warnings"])
+        assert not (lake.path / "runs" / record["run"] / "report.html").exists()
 
     def test_killed_after_the_switch(self, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as patched:
@@ -490,6 +582,31 @@ class TestDamage:
         assert damaged.startswith("the current version is damaged: ")
         assert nothing == "no older version is intact: there is nothing to compare with"
         assert lake.store.load().description["start"] == "cold"
+
+    def test_the_next_model_is_trained_as_the_lost_ones_were(self, tmp_path: Path) -> None:
+        lake = Lake(tmp_path)
+        sources = ("--ratings", str(lake.base), "--store", str(lake.path), "--max-iter", "3")
+        assert main([*sources, "--rank", "4", "--lambda", "0.03", "--exponent", "1"]) == 0
+        ((old, _),) = lake.pointers()
+        assert old is not None
+        lake.damage(old)
+        # A lambda alone belongs to the objective that was before.
+        assert main([*sources, "--lambda", "0.05"]) == 0
+        model = lake.store.load()
+        found = (model.rank, model.description["lambda_reg"], model.description["exponent"])
+        assert found == (4, 0.05, 1.0)
+
+    def test_the_current_pointer(self, lake: Lake) -> None:
+        today = lake.file("today.csv", fresh_lines())
+        assert lake.retrain("--increments", today, "--margin", "0.2") == 0
+        (first, _), (second, _) = lake.pointers()
+        (lake.path / "pointers" / "0000000002.json").write_bytes(b"{")
+        assert lake.retrain("--increments", today, "--margin", "1") == 0
+        damaged, back = lake.last()["warnings"]
+        assert "the current pointer pointers/0000000002.json cannot be read" in damaged
+        assert back == f"rolled back to version {first}, which readers get until a new one"
+        assert lake.last()["outcome"] == "published"
+        assert lake.store.current() not in (first, second)
 
     def test_an_older_version_takes_over_whatever_becomes_of_the_challenger(
         self, lake: Lake

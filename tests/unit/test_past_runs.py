@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from als_spark.checks import DataFacts
-from als_spark.cli.past_runs import last_passed, warm_trainings
+from als_spark.cli.past_runs import kept_by, last_passed, warm_trainings
 
 DATA = DataFacts(3, 2, 2, 1.0, 5.0, 3.0, 1.5, "3-ab")
 
@@ -25,16 +25,16 @@ def ready(outcome: str, n: int, **more: Any) -> dict[str, Any]:
 def test_the_last_that_passed(outcome: str) -> None:
     others = ("data_check_failed", "bad_input", "failed", "interrupted", "died", "locked")
     records = [ready("published", 1), ready(outcome, 2), *(ready(name, 9) for name in others)]
-    facts, settings = last_passed(records)
+    facts, record = last_passed(records)
     assert facts is not None
-    assert (facts.ratings, settings) == (2, {"rank": 2})
+    assert (facts.ratings, record["settings"]) == (2, {"rank": 2})
 
 
 @pytest.mark.parametrize("outcome", ["died", "interrupted", "failed"])
 def test_one_that_published_before_it_ended_has_passed(outcome: str) -> None:
-    facts, settings = last_passed([ready("published", 1), ready(outcome, 2, version="v2")])
+    facts, record = last_passed([ready("published", 1), ready(outcome, 2, version="v2")])
     assert facts is not None
-    assert (facts.ratings, settings) == (2, {"rank": 2})
+    assert (facts.ratings, record["settings"]) == (2, {"rank": 2})
 
 
 def test_records_without_their_data_are_passed_over() -> None:
@@ -42,8 +42,19 @@ def test_records_without_their_data_are_passed_over() -> None:
     facts, _ = last_passed(records)
     assert facts is not None
     assert facts.ratings == 1
-    assert last_passed(records[1:]) == (None, None)
-    assert last_passed([]) == (None, None)
+    assert last_passed(records[1:]) == (None, {})
+    assert last_passed([]) == (None, {})
+
+
+def test_by_what_a_challenger_was_kept_out() -> None:
+    kept = run("kept", comparison={"measure": "mae", "margin": 0.01})
+    published = run("published", comparison={"measure": "rmse", "margin": 1.0}, version="v")
+    assert kept_by([published, kept, run("unchanged"), run("failed")]) == ("mae", 0.01)
+    assert kept_by([kept, published]) is None
+    # The account of one that had published is all there is of it.
+    assert kept_by([kept, run("died", version="v")]) is None
+    assert kept_by([run("kept")]) is None
+    assert kept_by([]) is None
 
 
 def test_trainings_since_the_last_from_the_usual_start() -> None:
