@@ -104,7 +104,7 @@ def read_snapshot(
     timeless = [source.label for source in sources if "timestamp" not in source.columns]
     frames = []
     for position, source in enumerate(sources):
-        typed = typed_ratings(source, need_timestamp=source.label not in timeless)
+        typed = typed_ratings(source, need_timestamp="timestamp" in source.columns)
         frames.append(_integers_only(typed, integer_ids).withColumn("origin", F.lit(position)))
     label = " + ".join(source.label for source in sources)
     context = session.sparkContext

@@ -12,7 +12,7 @@ import pytest
 
 import scripts.drills.kills
 from scripts.drills.kills import Aim, Store, kill_one, phase_hit
-from scripts.drills.processes import Job
+from scripts.drills.processes import SUBMIT, Job
 from scripts.drills.ratings import draw_ratings
 from scripts.drills.victim import STEPS, killed_at
 from tests.conftest import ROOT
@@ -64,10 +64,21 @@ def test_of_two_that_start_together_one_runs(start: Start, tmp_path: Path) -> No
     assert lake.store.verify() == []
 
 
-@pytest.mark.parametrize("phase", ["starting Spark ...", "iteration 1, "])
-def test_sigterm(start: Start, lake: Lake, phase: str) -> None:
+@pytest.mark.parametrize(
+    ("phase", "mounted"),
+    [("starting Spark ...", False), ("iteration 1, ", False), ("iteration 1, ", True)],
+)
+def test_sigterm(
+    start: Start, lake: Lake, phase: str, mounted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before, current = lake.pointers(), lake.store.current()
-    job = start(lake, "--increments", lake.file("today.csv", fresh_lines()), *ENDLESS)
+    options = ["--increments", lake.file("today.csv", fresh_lines()), *ENDLESS]
+    if mounted:
+        # On a file system that only Spark knows.
+        mount = f"spark.hadoop.fs.viewfs.mounttable.night.link./lake=file://{lake.folder}"
+        monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", f"--conf {mount} {SUBMIT}")
+        options += ["--store", "viewfs://night/lake/store"]
+    job = start(lake, *options)
     assert job.wait_until(lambda: phase in job.log, 300), job.log
     job.terminate()
     assert job.wait(120) == 130, job.log
@@ -82,7 +93,7 @@ def test_sigterm(start: Start, lake: Lake, phase: str) -> None:
     assert lake.store.verify() == []
     assert lake.store.files.names("staging") == []
     # The lock was given back: the next run need not find out that its owner is gone.
-    locks = [json.loads(path.read_text()) for path in (lake.path / "locks").iterdir()]
+    locks = [json.loads(path.read_text()) for path in (lake.path / "locks").glob("*.json")]
     assert [lock["released"] is not None for lock in locks] == [True]
 
 

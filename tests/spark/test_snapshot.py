@@ -70,6 +70,40 @@ def test_without_times_the_later_source_wins(spark: SparkSession) -> None:
         assert ratings_of(snapshot) == {(1, 1): 5.0, (1, 2): 1.0}
 
 
+def test_where_one_source_has_no_times_those_of_another_still_count_within_it(
+    spark: SparkSession,
+) -> None:
+    # The older one comes last, and is the higher.
+    events = timed(spark, [(1, 1, 2.0, 900), (1, 1, 5.0, 100), (1, 2, 1.0, 100)])
+    late = untimed(spark, [(1, 2, 4.0), (3, 3, 1.0), (3, 3, 2.0)])
+    with read_snapshot(spark, [events, late], "last") as snapshot:
+        assert ratings_of(snapshot) == {(1, 1): 2.0, (1, 2): 4.0, (3, 3): 2.0}
+        order, highest = snapshot.warnings
+    assert order.startswith("no timestamps in the DataFrame: of a pair that is rated in several")
+    assert highest.startswith("2 pairs are rated more than once within a source, and not all")
+    with read_snapshot(spark, [events], "last") as snapshot:
+        assert snapshot.warnings == []
+    with read_snapshot(spark, [untimed(spark, [(1, 1, 1.0)]), late], "mean") as snapshot:
+        assert snapshot.warnings == []
+
+
+def test_text_is_unusable_where_ids_must_be_integers(spark: SparkSession) -> None:
+    words = [("7", "7", 1.0), ("-3", "x", 2.0), ("guest", "1", 3.0), ("007", "1", 4.0)]
+    words += [("9" * 19, "1", 5.0), (str(2**63 - 1), "1", 6.0)]
+    source = untimed(spark, words, "string")
+    with read_snapshot(spark, [source], "last", integer_ids=["user", "item"]) as snapshot:
+        assert ratings_of(snapshot) == {("7", "7"): 1.0, (str(2**63 - 1), "1"): 6.0}
+        problems = dict(problem.split(" (", 1) for problem in snapshot.problems)
+        wrong = "is text, where the current version has whole numbers"
+        assert problems[f"item {wrong}"] == "1, such as user=-3, item=x, rating=2.0)"
+        assert problems[f"user {wrong}"].startswith("3, such as user=007, item=1, rating=4.0")
+        assert snapshot.spread == 2.5
+    with read_snapshot(spark, [source], "last", integer_ids=["item"]) as snapshot:
+        assert snapshot.n_bad == 1
+    with read_snapshot(spark, [untimed(spark, [(1, 1, 1.0)])], "last", integer_ids=["user"]) as s:
+        assert s.n_bad == 0
+
+
 def test_mean_and_error(spark: SparkSession) -> None:
     sources = [untimed(spark, [(1, 1, 5.0), (1, 2, 1.0)]), untimed(spark, [(1, 1, 2.0)])]
     with read_snapshot(spark, sources, "mean") as snapshot:
