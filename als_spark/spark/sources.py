@@ -270,12 +270,17 @@ def _first_line(session: SparkSession, options: SourceOptions) -> str:
 
 def format_by_name(name: str) -> Format:
     """Tell the format of a file by its name; ``auto`` where that does not tell."""
-    stem = re.sub(r"\.(gz|bz2|zst|snappy|lz4)$", "", name.lower())
+    stem = without_compression(name)
     if stem.endswith((".parquet", ".pq")):
         return "parquet"
     if stem.endswith((".json", ".jsonl", ".ndjson")):
         return "json"
     return "auto"
+
+
+def without_compression(name: str) -> str:
+    """Take the ending of a compression off the name of a file; in lower case."""
+    return re.sub(r"\.(gz|bz2|zst|snappy|lz4)$", "", name.lower())
 
 
 def _separator(line: str) -> str:
