@@ -78,10 +78,19 @@ class NewRatings:
     problems: list[str]
 
     def fold_in(self, model: FactorModel) -> FoldedRows:
-        """Solve the users against the model."""
+        """Solve the users against the model.
+
+        Raises
+        ------
+        DataError
+            If an id of a user is not of the model's kind.
+        """
         columns = (self.table.column(name).combine_chunks() for name in ("user", "item", "rating"))
         users, items, ratings = columns
-        return fold_in(model, "user", users, items, ratings.to_numpy(zero_copy_only=False))
+        try:
+            return fold_in(model, "user", users, items, ratings.to_numpy(zero_copy_only=False))
+        except DataError as error:
+            raise DataError(f"{self.label}: {error}") from error
 
     def pairs(self, session: SparkSession) -> DataFrame:
         """Return ``user`` and ``item`` of the ratings as a DataFrame, of bigints or strings."""

@@ -80,6 +80,13 @@ def test_a_column_that_holds_no_times_is_not_looked_at(spark: SparkSession) -> N
     assert found.pairs(spark).dtypes == [("user", "bigint"), ("item", "bigint")]
 
 
+def test_ids_of_another_kind(spark: SparkSession, tmp_path: Path) -> None:
+    found = read(spark, tmp_path / "r.csv", ["user,item,rating", f"abc,{ITEMS[0]},3"])
+    message = r"r\.csv: user id 'abc': the ids of this model are integers: give integers$"
+    with pytest.raises(DataError, match=message):
+        found.fold_in(MODEL)
+
+
 def test_nothing_to_use(spark: SparkSession, tmp_path: Path) -> None:
     message = (
         r"r\.csv: no usable ratings: rating is not a number \(2, such as .*\): give ratings of"
