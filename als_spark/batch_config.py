@@ -296,7 +296,8 @@ class EvaluateConfig(RatingsConfig, StoredModelConfig):
     Attributes
     ----------
     exclude_seen : str or None
-        Ratings, usually those trained on: their items are left out of a user's ranking.
+        Ratings, usually those trained on: their items are left out of a user's ranking. Pairs that
+        are among ``ratings`` stay in: what is never recommended cannot be found.
     bad_rows : {"error", "drop"}
         Whether unusable rows stop the run or are left out.
     top, relevant_from, ranking_users
@@ -343,10 +344,13 @@ class RecommendConfig(StoredModelConfig):
     recommend_for : {"users", "items", "similar-items"}
         Items to users, users to items, or to each item the items most like it.
     exclude_seen : str or None
-        Ratings whose items (users) are left out of what their user (item) gets.
+        Ratings whose items (users) are left out of what their user (item) gets; with ``fold_in``,
+        so are those that a folded user has rated there.
     fold_in : str or None
         Ratings of users that the model does not know: they get factors from these ratings instead
         of the popular items.
+    bad_rows : {"error", "drop"}
+        Whether unusable rows of ``exclude_seen`` and ``fold_in`` stop the run or are left out.
     format : {"parquet", "json"}
         Of the output.
     files : int or None
@@ -362,6 +366,7 @@ class RecommendConfig(StoredModelConfig):
     recommend_for: Audience = "users"
     exclude_seen: str | None = None
     fold_in: str | None = None
+    bad_rows: BadRows = "error"
     format: OutputFormat = "parquet"
     files: int | None = None
     user_col: str | None = None
@@ -378,7 +383,8 @@ class RecommendConfig(StoredModelConfig):
             Names the option, its value and the remedy.
         """
         self.check_stored()
-        for name, choices in (("recommend_for", Audience), ("format", OutputFormat)):
+        words_of = {"recommend_for": Audience, "bad_rows": BadRows, "format": OutputFormat}
+        for name, choices in words_of.items():
             value, words = getattr(self, name), get_args(choices)
             require(value in words, name, value, f"use one of {', '.join(words)}")
         check_not_empty(

@@ -96,6 +96,8 @@ EVALUATE = JobOptions(
         "store": "take the model from this store",
         "bad_rows": "stop on unusable rows, or leave them out",
         "relevant_from": "ratings from here on are relevant (default: from their mean)",
+        "exclude_seen": "leave the items of these ratings out of each user's ranking, except for "
+        "pairs that are among the ratings measured on",
         "output": "folder for the results (required)",
     },
     has_file=False,
@@ -109,17 +111,20 @@ RECOMMEND = JobOptions(
     {
         "model": ("store", "version", "model"),
         "recommendations": ("top", "recommend_for", "users", "exclude_seen", "fold_in"),
-        "files": ("user_col", "item_col", "rating_col"),
+        "files": ("user_col", "item_col", "rating_col", "bad_rows"),
         "result": ("output", "format", "files"),
     },
     {
         "store": "take the model from this store",
         "top": "how many recommendations each gets",
         "recommend_for": "items to users, users to items, or similar items to items",
-        "users": "recommend for the users (or items) in this file only",
-        "exclude_seen": "leave out what these ratings say was seen already",
+        "users": "recommend for the users (or items) in this file only: an id on each line, or a "
+        "column of a csv, json or parquet file",
+        "exclude_seen": "leave out the pairs of users and items in this file (ratings, or nothing "
+        "but the two ids); with --fold-in, also what folded users have rated there",
         "fold_in": "ratings of users that the model does not know: factors are solved from them, "
         "where such users otherwise get the popular items",
+        "bad_rows": "stop on unusable rows of --exclude-seen and --fold-in, or leave them out",
         "output": "folder for the recommendations (required)",
         "format": "format of the output",
         "files": "files of the output, at most (default: as Spark cuts it)",

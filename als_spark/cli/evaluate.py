@@ -17,6 +17,7 @@ from als_spark.cli.program import EXIT_DONE, run_program
 from als_spark.cli.running import (
     all_versions,
     open_ratings,
+    open_seen,
     refuse_bad_rows,
     rounded_seconds,
     spark_job,
@@ -31,9 +32,9 @@ from als_spark.report.evaluate_page import evaluate_page
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.evaluation import RANKING_MEASURES, RankingOptions, evaluate_models
 from als_spark.spark.filesystem import output_folder
+from als_spark.spark.seen import without_pairs
 from als_spark.spark.snapshot import read_snapshot
 from als_spark.spark.sources import unreadable_files_are_named
-from als_spark.spark.validation import rated_pairs
 
 METRICS_FILE = "metrics.json"
 """Every output folder has it, and is known by it as one that a later run may replace."""
@@ -102,9 +103,10 @@ def _evaluate(
         source = open_ratings(session, config, config.ratings, config.table, need_timestamp=False)
         seen = None
         if config.exclude_seen is not None:
-            seen = rated_pairs(
-                open_ratings(session, config, config.exclude_seen, need_timestamp=False)
+            pairs = open_ratings(
+                session, config, config.exclude_seen, need_timestamp=False, need_rating=False
             )
+            seen = open_seen(session, pairs, config.bad_rows, progress)
     label = source.label + (f" + {config.exclude_seen}" if config.exclude_seen else "")
     with (
         unreadable_files_are_named(label),
@@ -119,7 +121,12 @@ def _evaluate(
                 config.top, config.relevant_from, config.ranking_users, tuple(RANKING_MEASURES)
             )
             models = {"model": opened.model}
-            found = evaluate_models(session, snapshot.ratings, models, ranking, seen=seen)["model"]
+            left_out = None
+            if seen is not None:
+                # What is never recommended cannot be found: what is to be found stays in.
+                left_out = without_pairs(seen.pairs, snapshot.ratings)
+            results = evaluate_models(session, snapshot.ratings, models, ranking, seen=left_out)
+            found = results["model"]
     model = opened.model
     warnings = [f"unusable rows left out: {problem}" for problem in snapshot.problems]
     warnings += snapshot.warnings
@@ -129,6 +136,10 @@ def _evaluate(
         warnings.append(
             "rankings may hold items that a user has rated in training, which lowers their "
             "measures: leave them out with --exclude-seen"
+        )
+    elif seen.n_bad:
+        warnings.append(
+            f"unusable rows of {seen.label} left out: {seen.n_bad:,}: {'; '.join(seen.problems)}"
         )
     return {
         "model": {

@@ -204,7 +204,6 @@ HELP = {
     "mlflow_experiment": "MLflow experiment",
     "version": "the version (default: the current one)",
     "model": "take the model from this folder instead",
-    "exclude_seen": "leave the items of these ratings out of each user's ranking",
 }
 """What an option means, wherever it means the same."""
 

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-import pyarrow as pa
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
@@ -14,18 +13,22 @@ from als_spark.batch_config import RecommendConfig
 from als_spark.blocks import Side
 from als_spark.cli.batch_options import RECOMMEND
 from als_spark.cli.program import EXIT_DONE, run_program
-from als_spark.cli.running import refuse_bad_rows, spark_job
+from als_spark.cli.running import open_seen, refuse_bad_rows, spark_job, tell_bad_rows
 from als_spark.cli.stored import open_model
-from als_spark.foldin import FoldedRows, fold_in
 from als_spark.model import FactorModel
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.filesystem import spark_output
 from als_spark.spark.id_files import read_ids
+from als_spark.spark.new_users import read_new_ratings
+from als_spark.spark.ratings import union_typed
 from als_spark.spark.recommend import recommend_for_all, similar_items_for_all
 from als_spark.spark.session import described
-from als_spark.spark.snapshot import read_snapshot
-from als_spark.spark.sources import SourceOptions, read_source, unreadable_files_are_named
-from als_spark.spark.validation import rated_pairs
+from als_spark.spark.sources import (
+    Source,
+    SourceOptions,
+    read_source,
+    unreadable_files_are_named,
+)
 
 logger = logging.getLogger("als_spark.recommend")
 
@@ -66,7 +69,8 @@ def _run(config: RecommendConfig) -> int:
             progress.phase("recommending"),
             described(session.sparkContext, "writing recommendations"),
         ):
-            chosen = answers if config.files is None else answers.coalesce(config.files)
+            # Not coalesced: as few tasks as files would also compute the answers.
+            chosen = answers if config.files is None else answers.repartition(config.files)
             rows = _write(chosen, config.format, target)
     print(f"{rows:,} rows of recommendations are in {config.output.rstrip('/')}.")
     return EXIT_DONE
@@ -77,21 +81,29 @@ def _answers(
     config: RecommendConfig, session: SparkSession, model: FactorModel, progress: ProgressReporter
 ) -> Iterator[DataFrame]:
     side: Side = "user" if config.recommend_for == "users" else "item"
-    columns = {"user": config.user_col, "item": config.item_col, "rating": config.rating_col}
     ids = seen = folded = None
     with progress.phase("looking at the files"):
         if config.users is not None:
-            ids = read_ids(session, config.users, side, columns[side])
+            column = config.user_col if side == "user" else config.item_col
+            ids = read_ids(session, config.users, side, column)
             progress.write(f"{len(ids):,} ids to recommend for")
         if config.exclude_seen is not None:
-            source = read_source(session, SourceOptions(config.exclude_seen, columns=columns))
-            seen = rated_pairs(source)
+            source = _source(session, config, config.exclude_seen, need_rating=False)
+            seen = open_seen(session, source, config.bad_rows, progress).pairs
         if config.fold_in is not None:
-            folded = _fold_in(session, config, model, ids)
+            source = _source(session, config, config.fold_in)
+            new = read_new_ratings(session, source, model, ids)
+            refuse_bad_rows(new, config.bad_rows)
+            tell_bad_rows(progress, new)
+            folded = new.fold_in(model)
             progress.write(
                 f"{len(folded.ids):,} users folded in"
                 + (f"; {folded.n_unknown:,} ratings of unknown items" if folded.n_unknown else "")
             )
+            if seen is not None:
+                seen = union_typed([seen, new.pairs(session)])
+                n_pairs, label = new.table.num_rows, new.label
+                progress.write(f"{n_pairs:,} pairs of new users in {label} are not recommended")
     if config.recommend_for == "similar-items":
         with similar_items_for_all(session, model, top=config.top, ids=ids) as answers:
             yield answers
@@ -102,35 +114,13 @@ def _answers(
         yield answers
 
 
-def _fold_in(
-    session: SparkSession, config: RecommendConfig, model: FactorModel, ids: pa.Array | None
-) -> FoldedRows:
-    """Solve users that the model does not know, of those that are asked for."""
-    assert config.fold_in is not None
+def _source(
+    session: SparkSession, config: RecommendConfig, path: str, *, need_rating: bool = True
+) -> Source:
     columns = {"user": config.user_col, "item": config.item_col, "rating": config.rating_col}
-    source = read_source(session, SourceOptions(config.fold_in, columns=columns))
-    with read_snapshot(session, [source], "last") as snapshot:
-        refuse_bad_rows(snapshot, "error")
-        with described(session.sparkContext, f"reading {config.fold_in}"):
-            rows = snapshot.ratings.select("user", "item", "rating").collect()
-    users = pa.array([str(row.user) for row in rows], pa.string())
-    known = model.users.rows_of(users)
-    # A user without a training rating is not known, though the model may hold its start.
-    new = [
-        row
-        for row, at in zip(rows, known.tolist(), strict=True)
-        if at < 0 or model.user_stats.degrees[at] == 0
-    ]
-    if ids is not None:
-        wanted = set(ids.cast(pa.string()).to_pylist())
-        new = [row for row in new if str(row.user) in wanted]
-    return fold_in(
-        model,
-        "user",
-        [str(row.user) for row in new],
-        [str(row["item"]) for row in new],
-        [row.rating for row in new],
-    )
+    # What the job calls --format is that of its output.
+    options = SourceOptions(path, columns=columns, need_rating=need_rating, format_option=False)
+    return read_source(session, options)
 
 
 def _write(answers: DataFrame, kind: str, target: str) -> int:

@@ -16,7 +16,9 @@ from als_spark.cli.program import Interrupted, interrupts_raise
 from als_spark.config import RatingsConfig
 from als_spark.errors import ConfigError, DataError
 from als_spark.report.progress import ProgressReporter
+from als_spark.spark.new_users import NewRatings
 from als_spark.spark.prepared import PreparedRatings
+from als_spark.spark.seen import SeenPairs, read_seen
 from als_spark.spark.session import described, quiet_spark, start_session, versions
 from als_spark.spark.snapshot import Snapshot
 from als_spark.spark.sources import Source, SourceOptions, read_source
@@ -85,9 +87,10 @@ def open_ratings(
     table: str | None = None,
     *,
     need_timestamp: bool,
+    need_rating: bool = True,
 ) -> Source:
     """Open a source of ratings with the columns and the format that a configuration names."""
-    options = SourceOptions(path, table, config.format, config.columns, need_timestamp)
+    options = SourceOptions(path, table, config.format, config.columns, need_timestamp, need_rating)
     return read_source(session, options)
 
 
@@ -139,7 +142,32 @@ def write_rejected(session: SparkSession, rejected: DataFrame, folder: Path) -> 
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def refuse_bad_rows(snapshot: Snapshot, bad_rows: str) -> None:
+def open_seen(
+    session: SparkSession, source: Source, bad_rows: str, progress: ProgressReporter
+) -> SeenPairs:
+    """Read the pairs that are not to be recommended; tell how many they are.
+
+    Raises
+    ------
+    DataError
+        If there are none, or there are unusable rows and these are not to be dropped.
+    """
+    seen = read_seen(session, source)
+    refuse_bad_rows(seen, bad_rows)
+    tell_bad_rows(progress, seen)
+    progress.write(f"{seen.n_pairs:,} pairs in {seen.label} are not recommended")
+    return seen
+
+
+def tell_bad_rows(progress: ProgressReporter, read: SeenPairs | NewRatings) -> None:
+    """Tell of the unusable rows that were left out, if there are any."""
+    if read.n_bad:
+        progress.write(
+            f"{read.label}: left out {read.n_bad:,} unusable rows: {'; '.join(read.problems)}"
+        )
+
+
+def refuse_bad_rows(read: Snapshot | SeenPairs | NewRatings, bad_rows: str) -> None:
     """Stop on unusable rows, unless they are to be dropped.
 
     Raises
@@ -147,9 +175,9 @@ def refuse_bad_rows(snapshot: Snapshot, bad_rows: str) -> None:
     DataError
         With counts, examples and the remedy.
     """
-    if snapshot.n_bad and bad_rows == "error":
+    if read.n_bad and bad_rows == "error":
         raise DataError(
-            f"{snapshot.label}: {snapshot.n_bad:,} unusable rows: {'; '.join(snapshot.problems)}: "
+            f"{read.label}: {read.n_bad:,} unusable rows: {'; '.join(read.problems)}: "
             "mend the data, or leave these rows out with --bad-rows drop"
         )
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from als_spark.blocks import IntArray
@@ -107,9 +107,14 @@ def encode_ratings(ratings: DataFrame) -> DataFrame:
     their way from Spark to Arrow goes by their columns.
     """
     columns = [F.col(name) for name in _VALUE_COLUMNS if name in ratings.columns]
+    return map_in_arrow(ratings.select(*columns, bad_rows()), encode_partition, CHUNK_SCHEMA)
+
+
+def bad_rows() -> Column:
+    """Return the column ``bad`` of typed ratings: null, or the problem and the row as read."""
     problem = F.col("problem")
-    bad = F.when(problem.isNotNull(), F.concat(problem, F.lit(_BETWEEN), F.col("raw")))
-    return map_in_arrow(ratings.select(*columns, bad.alias("bad")), encode_partition, CHUNK_SCHEMA)
+    text = F.concat(problem, F.lit(_BETWEEN), F.col("raw"))
+    return F.when(problem.isNotNull(), text).alias("bad")
 
 
 def encode_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -129,7 +134,7 @@ def encode_chunk(table: pa.Table) -> pa.RecordBatch:
     """
     bad = table.column("bad").drop_null()
     good = table.filter(pc.is_null(table.column("bad"))) if len(bad) else table
-    problems, counts, examples = _problems(bad)
+    problems, counts, examples = count_problems(bad)
     encoded = {}
     for role in ("user", "item"):
         dictionary = good.column(role).combine_chunks().dictionary_encode()
@@ -174,14 +179,7 @@ def summarise(chunks: DataFrame) -> Summary:
     items, item_counts = merge_ids(
         [(ids_from_bytes(row["items"]), np.frombuffer(row.item_counts, np.int64)) for row in rows]
     )
-    problems: dict[str, int] = {}
-    examples: dict[str, list[str]] = {}
-    for row in rows:
-        for name, count, example in zip(
-            row.problems, row.problem_counts, row.examples, strict=True
-        ):
-            problems[name] = problems.get(name, 0) + count
-            examples.setdefault(name, []).extend(example.split("\n"))
+    problems, examples = merge_problems(rows)
     return Summary(
         n_ratings=sum(row.n_ratings for row in rows),
         users=users,
@@ -190,8 +188,35 @@ def summarise(chunks: DataFrame) -> Summary:
         item_counts=item_counts,
         lowest=min((row.lowest for row in rows), default=np.inf),
         highest=max((row.highest for row in rows), default=-np.inf),
-        problems=dict(sorted(problems.items(), key=lambda entry: (-entry[1], entry[0]))),
-        examples={name: sorted(found)[:MAX_EXAMPLES] for name, found in examples.items()},
+        problems=problems,
+        examples=examples,
+    )
+
+
+def merge_problems(rows: Iterable[Row]) -> tuple[dict[str, int], dict[str, list[str]]]:
+    """Merge what :func:`count_problems` has found in each chunk.
+
+    Parameters
+    ----------
+    rows : iterable of Row
+        With ``problems``, ``problem_counts`` and ``examples``.
+
+    Returns
+    -------
+    dict of str to int, dict of str to list of str
+        Rows with each problem, most frequent first, and the first few of each.
+    """
+    problems: dict[str, int] = {}
+    examples: dict[str, list[str]] = {}
+    for row in rows:
+        for name, count, example in zip(
+            row.problems, row.problem_counts, row.examples, strict=True
+        ):
+            problems[name] = problems.get(name, 0) + count
+            examples.setdefault(name, []).extend(example.split("\n"))
+    return (
+        dict(sorted(problems.items(), key=lambda entry: (-entry[1], entry[0]))),
+        {name: sorted(found)[:MAX_EXAMPLES] for name, found in examples.items()},
     )
 
 
@@ -268,7 +293,7 @@ def ids_from_bytes(data: bytes) -> pa.Array:
         return reader.read_all().column("id").combine_chunks()
 
 
-def _problems(bad: pa.ChunkedArray) -> tuple[list[str], list[int], list[str]]:
+def count_problems(bad: pa.ChunkedArray) -> tuple[list[str], list[int], list[str]]:
     """Count the bad rows by kind, with the first few of each (joined by newlines)."""
     counts: dict[str, int] = {}
     examples: dict[str, list[str]] = {}

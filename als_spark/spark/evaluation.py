@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.blocks import FloatArray, IntArray
+from als_spark.ids import IdIndex, as_id_array, coerce_ids
 from als_spark.metrics import SideStats
 from als_spark.model import FactorModel
 from als_spark.spark.arrow import map_in_arrow
@@ -282,7 +283,7 @@ def _rank(
     top = ranking.top
     with (
         described(session.sparkContext, f"ranking measures of the {name}"),
-        recommend_for_all(session, model, top=top, ids=ids, seen=seen) as answers,
+        recommend_for_all(session, taking(model, ids), top=top, ids=ids, seen=seen) as answers,
     ):
         predicted = answers.select(
             F.col("user").cast("string").alias("user"),
@@ -312,6 +313,18 @@ def _rank(
     n_items = int(np.count_nonzero(model.item_stats.degrees))
     measures["coverage"] = recommended / n_items if n_items else None
     return measures
+
+
+def taking(model: FactorModel, users: list[Any]) -> FactorModel:
+    """Return a model that takes any users, for whom it may be asked to recommend.
+
+    Text among the users of a model of integers is nobody that it knows; its own users then go by
+    their ids as text, by which everybody is found as before, and the others are strangers.
+    """
+    kind = model.users.ids.type
+    if coerce_ids(as_id_array(users), kind).null_count == 0:
+        return model
+    return replace(model, users=IdIndex(model.users.ids.cast(pa.string())))
 
 
 def _code(item: Column | str) -> Column:

@@ -16,11 +16,11 @@ from pyspark.sql import SparkSession
 from als_spark.errors import ConfigError
 from als_spark.persistence import StagedFolder, check_replaceable, local_path, replaced_folder
 
-OUTPUT_FILE = "_als_spark.json"
+OUTPUT_FILE = "_ALS_SPARK"
 """Every folder of :func:`spark_output` has it, and is known by it as one that a later run may
 replace: Spark's own ``_SUCCESS`` is in every dataset that Spark has written. Spark's readers pass
-over names that begin with an underscore."""
-_OUTPUT_NOTE = b'{"written_by": "als_spark"}\n'
+over names that begin with an underscore, and no ``*.json`` or ``*.parquet`` finds it."""
+_OUTPUT_NOTE = b"Written by als_spark, whose next run with this folder as its output replaces it.\n"
 
 
 @contextmanager

@@ -13,7 +13,13 @@ from pyspark.sql import functions as F
 from als_spark.blocks import Side
 from als_spark.errors import DataError, EmptySourceError
 from als_spark.spark.session import described
-from als_spark.spark.sources import USUAL_NAMES, format_by_name, plain_name, reason
+from als_spark.spark.sources import (
+    USUAL_NAMES,
+    format_by_name,
+    plain_name,
+    reason,
+    without_compression,
+)
 
 
 def read_ids(session: SparkSession, path: str, side: Side, column: str | None = None) -> pa.Array:
@@ -23,11 +29,13 @@ def read_ids(session: SparkSession, path: str, side: Side, column: str | None = 
     ----------
     session : SparkSession
     path : str
-        File or folder. Text and csv may begin with a header; without one the first field counts.
+        File or folder. Text and csv may begin with a header. Without one a whole line is an id, in
+        files named .csv or .tsv the first field of it.
     side : {"user", "item"}
         What the ids are: their column is found by its usual names, or is the only one.
     column : str, optional
-        Its name, where it has an unusual one.
+        Its name, where it has an unusual one. A list without that column is read as if no name were
+        given: it is the name in the files of ratings.
 
     Returns
     -------
@@ -37,7 +45,7 @@ def read_ids(session: SparkSession, path: str, side: Side, column: str | None = 
     Raises
     ------
     DataError
-        If the file cannot be read, has no such column, or holds no id.
+        If the file cannot be read, has no column of ids, or holds no id.
     """
     with described(session.sparkContext, f"reading the {side}s in {path}"):
         try:
@@ -69,24 +77,22 @@ def _id_column(session: SparkSession, path: str, side: Side, column: str | None)
     fields = [field.strip() for field in next(csv.reader([text], delimiter=separator))]
     usual = {plain_name(name) for name in USUAL_NAMES[side]} | {side, f"{side}s", "id"}
     has_header = column in fields or any(plain_name(field) in usual for field in fields)
-    reader = session.read.option("sep", separator).option("ignoreLeadingWhiteSpace", True)
-    frame = reader.option("ignoreTrailingWhiteSpace", True).csv(path, header=has_header)
+    if not has_header and not without_compression(names[0]).endswith((".csv", ".tsv")):
+        return _named(lines, "value")
+    reader = (
+        session.read.option("sep", separator)
+        .option("escape", '"')
+        .option("ignoreLeadingWhiteSpace", True)
+        .option("ignoreTrailingWhiteSpace", True)
+    )
+    frame = reader.csv(path, header=has_header)
     if has_header:
         return _named(frame, _find(frame.columns, path, side, column))
-    if column is not None:
-        raise DataError(
-            f"{path}: no column {column!r}, for the first line {text[:60]!r} is no header with it: "
-            f"check --{side}-col"
-        )
     return _named(frame, frame.columns[0])
 
 
 def _find(columns: list[str], path: str, side: Side, column: str | None) -> str:
-    if column is not None:
-        if column not in columns:
-            raise DataError(
-                f"{path}: no column {column!r} (--{side}-col): the columns are {', '.join(columns)}"
-            )
+    if column in columns:
         return column
     usual = [*USUAL_NAMES[side], f"{side}s", "id"]
     by_name = {plain_name(name): name for name in reversed(columns)}

@@ -22,7 +22,7 @@ from als_spark.errors import DataError
 from als_spark.spark.ratings import union_typed
 from als_spark.spark.session import default_partitions, described
 from als_spark.spark.sources import Source
-from als_spark.spark.validation import typed_ratings
+from als_spark.spark.validation import problem_text, typed_ratings
 
 PARTITION_ROWS = 1_000_000
 """Ratings of a partition, where there are more partitions than cores."""
@@ -242,4 +242,4 @@ def _describe_problems(rows: DataFrame) -> list[str]:
         .limit(SHOWN_PROBLEMS)
         .collect()
     )
-    return [f"{row.problem} ({row.n:,}, such as {row.example[:160]})" for row in kinds]
+    return [problem_text(row.problem, row.n, row.example) for row in kinds]

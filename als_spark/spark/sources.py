@@ -49,6 +49,10 @@ class SourceOptions:
         Role ("user", "item", "rating", "timestamp") to column name, where given.
     need_timestamp : bool
         Whether a source without timestamps will not do.
+    need_rating : bool
+        Whether ratings are read. Without them only the two ids are looked for.
+    format_option : bool
+        Whether the job's ``--format`` is that of this source, for messages.
     """
 
     path: str | None = None
@@ -56,6 +60,13 @@ class SourceOptions:
     format: Format = "auto"
     columns: Mapping[str, str | None] = field(default_factory=dict)
     need_timestamp: bool = False
+    need_rating: bool = True
+    format_option: bool = True
+
+    @property
+    def roles(self) -> Sequence[str]:
+        """What columns are looked for."""
+        return ROLES if self.need_rating else ROLES[:2]
 
     @property
     def label(self) -> str:
@@ -72,7 +83,7 @@ class Source:
     frame : DataFrame
         As Spark reads it.
     columns : mapping
-        Role to column name; the timestamp only where there is one.
+        Role to column name; the timestamp only where there is one, the rating only if it is read.
     label : str
         For messages.
     from_files : bool
@@ -126,9 +137,10 @@ def read_source(session: SparkSession, options: SourceOptions) -> Source:
             else:
                 frame = _read_files(session, options)
         except (PySparkException, Py4JJavaError) as error:
-            remedy = (
-                "the name of the table" if options.table is not None else "the path and --format"
-            )
+            if options.table is not None:
+                remedy = "the name of the table"
+            else:
+                remedy = f"the path and {'--format' if options.format_option else 'the file'}"
             raise DataError(
                 f"{options.label}: cannot be read: {reason(error)}: check {remedy}"
             ) from error
@@ -169,7 +181,7 @@ def find_columns(names: Sequence[str], options: SourceOptions) -> dict[str, str]
     """
     found: dict[str, str] = {}
     by_plain_name = {plain_name(name): name for name in reversed(names)}
-    for role in ROLES:
+    for role in options.roles:
         given = options.columns.get(role)
         if given is not None:
             if given not in names:
@@ -191,7 +203,7 @@ def find_columns(names: Sequence[str], options: SourceOptions) -> dict[str, str]
         raise DataError(
             f"{options.label}: one column has two roles "
             f"({', '.join(f'{role} = {name}' for role, name in found.items())}): "
-            "name the columns with --user-col, --item-col, --rating-col"
+            f"name the columns with {', '.join(f'--{role}-col' for role in options.roles[:3])}"
         )
     return found
 
@@ -213,10 +225,15 @@ def _read_files(session: SparkSession, options: SourceOptions) -> DataFrame:
         return _read_json(session, options, array=first.startswith("["))
     separator = "::" if "::" in first else _separator(first)
     fields = _fields(first, separator)
-    if len(fields) < 3:
+    if len(fields) < 3 and options.need_rating:
         raise DataError(
             f"{options.label}: the first line {first[:60]!r} has fewer than three fields: "
             "ratings need a user, an item and a rating on each line"
+        )
+    if len(fields) < 2:
+        raise DataError(
+            f"{options.label}: the first line {first[:60]!r} has one field: "
+            "a user and an item are needed on each line"
         )
     reader = (
         reader.option("sep", separator)
@@ -253,12 +270,17 @@ def _first_line(session: SparkSession, options: SourceOptions) -> str:
 
 def format_by_name(name: str) -> Format:
     """Tell the format of a file by its name; ``auto`` where that does not tell."""
-    stem = re.sub(r"\.(gz|bz2|zst|snappy|lz4)$", "", name.lower())
+    stem = without_compression(name)
     if stem.endswith((".parquet", ".pq")):
         return "parquet"
     if stem.endswith((".json", ".jsonl", ".ndjson")):
         return "json"
     return "auto"
+
+
+def without_compression(name: str) -> str:
+    """Take the ending of a compression off the name of a file; in lower case."""
+    return re.sub(r"\.(gz|bz2|zst|snappy|lz4)$", "", name.lower())
 
 
 def _separator(line: str) -> str:
@@ -281,7 +303,7 @@ def _is_header(fields: Sequence[str], options: SourceOptions) -> bool:
     usual = {name for names in USUAL_NAMES.values() for name in names}
     known = sum(plain_name(name) in usual for name in fields)
     if known:
-        return known >= 2 or not _is_number(fields[2])
+        return known >= 2 or not _is_number(fields[2] if len(fields) > 2 else fields[1])
     return not any(_is_number(name) for name in fields)
 
 

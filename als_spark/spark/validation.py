@@ -20,8 +20,14 @@ TRAIN, VALIDATION, TEST = 0, 1, 2
 
 _INTEGERS = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 _FLOATS = (T.FloatType, T.DoubleType)
+_MOMENTS = (T.TimestampType, T.TimestampNTZType, T.DateType)
+_TIMES = (*_INTEGERS, *_FLOATS, T.DecimalType, *_MOMENTS, T.StringType)
+"""Types of columns that can hold timestamps."""
 _LARGEST_EXACT = 2.0**53
 _LARGEST_SECONDS = 2.0**63
+
+LONGEST_EXAMPLE = 160
+"""Characters of an unusable row that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +50,18 @@ class SplitOptions:
     validation_fraction: float = 0.0
 
 
-def typed_ratings(source: Source, *, need_timestamp: bool) -> DataFrame:
+def typed_ratings(
+    source: Source, *, need_timestamp: bool, strict_timestamp: bool = True
+) -> DataFrame:
     """Bring a source to typed columns, with what is wrong with each row.
 
     Parameters
     ----------
     source : Source
     need_timestamp : bool
-        Whether timestamps are read (and a row without one is unusable).
+        Whether timestamps are read.
+    strict_timestamp : bool
+        Whether a row without a readable one is unusable; otherwise its timestamp is null.
 
     Returns
     -------
@@ -65,39 +75,54 @@ def typed_ratings(source: Source, *, need_timestamp: bool) -> DataFrame:
     DataError
         If a column has a type that cannot be an id, a rating or a timestamp.
     """
-    frame = source.frame
     user, user_problem = _id_column(source, "user")
     item, item_problem = _id_column(source, "item")
     rating, rating_problem = _rating_column(source)
-    problems = [user_problem, item_problem, rating_problem]
+    problems = [_corrupt_line(source), user_problem, item_problem, rating_problem]
     timestamp = F.lit(None).cast("double")
-    if need_timestamp:
+    if need_timestamp and (strict_timestamp or _can_be_timestamp(source)):
         timestamp, timestamp_problem = _timestamp_column(source)
-        problems.append(timestamp_problem)
-    if "_corrupt_record" in frame.columns:
-        name = F.col("_corrupt_record")
-        problems.insert(0, F.when(name.isNotNull(), F.lit("unreadable line")))
+        if strict_timestamp:
+            problems.append(timestamp_problem)
+        else:
+            timestamp = F.when(timestamp_problem.isNull(), timestamp)
     problem = F.coalesce(*problems)
-    shown = [
-        F.concat(F.lit(f"{name}="), F.coalesce(F.col(_quoted(name)).cast("string"), F.lit("null")))
-        for name in dict.fromkeys(source.columns.values())
-    ]
-    if source.from_files:
-        shown.append(F.concat(F.lit("in "), F.element_at(F.split(F.input_file_name(), "/"), -1)))
-    return frame.select(
+    return source.frame.select(
         user.alias("user"),
         item.alias("item"),
         rating.alias("rating"),
         timestamp.alias("timestamp"),
-        problem.alias("problem"),
-        F.when(problem.isNotNull(), F.concat_ws(", ", *shown)).alias("raw"),
+        *_problem_columns(source, problem),
     )
 
 
-def rated_pairs(source: Source) -> DataFrame:
-    """Return the ``user`` and ``item`` of the usable ratings of a source."""
-    typed = typed_ratings(source, need_timestamp=False)
-    return typed.where(F.col("problem").isNull()).select("user", "item")
+def typed_pairs(source: Source) -> DataFrame:
+    """Bring the two ids of a source to typed columns, with what is wrong with each row.
+
+    A row needs nothing but its ids: what stands in its other fields makes it no worse.
+
+    Returns
+    -------
+    DataFrame
+        ``user``, ``item``, ``problem`` and ``raw``, as in :func:`typed_ratings`.
+
+    Raises
+    ------
+    DataError
+        If a column has a type that cannot be an id.
+    """
+    user, user_problem = _id_column(source, "user")
+    item, item_problem = _id_column(source, "item")
+    problem = F.coalesce(user_problem, item_problem)
+    problem = F.when(problem.isNotNull(), F.coalesce(_corrupt_line(source), problem))
+    return source.frame.select(
+        user.alias("user"), item.alias("item"), *_problem_columns(source, problem)
+    )
+
+
+def problem_text(problem: str, count: int, example: str) -> str:
+    """Tell of a kind of unusable rows in one line."""
+    return f"{problem} ({count:,}, such as {example[:LONGEST_EXAMPLE]})"
 
 
 def with_random_split(ratings: DataFrame, options: SplitOptions) -> DataFrame:
@@ -174,6 +199,25 @@ def _reach(counts: list[tuple[float, int]], target: float) -> tuple[float, int]:
     return (counts[-1][0], before - counts[-1][1]) if counts else (0.0, 0)
 
 
+def _corrupt_line(source: Source) -> Column:
+    """Return the problem of a line that the reader of the source could not take apart."""
+    if "_corrupt_record" not in source.frame.columns:
+        return F.lit(None).cast("string")
+    return F.when(F.col("_corrupt_record").isNotNull(), F.lit("unreadable line"))
+
+
+def _problem_columns(source: Source, problem: Column) -> tuple[Column, Column]:
+    """Return ``problem``, and the row as read where it has one."""
+    shown = [
+        F.concat(F.lit(f"{name}="), F.coalesce(F.col(_quoted(name)).cast("string"), F.lit("null")))
+        for name in dict.fromkeys(source.columns.values())
+    ]
+    if source.from_files:
+        shown.append(F.concat(F.lit("in "), F.element_at(F.split(F.input_file_name(), "/"), -1)))
+    raw = F.when(problem.isNotNull(), F.concat_ws(", ", *shown))
+    return problem.alias("problem"), raw.alias("raw")
+
+
 def _id_column(source: Source, role: str) -> tuple[Column, Column]:
     """Return an id column as bigint or string, and its problem."""
     name = source.columns[role]
@@ -222,6 +266,11 @@ def _rating_column(source: Source) -> tuple[Column, Column]:
     return value, problem
 
 
+def _can_be_timestamp(source: Source) -> bool:
+    name = source.columns.get("timestamp")
+    return name is not None and isinstance(source.frame.schema[name].dataType, _TIMES)
+
+
 def _timestamp_column(source: Source) -> tuple[Column, Column]:
     """Return the timestamp as double seconds, and its problem."""
     if "timestamp" not in source.columns:
@@ -230,7 +279,7 @@ def _timestamp_column(source: Source) -> tuple[Column, Column]:
     column, kind = F.col(_quoted(name)), source.frame.schema[name].dataType
     if isinstance(kind, (*_INTEGERS, *_FLOATS, T.DecimalType)):
         value = column.cast("double")
-    elif isinstance(kind, (T.TimestampType, T.TimestampNTZType, T.DateType)):
+    elif isinstance(kind, _MOMENTS):
         value = F.unix_micros(column.cast("timestamp")).cast("double") / 1e6
     elif isinstance(kind, T.StringType):
         moment = F.expr(f"unix_micros(try_cast({_quoted(name)} as timestamp))").cast("double") / 1e6

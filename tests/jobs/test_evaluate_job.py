@@ -128,6 +128,29 @@ def test_a_folder_without_what_was_seen_and_with_bad_rows(
     assert set(record["warnings"]) <= set(warnings_of(read_page((out / "report.html").read_text())))
 
 
+def test_what_is_to_be_found_may_be_recommended_though_it_was_seen(
+    lake: Lake, tmp_path: Path
+) -> None:
+    """Ratings measured on that are in the file of what was seen too, with one of no user."""
+    pairs = [f"{user},{item},no rating,5" for user, item, _ in fresh(lake)]
+    seen = lake.file("all.csv", [*lake_lines(lake), *pairs, ",3,4,5"])
+    options = ["--store", str(lake.path), "--ratings", str(lake.folder / "fresh.csv")]
+    options += ["--top", "4", "--relevant-from", "3.5", "--bad-rows", "drop"]
+    records = []
+    for path in (str(lake.base), seen):
+        out = tmp_path / "out"
+        assert main([*options, "--exclude-seen", path, "--output", str(out)]) == 0
+        records.append(json.loads((out / "metrics.json").read_text()))
+    assert records[0]["metrics"] == records[1]["metrics"]
+    assert records[0]["metrics"]["recall"] > 0
+    (warning,) = records[1]["warnings"]
+    assert warning.startswith(f"unusable rows of {seen} left out: 1: user is missing (1, such as")
+
+
+def lake_lines(lake: Lake) -> list[str]:
+    return lake.base.read_text().splitlines()[1:]
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

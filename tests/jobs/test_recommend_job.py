@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def test_the_output_is_replaced_only_if_it_is_ours(
     out.mkdir()
     (out / "thesis.txt").write_text("years of work")
     assert main(options) == 2
-    assert "holds no earlier output (no _als_spark.json)" in capsys.readouterr().err
+    assert "holds no earlier output (no _ALS_SPARK)" in capsys.readouterr().err
     assert [path.name for path in out.iterdir()] == ["thesis.txt"]
     (out / "thesis.txt").unlink()
     assert main([*options, "--format", "json"]) == 0
@@ -166,7 +167,47 @@ def test_the_output_is_replaced_only_if_it_is_ours(
     assert main([*options, "--users", str(lake.folder / "nowhere.txt")]) == 2
     assert "nowhere.txt: cannot be read" in capsys.readouterr().err
     assert len(read(out)) == 60
+    # What only Spark has written is somebody else's.
+    (out / "_ALS_SPARK").unlink()
+    assert (out / "_SUCCESS").exists()
+    assert main(options) == 2
+    assert "holds no earlier output (no _ALS_SPARK)" in capsys.readouterr().err
+    assert len(read(out)) == 60
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_seen_pairs_need_no_ratings_and_those_folded_in_are_seen_too(
+    lake: Lake,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "als_spark.recommend")
+    out, model = tmp_path / "out", lake.store.load()
+    items = set(model.items.ids.to_pylist())
+    ids = lake.file("few.txt", ["4", "9001"], header="17")
+    rows = ["4,1,x", "17,2,", "17,3,5", ",7,5", "abc,1,1"]
+    seen = lake.file("pairs.csv", rows, header="user,item,rating")
+    options = ["--store", str(lake.path), "--output", str(out), "--users", ids]
+    options += ["--top", "100000000", "--exclude-seen", seen, "--files", "3"]
+    options += ["--fold-in", str(lake.folder / "strangers.csv")]
+    assert main(options) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "pairs.csv: 1 unusable rows: user is missing (1, such as user=null, item=7" in said
+    assert said.endswith("leave these rows out with --bad-rows drop")
+    assert main([*options, "--bad-rows", "drop"]) == 0
+    assert f"{seen}: left out 1 unusable rows: user is missing" in caplog.text
+    assert f"4 pairs in {seen} are not recommended" in caplog.text
+    strangers = lake.folder / "strangers.csv"
+    assert f"4 pairs of new users in {strangers} are not recommended" in caplog.text
+    found = read(out)
+    assert {user: source for user, (_, source) in found.items()} == {
+        4: "model",
+        17: "model",
+        9001: "fold_in",
+    }
+    for user, left_out in ((4, {1}), (17, {2, 3}), (9001, STRANGERS[9001].keys())):
+        assert {item for item, _ in found[user][0]} == items - left_out
 
 
 @pytest.mark.parametrize(
@@ -177,13 +218,18 @@ def test_the_output_is_replaced_only_if_it_is_ours(
         (["--top", "0"], "--top 0: not usable"),
         (["--users", "{folder}/empty.txt"], "empty.txt: the file is empty"),
         (["--fold-in", "{folder}/bad.csv"], "1 unusable rows: rating is not a number"),
+        (["--fold-in", "{folder}/none.csv"], "none.csv: cannot be read: Path does not exist"),
+        (["--exclude-seen", "{folder}/none.csv"], "check the path and the file"),
+        (["--exclude-seen", "{folder}/empty.csv"], "no usable pairs of a user and an item"),
+        (["--exclude-seen", "x", "--bad-rows", "keep"], "invalid choice: 'keep'"),
     ],
 )
 def test_bad_input(
     lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str
 ) -> None:
     (lake.folder / "empty.txt").write_text("")
-    lake.file("bad.csv", ["9001,2,4,3", "1,2,x,3"])
+    lake.file("empty.csv")
+    lake.file("bad.csv", ["9001,2,4,3", "1,2,x,3", "9001,3,4,whenever"])
     words = [option.format(folder=lake.folder) for option in options]
     assert main(["--store", str(lake.path), "--output", str(tmp_path / "out"), *words]) == 2
     assert says in capsys.readouterr().err.splitlines()[-1]

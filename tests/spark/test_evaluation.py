@@ -173,6 +173,26 @@ def test_the_mean_is_the_usual_threshold(spark: SparkSession) -> None:
         assert two.metrics[measure] == pytest.approx(value, rel=1e-12), measure
 
 
+def test_users_of_another_kind_are_strangers(spark: SparkSession) -> None:
+    """Text among a model's integers: they get the popular items but for what they have seen."""
+    model, own = MODELS["champion"], held_out(80)
+    strangers = ["abc", "007", "1.0", str(2**70)]
+    rows = [*own, *((user, item, 4.5) for user in strangers for item in pool("item")[:6])]
+    seen = {("abc", recommended(model, "abc", set())[0]), *((u, i) for u, i, _ in own[::3])}
+    texts = frame(spark, [(str(u), str(i), rating) for u, i, rating in rows], "string")
+    pairs = [(str(user), str(item)) for user, item in seen]
+    (found,) = evaluate_models(
+        spark,
+        texts,
+        {"model": model},
+        RankingOptions(TOP, 3.5, measures=tuple(RANKING_MEASURES)),
+        seen=spark.createDataFrame(pairs, "user string, item string"),
+    ).values()
+    for measure, value in textbook(model, rows, seen, 3.5).items():
+        assert found.metrics[measure] == pytest.approx(value, rel=1e-9), measure
+    assert found.metrics["cold"] >= 6 * len(strangers)
+
+
 def test_nothing_is_relevant(spark: SparkSession) -> None:
     model = {"model": MODELS["champion"]}
     options = RankingOptions(TOP, 99.0)

@@ -49,7 +49,7 @@ def test_a_dataset_of_somebody_else_is_not(
 ) -> None:
     spark.range(7).write.parquet(str(tmp_path / "out"))
     assert (tmp_path / "out" / "_SUCCESS").exists()
-    message = r"/out: the folder is not empty and holds no earlier output \(no _als_spark\.json\)"
+    message = r"/out: the folder is not empty and holds no earlier output \(no _ALS_SPARK\)"
     with pytest.raises(ConfigError, match=message):
         write(spark, target, 1)
     assert spark.read.parquet(str(tmp_path / "out")).count() == 7

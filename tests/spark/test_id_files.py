@@ -21,12 +21,40 @@ from als_spark.spark.id_files import read_ids
         ("first.csv", "1,9\n2,8\n3,7\n", None),
         ("tabs.tsv", " 1 \tx\n2\ty\n3\tz\n", None),
         ("ids.json", '{"id": 1}\n{"id": 2}\n{"id": 3}\n', None),
+        ("others.csv", "user,x\n1,7\n2,8\n3,9\n", "kunde"),
+        ("headless.csv", "1,7\n2,8\n3,9\n", "kunde"),
+        ("headless.txt", "1\n2\n3\n", "kunde"),
+        ("one.parquet.json", '{"x": 1}\n{"x": 2}\n{"x": 3}\n', "kunde"),
         ("only.json", '{"anything": "1"}\n{"anything": "2"}\n{"anything": "3"}\n', None),
     ],
 )
 def test_read(spark: SparkSession, tmp_path: Path, name: str, text: str, column: str) -> None:
     (tmp_path / name).write_text(text)
     assert read_ids(spark, str(tmp_path / name), "user", column).to_pylist() == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "ids"),
+    [
+        (
+            "names.txt",
+            "Smith, John\nSmith, Ann\na;b|c\td\n",
+            ["Smith, Ann", "Smith, John", "a;b|c\td"],
+        ),
+        ("names", "Smith, John\n", ["Smith, John"]),
+        ("quoted.txt", '"Smith, John"\n', ['"Smith, John"']),
+        ("header.txt", "user\nSmith, John\n", ["Smith, John"]),
+        ("names.csv", 'Smith,John\n"Smith, Ann",x\n', ["Smith", "Smith, Ann"]),
+        ("names.TSV", "Smith, John\t1\n", ["Smith, John"]),
+        ("quotes.csv", '"The ""King"", Esq.",1\n', ['The "King", Esq.']),
+        ("header.csv", 'user,x\n"The ""King"", Esq.",1\n', ['The "King", Esq.']),
+    ],
+)
+def test_ids_with_separators_in_them(
+    spark: SparkSession, tmp_path: Path, name: str, text: str, ids: list[str]
+) -> None:
+    (tmp_path / name).write_text(text)
+    assert read_ids(spark, str(tmp_path / name), "user").to_pylist() == ids
 
 
 def test_parquet_and_items(spark: SparkSession, tmp_path: Path) -> None:
@@ -43,8 +71,7 @@ def test_parquet_and_items(spark: SparkSession, tmp_path: Path) -> None:
         ("none.txt", None, None, r"none\.txt: cannot be read: .*: check the path and the file"),
         ("empty.txt", "", None, r"empty\.txt: the file is empty: give a file with user ids"),
         ("blank.txt", "user\n \n", None, r"blank\.txt: no user ids in it"),
-        ("a.csv", "user,x\n1,2\n", "who", r"a\.csv: no column 'who' \(--user-col\)"),
-        ("b.csv", "1,2\n", "who", r"b\.csv: no column 'who', for the first line '1,2' is no"),
+        ("a.json", '{"x": 1, "y": 2}\n', "who", r"a\.json: no user column among x, y: name it"),
         ("c.json", '{"x": 1, "y": 2}\n', None, r"c\.json: no user column among x, y: name it"),
     ],
 )

@@ -103,6 +103,7 @@ REFUSED = {
         ({"users": ""}, "--users is empty"),
         ({"top": 0}, "--top 0: not usable"),
         ({"files": 0}, "--files 0: not usable"),
+        ({"bad_rows": "keep"}, "--bad-rows keep: not usable: use one of error, drop"),
         ({"recommend_for": "items", "fold_in": "f"}, "--fold-in f: users are folded in"),
         ({"recommend_for": "similar-items", "exclude_seen": "f"}, "--exclude-seen f: similar"),
         ({"output": ""}, "--output is missing"),
