@@ -18,7 +18,7 @@ from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from als_spark.errors import DataError
+from als_spark.errors import DataError, SolveError
 from als_spark.foldin import FoldedRows, fold_in
 from als_spark.ids import IdIndex
 from als_spark.model import FactorModel
@@ -83,7 +83,7 @@ class NewRatings:
         Raises
         ------
         DataError
-            If an id of a user is not of the model's kind.
+            If an id of a user is not of the model's kind, or a user's system has no solution.
         """
         columns = (self.table.column(name).combine_chunks() for name in ("user", "item", "rating"))
         users, items, ratings = columns
@@ -91,6 +91,12 @@ class NewRatings:
             return fold_in(model, "user", users, items, ratings.to_numpy(zero_copy_only=False))
         except DataError as error:
             raise DataError(f"{self.label}: {error}") from error
+        except SolveError as error:
+            raise DataError(
+                f"{self.label}: {error.name} cannot be folded in, for the ridge system has no "
+                f"finite solution at the model's lambda={error.reg:g}: leave these ratings out, or "
+                "train with a larger lambda"
+            ) from error
 
     def pairs(self, session: SparkSession) -> DataFrame:
         """Return ``user`` and ``item`` of the ratings as a DataFrame, of bigints or strings."""

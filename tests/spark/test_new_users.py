@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,15 @@ def test_ids_of_another_kind(spark: SparkSession, tmp_path: Path) -> None:
     message = r"r\.csv: user id 'abc': the ids of this model are integers: give integers$"
     with pytest.raises(DataError, match=message):
         found.fold_in(MODEL)
+
+
+def test_a_user_whose_system_has_no_solution() -> None:
+    model = replace(random_model(), description={"lambda_reg": 0.0, "exponent": 0.0})
+    model.factors.items[:] = 0.0
+    table = pa.table({"user": [9001], "item": ITEMS[:1], "rating": [3.0]})
+    message = r"^r\.csv: user 9001 cannot be folded in, .* lambda=0: leave these ratings out, or"
+    with pytest.raises(DataError, match=message):
+        NewRatings(table, "r.csv", 0, []).fold_in(model)
 
 
 def test_nothing_to_use(spark: SparkSession, tmp_path: Path) -> None:
