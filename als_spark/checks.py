@@ -56,6 +56,8 @@ class PartFacts:
         As read; and those of them that cannot be used.
     lowest, highest, mean : float
         Of the usable ratings; NaN where there are none.
+    latest : float
+        Their latest timestamp, in seconds as read; NaN where there are none.
     """
 
     label: str
@@ -64,6 +66,7 @@ class PartFacts:
     lowest: float
     highest: float
     mean: float
+    latest: float = math.nan
 
     @property
     def bad_share(self) -> float:

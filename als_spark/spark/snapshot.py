@@ -26,6 +26,8 @@ from als_spark.spark.validation import problem_text, typed_ratings
 
 PARTITION_ROWS = 1_000_000
 """Ratings of a partition, where there are more partitions than cores."""
+OTHER_UNITS = 500.0
+"""Ratio of the latest timestamps of two sources from which on their units are in doubt."""
 SHOWN_PROBLEMS = 3
 """Kinds of unusable rows that are told of, with an example each."""
 
@@ -145,7 +147,7 @@ def read_snapshot(
             label,
             parts,
             problems,
-            _doubts(timeless, len(sources), untold) if duplicates == "last" else [],
+            _doubts(parts, timeless, untold) if duplicates == "last" else [],
             n,
             n_usable - n,
             lowest,
@@ -172,10 +174,17 @@ def _integers_only(typed: DataFrame, sides: Collection[Side]) -> DataFrame:
     return typed
 
 
-def _doubts(timeless: list[str], n_sources: int, untold: int) -> list[str]:
+def _doubts(parts: Sequence[PartFacts], timeless: list[str], untold: int) -> list[str]:
     """Say where "the last" rating of a pair is not told by its time."""
     doubts = []
-    if 0 < len(timeless) < n_sources:
+    timed = sorted((part.latest, part.label) for part in parts if part.latest > 0)
+    if timed and timed[-1][0] > OTHER_UNITS * timed[0][0]:
+        doubts.append(
+            f"the latest timestamp in {timed[-1][1]} is {timed[-1][0]:.6g}, in {timed[0][1]} "
+            f"{timed[0][0]:.6g}: if one is in milliseconds, its ratings win or lose against all "
+            "others"
+        )
+    if 0 < len(timeless) < len(parts):
         doubts.append(
             f"no timestamps in {', '.join(timeless)}: of a pair that is rated in several sources "
             "the later source counts, whatever the times of the others"
@@ -221,13 +230,16 @@ def _count_parts(rows: DataFrame, sources: Sequence[Source]) -> list[PartFacts]:
     usable = F.when(F.col("problem").isNull(), F.col("rating"))
     counted = (
         rows.groupBy("origin")
-        .agg(F.count("*"), F.count("problem"), F.min(usable), F.max(usable), F.avg(usable))
+        .agg(
+            *(F.count("*"), F.count("problem"), F.min(usable), F.max(usable), F.avg(usable)),
+            F.max(F.when(F.col("problem").isNull(), F.col("timestamp"))),
+        )
         .collect()
     )
     found = {row[0]: tuple(row)[1:] for row in counted}
     parts = []
     for position, source in enumerate(sources):
-        n, n_bad, *figures = found.get(position, (0, 0, None, None, None))
+        n, n_bad, *figures = found.get(position, (0, 0, *[None] * 4))
         numbers = (float("nan") if value is None else float(value) for value in figures)
         parts.append(PartFacts(source.label, n, n_bad, *numbers))
     return parts

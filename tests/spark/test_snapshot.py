@@ -87,6 +87,17 @@ def test_where_one_source_has_no_times_those_of_another_still_count_within_it(
         assert snapshot.warnings == []
 
 
+def test_timestamps_in_other_units_are_told_of(spark: SparkSession) -> None:
+    seconds = timed(spark, [(1, 1, 1.0, 1_700_000_000), (1, 2, 3.0, 900)])
+    with read_snapshot(spark, [seconds, timed(spark, [(1, 1, 2.0, 1_800_000_000)])], "last") as s:
+        assert s.warnings == []
+    milliseconds = timed(spark, [(1, 1, 2.0, 1_600_000_000_000)])
+    with read_snapshot(spark, [milliseconds, seconds], "last") as snapshot:
+        assert ratings_of(snapshot)[1, 1] == 2.0
+        (warning,) = snapshot.warnings
+    assert warning.startswith("the latest timestamp in the DataFrame is 1.6e+12, in the DataFrame")
+
+
 def test_text_is_unusable_where_ids_must_be_integers(spark: SparkSession) -> None:
     words = [("7", "7", 1.0), ("-3", "x", 2.0), ("guest", "1", 3.0), ("007", "1", 4.0)]
     words += [("9" * 19, "1", 5.0), (str(2**63 - 1), "1", 6.0)]
