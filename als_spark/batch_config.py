@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from als_spark.checks import CheckLimits
 from als_spark.comparison import MEASURES, Measure
@@ -142,6 +142,11 @@ class TrainConfig(ModelConfig):
         Output folder of a sweep, whose best point gives rank, λ and exponent.
     """
 
+    ALTERNATIVES: ClassVar[tuple[tuple[str, ...], ...]] = (
+        *RatingsConfig.ALTERNATIVES,
+        ("store", "output"),
+    )
+
     store: str | None = None
     output: str | None = None
     from_sweep: str | None = None
@@ -274,6 +279,8 @@ class StoredModelConfig:
         A model's folder instead.
     """
 
+    ALTERNATIVES: ClassVar[tuple[tuple[str, ...], ...]] = (("store", "model"),)
+
     store: str | None = None
     version: str | None = None
     model: str | None = None
@@ -305,6 +312,11 @@ class EvaluateConfig(RatingsConfig, StoredModelConfig):
     output : str
         Folder for the results.
     """
+
+    ALTERNATIVES: ClassVar[tuple[tuple[str, ...], ...]] = (
+        *RatingsConfig.ALTERNATIVES,
+        *StoredModelConfig.ALTERNATIVES,
+    )
 
     bad_rows: BadRows = "error"
     exclude_seen: str | None = None

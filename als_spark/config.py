@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from als_spark.errors import ConfigError
 from als_spark.metrics import ColdStart
@@ -50,6 +50,8 @@ class RatingsConfig:
     user_col, item_col, rating_col, timestamp_col : str or None
         Columns; found by their usual names if not given.
     """
+
+    ALTERNATIVES: ClassVar[tuple[tuple[str, ...], ...]] = (("ratings", "table"),)
 
     ratings: str | None = None
     table: str | None = None

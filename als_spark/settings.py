@@ -44,7 +44,8 @@ def resolve(kind: type[C], file: Path | None, overrides: Mapping[str, Any]) -> C
     Parameters
     ----------
     kind : type
-        The configuration, a dataclass.
+        The configuration, a dataclass. Its ``ALTERNATIVES``, if it has any, are groups of fields of
+        which one is given.
     file : Path or None
         TOML file with its fields as top-level keys (hyphens and underscores are alike).
     overrides : mapping
@@ -57,9 +58,10 @@ def resolve(kind: type[C], file: Path | None, overrides: Mapping[str, Any]) -> C
     """
     values = read_toml(kind, file) if file is not None else {}
     given = {key: value for key, value in overrides.items() if value is not None}
-    # A source on the command line replaces the file's, of whichever kind.
-    if "ratings" in given or "table" in given:
-        values = {key: value for key, value in values.items() if key not in ("ratings", "table")}
+    for names in getattr(kind, "ALTERNATIVES", ()):
+        # Given on the command line, one of them replaces whichever the file has.
+        if any(name in given for name in names):
+            values = {key: value for key, value in values.items() if key not in names}
     return kind(**{**values, **given})
 
 
@@ -78,7 +80,7 @@ def read_toml(kind: type, file: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, value in document.items():
         field = field_name(key)
-        if field not in types:
+        if field not in {f.name for f in dataclasses.fields(kind)}:
             known = ", ".join(_WORDS.get(f.name, f.name) for f in dataclasses.fields(kind))
             raise ConfigError(f"{file}: unknown key {key!r}: the keys are {known}")
         if field in values:

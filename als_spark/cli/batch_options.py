@@ -34,7 +34,6 @@ TRAIN = JobOptions(
         "output": "write the model into this folder instead",
         "from_sweep": "take rank, lambda and exponent of the best point of a sweep's folder",
     },
-    has_file=False,
 )
 
 RETRAIN = JobOptions(
@@ -100,7 +99,6 @@ EVALUATE = JobOptions(
         "pairs that are among the ratings measured on",
         "output": "folder for the results (required)",
     },
-    has_file=False,
 )
 
 RECOMMEND = JobOptions(
@@ -129,5 +127,4 @@ RECOMMEND = JobOptions(
         "format": "format of the output",
         "files": "files of the output, at most (default: as Spark cuts it)",
     },
-    has_file=False,
 )

@@ -39,8 +39,6 @@ class JobOptions(Generic[T]):
         Every field of the configuration, once.
     texts : mapping of field name to str
         Help where the job has something else to say than :data:`HELP`.
-    has_file : bool
-        Whether there is a ``--config``.
     """
 
     kind: type[T]
@@ -49,7 +47,6 @@ class JobOptions(Generic[T]):
     exit_codes: str
     groups: Mapping[str, Sequence[str]]
     texts: Mapping[str, str] = field(default_factory=dict)
-    has_file: bool = True
 
     def parser(self, default_config: Path | None = None) -> OneLineParser:
         """Make the parser.
@@ -59,23 +56,22 @@ class JobOptions(Generic[T]):
         default_config : Path or None
             Configuration that is read if ``--config`` is not given.
         """
-        origin = "Defaults come from the configuration file; an option wins over it. "
+        usual = "" if default_config is None else f" (default: {default_config})"
         parser = OneLineParser(
             prog=self.name,
             description=self.description,
-            epilog=f"{origin if self.has_file else ''}Exit codes: {self.exit_codes}.",
+            epilog="Defaults come from the configuration file; an option wins over it. "
+            f"Exit codes: {self.exit_codes}.",
             allow_abbrev=False,
         )
-        if self.has_file:
-            parser.add_argument(
-                "--config",
-                type=Path,
-                default=default_config,
-                metavar="FILE",
-                # argparse formats its help texts with %.
-                help="TOML file with these options as keys "
-                f"(default: {str(default_config).replace('%', '%%')})",
-            )
+        parser.add_argument(
+            "--config",
+            type=Path,
+            default=default_config,
+            metavar="FILE",
+            # argparse formats its help texts with %.
+            help=f"TOML file with these options as keys{usual.replace('%', '%%')}",
+        )
         types = typing.get_type_hints(self.kind)
         defaults = {entry.name: entry.default for entry in dataclasses.fields(self.kind)}  # type: ignore[arg-type]
         for title, names in self.groups.items():
@@ -97,7 +93,7 @@ class JobOptions(Generic[T]):
             name: tuple(value) if isinstance(value, list) else value
             for name, value in vars(self.parser(default_config).parse_args(argv)).items()
         }
-        return resolve(self.kind, options.pop("config", None), options)
+        return resolve(self.kind, options.pop("config"), options)
 
 
 def _add(group: Any, name: str, kind: Any, default: Any, text: str) -> None:

@@ -124,6 +124,45 @@ def test_the_least_that_is_needed(kind):
     assert kind(**LEAST[kind]) == resolve(kind, None, LEAST[kind])
 
 
+@pytest.mark.parametrize(
+    ("job", "text", "words", "fields"),
+    [
+        (
+            TRAIN,
+            "ratings = 'r'\nstore = 's'\nrank = 7\nlambda = 2\n",
+            ["--rank", "8", "--output", "o"],
+            {"ratings": "r", "store": None, "output": "o", "rank": 8, "reg": 2.0},
+        ),
+        (
+            RETRAIN,
+            "table = 't'\nstore = 's'\nincrements = ['a', 'b']\n",
+            ["--ratings", "r"],
+            {"ratings": "r", "table": None, "increments": ("a", "b")},
+        ),
+        (
+            EVALUATE,
+            "ratings = 'r'\nstore = 's'\noutput = 'o'\n",
+            ["--model", "m"],
+            {"store": None, "model": "m", "output": "o"},
+        ),
+        (
+            RECOMMEND,
+            "for = 'items'\nmodel = 'm'\noutput = 'o'\ntop = 3\n",
+            ["--store", "s", "--top", "4"],
+            {"recommend_for": "items", "store": "s", "model": None, "top": 4},
+        ),
+    ],
+)
+def test_a_file_and_options_that_win_over_it(tmp_path, job, text, words, fields):
+    file = tmp_path / "job.toml"
+    file.write_text(text)
+    config = job.parse(["--config", str(file), *words])
+    assert {name: getattr(config, name) for name in fields} == fields
+    file.write_text(f"{text}alternatives = 1\n")
+    with pytest.raises(ConfigError, match="unknown key 'alternatives'"):
+        job.parse(["--config", str(file), *words])
+
+
 class TestSpec:
     OTHER = Spec(20, 2.0, 0.5)
 
