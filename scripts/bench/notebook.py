@@ -53,12 +53,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run the comparison; exit code 1 if a point differs."""
     parser = bench_parser(__doc__, repeats=1)
     parser.add_argument("--data", default=str(MOVIELENS), help="ratings (MovieLens latest-small)")
-    parser.add_argument(
-        "--placements", default="grid,ratings", help="which to compare (default: both)"
-    )
-    parser.add_argument(
-        "--peers", default="notebook,mllib", help="which to compare with (default: both)"
-    )
+    for name, choices in (("placements", ("grid", "ratings")), ("peers", ("notebook", "mllib"))):
+        parser.add_argument(
+            f"--{name}", nargs="+", choices=choices, default=choices, help="default: both"
+        )
     options = parser.parse_args(argv)
     if not Path(options.data).is_file():
         print(f"{options.data} is not there: give ratings with --data", file=sys.stderr)
@@ -74,8 +72,9 @@ def main(argv: list[str] | None = None) -> int:
         if "mllib" in options.peers:
             result["mllib"] = against_mllib(options.data, ranks, Path(folder))
         if "notebook" in options.peers:
-            placements = options.placements.split(",")
-            result["notebook"] = against_notebook(options.data, ranks, placements, Path(folder))
+            result["notebook"] = against_notebook(
+                options.data, ranks, options.placements, Path(folder)
+            )
             same = result["notebook"]["same_in_every_point"]
     write_result(options.output, "notebook", result)
     draw_grid(result, options.output / "notebook.png")
