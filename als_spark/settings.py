@@ -77,11 +77,12 @@ def read_toml(kind: type, file: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not valid TOML: {error}") from error
     types = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]
     values: dict[str, Any] = {}
     for key, value in document.items():
         field = field_name(key)
-        if field not in {f.name for f in dataclasses.fields(kind)}:
-            known = ", ".join(_WORDS.get(f.name, f.name) for f in dataclasses.fields(kind))
+        if field not in names:
+            known = ", ".join(_WORDS.get(name, name) for name in names)
             raise ConfigError(f"{file}: unknown key {key!r}: the keys are {known}")
         if field in values:
             raise ConfigError(f"{file}: {key!r} is there twice, with - and _: keep one of them")

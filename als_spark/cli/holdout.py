@@ -43,11 +43,8 @@ class HoldoutRule(NamedTuple):
 
     def __str__(self) -> str:
         """Write the options that say so."""
-        return (
-            f"--split {self.split} --test-fraction {self.test_fraction:g} --seed {self.seed}"
-            if self.split == "random"
-            else f"--split {self.split} --test-fraction {self.test_fraction:g}"
-        )
+        seed = f" --seed {self.seed}" if self.split == "random" else ""
+        return f"--split {self.split} --test-fraction {self.test_fraction:g}{seed}"
 
     def covers(self, other: HoldoutRule) -> bool:
         """Tell whether all that another rule holds out is held out by this one.

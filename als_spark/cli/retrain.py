@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from pyspark.sql import SparkSession
@@ -371,13 +371,11 @@ class _Retrain:
         log.end("published", f"published {version}: {verdict.sentence}")
 
 
-def _spec_from(settings: Mapping[str, object] | None) -> Spec | None:
+def _spec_from(settings: Mapping[str, Any] | None) -> Spec | None:
     """Return the model that an earlier run's settings name."""
-    values = [(settings or {}).get(name) for name in Spec._fields]
-    if any(value is None for value in values):
+    if settings is None or not settings.keys() >= set(Spec._fields):
         return None
-    rank, reg, exponent = (float(str(value)) for value in values)
-    return Spec(int(rank), reg, exponent)
+    return Spec(*(settings[name] for name in Spec._fields))
 
 
 def _spec_of(model: FactorModel | None) -> Spec | None:

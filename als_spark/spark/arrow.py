@@ -51,6 +51,20 @@ def gather_batches(batches: Iterable[pa.RecordBatch], max_rows: int) -> Iterator
         yield pa.Table.from_batches(held)
 
 
+def stream_to_bytes(data: pa.Table | pa.RecordBatch) -> bytes:
+    """Serialise a table or a batch as an Arrow stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, data.schema) as writer:
+        writer.write(data)
+    return bytes(sink.getvalue())
+
+
+def table_from_bytes(data: bytes) -> pa.Table:
+    """Read what :func:`stream_to_bytes` wrote."""
+    with pa.ipc.open_stream(data) as reader:
+        return reader.read_all()
+
+
 @contextmanager
 def _without_pandas_check() -> Iterator[None]:
     with _check_lock:

@@ -20,7 +20,12 @@ from pyspark.sql import functions as F
 from als_spark.blocks import IntArray
 from als_spark.errors import DataError
 from als_spark.ids import IdIndex, fits_int64
-from als_spark.spark.arrow import gather_batches, map_in_arrow
+from als_spark.spark.arrow import (
+    gather_batches,
+    map_in_arrow,
+    stream_to_bytes,
+    table_from_bytes,
+)
 from als_spark.spark.narrow import encode_values, narrow
 
 CHUNK_ROWS = 2_000_000
@@ -280,17 +285,12 @@ def check_summary(summary: Summary, label: str, *, drop_bad_rows: bool) -> None:
 
 def ids_to_bytes(ids: pa.Array) -> bytes:
     """Serialise an id list as an Arrow stream."""
-    sink = pa.BufferOutputStream()
-    batch = pa.record_batch([ids], names=["id"])
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    return bytes(sink.getvalue())
+    return stream_to_bytes(pa.record_batch([ids], names=["id"]))
 
 
 def ids_from_bytes(data: bytes) -> pa.Array:
     """Read what :func:`ids_to_bytes` wrote."""
-    with pa.ipc.open_stream(data) as reader:
-        return reader.read_all().column("id").combine_chunks()
+    return table_from_bytes(data).column("id").combine_chunks()
 
 
 def count_problems(bad: pa.ChunkedArray) -> tuple[list[str], list[int], list[str]]:

@@ -22,12 +22,11 @@ from als_spark.errors import DataError, SolveError
 from als_spark.foldin import FoldedRows, fold_in
 from als_spark.ids import IdIndex
 from als_spark.model import FactorModel
-from als_spark.spark.arrow import gather_batches, map_in_arrow
+from als_spark.spark.arrow import gather_batches, map_in_arrow, stream_to_bytes, table_from_bytes
 from als_spark.spark.encoding import CHUNK_ROWS, bad_rows, count_problems, merge_problems
 from als_spark.spark.session import broadcasted, described
-from als_spark.spark.snapshot import SHOWN_PROBLEMS
 from als_spark.spark.sources import Source, unreadable_files_are_named
-from als_spark.spark.validation import problem_text, typed_ratings
+from als_spark.spark.validation import SHOWN_PROBLEMS, problem_text, typed_ratings
 
 FOUND_SCHEMA = (
     "ratings binary, n_usable bigint, "
@@ -102,7 +101,7 @@ class NewRatings:
         """Return ``user`` and ``item`` of the ratings as a DataFrame, of bigints or strings."""
         pairs = self.table.select(["user", "item"])
         starts = range(0, pairs.num_rows, CHUNK_ROWS)
-        rows = [(bytearray(_to_bytes(pairs.slice(start, CHUNK_ROWS))),) for start in starts]
+        rows = [(bytearray(stream_to_bytes(pairs.slice(start, CHUNK_ROWS))),) for start in starts]
         schema = ", ".join(
             f"{field.name} {'bigint' if pa.types.is_integer(field.type) else 'string'}"
             for field in pairs.schema
@@ -154,7 +153,7 @@ def read_new_ratings(
             f"{source.label}: no usable ratings: {'; '.join(problems) or 'it is empty'}: "
             "give ratings of the users to fold in"
         )
-    found = pa.concat_tables([_from_bytes(row.ratings) for row in rows])
+    found = pa.concat_tables([table_from_bytes(row.ratings) for row in rows])
     return NewRatings(latest_of_pairs(found), source.label, sum(counts.values()), problems)
 
 
@@ -173,7 +172,7 @@ def find_new(
             new &= asked.rows_of(users) >= 0
         problems, counts, examples = count_problems(bad)
         row = {
-            "ratings": _to_bytes(good.filter(pa.array(new))),
+            "ratings": stream_to_bytes(good.filter(pa.array(new))),
             "n_usable": good.num_rows,
             "problems": problems,
             "problem_counts": counts,
@@ -210,16 +209,4 @@ def unpack_pairs(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Read pairs from their bytes: runs on an executor."""
     for batch in batches:
         for data in batch.column(0).to_pylist():
-            yield from _from_bytes(data).to_batches()
-
-
-def _to_bytes(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
-
-
-def _from_bytes(data: bytes) -> pa.Table:
-    with pa.ipc.open_stream(data) as reader:
-        return reader.read_all()
+            yield from table_from_bytes(data).to_batches()

@@ -9,9 +9,8 @@ from pyspark.sql import functions as F
 
 from als_spark.errors import DataError
 from als_spark.spark.session import described
-from als_spark.spark.snapshot import SHOWN_PROBLEMS
 from als_spark.spark.sources import Source, unreadable_files_are_named
-from als_spark.spark.validation import problem_text, typed_pairs
+from als_spark.spark.validation import SHOWN_PROBLEMS, problem_kinds, problem_text, typed_pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +55,7 @@ def read_seen(session: SparkSession, source: Source) -> SeenPairs:
         unreadable_files_are_named(source.label),
         described(session.sparkContext, f"counting the pairs in {source.label}"),
     ):
-        kinds = (
-            typed.groupBy("problem")
-            .agg(F.count("*").alias("n"), F.min("raw").alias("example"))
-            .orderBy(F.desc("n"), "problem")
-            .collect()
-        )
+        kinds = problem_kinds(typed).collect()
     bad = [row for row in kinds if row.problem is not None]
     problems = [problem_text(row.problem, row.n, row.example) for row in bad[:SHOWN_PROBLEMS]]
     n_bad = sum(row.n for row in bad)

@@ -22,14 +22,17 @@ from als_spark.errors import DataError
 from als_spark.spark.ratings import union_typed
 from als_spark.spark.session import default_partitions, described
 from als_spark.spark.sources import Source
-from als_spark.spark.validation import problem_text, typed_ratings
+from als_spark.spark.validation import (
+    SHOWN_PROBLEMS,
+    problem_kinds,
+    problem_text,
+    typed_ratings,
+)
 
 PARTITION_ROWS = 1_000_000
 """Ratings of a partition, where there are more partitions than cores."""
 OTHER_UNITS = 500.0
 """Ratio of the latest timestamps of two sources from which on their units are in doubt."""
-SHOWN_PROBLEMS = 3
-"""Kinds of unusable rows that are told of, with an example each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,12 +249,5 @@ def _count_parts(rows: DataFrame, sources: Sequence[Source]) -> list[PartFacts]:
 
 
 def _describe_problems(rows: DataFrame) -> list[str]:
-    kinds = (
-        rows.where(F.col("problem").isNotNull())
-        .groupBy("problem")
-        .agg(F.count("*").alias("n"), F.min("raw").alias("example"))
-        .orderBy(F.desc("n"), "problem")
-        .limit(SHOWN_PROBLEMS)
-        .collect()
-    )
+    kinds = problem_kinds(rows.where(F.col("problem").isNotNull())).limit(SHOWN_PROBLEMS).collect()
     return [problem_text(row.problem, row.n, row.example) for row in kinds]

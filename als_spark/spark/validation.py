@@ -26,6 +26,8 @@ _TIMES = (*_INTEGERS, *_FLOATS, T.DecimalType, *_MOMENTS, T.StringType)
 _LARGEST_EXACT = 2.0**53
 _LARGEST_SECONDS = 2.0**63
 
+SHOWN_PROBLEMS = 3
+"""Kinds of unusable rows that are told of, with an example each."""
 LONGEST_EXAMPLE = 160
 """Characters of an unusable row that are shown."""
 
@@ -117,6 +119,15 @@ def typed_pairs(source: Source) -> DataFrame:
     problem = F.when(problem.isNotNull(), F.coalesce(_corrupt_line(source), problem))
     return source.frame.select(
         user.alias("user"), item.alias("item"), *_problem_columns(source, problem)
+    )
+
+
+def problem_kinds(typed: DataFrame) -> DataFrame:
+    """Count the rows with each ``problem`` (null: none): ``n``, and an ``example``; most first."""
+    return (
+        typed.groupBy("problem")
+        .agg(F.count("*").alias("n"), F.min("raw").alias("example"))
+        .orderBy(F.desc("n"), "problem")
     )
 
 

@@ -156,22 +156,29 @@ def _problems(
         elif found[name] != size:
             detail = f"has {found[name]:,} bytes, not {size:,}"
             problems.append(Problem(version, place + name, "size", detail))
-        else:
-            try:
-                same = hash_of(name) in (None, sha)
-            except (FileNotFoundError, PermissionError):
-                raise
-            except OSError as error:
-                problems.append(unreadable(version, place + name, error))
-                continue
-            if not same:
-                detail = "has another content (SHA-256) than the manifest says"
-                problems.append(Problem(version, place + name, "checksum", detail))
+        elif problem := _content_problem(version, place, name, sha, hash_of):
+            problems.append(problem)
     problems += [
         Problem(version, place + name, "unknown file", "is not in the manifest")
         for name in sorted(found.keys() - manifest.files.keys())
     ]
     return problems
+
+
+def _content_problem(
+    version: str, place: str, name: str, sha256: str, hash_of: Callable[[str], str | None]
+) -> Problem | None:
+    """Compare the content of a file with its manifest; None if it is the same, or not looked at."""
+    try:
+        found = hash_of(name)
+    except (FileNotFoundError, PermissionError):
+        raise
+    except OSError as error:
+        return unreadable(version, place + name, error)
+    if found in (None, sha256):
+        return None
+    detail = "has another content (SHA-256) than the manifest says"
+    return Problem(version, place + name, "checksum", detail)
 
 
 def unreadable(version: str, file: str, error: OSError) -> Problem:
