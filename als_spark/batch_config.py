@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from als_spark.checks import CheckLimits
-from als_spark.comparison import MEASURES, Measure
+from als_spark.comparison import LARGER_IS_BETTER, MEASURES, Measure
 from als_spark.config import (
     BadRows,
     Duplicates,
@@ -59,7 +59,8 @@ class ModelConfig(FitConfig):
         Held-out ratings of at least this much count as relevant for the ranking measures; the mean
         of the held-out ratings if not given.
     ranking_users : int
-        The ranking measures are over at most about so many users, chosen by a hash of their ids.
+        The ranking measures are over at most about so many users, chosen by a hash of their ids; 0:
+        they are not taken.
     keep : int
         Versions that are kept in the store.
     lock_minutes : float
@@ -91,7 +92,7 @@ class ModelConfig(FitConfig):
         if self.exponent is not None:
             check_exponent(self.exponent)
         check_ranking(self)
-        _at_least(self, "ranking_users", 1)
+        _at_least(self, "ranking_users", 0)
         _at_least(self, "keep", 1)
         require(
             math.isfinite(self.lock_minutes) and self.lock_minutes >= 0.05,
@@ -237,6 +238,13 @@ class RetrainConfig(ModelConfig):
             self.measure in MEASURES, "measure", self.measure, f"use one of {', '.join(MEASURES)}"
         )
         require(
+            self.ranking_users > 0 or self.measure not in LARGER_IS_BETTER,
+            "ranking_users",
+            self.ranking_users,
+            f"without ranking measures there is no {self.measure}: use a number such as 20000, or "
+            "another --measure",
+        )
+        require(
             self.test_fraction > 0,
             "test_fraction",
             self.test_fraction,
@@ -338,7 +346,7 @@ class EvaluateConfig(RatingsConfig, StoredModelConfig):
         _require_ratings(self)
         check_not_empty(self, ("exclude_seen",))
         check_ranking(self)
-        _at_least(self, "ranking_users", 1)
+        _at_least(self, "ranking_users", 0)
         _require_output(self.output)
 
 

@@ -132,12 +132,12 @@ def _evaluate(
     warnings += snapshot.warnings
     if snapshot.n_duplicates:
         warnings.append(f"{snapshot.n_duplicates:,} repeated ratings of a pair: took the last")
-    if seen is None:
+    if seen is None and config.ranking_users > 0:
         warnings.append(
             "rankings may hold items that a user has rated in training, which lowers their "
             "measures: leave them out with --exclude-seen"
         )
-    elif seen.n_bad:
+    if seen is not None and seen.n_bad:
         warnings.append(
             f"unusable rows of {seen.label} left out: {seen.n_bad:,}: {'; '.join(seen.problems)}"
         )
@@ -173,10 +173,11 @@ def _words(config: EvaluateConfig, record: dict[str, Any]) -> str:
         f"  {name:<10}{'-' if metrics[name] is None else format(metrics[name], '.4f')}"
         for name in ("rmse", "mse", "mae", "ndcg", "recall", "precision", "map", "coverage")
     ]
-    lines.append(
-        f"  rankings: the first {metrics['k']} items of {metrics['ranking_users']:,} users; "
-        f"relevant from {metrics['relevant_from']:.3g}"
-    )
+    if config.ranking_users > 0:
+        lines.append(
+            f"  rankings: the first {metrics['k']} items of {metrics['ranking_users']:,} users; "
+            f"relevant from {metrics['relevant_from']:.3g}"
+        )
     folder = config.output.rstrip("/")
     lines.append(f"Written to {folder}: {METRICS_FILE}, breakdown.png, report.html")
     return "\n".join(lines)

@@ -193,7 +193,7 @@ HELP = {
     "reg": "ridge; of a row with n ratings: lambda * n^exponent",
     "top": "k of the ranking measures",
     "relevant_from": "held-out ratings from here on are relevant (default: from their mean)",
-    "ranking_users": "users that the ranking measures are over, at most about",
+    "ranking_users": "users that the ranking measures are over, at most about; 0: none are taken",
     "keep": "versions that the store keeps",
     "lock_minutes": "how long the lock of a machine that died holds up other runs",
     "mlflow": "log a training into a store to this MLflow address or folder, too",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -51,7 +52,7 @@ class RankingOptions:
     relevant_from : float or None
         Held-out ratings of at least this much are relevant; their mean if not given.
     max_users : int
-        About so many users at most, chosen by a hash of their ids.
+        About so many users at most, chosen by a hash of their ids; 0: no ranking measures.
     measures : tuple of str
         Of :data:`RANKING_MEASURES`, besides the coverage; each takes a pass of its own.
     """
@@ -112,10 +113,13 @@ def evaluate_models(
     relevant_from = ranking.relevant_from
     if relevant_from is None:
         relevant_from = sums.mean_rating
-    labels = _relevant_items(session, held_out, relevant_from, ranking.max_users)
     results = {}
-    try:
-        ids = [row[0] for row in labels.select("user").collect()]
+    with ExitStack() as stack:
+        labels, ids = None, []
+        if ranking.max_users > 0:
+            labels = _relevant_items(session, held_out, relevant_from, ranking.max_users)
+            stack.callback(labels.unpersist)
+            ids = sorted(row[0] for row in labels.select("user").collect())
         for position, (name, model) in enumerate(models.items()):
             table = sums.errors[position]
             total = table[0]
@@ -129,12 +133,13 @@ def evaluate_models(
                 "relevant_from": relevant_from if math.isfinite(relevant_from) else None,
                 "ranking_users": len(ids),
             }
-            metrics |= _rank(session, name, model, labels, sorted(ids), seen, ranking)
+            if labels is not None and ids:
+                metrics |= _rank(session, name, model, labels, ids, seen, ranking)
+            else:
+                metrics |= dict.fromkeys((*ranking.measures, "coverage"))
             results[name] = Evaluation(
                 metrics, _bins(table[1 : 1 + _N_BINS]), _bins(table[1 + _N_BINS :])
             )
-    finally:
-        labels.unpersist()
     return results
 
 
@@ -278,8 +283,6 @@ def _rank(
     seen: DataFrame | None,
     ranking: RankingOptions,
 ) -> dict[str, float | None]:
-    if not ids:
-        return dict.fromkeys((*ranking.measures, "coverage"))
     top = ranking.top
     with (
         described(session.sparkContext, f"ranking measures of the {name}"),

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 from urllib.error import URLError
 
@@ -186,7 +186,8 @@ def site() -> Iterator[Site]:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Let retries not wait, and note how long they would have."""
     noted: list[float] = []
-    monkeypatch.setattr(fetcher.time, "sleep", noted.append)
+    # The script's own name alone: the module is shared with every thread of this process.
+    monkeypatch.setattr(fetcher, "time", SimpleNamespace(sleep=noted.append))
     return noted
 
 

@@ -285,6 +285,7 @@ class TestKept:
     def test_by_a_measure_of_rankings(self, lake: Lake) -> None:
         today = lake.file("today.csv", fresh_lines())
         options = ("--increments", today, "--measure", "recall", "--margin", "1", "--top", "5")
+        options += ("--ranking-users", "20000")
         assert lake.retrain(*options) == 0
         assert "recall" in lake.last()["comparison"]["verdict"]
         assert lake.last()["challenger"]["k"] == 5

@@ -193,9 +193,13 @@ def test_users_of_another_kind_are_strangers(spark: SparkSession) -> None:
     assert found.metrics["cold"] >= 6 * len(strangers)
 
 
-def test_nothing_is_relevant(spark: SparkSession) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [RankingOptions(TOP, 99.0), RankingOptions(TOP, max_users=0)],
+    ids=["nothing is relevant", "not asked for"],
+)
+def test_no_rankings(spark: SparkSession, options: RankingOptions) -> None:
     model = {"model": MODELS["champion"]}
-    options = RankingOptions(TOP, 99.0)
     (one,) = evaluate_models(spark, frame(spark, held_out(60)), model, options).values()
     assert [one.metrics[name] for name in ("ndcg", "recall", "coverage")] == [None] * 3
     assert one.metrics["ranking_users"] == 0

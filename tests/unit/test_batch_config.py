@@ -51,7 +51,7 @@ MODEL_REFUSED = [
     ({"exponent": 5.0}, r"--exponent 5\.0: not usable"),
     ({"top": 0}, "--top 0: not usable"),
     ({"relevant_from": float("nan")}, "--relevant-from nan: not usable"),
-    ({"ranking_users": 0}, "--ranking-users 0: not usable"),
+    ({"ranking_users": -1}, "--ranking-users -1: not usable"),
     ({"keep": 0}, "--keep 0: not usable"),
     ({"lock_minutes": 0.0}, r"--lock-minutes 0\.0: not usable"),
     ({"mlflow": ""}, "--mlflow is empty"),
@@ -76,6 +76,10 @@ REFUSED = {
         ({"measure": "luck"}, "--measure luck: not usable: use one of rmse, mse, mae"),
         ({"test_fraction": 0.0}, r"--test-fraction 0\.0: not usable: challenger and champion"),
         ({"margin": -0.1}, r"--margin -0\.1: not usable"),
+        (
+            {"measure": "recall", "ranking_users": 0},
+            "--ranking-users 0: not usable: without ranking measures there is no recall",
+        ),
         ({"full_every": 0}, "--full-every 0: not usable"),
         ({"force": 1}, "--force 1: not usable"),
         *(
@@ -93,7 +97,7 @@ REFUSED = {
         ({"bad_rows": "keep"}, "--bad-rows keep: not usable"),
         ({"exclude_seen": ""}, "--exclude-seen is empty"),
         ({"top": 0}, "--top 0: not usable"),
-        ({"ranking_users": 0}, "--ranking-users 0: not usable"),
+        ({"ranking_users": -1}, "--ranking-users -1: not usable"),
         ({"output": ""}, "--output is missing"),
     ],
     RecommendConfig: [
