@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from pyspark.sql import SparkSession
 
-from tests.spark.session import make_session
+from tests.spark.session import QUICK_JVM, make_session
+
+# For the Sparks that jobs start as processes of their own.
+os.environ.setdefault("SPARK_SUBMIT_OPTS", QUICK_JVM)
+os.environ.setdefault("SPARK_LAUNCHER_OPTS", QUICK_JVM)
 
 
 @pytest.fixture(scope="session")

@@ -19,12 +19,15 @@ import pytest
 
 from als_spark.cli.sweep import main
 from tests.jobs.checkout import ROOT, Checkout, only_line, wait_for
+from tests.spark.session import QUICK_JVM
 
 # On the executors: which interpreter and which packages are theirs. Once more with the
-# interpreter that they find by themselves, which an application can switch to on its way.
+# interpreter that they find by themselves, which an application can switch to on its way. Between
+# the two a sweep, since the start of an application takes longer than all that.
 LOOK_ABOUT = """\
-import json
+import contextlib, json, sys
 
+from als_spark.cli.sweep import main
 from pyspark.sql import SparkSession
 
 spark = SparkSession.builder.getOrCreate()
@@ -52,6 +55,8 @@ answer = {
     "solved": context.parallelize([0], 1).mapPartitions(solve).collect(),
     "conf": [context.getConf().get(key) for key in keys],
 }
+with contextlib.redirect_stdout(None):
+    answer["sweep"] = main(sys.argv[1:])
 context.pythonExec = "python3"
 answer["bare"] = context.parallelize(range(2), 2).mapPartitions(look).collect()
 print(json.dumps(answer))
@@ -107,6 +112,7 @@ def packaged(master: str, package: Path, *more: str) -> str:
     options += [f"--archives={environment.as_uri()}#environment"]
     options += ["--conf=spark.pyspark.python=./environment/bin/python"]
     options += ["--conf=spark.executor.memory=512m", "--conf=spark.executor.cores=1"]
+    options += [f"--conf=spark.executor.extraJavaOptions={QUICK_JVM}"]
     # Not before both executors are there, however slow the machine.
     options += ["--conf=spark.cores.max=2", "--conf=spark.scheduler.minRegisteredResourcesRatio=1"]
     options += ["--conf=spark.scheduler.maxRegisteredResourcesWaitingTime=120s", *more]
@@ -169,14 +175,38 @@ class TestPackage:
         assert [path.name for path in (tmp_path / "new").iterdir()] == ["als_spark.zip"]
 
 
+# Each half-step is a Spark job: enough of them to tell apart what would differ.
+SWEEP = ("--ranks", "1,5", "--lambdas", "1,4", "--dtype", "float64", "--seed", "3")
+SWEEP += ("--max-iter", "5")
+
+
+def assert_same_results(here: Path, there: Path, master: str) -> None:
+    """Two sweeps, one of them on the cluster, have come to the same."""
+    assert sorted(path.name for path in there.iterdir()) == sorted(
+        path.name for path in here.iterdir()
+    )
+    assert json.loads((there / "run.json").read_text())["spark_master"] == master
+    expected, found = (
+        json.loads((folder / "results.json").read_text()) for folder in (here, there)
+    )
+    assert len(found) == 4
+    for mine, theirs in zip(expected, found, strict=True):
+        del mine["seconds"], theirs["seconds"]
+        assert theirs == pytest.approx(mine, rel=1e-9, abs=0)
+
+
 class TestCluster:
-    def test_executors_need_only_spark_and_the_package(self, shared, master, package):
+    def test_executors_need_only_spark_and_the_package(
+        self, shared, master, package, spark, tmp_path
+    ):
         conf = shared.root / "conf" / "spark-standalone.conf"
+        sweep = (*SWEEP, "--placement", "grid", "--output")
+        here, there = tmp_path / "here", tmp_path / "there"
         result = shared.run(
-            *("scripts/run.sh", "look"),
+            *("scripts/run.sh", "look", *sweep, str(there)),
             ALS_SPARK_SUBMIT_ARGS=packaged(master, package, f"--properties-file={conf}"),
         )
-        assert (result.returncode, result.stderr) == (0, ""), result.stderr
+        assert result.returncode == 0, result.stderr
         answer = json.loads(result.stdout)
 
         # Two processes, in directories of two workers.
@@ -199,33 +229,22 @@ class TestCluster:
             assert found["pyspark"]
             assert [found[name] for name in packed] == [None] * 4
 
-    @pytest.mark.parametrize("placement", ["ratings", "grid"])
+        assert main([*sweep, str(here)]) == answer["sweep"] == 0
+        assert_same_results(here, there, master)
+
     def test_the_sweep_gives_the_results_of_local_mode(
-        self, shared, master, package, spark, tmp_path, placement
+        self, shared, master, package, spark, tmp_path
     ):
-        options = ["--ranks", "1,5", "--lambdas", "1,4", "--dtype", "float64", "--seed", "3"]
-        # Each half-step is a Spark job: enough of them to tell apart what would differ.
-        options += ["--placement", placement, "--max-iter", "10"]
-        here = tmp_path / "here"
-        assert main([*options, "--output", str(here)]) == 0
+        sweep = (*SWEEP, "--placement", "ratings", "--output")
+        here, there = tmp_path / "here", tmp_path / "there"
+        assert main([*sweep, str(here)]) == 0
         assert spark.sparkContext.master.startswith("local")
-        there = tmp_path / "there"
         result = shared.run(
-            *("scripts/sweep.sh", *options, "--output", str(there)),
+            *("scripts/sweep.sh", *sweep, str(there)),
             ALS_SPARK_SUBMIT_ARGS=packaged(master, package),
         )
         assert result.returncode == 0, result.stdout + result.stderr
-        assert sorted(path.name for path in there.iterdir()) == sorted(
-            path.name for path in here.iterdir()
-        )
-        assert json.loads((there / "run.json").read_text())["spark_master"] == master
-        expected, found = (
-            json.loads((folder / "results.json").read_text()) for folder in (here, there)
-        )
-        assert len(found) == 4
-        for mine, theirs in zip(expected, found, strict=True):
-            del mine["seconds"], theirs["seconds"]
-            assert theirs == pytest.approx(mine, rel=1e-9, abs=0)
+        assert_same_results(here, there, master)
 
     def test_life_cycle(self, shared, master):
         def processes() -> dict[str, int]:

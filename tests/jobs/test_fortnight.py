@@ -19,6 +19,7 @@ from scripts.drills.victim import killed_at
 from tests.pages import read_page, warnings_of
 
 SMALL = ("--rank", "3", "--lambda", "2", "--max-iter", "400", "--margin", "0.05", "--keep", "3")
+SMALL += ("--ranking-users", "0")
 
 
 def new_line(store: Path, known: set[str]) -> dict[str, Any]:

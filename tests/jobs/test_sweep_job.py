@@ -233,18 +233,19 @@ def read_until(process: subprocess.Popen[str], pattern: str) -> str:
     raise AssertionError(f"ended without {pattern!r}:\n{read}")
 
 
+@pytest.mark.usefixtures("spark")
 def test_one_core_and_two_give_the_same(start: Start, tmp_path: Path) -> None:
-    found = []
-    for cores in (1, 2):
-        out = tmp_path / f"cores-{cores}"
-        argv = ["--ranks", "1,3", "--lambdas", "2", "--max-iter", "4", "--dtype", "float64"]
-        argv += ["--placement", "ratings", "--output", str(out)]
-        process = start("spark-submit", *argv, master=f"local[{cores}]")
-        log, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, log
-        found.append(results(out))
-        assert json.loads((out / "run.json").read_text())["blocks_a_side"] == cores
-    for one, two in zip(*found, strict=True):
+    argv = ["--ranks", "1,3", "--lambdas", "2", "--max-iter", "4", "--dtype", "float64"]
+    argv += ["--placement", "ratings", "--output"]
+    folders = [tmp_path / "one", tmp_path / "two"]
+    process = start("spark-submit", *argv, str(folders[0]), master="local[1]")
+    log, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, log
+    # The session of the tests has two.
+    assert main([*argv, str(folders[1])]) == 0
+    for cores, folder in enumerate(folders, 1):
+        assert json.loads((folder / "run.json").read_text())["blocks_a_side"] == cores
+    for one, two in zip(*map(results, folders), strict=True):
         assert one["iterations"] == two["iterations"]
         for key in ("train_mse", "train_mae", "test_mse", "test_mae", "objective"):
             assert one[key] == pytest.approx(two[key], rel=1e-9), key

@@ -9,6 +9,9 @@ from pyspark.sql import SparkSession
 
 from als_spark.spark.session import SESSION_DEFAULTS
 
+QUICK_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""Tests are over before the JVM's second compiler and its parallel collector pay."""
+
 
 def make_session() -> SparkSession:
     """Start a session of two local cores, quiet and without a web page."""
@@ -19,8 +22,7 @@ def make_session() -> SparkSession:
     return (
         builder.config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
-        # Tests are over before the JVM's second compiler pays.
-        .config("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+        .config("spark.driver.extraJavaOptions", QUICK_JVM)
         .config("spark.sql.shuffle.partitions", "4")
         .getOrCreate()
     )
