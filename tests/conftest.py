@@ -1,7 +1,12 @@
-"""Fixtures that need no Spark; the session lives in tests/spark and tests/jobs."""
+"""Fixtures that need no Spark; the session lives in tests/spark and tests/jobs.
+
+And what becomes of the tests when Spark's JVM dies under them, of too little memory for instance.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +22,40 @@ from als_spark.local import LocalBackend
 from als_spark.metrics import ColdStart, SideStats, build_evaluation_part
 from als_spark.model import FactorModel
 
+LOST_JVM = "Spark's JVM died"
+EXIT_LOST_JVM = 75
+"""scripts/test.sh runs the failed tests again."""
 ROOT = Path(__file__).resolve().parent.parent
 MOVIELENS = ROOT.parent / "shared" / "data" / "ml-latest-small" / "ratings.csv"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say of a test that failed for want of a JVM that this was why, rather than what py4j says."""
+    report = yield
+    code = exit_code_of_jvm() if report.failed else None
+    if code is not None:
+        report.longrepr = f"{LOST_JVM}, exit code {code}:\n{report.longreprtext}"
+    return report
+
+
+def exit_code_of_jvm() -> int | None:
+    """Exit code of the JVM that this process had started; None if it lives, or there is none."""
+    pyspark = sys.modules.get("pyspark")
+    gateway = None if pyspark is None else pyspark.SparkContext._gateway
+    return None if gateway is None else gateway.proc.poll()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Give a run in which a JVM was lost an exit code of its own."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:  # Not in the processes of xdist.
+        failed = reporter.getreports("failed") + reporter.getreports("error")
+        if any(LOST_JVM in report.longreprtext for report in failed):
+            session.exitstatus = EXIT_LOST_JVM
 
 
 class Triples(NamedTuple):
