@@ -192,14 +192,17 @@ class RetrainConfig(ModelConfig):
     margin : float
         How much worse the challenger may be and still be published, as a share of the champion's
         measure.
+    max_decline : float or None
+        How much worse than any version that the champion has followed: many steps, each within the
+        margin, must not add up. Not given: three margins (see :attr:`largest_decline`).
     full_every : int
         One in so many trainings, published or not, is from the usual start; the others start warm,
         from the factors of the current version. 1: always from the usual start.
     force : bool
         Train although the snapshot was trained on already, and in spite of a failed data check. The
         comparison with the champion still decides.
-    max_bad_share, max_shrink, max_growth, range_slack, max_mean_shift, max_spread_shift,
-    max_fresh_mean_shift, max_unknown_share : float
+    max_bad_share, max_shrink, max_growth, max_total_shrink, range_slack, max_mean_shift,
+    max_spread_shift, max_fresh_mean_shift, max_unknown_share : float
         Limits of the data checks (see :class:`als_spark.checks.CheckLimits`).
     """
 
@@ -209,11 +212,13 @@ class RetrainConfig(ModelConfig):
     store: str = ""
     measure: Measure = "rmse"
     margin: float = 0.01
+    max_decline: float | None = None
     full_every: int = 7
     force: bool = False
     max_bad_share: float = CheckLimits.max_bad_share
     max_shrink: float = CheckLimits.max_shrink
     max_growth: float = CheckLimits.max_growth
+    max_total_shrink: float = CheckLimits.max_total_shrink
     range_slack: float = CheckLimits.range_slack
     max_mean_shift: float = CheckLimits.max_mean_shift
     max_spread_shift: float = CheckLimits.max_spread_shift
@@ -256,6 +261,12 @@ class RetrainConfig(ModelConfig):
             self.margin,
             "use a share such as 0.01",
         )
+        require(
+            self.max_decline is None or 0 <= self.max_decline < math.inf,
+            "max_decline",
+            self.max_decline,
+            "use a share such as 0.03",
+        )
         _at_least(self, "full_every", 1)
         check_flag(self, "force")
         for limit in fields(CheckLimits):
@@ -266,6 +277,11 @@ class RetrainConfig(ModelConfig):
                 value,
                 "use a number of at least 0",
             )
+
+    @property
+    def largest_decline(self) -> float:
+        """How much worse than any version before the champion a challenger may be, as a share."""
+        return 3 * self.margin if self.max_decline is None else self.max_decline
 
     @property
     def limits(self) -> CheckLimits:

@@ -22,6 +22,8 @@ class CheckLimits:
         Unusable rows, as a share of the rows of a source.
     max_shrink, max_growth : float
         Fewer, or more, ratings, users and items than last time, as a share of last time's.
+    max_total_shrink : float
+        Fewer of them than there have been lately, as a share: a little less every night adds up.
     range_slack : float
         How far outside the range of last time a rating may lie, in rating units.
     max_mean_shift : float
@@ -38,6 +40,7 @@ class CheckLimits:
     max_bad_share: float = 0.01
     max_shrink: float = 0.1
     max_growth: float = 1.0
+    max_total_shrink: float = 0.2
     range_slack: float = 0.0
     max_mean_shift: float = 0.05
     max_spread_shift: float = 0.05
@@ -184,12 +187,31 @@ def check_parts(
     return checks
 
 
-def check_whole(now: DataFacts, previous: DataFacts | None, limits: CheckLimits) -> list[Check]:
-    """Check all ratings together against those of the last run; no checks without one."""
+COUNTS = ("ratings", "users", "items")
+"""What there may be less or more of than before."""
+
+
+def check_whole(
+    now: DataFacts,
+    previous: DataFacts | None,
+    limits: CheckLimits,
+    most_lately: Mapping[str, int] | None = None,
+) -> list[Check]:
+    """Check all ratings together against those of the last run; no checks without one.
+
+    Parameters
+    ----------
+    now : DataFacts
+    previous : DataFacts or None
+        The last run's; None on the first run.
+    limits : CheckLimits
+    most_lately : mapping of str to int, optional
+        The most ratings, users and items of some of the last runs.
+    """
     if previous is None:
         return []
     checks = []
-    for name in ("ratings", "users", "items"):
+    for name in COUNTS:
         value, before = getattr(now, name), getattr(previous, name)
         least, most = before * (1 - limits.max_shrink), before * (1 + limits.max_growth)
         checks.append(
@@ -202,6 +224,19 @@ def check_whole(now: DataFacts, previous: DataFacts | None, limits: CheckLimits)
                 "max_shrink" if value < least else "max_growth",
             )
         )
+    for name, most in (most_lately or {}).items():
+        value, least = getattr(now, name), most * (1 - limits.max_total_shrink)
+        if most > getattr(previous, name):
+            checks.append(
+                Check(
+                    f"{name} since their most",
+                    f"{value:,}",
+                    f"at least {max(math.ceil(least), 0):,} of the {most:,} there were",
+                    "",
+                    value >= least,
+                    "max_total_shrink",
+                )
+            )
     low, high = previous.lowest - limits.range_slack, previous.highest + limits.range_slack
     for name, value, passed in (
         ("lowest rating", now.lowest, now.lowest >= low),

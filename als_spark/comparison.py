@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 Measure = Literal["rmse", "mse", "mae", "ndcg", "recall"]
 MEASURES: tuple[str, ...] = get_args(Measure)
 LARGER_IS_BETTER = ("ndcg", "recall")
 """Measures of a ranking; the others are errors."""
+
+Values = Mapping[str, float | None]
+
+
+class Ancestor(NamedTuple):
+    """A version that the champion has followed, by way of others.
+
+    Attributes
+    ----------
+    version : str
+    steps : int
+        Publications between it and the champion.
+    worsening : float
+        How many times as bad as this version the champion is (see :func:`worsening`): the product
+        of what the comparisons in between came to.
+    """
+
+    version: str
+    steps: int
+    worsening: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +50,13 @@ class Verdict:
 
 
 def judge(
-    challenger: Mapping[str, float | None],
-    champion: Mapping[str, float | None] | None,
+    challenger: Values,
+    champion: Values | None,
     measure: Measure,
     margin: float,
+    *,
+    ancestors: Sequence[Ancestor] = (),
+    max_decline: float = math.inf,
 ) -> Verdict:
     """Decide whether a challenger is published.
 
@@ -45,6 +68,11 @@ def judge(
         What counts.
     margin : float
         How much worse the challenger may be, as a share of the champion's value.
+    ancestors : sequence of Ancestor
+        Of the champion.
+    max_decline : float
+        How much worse than any of them a challenger may be that is worse than the champion, as a
+        share: small steps down, each within the margin, must not add up.
 
     Returns
     -------
@@ -64,11 +92,38 @@ def judge(
     limit = before * (1 - margin) if larger else before * (1 + margin)
     publish = value >= limit if larger else value <= limit
     change = _change(value, before, larger)
-    return Verdict(
-        publish,
+    sentence = (
         f"{measure} {value:.4f} against the champion's {before:.4f} ({change}); "
-        f"{'within' if publish else 'beyond'} the margin of {margin:.2%}",
+        f"{'within' if publish else 'beyond'} the margin of {margin:.2%}"
     )
+    best = max(ancestors, key=lambda ancestor: ancestor.worsening, default=None)
+    step = worsening(challenger, champion, measure)
+    # One that is no worse than the champion is welcome, however far that has come down.
+    if publish and best is not None and step is not None and step > 1 < best.worsening:
+        decline = step * best.worsening - 1
+        if decline > max_decline:
+            return Verdict(
+                False,
+                f"{sentence}, but with the {best.steps} before it the step makes {decline:.2%} "
+                f"since version {best.version}, beyond the {max_decline:.2%} of --max-decline",
+            )
+    return Verdict(publish, sentence)
+
+
+def worsening(now: Values, before: Values, measure: str) -> float | None:
+    """Tell how many times as bad a model is as another on the same ratings.
+
+    Returns
+    -------
+    float or None
+        The ratio of the errors; of ranking measures, where more is better, the inverse. None where
+        one of the two has no value, or it is zero.
+    """
+    values = [_finite(now.get(measure)), _finite(before.get(measure))]
+    if measure in LARGER_IS_BETTER:
+        values.reverse()
+    above, below = values
+    return above / below if above and below else None
 
 
 def _change(value: float, before: float, larger: bool) -> str:

@@ -46,11 +46,14 @@ RETRAIN = JobOptions(
     {
         "ratings": ("ratings", "table", "increments", *_SOURCE, "bad_rows", "duplicates"),
         "data checks": (
-            *("max_bad_share", "max_shrink", "max_growth", "range_slack", "max_mean_shift"),
-            *("max_spread_shift", "max_fresh_mean_shift", "max_unknown_share"),
+            *("max_bad_share", "max_shrink", "max_growth", "max_total_shrink", "range_slack"),
+            *("max_mean_shift", "max_spread_shift", "max_fresh_mean_shift", "max_unknown_share"),
         ),
         "model": (*_TRAINING, "full_every"),
-        "champion and challenger": ("split", "test_fraction", "measure", "margin", *_RANKING),
+        "champion and challenger": (
+            *("split", "test_fraction", "measure", "margin", "max_decline"),
+            *_RANKING,
+        ),
         "store": ("store", "keep", "lock_minutes", "force", *_LOGGING),
     },
     {
@@ -64,11 +67,15 @@ RETRAIN = JobOptions(
         "store": "the store (required)",
         "measure": "compare challenger and champion by this",
         "margin": "publish a challenger that is at most this share worse",
+        "max_decline": "and at most this share worse than any version before the champion, all "
+        "steps together (default: three margins)",
         "full_every": "train from the usual start every so many trainings",
         "force": "train on a snapshot again, and in spite of a failed data check",
         "max_bad_share": "unusable rows, as a share of a source's rows",
         "max_shrink": "fewer ratings, users or items than the last run, as a share",
         "max_growth": "more ratings, users or items than the last run, as a share",
+        "max_total_shrink": "fewer than the most of the last 30 runs, as a share; a run with "
+        "--force begins the count anew",
         "range_slack": "ratings outside the range of the last run, by how much",
         "max_mean_shift": "shift of the mean since the last run, as a share of the range",
         "max_spread_shift": "change of the standard deviation since the last run, as a share of "

@@ -150,8 +150,9 @@ METAVARS = {
     **dict.fromkeys(("test_fraction", "validation_fraction"), "F"),
     **dict.fromkeys(
         (
-            *("margin", "max_bad_share", "max_shrink", "max_growth"),
-            *("max_mean_shift", "max_spread_shift", "max_fresh_mean_shift", "max_unknown_share"),
+            *("margin", "max_decline", "max_bad_share", "max_shrink", "max_growth"),
+            *("max_total_shrink", "max_mean_shift", "max_spread_shift", "max_fresh_mean_shift"),
+            "max_unknown_share",
         ),
         "SHARE",
     ),

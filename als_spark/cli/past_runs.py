@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
-from als_spark.checks import DataFacts
+from als_spark.checks import COUNTS, DataFacts
+from als_spark.comparison import Ancestor, worsening
+
+MEMORY = 30
+"""Runs, and publications, that a slow decline is looked for in."""
 
 Record = Mapping[str, Any]
 
@@ -23,17 +28,28 @@ def last_passed(records: Sequence[Record]) -> tuple[DataFacts | None, Record]:
     tuple of DataFacts or None, mapping
         None and an empty record if there is none.
     """
-    for record in _newest_first(records, ("published", "kept", "unchanged")):
-        if record.get("data"):
-            try:
-                return DataFacts.from_record(record["data"]), record
-            except (KeyError, TypeError):
-                continue
-    return None, {}
+    return next(_passed(records), (None, {}))
 
 
-def kept_by(records: Sequence[Record]) -> tuple[str, float] | None:
-    """Return the measure and the margin by which the last training was not published, if so.
+def most_lately(records: Sequence[Record]) -> dict[str, int]:
+    """Return the most ratings, users and items of the last runs whose data passed the checks.
+
+    Parameters
+    ----------
+    records : sequence of mappings
+        The store's history, oldest first; :data:`MEMORY` runs count at most, and none before one
+        that was forced through a failed check: there somebody has looked.
+    """
+    most = dict.fromkeys(COUNTS, 0)
+    for facts, record in islice(_passed(records), MEMORY):
+        most = {name: max(count, getattr(facts, name)) for name, count in most.items()}
+        if not all(check.get("passed") for check in record.get("checks") or ()):
+            break
+    return most
+
+
+def kept_by(records: Sequence[Record]) -> tuple[str, float, float | None] | None:
+    """Return measure, margin and largest decline by which the last training was kept out, if so.
 
     By others the same challenger may pass.
     """
@@ -41,7 +57,40 @@ def kept_by(records: Sequence[Record]) -> tuple[str, float] | None:
     comparison = record.get("comparison") or {}
     if record.get("outcome") != "kept" or not comparison:
         return None
-    return comparison["measure"], comparison["margin"]
+    return comparison["measure"], comparison["margin"], comparison.get("max_decline")
+
+
+def ancestors_of(records: Sequence[Record], version: str, measure: str) -> list[Ancestor]:
+    """Go back from a version to those that it has followed, one comparison at a time.
+
+    Parameters
+    ----------
+    records : sequence of mappings
+        The store's history, oldest first.
+    version : str
+        Usually the champion.
+    measure : str
+        By which versions are compared.
+
+    Returns
+    -------
+    list of Ancestor
+        The nearest first, :data:`MEMORY` at most; up to one that was published without a
+        comparison by this measure, as by ``jobs/train.py``.
+    """
+    published = {record["version"]: record for record in records if record.get("version")}
+    found: list[Ancestor] = []
+    total = 1.0
+    while version in published and len(found) < MEMORY:
+        comparison = published[version].get("comparison") or {}
+        champion = comparison.get("champion") or {}
+        step = worsening(comparison.get("challenger") or {}, champion, measure)
+        if step is None or "version" not in champion:
+            break
+        version = champion["version"]
+        total *= step
+        found.append(Ancestor(version, len(found) + 1, total))
+    return found
 
 
 def warm_trainings(records: Sequence[Record], rank: int) -> int | None:
@@ -68,6 +117,15 @@ def warm_trainings(records: Sequence[Record], rank: int) -> int | None:
             return count
         count += 1
     return None
+
+
+def _passed(records: Sequence[Record]) -> Iterator[tuple[DataFacts, Record]]:
+    """Go through the runs whose data passed the checks, newest first."""
+    for record in _newest_first(records, ("published", "kept", "unchanged")):
+        try:
+            yield DataFacts.from_record(record.get("data") or {}), record
+        except (KeyError, TypeError):
+            continue
 
 
 def _newest_first(records: Sequence[Record], outcomes: tuple[str, ...]) -> Iterator[Record]:

@@ -31,7 +31,13 @@ from als_spark.cli.fitting import (
     write_version,
 )
 from als_spark.cli.holdout import HoldoutRule, unseen_by_both
-from als_spark.cli.past_runs import kept_by, last_passed, warm_trainings
+from als_spark.cli.past_runs import (
+    ancestors_of,
+    kept_by,
+    last_passed,
+    most_lately,
+    warm_trainings,
+)
 from als_spark.cli.program import exits_if_locked, interrupts_noted, run_program
 from als_spark.cli.run_log import RunLog
 from als_spark.cli.running import all_versions, open_ratings, refuse_bad_rows, spark_job
@@ -130,7 +136,7 @@ class _Retrain:
         previous, last = last_passed(self._past)
         # If no version can be read, the next is trained as they were.
         spec = self._config.spec(_spec_of(champion) or _spec_from(last.get("settings")))
-        decision = (self._config.measure, self._config.margin)
+        decision = (self._config.measure, self._config.margin, self._config.largest_decline)
         self._unseen_by = None
         if champion is not None:
             rule = HoldoutRule.of(self._config)
@@ -156,7 +162,7 @@ class _Retrain:
             facts = ready.facts
             unknown = _unknown_shares(ready, champion)
             self._note_data(ready, unknown)
-            checks = check_whole(facts, previous, self._config.limits)
+            checks = check_whole(facts, previous, self._config.limits, most_lately(self._past))
             checks += check_unknown(
                 {s: share for s, (_, share) in unknown.items()}, self._config.limits
             )
@@ -320,7 +326,14 @@ class _Retrain:
                 f"compared on the {challenger['count']:,} ratings that neither was trained on"
             )
         before = dict(found["champion"].metrics) if champion is not None else None
-        verdict = judge(challenger, before, config.measure, config.margin)
+        verdict = judge(
+            challenger,
+            before,
+            config.measure,
+            config.margin,
+            ancestors=ancestors_of(self._past, str(self._champion_name), config.measure),
+            max_decline=config.largest_decline,
+        )
         log.record |= {
             "challenger": challenger,
             "champion": before,
@@ -328,6 +341,7 @@ class _Retrain:
             "comparison": {
                 "measure": config.measure,
                 "margin": config.margin,
+                "max_decline": config.largest_decline,
                 "holdout": challenger["count"],
                 "challenger": challenger,
                 "champion": None if before is None else {**before, "version": self._champion_name},

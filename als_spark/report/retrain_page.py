@@ -188,6 +188,7 @@ def _add_comparison(section: Section, comparison: Mapping[str, Any]) -> None:
                 ("verdict", comparison.get("verdict")),
                 ("decided by", _label(measure)),
                 ("margin", comparison.get("margin")),
+                ("largest decline over versions", comparison.get("max_decline")),
                 ("ratings held out", comparison.get("holdout")),
             ]
         )

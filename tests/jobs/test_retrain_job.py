@@ -282,6 +282,27 @@ class TestKept:
         assert lake.retrain(*options, *useless[:-1], "9") == 0
         assert lake.last()["outcome"] == "published"
 
+    def test_small_steps_down_do_not_add_up(
+        self, lake: Lake, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        first = lake.store.current()
+        assert lake.retrain("--lambda", "20", "--margin", "9") == 0
+        worse = lake.last()["challenger"]["rmse"] / lake.last()["champion"]["rmse"]
+        assert worse > 1.05
+        options = ("--lambda", "21", "--margin", "0.04")
+        assert lake.retrain(*options) == 3
+        challenger, champion = lake.last()["challenger"]["rmse"], lake.last()["champion"]["rmse"]
+        assert 1 < challenger / champion < 1.04
+        assert lake.last()["comparison"]["max_decline"] == pytest.approx(0.12)
+        said = capsys.readouterr().out
+        assert "within the margin of 4.00%, but with the 1 before it the step makes" in said
+        assert f"since version {first}, beyond the 12.00% of --max-decline" in said
+        # Nothing has changed; with another limit it is another decision.
+        assert lake.retrain(*options) == 0
+        assert lake.last()["outcome"] == "unchanged"
+        assert lake.retrain(*options, "--max-decline", "9") == 0
+        assert lake.last()["outcome"] == "published"
+
     def test_by_a_measure_of_rankings(self, lake: Lake) -> None:
         today = lake.file("today.csv", fresh_lines())
         options = ("--increments", today, "--measure", "recall", "--margin", "1", "--top", "5")
@@ -381,6 +402,24 @@ class TestDataChecks:
         for _ in range(2):
             assert lake.retrain(base=less) == 4
         assert lake.retrain() == 0
+        assert lake.last()["outcome"] == "unchanged"
+
+    def test_a_little_less_every_night_adds_up(
+        self, lake: Lake, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def night(name: str, rows: int, *options: str) -> int:
+            less = lake.file(name, BASE.part(slice(0, rows)).lines())
+            options = (*options, "--max-total-shrink", "0.12", "--margin", "9")
+            return lake.retrain(*options, base=less)
+
+        assert night("less.csv", 930) == 0
+        assert night("even-less.csv", 865) == 4
+        said = capsys.readouterr().out
+        assert "data check failed, nothing was trained: ratings since their most 865, " in said
+        assert "limit at least 880 of the 1,000 there were (--max-total-shrink)" in said
+        # Once somebody has said that this is right, it is.
+        assert night("even-less.csv", 865, "--force") == 0
+        assert night("even-less.csv", 865) == 0
         assert lake.last()["outcome"] == "unchanged"
 
     def test_limits_may_be_infinite(self, lake: Lake) -> None:

@@ -110,6 +110,16 @@ class TestWhole:
         (check,) = (check for check in checks if check.name == field)
         assert option is None or check.option == option
 
+    @pytest.mark.parametrize(("most", "passes"), [(1250, True), (1251, False)])
+    def test_a_little_less_every_night_adds_up(self, most, passes):
+        lately = {"ratings": most, "users": 100, "items": 50}
+        checks = check_whole(LAST, LAST, LIMITS, lately)
+        # What was the most in the last run has been looked at already.
+        (check,) = [check for check in checks if check.option == "max_total_shrink"]
+        assert check.name == "ratings since their most"
+        assert check.passed == passes
+        assert check.limit.endswith(f"of the {most:,} there were")
+
     def test_any_growth(self):
         limits = CheckLimits(max_growth=math.inf)
         checks = check_whole(now(ratings=10**9), LAST, limits)
@@ -183,7 +193,7 @@ class TestRecords:
         checks = [
             *check_parts([part(), part(label="b.csv")], LAST, LIMITS),
             *check_whole(now(ratings=0), LAST, LIMITS),
-            *check_whole(LAST, LAST, LIMITS),
+            *check_whole(LAST, LAST, LIMITS, {"items": 60}),
             *check_unknown({"user": 0.0}, LIMITS),
         ]
         named = {field.name for field in dataclasses.fields(CheckLimits)}

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from als_spark.comparison import LARGER_IS_BETTER, MEASURES, judge
+from als_spark.comparison import LARGER_IS_BETTER, MEASURES, Ancestor, judge, worsening
 
 
 def verdict(challenger, champion, measure="rmse", margin=0.01):
@@ -83,3 +83,47 @@ def test_no_champion():
 )
 def test_sentences(challenger, champion, measure, sentence):
     assert sentence in verdict(challenger, champion, measure).sentence
+
+
+@pytest.mark.parametrize(
+    ("measure", "challenger", "champion"), [("rmse", 1.009, 1.0), ("recall", 0.5, 0.5045)]
+)
+def test_small_steps_down_do_not_add_up(measure, challenger, champion):
+    def decide(*worsenings, max_decline=0.03):
+        ancestors = [Ancestor(f"v{k}", k, w) for k, w in enumerate(worsenings, 1)]
+        return judge(
+            {measure: challenger},
+            {measure: champion},
+            measure,
+            0.01,
+            ancestors=ancestors,
+            max_decline=max_decline,
+        )
+
+    assert decide().publish
+    assert decide(1.01, 1.02).publish
+    found = decide(1.01, 1.025, 1.0)
+    assert not found.publish
+    assert (
+        "within the margin of 1.00%, but with the 2 before it the step makes 3.4" in found.sentence
+    )
+    assert "since version v2, beyond the 3.00% of --max-decline" in found.sentence
+    assert decide(1.01, 1.025, 1.0, max_decline=0.04).publish
+    # What the champion has gained on its way does not count against the challenger.
+    assert decide(0.9, 0.8, max_decline=0.0).publish
+
+
+def test_a_better_challenger_is_welcome_however_far_the_champion_has_come_down():
+    ancestors = [Ancestor("v1", 1, 1.05)]
+    for challenger, publish in ((0.999, True), (1.0, True), (1.001, False)):
+        found = judge(
+            {"mae": challenger}, {"mae": 1.0}, "mae", 0.01, ancestors=ancestors, max_decline=0.03
+        )
+        assert found.publish is publish
+
+
+@pytest.mark.parametrize("values", [(None, 1.0), (1.0, None), (1.0, 0.0), (math.nan, 1.0)])
+def test_worsening_of_nothing(values):
+    now, before = ({"rmse": value, "ndcg": value} for value in values)
+    assert worsening(now, before, "rmse") is None
+    assert worsening(now, before, "ndcg") is None
