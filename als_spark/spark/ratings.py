@@ -56,7 +56,7 @@ def prepare_ratings(
         If the ratings cannot be trained on.
     """
     label = source.label if test_source is None else f"{source.label} + {test_source.label}"
-    with phase("reading and checking ratings"):
+    with phase("splitting ratings"):
         ratings = _split_sources(session.sparkContext, source, test_source, options)
     return prepare_typed(session, ratings, label, options, phase=phase)
 
@@ -89,7 +89,7 @@ def prepare_typed(
     """
     context = session.sparkContext
     with ExitStack() as failing:
-        with phase("reading and checking ratings"):
+        with phase("checking and numbering ratings"):
             chunks = encode_ratings(ratings).persist(StorageLevel.MEMORY_AND_DISK)
             failing.callback(chunks.unpersist)
             with described(context, f"checking and counting ratings of {label}"):
