@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from threading import Lock
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas import functions as pandas_functions
+
+from als_spark.spark.worker import prepare_worker
 
 ArrowMap = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
@@ -34,7 +37,12 @@ def map_in_arrow(frame: DataFrame, function: ArrowMap, schema: str) -> DataFrame
         DDL of the output.
     """
     with _without_pandas_check():
-        return frame.mapInArrow(function, schema)
+        return frame.mapInArrow(partial(_run, function=function), schema)
+
+
+def _run(batches: Iterable[pa.RecordBatch], *, function: ArrowMap) -> Iterator[pa.RecordBatch]:
+    prepare_worker()
+    yield from function(batches)
 
 
 def gather_batches(batches: Iterable[pa.RecordBatch], max_rows: int) -> Iterator[pa.Table]:

@@ -27,7 +27,8 @@ from als_spark.errors import SolveError
 from als_spark.local import LocalBackend
 from als_spark.metrics import ErrorSums
 from als_spark.results import IterationRecord, SplitName
-from als_spark.spark.session import broadcasted, default_partitions, limit_blas_threads
+from als_spark.spark.session import broadcasted, default_partitions
+from als_spark.spark.worker import prepare_worker
 from als_spark.sweep import SweepCollector
 from als_spark.training import ModelSpec, OnIteration, TrainedModel, TrainingOptions, train_models
 
@@ -119,7 +120,7 @@ def train_partition(
     A system without a solution is returned, not raised (see
     :func:`als_spark.spark.placement.solve_partition`).
     """
-    limit_blas_threads()
+    prepare_worker()
     report = _Sender(report_to) if report_to is not None else None
     for spec, start in work:
         starts = None if start is None else [start]

@@ -31,7 +31,8 @@ from als_spark.results import SplitName
 from als_spark.spark.entries import SliceNumber, TrainSlice
 from als_spark.spark.packing import SIDES
 from als_spark.spark.planning import group_models
-from als_spark.spark.session import broadcasted, described, limit_blas_threads
+from als_spark.spark.session import broadcasted, described
+from als_spark.spark.worker import prepare_worker
 
 
 class Task(NamedTuple):
@@ -192,7 +193,7 @@ def solve_partition(
     A system without a solution is returned, not raised: it is the user's to mend, and not a failure
     of the executor that Spark should try again.
     """
-    limit_blas_threads()
+    prepare_worker()
     models = tasks.value
     for part in slices:
         if part.shared:
@@ -215,7 +216,7 @@ def errors_of_partition(
     parts: Iterable[TrainSlice | EvaluationPart], *, models: Broadcast[list[Factors]]
 ) -> Iterator[tuple[SplitName, list[ErrorSums]]]:
     """Sum the errors of every model over a partition's parts: runs on an executor."""
-    limit_blas_threads()
+    prepare_worker()
     factors = models.value
     for part in parts:
         if isinstance(part, EvaluationPart):

@@ -47,7 +47,8 @@ from als_spark.spark.arrow import gather_batches, map_in_arrow
 from als_spark.spark.encoding import CHUNK_ROWS, ids_from_bytes, ids_to_bytes
 from als_spark.spark.narrow import narrow, widen
 from als_spark.spark.packing import shuffle_keys
-from als_spark.spark.session import broadcasted, default_partitions, described, limit_blas_threads
+from als_spark.spark.session import broadcasted, default_partitions, described
+from als_spark.spark.worker import prepare_worker
 
 SLICE_ROWS = 1 << 15
 """Answered rows of a slice at most, whatever the rank."""
@@ -252,7 +253,7 @@ def answer_partition(
     batches: Iterable[pa.RecordBatch], *, plan: Broadcast[Plan]
 ) -> Iterator[pa.RecordBatch]:
     """Answer the slices of a partition: runs on an executor."""
-    limit_blas_threads()
+    prepare_worker()
     slices: dict[int, Asked] = {}
     pairs: dict[int, list[tuple[IntArray, IntArray]]] = {}
     rank, dtype = plan.value.candidates.factors.shape[1], plan.value.candidates.factors.dtype

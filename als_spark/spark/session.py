@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import threadpoolctl
 from pyspark import Broadcast, SparkConf, SparkContext
 from pyspark.sql import SparkSession
+
+from als_spark.spark.worker import blas_threads, prepare_worker
 
 T = TypeVar("T")
 
@@ -25,7 +26,7 @@ SESSION_DEFAULTS = {
     "spark.sql.execution.arrow.maxRecordsPerBatch": "131072",
     # Timestamps written as text mean the same on every machine.
     "spark.sql.session.timeZone": "UTC",
-    # One BLAS thread a Python worker, from its first import on (see limit_blas_threads).
+    # One BLAS thread a Python worker, from its first import on (see prepare_worker).
     "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
     "spark.executorEnv.OMP_NUM_THREADS": "1",
     "spark.executorEnv.MKL_NUM_THREADS": "1",
@@ -97,29 +98,6 @@ def broadcasted(context: SparkContext, value: T) -> Iterator[Broadcast[T]]:
         handle.destroy(blocking=False)
 
 
-_limited = False
-
-
-def limit_blas_threads() -> None:
-    """Leave this process one BLAS thread, as each core already has a worker.
-
-    Called at the start of every task; only the first call of a process does anything.
-    """
-    global _limited
-    if not _limited:
-        threadpoolctl.threadpool_limits(limits=1)
-        _limited = True
-
-
-def blas_threads() -> list[int]:
-    """Threads of each BLAS library loaded in this process."""
-    return [
-        int(library["num_threads"])
-        for library in threadpoolctl.threadpool_info()
-        if library["user_api"] == "blas"
-    ]
-
-
 def blas_threads_of_workers(context: SparkContext) -> int:
     """Ask one task a core for the BLAS threads of its worker; return the most."""
     n_tasks = default_partitions(context)
@@ -129,7 +107,7 @@ def blas_threads_of_workers(context: SparkContext) -> int:
 
 
 def _count_threads(tasks: Iterable[int]) -> Iterator[int]:
-    limit_blas_threads()
+    prepare_worker()
     for _ in tasks:
         yield max(blas_threads(), default=1)
 
