@@ -99,7 +99,7 @@ def judge(
     best = max(ancestors, key=lambda ancestor: ancestor.worsening, default=None)
     step = worsening(challenger, champion, measure)
     # One that is no worse than the champion is welcome, however far that has come down.
-    if publish and best is not None and step is not None and step > 1 < best.worsening:
+    if publish and best is not None and step is not None and step > 1 and best.worsening > 1:
         decline = step * best.worsening - 1
         if decline > max_decline:
             return Verdict(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from als_spark.batch_config import EvaluateConfig, RecommendConfig, RetrainConfig, TrainConfig
 from als_spark.cli.options import JobOptions
+from als_spark.cli.past_runs import MEMORY
 
 _SOURCE = ("format", "user_col", "item_col", "rating_col", "timestamp_col")
 _TRAINING = (
@@ -74,8 +75,8 @@ RETRAIN = JobOptions(
         "max_bad_share": "unusable rows, as a share of a source's rows",
         "max_shrink": "fewer ratings, users or items than the last run, as a share",
         "max_growth": "more ratings, users or items than the last run, as a share",
-        "max_total_shrink": "fewer than the most of the last 30 runs, as a share; a run with "
-        "--force begins the count anew",
+        "max_total_shrink": f"fewer than the most of the last {MEMORY} runs, as a share; a run "
+        "with --force begins the count anew",
         "range_slack": "ratings outside the range of the last run, by how much",
         "max_mean_shift": "shift of the mean since the last run, as a share of the range",
         "max_spread_shift": "change of the standard deviation since the last run, as a share of "

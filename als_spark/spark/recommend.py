@@ -48,7 +48,6 @@ from als_spark.spark.encoding import CHUNK_ROWS, ids_from_bytes, ids_to_bytes
 from als_spark.spark.narrow import narrow, widen
 from als_spark.spark.packing import shuffle_keys
 from als_spark.spark.session import broadcasted, default_partitions, described
-from als_spark.spark.worker import prepare_worker
 
 SLICE_ROWS = 1 << 15
 """Answered rows of a slice at most, whatever the rank."""
@@ -253,7 +252,6 @@ def answer_partition(
     batches: Iterable[pa.RecordBatch], *, plan: Broadcast[Plan]
 ) -> Iterator[pa.RecordBatch]:
     """Answer the slices of a partition: runs on an executor."""
-    prepare_worker()
     slices: dict[int, Asked] = {}
     pairs: dict[int, list[tuple[IntArray, IntArray]]] = {}
     rank, dtype = plan.value.candidates.factors.shape[1], plan.value.candidates.factors.dtype

@@ -12,9 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+QUICK_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""For Sparks that are over before the JVM's second compiler and its parallel collector pay."""
 SUBMIT = (
     "--master local[2] --driver-memory 1g --conf spark.ui.enabled=false "
-    '--driver-java-options "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" pyspark-shell'
+    f'--driver-java-options "{QUICK_JVM}" pyspark-shell'
 )
 """Small and quick to start: a drill runs Spark a hundred times on a few thousand ratings."""
 LONGEST = 600.0

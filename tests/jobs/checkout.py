@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pyspark
 
-from tests.spark.session import QUICK_JVM
+from tests.spark.session import QUICK_START
 
 ROOT = Path(__file__).resolve().parents[2]
 PYSPARK = Path(pyspark.__file__).parent
@@ -81,8 +81,7 @@ class Checkout:
             "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}",
             "ALS_SPARK_PYTHON": sys.executable,
             "FAKE_UV_LOG": str(self.log),
-            "SPARK_SUBMIT_OPTS": QUICK_JVM,
-            "SPARK_LAUNCHER_OPTS": QUICK_JVM,
+            **QUICK_START,
             # Machines that run other tests at the same time are slow.
             "ALS_SPARK_CLUSTER_TIMEOUT": "180",
         }

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 import pytest
 from pyspark.sql import SparkSession
 
-from tests.spark.session import QUICK_JVM, make_session
+from tests.spark.session import QUICK_START, make_session
 
-# For the Sparks that jobs start as processes of their own.
-os.environ.setdefault("SPARK_SUBMIT_OPTS", QUICK_JVM)
-os.environ.setdefault("SPARK_LAUNCHER_OPTS", QUICK_JVM)
+for key, value in QUICK_START.items():
+    os.environ.setdefault(key, value)
 
 
 @pytest.fixture(scope="session")

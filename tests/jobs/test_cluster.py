@@ -18,14 +18,14 @@ from pathlib import Path
 import pytest
 
 from als_spark.cli.sweep import main
+from scripts.drills.processes import QUICK_JVM
 from tests.jobs.checkout import ROOT, Checkout, only_line, wait_for
-from tests.spark.session import QUICK_JVM
 
 # On the executors: which interpreter and which packages are theirs. Once more with the
 # interpreter that they find by themselves, which an application can switch to on its way. Between
 # the two a sweep, since the start of an application takes longer than all that.
 LOOK_ABOUT = """\
-import contextlib, json, sys
+import contextlib, io, json, sys
 
 from als_spark.cli.sweep import main
 from pyspark.sql import SparkSession
@@ -55,8 +55,10 @@ answer = {
     "solved": context.parallelize([0], 1).mapPartitions(solve).collect(),
     "conf": [context.getConf().get(key) for key in keys],
 }
-with contextlib.redirect_stdout(None):
+said = io.StringIO()
+with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
     answer["sweep"] = main(sys.argv[1:])
+answer["said"] = said.getvalue()
 context.pythonExec = "python3"
 answer["bare"] = context.parallelize(range(2), 2).mapPartitions(look).collect()
 print(json.dumps(answer))
@@ -177,7 +179,7 @@ class TestPackage:
 
 # Each half-step is a Spark job: enough of them to tell apart what would differ.
 SWEEP = ("--ranks", "1,5", "--lambdas", "1,4", "--dtype", "float64", "--seed", "3")
-SWEEP += ("--max-iter", "5")
+SWEEP += ("--max-iter", "10")
 
 
 def assert_same_results(here: Path, there: Path, master: str) -> None:
@@ -206,7 +208,7 @@ class TestCluster:
             *("scripts/run.sh", "look", *sweep, str(there)),
             ALS_SPARK_SUBMIT_ARGS=packaged(master, package, f"--properties-file={conf}"),
         )
-        assert result.returncode == 0, result.stderr
+        assert (result.returncode, result.stderr) == (0, ""), result.stderr
         answer = json.loads(result.stdout)
 
         # Two processes, in directories of two workers.
@@ -229,7 +231,8 @@ class TestCluster:
             assert found["pyspark"]
             assert [found[name] for name in packed] == [None] * 4
 
-        assert main([*sweep, str(here)]) == answer["sweep"] == 0
+        assert answer["sweep"] == 0, answer["said"]
+        assert main([*sweep, str(here)]) == 0
         assert_same_results(here, there, master)
 
     def test_the_sweep_gives_the_results_of_local_mode(

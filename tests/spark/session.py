@@ -8,9 +8,10 @@ import sys
 from pyspark.sql import SparkSession
 
 from als_spark.spark.session import SESSION_DEFAULTS, local_defaults
+from scripts.drills.processes import QUICK_JVM
 
-QUICK_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-"""Tests are over before the JVM's second compiler and its parallel collector pay."""
+QUICK_START = dict.fromkeys(("SPARK_SUBMIT_OPTS", "SPARK_LAUNCHER_OPTS"), QUICK_JVM)
+"""Environment of the Sparks that tests start as processes of their own."""
 
 
 def make_session() -> SparkSession:
