@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +19,12 @@ EXIT_KEPT, EXIT_DATA_CHECK, EXIT_LOCKED = 3, 4, 5
 """Of the jobs that work on a model store."""
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_PAUSE = 0.05
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+"""The last is our own: it reminds of the others."""
+_PAUSE = 0.005
+"""Seconds until a signal is heard again that was raised where nobody could hear it."""
+_PATIENCE = 2.0
+"""Seconds that a signal waits for the end of a call of Spark."""
 """Seconds after which an interrupt comes again that was lost."""
 
 
@@ -112,41 +116,93 @@ def _not_of_py4j(record: logging.LogRecord) -> bool:
 def interrupts_raise() -> Iterator[Callable[[], bool]]:
     """Make Ctrl-C and SIGTERM raise :class:`Interrupted`; give a function that tells if one came.
 
-    PySpark's own handler first asks the JVM to cancel its jobs, which fails where Ctrl-C has
-    reached the JVM too, as it does under spark-submit.
+    It is raised between two calls of Spark if one ends within seconds: what is torn from the
+    middle of its work, workers and broadcasts among them, fills the terminal with stack traces.
+    PySpark's own handler first asks the JVM to cancel its jobs, which tears too, and fails where
+    Ctrl-C has reached the JVM, as it does under spark-submit.
     """
-    came, over = threading.Event(), threading.Event()
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        # Once: a second Ctrl-C must not break off the writing of what there is.
-        if not came.is_set():
-            came.set()
-            raise Interrupted
-
-    def note_lost(lost: sys.UnraisableHookArgs) -> None:
-        # In a finaliser, or in a callback of the interpreter, there is nobody to raise to.
-        if isinstance(lost.exc_value, Interrupted):
-            came.clear()
-            threading.Thread(target=send_again, daemon=True).start()
-        else:
-            hook(lost)
-
-    def send_again() -> None:
-        if not over.wait(_PAUSE):
-            os.kill(os.getpid(), signal.SIGTERM)
-
+    raiser = _Raiser()
     if threading.current_thread() is not threading.main_thread():
-        yield came.is_set
+        yield raiser.came
         return
-    before = {number: signal.signal(number, handle) for number in _SIGNALS}
-    hook, sys.unraisablehook = sys.unraisablehook, note_lost
+    before = {number: signal.signal(number, raiser) for number in _SIGNALS}
+    hook, sys.unraisablehook = sys.unraisablehook, raiser.note_lost
     try:
-        yield came.is_set
+        yield raiser.came
     finally:
-        over.set()
+        raiser.end()
         sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class _Raiser:
+    """A handler of signals that raises once, and chooses where."""
+
+    def __init__(self) -> None:
+        self._came = self._raised = False
+        self._latest = 0.0
+        self._hook = sys.unraisablehook
+        self._profiler = sys.getprofile()
+
+    def came(self) -> bool:
+        """Tell if there was a signal, raised or not."""
+        return self._came
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        # Once: a second Ctrl-C must not break off the writing of what there is.
+        if self._raised:
+            return
+        if not self._came:
+            if number == signal.SIGALRM:
+                return
+            self._came = True
+            self._latest = time.monotonic() + _PATIENCE
+        left = self._latest - time.monotonic()
+        if left > 0 and _calls_spark(frame):
+            _alarm(max(left, _PAUSE))
+            sys.setprofile(self._watch)
+        else:
+            self._raise()
+
+    def _watch(self, frame: FrameType, event: str, _detail: object) -> None:
+        """Raise at the end of a call of Spark: the interpreter tells of every call and return."""
+        if not _calls_spark(frame.f_back if event == "return" else frame):
+            self._raise()
+
+    def _raise(self) -> None:
+        self.end()
+        raise Interrupted
+
+    def note_lost(self, lost: sys.UnraisableHookArgs) -> None:
+        """Take back what was raised in a finaliser, or in a callback: nobody was there to hear."""
+        if isinstance(lost.exc_value, Interrupted):
+            self._raised = False
+            _alarm(_PAUSE)
+        else:
+            self._hook(lost)
+
+    def end(self) -> None:
+        """Hear nothing more."""
+        self._raised = True
+        _alarm(0)
+        sys.setprofile(self._profiler)
+
+
+def _alarm(seconds: float) -> None:
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _calls_spark(frame: FrameType | None) -> bool:
+    # The standard library is called by both.
+    while frame is not None:
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if package in ("py4j", "pyspark"):
+            return True
+        if package not in sys.stdlib_module_names:
+            return False
+        frame = frame.f_back
+    return False
 
 
 @contextmanager

@@ -7,9 +7,12 @@ import signal
 import sys
 import threading
 import time
+from contextlib import nullcontext
+from functools import partial
 
 import pytest
 
+from als_spark.cli import program
 from als_spark.cli.program import (
     Interrupted,
     interrupts_noted,
@@ -19,6 +22,13 @@ from als_spark.cli.program import (
 )
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Finalised:
+    """Sends a signal where what it raises is lost."""
+
+    def __del__(self):
+        kill_self()()
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -46,11 +56,55 @@ def test_what_is_noted_is_raised_when_there_is_somebody_to_hear_it(number):
             os.kill(os.getpid(), number)
 
 
-def test_an_interrupt_that_is_lost_in_a_finaliser_comes_again():
-    class Finalised:
-        def __del__(self):
-            os.kill(os.getpid(), signal.SIGTERM)
+def call_spark(*steps):
+    """Take some steps, all of the standard library, in what looks like a call of PySpark."""
+    namespace = {"__name__": "py4j.clientserver"}
+    exec("def call(*steps):\n    for step in steps:\n        step()", namespace)
+    namespace["call"](*steps)
 
+
+def kill_self(number=signal.SIGTERM):
+    return partial(os.kill, os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_call_of_spark_ends_before_an_interrupt_is_raised(number):
+    done = []
+
+    def work():
+        call_spark(kill_self(number), partial(time.sleep, 0.05), partial(done.append, "answered"))
+        done.append("and gone on")
+
+    with interrupts_raise() as came, pytest.raises(Interrupted):
+        # Called by PySpark itself, as an estimator is.
+        call_spark(work)
+    assert came()
+    assert done == ["answered"]
+
+
+def test_a_long_call_of_spark_is_broken_off(monkeypatch):
+    monkeypatch.setattr(program, "_PATIENCE", 0.1)
+    begun = time.monotonic()
+    with interrupts_raise(), pytest.raises(Interrupted):
+        call_spark(kill_self(), partial(time.sleep, 10))
+    assert 0.1 <= time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("heard", [interrupts_wait, nullcontext])
+def test_what_is_lost_in_a_finaliser_does_not_outlive_the_block(monkeypatch, heard):
+    monkeypatch.setattr(program, "_PAUSE", 0.5)
+    before = signal.getsignal(signal.SIGALRM)
+    with interrupts_raise() as came:
+        Finalised()
+        with heard():
+            time.sleep(0.6 * (heard is interrupts_wait))
+    assert came()
+    # Without a handler it would be the end of the process.
+    assert signal.getsignal(signal.SIGALRM) == before
+    time.sleep(0.6)
+
+
+def test_an_interrupt_that_is_lost_in_a_finaliser_comes_again():
     def sleep():
         Finalised()
         time.sleep(10)
