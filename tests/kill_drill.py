@@ -41,13 +41,15 @@ def write_for_ever(root: Path, models: list[Path], seed: int) -> NoReturn:
 def kill(root: Path, models: list[Path], rounds: int) -> None:
     """Kill a writer at a random moment, look whether all is well, and again."""
     rng = random.Random(5)
+    # How long a publish takes here, as the last one told: a round is some ten, with its history.
+    took = 0.005
     for round_ in range(rounds):
         child = os.fork()
         if child == 0:
             with suppress(BaseException):
                 write_for_ever(root, models, round_)
             os._exit(1)
-        time.sleep(rng.uniform(0.005, 0.12))
+        time.sleep(rng.uniform(1, 24) * took)
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status), "the writer had ended by itself"
@@ -62,7 +64,9 @@ def kill(root: Path, models: list[Path], rounds: int) -> None:
             assert not problems, problems
             assert all(info.complete and info.published for info in store.versions())
             number = store.pointer_number()
+            begun = time.monotonic()
             store.publish(models[round_ % 4], run=run, expected=number, check=lock.check)
+            took = time.monotonic() - begun
             assert store.pointer_number() == number + 1
             store.history.gather(running=[run])
             died = [r for r in store.history.read_history() if r["status"] == "died"]

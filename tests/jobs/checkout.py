@@ -127,7 +127,7 @@ class Checkout:
             env=self.env | env,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
 

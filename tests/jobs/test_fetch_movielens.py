@@ -791,7 +791,7 @@ def test_ctrl_c_keeps_the_part_and_the_next_run_resumes(site: Site, data: Path) 
     part = data / f"{ARCHIVE}.part"
     wait_until(lambda: part.exists() and part.stat().st_size > 0)
     process.send_signal(signal.SIGINT)
-    error = process.communicate(timeout=30)[1]
+    error = process.communicate(timeout=120)[1]
     assert process.returncode == 130
     kept = part.stat().st_size
     assert re.fullmatch(
@@ -801,7 +801,7 @@ def test_ctrl_c_keeps_the_part_and_the_next_run_resumes(site: Site, data: Path) 
     )
     assert not (data / NAME).exists()
 
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert site.asked()[1].range == f"bytes={kept}-"
     assert_unpacked(data)
@@ -884,7 +884,7 @@ def test_no_bar_without_tqdm(data: Path, run: Run, monkeypatch: pytest.MonkeyPat
 def test_it_is_a_program() -> None:
     assert os.access(SCRIPT, os.X_OK)
     command = [sys.executable, str(SCRIPT), "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0
     assert "ml-100k" in done.stdout
     assert "https://files.grouplens.org/datasets/movielens" in done.stdout

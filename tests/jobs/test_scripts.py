@@ -81,7 +81,7 @@ class TestEnvironment:
         process = checkout.start("scripts/setup.sh", FAKE_UV="hang")
         wait_for(lambda: checkout.log.exists() and "--editable" in checkout.log.read_text())
         os.killpg(process.pid, signum)
-        process.communicate(timeout=60)
+        process.communicate(timeout=180)
         expected = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
         assert process.returncode == expected[signum]
         (checkout.venv / "half-installed").touch()
@@ -102,7 +102,7 @@ class TestEnvironment:
     def test_two_at_once_install_once(self, checkout):
         processes = [checkout.start("scripts/setup.sh") for _ in range(2)]
         for process in processes:
-            process.communicate(timeout=60)
+            process.communicate(timeout=180)
         assert [process.returncode for process in processes] == [0, 0]
         assert len(checkout.installs()) == 3
 
@@ -373,9 +373,9 @@ class TestRealSpark:
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "threads = lambda _: os.environ['OPENBLAS_NUM_THREADS']\n"
             "print(spark.sparkContext.parallelize([0], 1).map(threads).collect())\n"
-            "print('waiting', sys.argv[1:], flush=True)\n"
             "try:\n"
-            "    time.sleep(120)\n"
+            "    print('waiting', sys.argv[1:], flush=True)\n"
+            "    time.sleep(240)\n"
             "except KeyboardInterrupt:\n"
             # By now a JVM that had obeyed the signal would be gone, and stdout with it.
             "    time.sleep(1)\n"
@@ -391,9 +391,9 @@ class TestRealSpark:
         assert process.stdout is not None
         lines = [process.stdout.readline(), process.stdout.readline()]
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=180)
         assert lines == ["['1']\n", "waiting ['a b']\n"]
-        assert out == "still has 3\n"
+        assert out == "still has 3\n", err
         assert process.returncode == 7
         # What the job says there: no banner, no warning of JVM, Hadoop or host name.
         assert err == f"{checkout.venv}/bin/python\n"

@@ -23,6 +23,7 @@ from als_spark.persistence import load_model
 from als_spark.report.sweep_page import SWEEP_PICTURES
 from jobs.sweep import main
 from tests.conftest import ROOT
+from tests.logs import driver_tracebacks
 from tests.pages import pictures, read_page, section_of, warnings_of
 
 SMALL = ["--ranks", "1,3", "--lambdas", "1,4", "--max-iter", "6"]
@@ -280,9 +281,9 @@ def test_ctrl_c_keeps_the_finished_points(
     log = read_until(process, FIRST_POINT)
     # As a terminal does: to every process of the group.
     os.killpg(process.pid, signal.SIGINT)
-    rest, _ = process.communicate(timeout=120)
+    rest, _ = process.communicate(timeout=300)
     assert process.returncode == 130, log + rest
-    assert "Traceback" not in rest
+    assert driver_tracebacks(rest) == []
     kept = out / "interrupted" if earlier else out
     assert f"1 of 2 points were finished and are kept in {kept}" in " ".join(rest.split())
     check_kept(kept)
@@ -297,7 +298,7 @@ def test_ctrl_c_under_plain_spark_submit(start: Start, tmp_path: Path) -> None:
     read_until(process, FIRST_POINT)
     # Ends the JVM too, and with it the way of the last words to the terminal.
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
     assert process.returncode == 130
     deadline = time.monotonic() + 60
     while not out.exists() and time.monotonic() < deadline:
@@ -310,8 +311,8 @@ def test_ctrl_c_before_the_first_point_leaves_nothing(start: Start, tmp_path: Pa
     process = start("sweep.sh", *endless, "--output", str(tmp_path / "out"))
     read_until(process, "training")
     os.killpg(process.pid, signal.SIGINT)
-    rest, _ = process.communicate(timeout=120)
+    rest, _ = process.communicate(timeout=300)
     assert process.returncode == 130, rest
-    assert "Traceback" not in rest
+    assert driver_tracebacks(rest) == []
     assert "sweep: stopped before any point was finished; nothing written" in rest
     assert list(tmp_path.iterdir()) == []

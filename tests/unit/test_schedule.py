@@ -155,7 +155,7 @@ class TestCrontab:
         command = self.command.replace(PLACE, str(place)).replace("\\%", "%")
         command = command.replace("/var/log/als_spark/retrain.log", str(log))
         done = subprocess.run(
-            ["/bin/sh", "-c", command], capture_output=True, text=True, check=False, timeout=20
+            ["/bin/sh", "-c", command], capture_output=True, text=True, check=False, timeout=120
         )
         assert done.stderr == ""
         assert re.match(r"retrain --ratings /data/ratings/\d{4}-\d\d-\d\d ", log.read_text())
@@ -242,7 +242,7 @@ class TestSystemd:
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=60,
+                timeout=180,
             )
             lines = done.stderr.splitlines()
             complaints[name] = [line for line in lines if name.split(".")[0] in line]

@@ -36,10 +36,10 @@ def test_the_drill(tmp_path, models):
     reader = start("read", root, stop)
     killer = start("kill", root, ROUNDS, *models)
     try:
-        killed, errors = killer.communicate(timeout=120)
+        killed, errors = killer.communicate(timeout=300)
         assert killer.returncode == 0, errors
         stop.touch()
-        loaded, errors = reader.communicate(timeout=30)
+        loaded, errors = reader.communicate(timeout=120)
         assert reader.returncode == 0, errors
     finally:
         for process in (killer, reader):
@@ -48,7 +48,7 @@ def test_the_drill(tmp_path, models):
     rounds = [line.split() for line in killed.splitlines()]
     assert len(rounds) == ROUNDS
     # The drill drilled: writers were hit in all sorts of moments, and there was much to read.
-    assert sum("staging" in line[3:] for line in rounds) > ROUNDS // 10
+    assert sum("staging" in line[3:] for line in rounds) > ROUNDS // 20
     # (How many get through between two kills goes by the load of the machine.)
     assert int(rounds[-1][2]) > ROUNDS // 20
     count, different = map(int, loaded.split())

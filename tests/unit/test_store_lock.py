@@ -336,7 +336,7 @@ def race(root, gate, results, me):
     """One of the takers: each round all start at the same stale lock."""
     files = LocalFiles(root)
     for round_ in range(ROUNDS):
-        gate.wait(timeout=60)
+        gate.wait(timeout=180)
         lock = StoreLock(files, "STORE", f"{me}-{round_}")
         try:
             lock.acquire()
@@ -344,7 +344,7 @@ def race(root, gate, results, me):
             results.put((round_, me))
         except StoreLocked:
             pass
-        gate.wait(timeout=60)
+        gate.wait(timeout=180)
         # It was won; it becomes stale for the next round, as if its owner had been killed.
         if lock._number:
             path = f"locks/{lock._number:010}.json"
@@ -364,9 +364,9 @@ def test_takers_of_a_stale_lock_race(tmp_path):
     ]
     for taker in takers:
         taker.start()
-    won = [results.get(timeout=60) for _ in range(ROUNDS)]
+    won = [results.get(timeout=180) for _ in range(ROUNDS)]
     for taker in takers:
-        taker.join(timeout=60)
+        taker.join(timeout=180)
         assert taker.exitcode == 0
     assert results.empty()
     assert sorted(round_ for round_, _ in won) == list(range(ROUNDS))
