@@ -43,12 +43,12 @@ def main(argv: list[str] | None = None) -> int:
                 "MovieLens latest-small",
                 backend_of(movielens(), options.dtype),
                 training,
-                [1, 2, 4, 6],
+                [4] if options.quick else [1, 2, 4, 6],
             )
         )
     else:
         print(f"{MOVIELENS} is not there: synthetic ratings only", file=sys.stderr)
-    n_synthetic = 100_000 if options.quick else options.ratings
+    n_synthetic = 30_000 if options.quick else options.ratings
     problems.append(
         (
             f"synthetic, {n_synthetic:,}",

@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--child", choices=DRESSES, help="measure one dress and print it")
     options = parser.parse_args(argv)
     if options.quick:
-        options.ratings, options.ranks, options.repeats = 30_000, "10", 1
+        options.ratings, options.ranks, options.repeats = 10_000, "10", 1
     if options.child:
         print(json.dumps(measure_dress(options.child, options)))
         return 0
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def sizes(quick: bool) -> tuple[int, int]:
     """Users and items."""
-    return (3000, 700) if quick else (N_USERS, N_ITEMS)
+    return (1000, 300) if quick else (N_USERS, N_ITEMS)
 
 
 def measure_dress(dress: str, options: Any) -> dict[str, Any]:
@@ -86,7 +86,8 @@ def measure_dress(dress: str, options: Any) -> dict[str, Any]:
     with bench_session("recommend") as session, synthetic_frame(session, ratings) as frame:
         loaded = loaded_blas(session)
         say(f"{dress}: MLlib's BLAS is {loaded}")
-        warm_up(session, options.top)
+        if not options.quick:
+            warm_up(session, options.top)
         rows = [
             measure_rank(session, frame, ratings, rank, options)
             for rank in map(int, options.ranks.split(","))
