@@ -143,7 +143,7 @@ class _Raiser:
         self._came = self._raised = False
         self._latest = 0.0
         self._hook = sys.unraisablehook
-        self._profiler = sys.getprofile()
+        self._watching = False
 
     def came(self) -> bool:
         """Tell if there was a signal, raised or not."""
@@ -161,6 +161,7 @@ class _Raiser:
         left = self._latest - time.monotonic()
         if left > 0 and _calls_spark(frame):
             _alarm(max(left, _PAUSE))
+            self._watching = True
             sys.setprofile(self._watch)
         else:
             self._raise()
@@ -186,7 +187,9 @@ class _Raiser:
         """Hear nothing more."""
         self._raised = True
         _alarm(0)
-        sys.setprofile(self._profiler)
+        if self._watching:
+            # What somebody measures until then, is over too.
+            sys.setprofile(None)
 
 
 def _alarm(seconds: float) -> None:

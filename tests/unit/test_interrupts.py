@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cProfile
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ import threading
 import time
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -80,6 +82,15 @@ def test_a_call_of_spark_ends_before_an_interrupt_is_raised(number):
         call_spark(work)
     assert came()
     assert done == ["answered"]
+
+
+def test_a_job_can_be_profiled():
+    profile = cProfile.Profile()
+    with profile:
+        with interrupts_raise():
+            Path()
+        assert sys.getprofile() is profile
+    assert profile.getstats()
 
 
 def test_a_long_call_of_spark_is_broken_off(monkeypatch):
