@@ -25,7 +25,6 @@ _PAUSE = 0.005
 """Seconds until a signal is heard again that was raised where nobody could hear it."""
 _PATIENCE = 2.0
 """Seconds that a signal waits for the end of a call of Spark."""
-"""Seconds after which an interrupt comes again that was lost."""
 
 
 class Interrupted(KeyboardInterrupt):
