@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 
 from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -29,6 +30,7 @@ from als_spark.spark.validation import (
     typed_ratings,
 )
 
+_ORIGIN = "als_spark_origin"
 PARTITION_ROWS = 1_000_000
 """Ratings of a partition, where there are more partitions than cores."""
 OTHER_UNITS = 500.0
@@ -107,10 +109,7 @@ def read_snapshot(
         If no rating is usable, or a pair is rated twice that must not be.
     """
     timeless = [source.label for source in sources if "timestamp" not in source.columns]
-    frames = []
-    for position, source in enumerate(sources):
-        typed = typed_ratings(source, need_timestamp="timestamp" in source.columns)
-        frames.append(_integers_only(typed, integer_ids).withColumn("origin", F.lit(position)))
+    frames = [_integers_only(typed, integer_ids) for typed in _typed_with_origin(sources)]
     label = " + ".join(source.label for source in sources)
     context = session.sparkContext
     with ExitStack() as kept:
@@ -159,6 +158,27 @@ def read_snapshot(
             spread,
             f"{n}-{int(digest) % 2**64:016x}",
         )
+
+
+def _typed_with_origin(sources: Sequence[Source]) -> list[DataFrame]:
+    """Type the ratings of all sources, with the number of their source in the column ``origin``.
+
+    Sources of one shape are typed together, as a base and its increments mostly are: Spark plans
+    each typing anew, which takes longer than reading a night's ratings.
+    """
+    shapes: dict[object, list[tuple[int, Source]]] = {}
+    for position, source in enumerate(sources):
+        columns = tuple(sorted(source.columns.items()))
+        shape = (source.frame.schema.simpleString(), columns, source.from_files)
+        shapes.setdefault(shape, []).append((position, source))
+    typed = []
+    for alike in shapes.values():
+        frames = [source.frame.withColumn(_ORIGIN, F.lit(position)) for position, source in alike]
+        together = replace(alike[0][1], frame=reduce(DataFrame.union, frames))
+        timed = "timestamp" in together.columns
+        ratings = typed_ratings(together, need_timestamp=timed, keep=[_ORIGIN])
+        typed.append(ratings.withColumnRenamed(_ORIGIN, "origin"))
+    return typed
 
 
 def _integers_only(typed: DataFrame, sides: Collection[Side]) -> DataFrame:

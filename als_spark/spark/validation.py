@@ -5,6 +5,7 @@ The checks are column expressions, so that they run in the pass that reads the d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
@@ -53,7 +54,7 @@ class SplitOptions:
 
 
 def typed_ratings(
-    source: Source, *, need_timestamp: bool, strict_timestamp: bool = True
+    source: Source, *, need_timestamp: bool, strict_timestamp: bool = True, keep: Sequence[str] = ()
 ) -> DataFrame:
     """Bring a source to typed columns, with what is wrong with each row.
 
@@ -64,6 +65,8 @@ def typed_ratings(
         Whether timestamps are read.
     strict_timestamp : bool
         Whether a row without a readable one is unusable; otherwise its timestamp is null.
+    keep : sequence of str
+        Columns to keep as they are.
 
     Returns
     -------
@@ -95,6 +98,7 @@ def typed_ratings(
         rating.alias("rating"),
         timestamp.alias("timestamp"),
         *_problem_columns(source, problem),
+        *keep,
     )
 
 

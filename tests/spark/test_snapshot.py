@@ -40,6 +40,29 @@ def fingerprint(spark: SparkSession, *sources: Source) -> str:
 BASE = [(1, 1, 1.0, 100), (1, 2, 2.0, 200), (2, 1, 3.0, 300)]
 
 
+def test_files_of_one_shape_are_read_as_files_of_several_are(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    def write(name: str, *lines: str, header: str = "user,item,rating,timestamp,origin") -> Source:
+        (tmp_path / name).write_text("\n".join([header, *lines, ""]))
+        return read_source(spark, SourceOptions(path=str(tmp_path / name)))
+
+    base = write("base.csv", "1,1,1,100,x", "1,2,2,200,x", "2,1,oops,300,x")
+    alike = write("monday.csv", "1,1,5,150,y", "3,3,nix,400,y")
+    other = write("tuesday.csv", "4,1,3,2", header="rating,user,item,timestamp")
+    with read_snapshot(spark, [base, other, alike], "last") as snapshot:
+        assert ratings_of(snapshot) == {("1", "1"): 5.0, ("1", "2"): 2.0, ("1", "3"): 4.0}
+        counts = [(part.rows, part.bad_rows, part.highest) for part in snapshot.parts]
+        assert counts == [(3, 1, 2.0), (1, 0, 4.0), (2, 1, 5.0)]
+        assert [part.label for part in snapshot.parts] == [s.label for s in (base, other, alike)]
+        (problem,) = snapshot.problems
+        # The example is of the file that it stands in.
+        assert "rating is not a number (2, such as user=2, item=1, rating=oops" in problem
+        assert problem.endswith("in base.csv)")
+        mixed = snapshot.fingerprint
+    assert fingerprint(spark, base, alike, other) == mixed
+
+
 def test_the_later_time_wins_whatever_the_order_of_the_sources(spark: SparkSession) -> None:
     later = timed(spark, [(1, 1, 5.0, 150), (1, 2, 4.0, 150)])
     for sources in ([timed(spark, BASE), later], [later, timed(spark, BASE)]):
