@@ -242,6 +242,9 @@ def _read_files(session: SparkSession, options: SourceOptions) -> DataFrame:
         .option("ignoreTrailingWhiteSpace", True)
     )
     if kind != "movielens" and _is_header(fields, options):
+        if _are_plain(fields):
+            # Spark would read the file once more to find the same.
+            reader = reader.schema(", ".join(f"`{name}` string" for name in fields))
         return reader.option("header", True).csv(options.path)
     columns = [*ROLES, *(f"_c{k}" for k in range(len(ROLES), len(fields)))][: len(fields)]
     schema = ", ".join(f"`{name}` string" for name in columns)
@@ -293,6 +296,12 @@ def _fields(line: str, separator: str) -> list[str]:
     if len(separator) > 1:
         return [part.strip().strip('"') for part in line.split(separator)]
     return [part.strip() for part in next(csv.reader([line], delimiter=separator))]
+
+
+def _are_plain(names: Sequence[str]) -> bool:
+    """Tell if Spark takes names for columns as they are: none is empty, doubled or quoted."""
+    distinct = {name.lower() for name in names}
+    return len(distinct) == len(names) and all(re.fullmatch(r"[\w .:-]+", name) for name in names)
 
 
 def _is_header(fields: Sequence[str], options: SourceOptions) -> bool:

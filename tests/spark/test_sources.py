@@ -272,6 +272,31 @@ def test_columns_that_are_not_found(columns: str, given: dict[str, str], message
         find_columns(columns.split(","), SourceOptions(path="f", columns=given))
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "user,item,rating",
+        " User , Item,Rating,ζ a.b:c-d ",
+        "\ufeffuser,item,rating",
+        "\n\nuser,item,rating",
+        '"user","item","rating"',
+        "user,item,rating,",
+        "user,item,rating,Other,other",
+        "user,item,rating,a`b",
+    ],
+)
+def test_a_header_is_taken_as_spark_takes_it(
+    header: str, spark: SparkSession, tmp_path: Path
+) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text(f"{header}\n1,2,3\n4,5,6\n")
+    ours = read_source(spark, SourceOptions(path=str(path))).frame
+    reader = spark.read.option("ignoreLeadingWhiteSpace", True)
+    theirs = reader.option("ignoreTrailingWhiteSpace", True).option("header", True).csv(str(path))
+    assert ours.schema == theirs.schema
+    assert ours.collect() == theirs.collect()
+
+
 def test_given_columns_of_unusual_names(spark: SparkSession, tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
     path.write_bytes(text("who,what is.it,how `much`,at", *LINES))
