@@ -552,7 +552,10 @@ PAGES = {
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_any_key_may_be_missing_or_null(name: str) -> None:
+def test_any_key_may_be_missing_or_null(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Figures are made as always, but what Matplotlib would draw is not looked at.
+    drawn = "als_spark.report.evaluate_page.png_of"
+    monkeypatch.setattr(drawn, lambda figure: repr(figure.axes).encode())
     record, page = PAGES[name]
     full = dict.fromkeys(headings(read_page(page(record))), True)
     for key in record:
