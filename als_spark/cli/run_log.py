@@ -30,7 +30,7 @@ from als_spark.errors import StoreLocked, UserError
 from als_spark.report.drawing import png_of
 from als_spark.report.learning import learning_figure, training_of
 from als_spark.report.progress import ProgressReporter
-from als_spark.report.quality import quality_figure
+from als_spark.report.quality import quality_picture
 from als_spark.report.retrain_page import retrain_page
 from als_spark.store.history import DIED, new_run_id
 from als_spark.store.layout import RUNS
@@ -156,9 +156,9 @@ class RunLog:
         history = self._store.history
         changed = set(history.gather(running=[self.run], published=self._published()))
         records = history.read_history()
-        if records:
+        if changed:
             with self._optional(HISTORY_PICTURE):
-                self._store.files.replace(HISTORY_PICTURE, png_of(quality_figure(records)))
+                self._store.files.replace(HISTORY_PICTURE, quality_picture(records))
         return [record for record in records if record["run"] in changed]
 
     def _tell_of_the_dead(self, records: list[dict[str, Any]]) -> None:
@@ -214,7 +214,7 @@ class RunLog:
                 self.pictures["learning.png"] = png_of(curve)
         with self._optional("the picture of the history"):
             past = self._store.history.read_history()
-            self.pictures["quality.png"] = png_of(quality_figure([*past, record]))
+            self.pictures["quality.png"] = quality_picture([*past, record])
         page = retrain_page(record, self.pictures)
         if self._config.mlflow is not None and record.get("training"):
             problem = self._track(self._config.mlflow, page)

@@ -44,6 +44,7 @@ def predict(model: FactorModel, user: int, item: int) -> float:
     return float(model.user_stats.sums.sum() / model.user_stats.degrees.sum())
 
 
+@pytest.mark.usefixtures("drawn")
 def test_errors_and_rankings(
     lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -547,7 +547,7 @@ class TestOthers:
             raise MemoryError("no room for a picture")
 
         with monkeypatch.context() as patched:
-            for name in ("quality_figure", "learning_figure", "retrain_page"):
+            for name in ("quality_picture", "learning_figure", "retrain_page"):
                 patched.setattr(als_spark.cli.run_log, name, fails)
             assert lake.retrain("--force", "--margin", "1") == 0
         record = lake.last()

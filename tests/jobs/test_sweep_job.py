@@ -49,7 +49,7 @@ def without_times(value: Any) -> Any:
     return [without_times(entry) for entry in value] if isinstance(value, list) else value
 
 
-@pytest.mark.usefixtures("spark")
+@pytest.mark.usefixtures("spark", "drawn")
 def test_all_files_are_written_and_agree(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,7 +132,7 @@ def test_with_a_validation_part_it_chooses_and_the_test_part_does_not(
     assert "smallest validation MSE" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("spark")
+@pytest.mark.usefixtures("spark", "drawn")
 @pytest.mark.parametrize("placement", ["ratings", "grid"])
 def test_two_runs_with_one_seed_write_the_same_files(tmp_path: Path, placement: str) -> None:
     argv = [*SMALL, "--placement", placement, "--seed", "7"]

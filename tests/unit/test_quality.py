@@ -14,8 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.dates import num2date
 from matplotlib.figure import Figure
 
+from als_spark.report import quality
 from als_spark.report.drawing import png_of
-from als_spark.report.quality import plot_quality, quality_figure
+from als_spark.report.quality import plot_quality, quality_figure, quality_picture
 from als_spark.report.words import OUTCOMES
 from tests.figures import check_texts, chunks, lay_out, legend_labels, words
 
@@ -233,3 +234,21 @@ def test_the_file_holds_no_time_and_equal_records_give_equal_bytes(tmp_path: Pat
     plot_quality(nights(14), path)
     assert path.read_bytes() == png_of(quality_figure(nights(14)))
     assert {kind for kind, _ in chunks(path.read_bytes())} <= {b"IHDR", b"pHYs", b"IDAT", b"IEND"}
+
+
+def test_the_same_runs_are_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+
+    def draw(figure: Figure) -> bytes:
+        drawn.append(figure)
+        return f"picture {len(drawn)}".encode()
+
+    monkeypatch.setattr(quality, "png_of", draw)
+    records = [*nights(3), {"outcome": "failed"}]
+    first = quality_picture(records)
+    # What the picture does not show may differ.
+    assert quality_picture([{**record, "host": "another"} for record in records]) == first
+    assert len(drawn) == 1
+    assert quality_picture([*records, record("kept", challenger=0.9)]) != first
+    assert quality_picture(records) != first  # Only the last one is kept.
+    assert len(drawn) == 3
