@@ -23,9 +23,9 @@ from tests.jobs.checkout import ROOT, Checkout, only_line, wait_for
 
 # On the executors: which interpreter and which packages are theirs. Once more with the
 # interpreter that they find by themselves, which an application can switch to on its way. Between
-# the two a sweep, since the start of an application takes longer than all that.
+# the two a sweep of either placement, since the start of an application takes longer than all that.
 LOOK_ABOUT = """\
-import contextlib, io, json, sys
+import contextlib, io, json, shlex, sys
 
 from als_spark.cli.sweep import main
 from pyspark.sql import SparkSession
@@ -57,7 +57,7 @@ answer = {
 }
 said = io.StringIO()
 with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-    answer["sweep"] = main(sys.argv[1:])
+    answer["sweeps"] = [main(shlex.split(words)) for words in sys.argv[1:]]
 answer["said"] = said.getvalue()
 context.pythonExec = "python3"
 answer["bare"] = context.parallelize(range(2), 2).mapPartitions(look).collect()
@@ -182,34 +182,32 @@ SWEEP = ("--ranks", "1,5", "--lambdas", "1,4", "--dtype", "float64", "--seed", "
 SWEEP += ("--max-iter", "10")
 
 
-def assert_same_results(here: Path, there: Path, master: str) -> None:
-    """Two sweeps, one of them on the cluster, have come to the same."""
-    assert sorted(path.name for path in there.iterdir()) == sorted(
-        path.name for path in here.iterdir()
+PLACEMENTS = ("grid", "ratings")
+
+
+def sweep_of(placement: str, folder: Path) -> list[str]:
+    """Options of a sweep into a folder of the placement's name."""
+    return [*SWEEP, "--placement", placement, "--output", str(folder / placement)]
+
+
+@pytest.fixture(scope="module")
+def there(shared, master, package, tmp_path_factory) -> Path:
+    """The folder of what an application on the cluster has found and made."""
+    folder = tmp_path_factory.mktemp("there")
+    conf = shared.root / "conf" / "spark-standalone.conf"
+    sweeps = [shlex.join(sweep_of(placement, folder)) for placement in PLACEMENTS]
+    result = shared.run(
+        *("scripts/run.sh", "look", *sweeps),
+        ALS_SPARK_SUBMIT_ARGS=packaged(master, package, f"--properties-file={conf}"),
     )
-    assert json.loads((there / "run.json").read_text())["spark_master"] == master
-    expected, found = (
-        json.loads((folder / "results.json").read_text()) for folder in (here, there)
-    )
-    assert len(found) == 4
-    for mine, theirs in zip(expected, found, strict=True):
-        del mine["seconds"], theirs["seconds"]
-        assert theirs == pytest.approx(mine, rel=1e-9, abs=0)
+    assert (result.returncode, result.stderr) == (0, ""), result.stderr
+    (folder / "answer.json").write_text(result.stdout)
+    return folder
 
 
 class TestCluster:
-    def test_executors_need_only_spark_and_the_package(
-        self, shared, master, package, spark, tmp_path
-    ):
-        conf = shared.root / "conf" / "spark-standalone.conf"
-        sweep = (*SWEEP, "--placement", "grid", "--output")
-        here, there = tmp_path / "here", tmp_path / "there"
-        result = shared.run(
-            *("scripts/run.sh", "look", *sweep, str(there)),
-            ALS_SPARK_SUBMIT_ARGS=packaged(master, package, f"--properties-file={conf}"),
-        )
-        assert (result.returncode, result.stderr) == (0, ""), result.stderr
-        answer = json.loads(result.stdout)
+    def test_executors_need_only_spark_and_the_package(self, there):
+        answer = json.loads((there / "answer.json").read_text())
 
         # Two processes, in directories of two workers.
         workers = {found["worker"] for found in answer["packaged"]}
@@ -230,24 +228,27 @@ class TestCluster:
         for found in answer["bare"]:
             assert found["pyspark"]
             assert [found[name] for name in packed] == [None] * 4
+        assert answer["sweeps"] == [0, 0], answer["said"]
 
-        assert answer["sweep"] == 0, answer["said"]
-        assert main([*sweep, str(here)]) == 0
-        assert_same_results(here, there, master)
-
+    @pytest.mark.parametrize("placement", PLACEMENTS)
     def test_the_sweep_gives_the_results_of_local_mode(
-        self, shared, master, package, spark, tmp_path
+        self, there, master, spark, tmp_path, placement
     ):
-        sweep = (*SWEEP, "--placement", "ratings", "--output")
-        here, there = tmp_path / "here", tmp_path / "there"
-        assert main([*sweep, str(here)]) == 0
+        assert main(sweep_of(placement, tmp_path)) == 0
         assert spark.sparkContext.master.startswith("local")
-        result = shared.run(
-            *("scripts/sweep.sh", *sweep, str(there)),
-            ALS_SPARK_SUBMIT_ARGS=packaged(master, package),
+        mine, theirs = (
+            {path.name: path for path in (folder / placement).iterdir()}
+            for folder in (tmp_path, there)
         )
-        assert result.returncode == 0, result.stdout + result.stderr
-        assert_same_results(here, there, master)
+        assert mine.keys() == theirs.keys()
+        assert json.loads(theirs["run.json"].read_text())["spark_master"] == master
+        expected, found = (
+            json.loads(files["results.json"].read_text()) for files in (mine, theirs)
+        )
+        assert len(found) == 4
+        for here, remote in zip(expected, found, strict=True):
+            del here["seconds"], remote["seconds"]
+            assert remote == pytest.approx(here, rel=1e-9, abs=0)
 
     def test_life_cycle(self, shared, master):
         def processes() -> dict[str, int]:

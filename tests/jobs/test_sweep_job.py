@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -268,27 +270,23 @@ def check_kept(folder: Path) -> None:
     assert "Stopped after 1 of 2 models." in page.one("header").text
 
 
-@pytest.mark.parametrize(("placement", "earlier"), [("ratings", False), ("grid", True)])
-def test_ctrl_c_keeps_the_finished_points(
-    start: Start, tmp_path: Path, placement: str, earlier: bool
-) -> None:
+def test_ctrl_c_keeps_the_finished_points(start: Start, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    if earlier:
-        out.mkdir()
-        (out / "run.json").write_text("{}")
-        (out / "results.json").write_text("[]")
-    process = start("sweep.sh", *ENDLESS, "--placement", placement, "--output", str(out))
+    out.mkdir()
+    (out / "run.json").write_text("{}")
+    (out / "results.json").write_text("[]")
+    process = start("sweep.sh", *ENDLESS, "--placement", "grid", "--output", str(out))
     log = read_until(process, FIRST_POINT)
     # As a terminal does: to every process of the group.
     os.killpg(process.pid, signal.SIGINT)
     rest, _ = process.communicate(timeout=300)
     assert process.returncode == 130, log + rest
     assert driver_tracebacks(rest) == []
-    kept = out / "interrupted" if earlier else out
+    kept = out / "interrupted"
     assert f"1 of 2 points were finished and are kept in {kept}" in " ".join(rest.split())
     check_kept(kept)
-    if earlier:
-        assert results(out) == []
+    # The earlier results are as they were.
+    assert results(out) == []
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -306,13 +304,65 @@ def test_ctrl_c_under_plain_spark_submit(start: Start, tmp_path: Path) -> None:
     check_kept(out)
 
 
-def test_ctrl_c_before_the_first_point_leaves_nothing(start: Start, tmp_path: Path) -> None:
+class StopsAt(logging.Handler):
+    """Sends this process SIGINT soon after the sweep has told something."""
+
+    def __init__(self, pattern: str) -> None:
+        super().__init__()
+        self._pattern = pattern
+        self._timer: threading.Timer | None = None
+        self._logger = logging.getLogger("als_spark.sweep")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._timer is None and re.search(self._pattern, record.getMessage()):
+            # In the midst of the training, wherever that is by then.
+            self._timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+            self._timer.start()
+
+    def __enter__(self) -> None:
+        self._logger.setLevel(logging.INFO)
+        self._logger.addHandler(self)
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.removeHandler(self)
+        self._logger.setLevel(logging.NOTSET)
+        if self._timer is not None:
+            self._timer.join()
+
+
+def still_active(spark: SparkSession) -> list[int]:
+    """The Spark jobs that go on, after a while in which cancelled ones may end."""
+    tracker = spark.sparkContext.statusTracker()
+    deadline = time.monotonic() + 60
+    while tracker.getActiveJobsIds() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return list(tracker.getActiveJobsIds())
+
+
+@pytest.mark.parametrize("placement", ["ratings", "grid"])
+def test_an_interrupt_keeps_the_finished_points_and_ends_the_spark_jobs(
+    spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str], placement: str
+) -> None:
+    out = tmp_path / "out"
+    with StopsAt(FIRST_POINT):
+        code = main([*ENDLESS, "--placement", placement, "--output", str(out)])
+    assert code == 130
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert f"1 of 2 points were finished and are kept in {out}" in said
+    check_kept(out)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert still_active(spark) == []
+
+
+@pytest.mark.parametrize("placement", ["ratings", "grid"])
+def test_an_interrupt_before_the_first_point_leaves_nothing(
+    spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str], placement: str
+) -> None:
     endless = [option.replace("100000,", "") for option in ENDLESS]
-    process = start("sweep.sh", *endless, "--output", str(tmp_path / "out"))
-    read_until(process, "training")
-    os.killpg(process.pid, signal.SIGINT)
-    rest, _ = process.communicate(timeout=300)
-    assert process.returncode == 130, rest
-    assert driver_tracebacks(rest) == []
-    assert "sweep: stopped before any point was finished; nothing written" in rest
+    with StopsAt("training"):
+        code = main([*endless, "--placement", placement, "--output", str(tmp_path / "out")])
+    assert code == 130
+    said = capsys.readouterr().err
+    assert "sweep: stopped before any point was finished; nothing written" in said
     assert list(tmp_path.iterdir()) == []
+    assert still_active(spark) == []
