@@ -35,13 +35,30 @@ def bench_parser(
         description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="small data: does it run at all")
-    parser.add_argument("--output", type=Path, default=Path("results/bench"), metavar="DIR")
+    parser.add_argument("--output", type=result_folder, default="results/bench", metavar="DIR")
     parser.add_argument("--repeats", type=int, default=repeats, metavar="N")
     if ratings is not None:
         parser.add_argument("--ratings", type=int, default=ratings, metavar="N")
     if ranks is not None:
         parser.add_argument("--ranks", default=ranks, metavar="D,...")
     return parser
+
+
+def result_folder(text: str) -> Path:
+    """Refuse a folder that cannot be made, before hours are spent on what is to be written there.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is no directory, or the first of its parents that exists cannot be written in.
+    """
+    folder = Path(text)
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{there} is not a directory that can be written in")
+    return folder
 
 
 @contextmanager

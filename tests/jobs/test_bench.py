@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.bench.common import bench_parser
 from tests.conftest import ROOT
 
 QUESTIONS = ("mllib", "cmfrec", "notebook", "accelerate", "growth", "roofline", "recommend")
@@ -32,6 +33,22 @@ def test_every_question_takes_the_same_options(question: str) -> None:
     done = run(question, "--help")
     for option in ("--quick", "--output DIR", "--repeats N"):
         assert option in done.stdout
+
+
+@pytest.mark.parametrize("name", ["file", "file/of/this"])
+def test_where_nothing_can_be_written_is_told_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as ended:
+        bench_parser("").parse_args(["--output", str(tmp_path / name)])
+    assert ended.value.code == 2
+    *_, last = capsys.readouterr().err.splitlines()
+    words = f"argument --output: {tmp_path / 'file'} is not a directory that can be written in"
+    assert last.endswith(words)
+    new = bench_parser("").parse_args(["--output", str(tmp_path / "a" / "b")]).output
+    assert new == tmp_path / "a" / "b"
+    assert not new.exists()
 
 
 def test_accelerate_quickly(tmp_path: Path) -> None:
