@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # scripts/drill.sh DRILL [options]: tries out what the nightly jobs promise; DRILL --help lists
-# the options. Exit code 1 if a promise was broken.
+# the options. Exit code 1 if a promise was broken, 2 for unusable data or options, 130 if stopped.
 #
 #   fortnight  a start and fourteen nights, some of them bad, with the outcome each must have
 #   kills      retrainings killed at random moments, while a reader reads all the time

@@ -26,6 +26,14 @@ from pyspark.sql import SparkSession
 from als_spark.batch_config import RetrainConfig, Spec
 from als_spark.cli.batch_options import RETRAIN
 from als_spark.cli.fitting import cold_start, fit, make_ready
+from als_spark.cli.program import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    Interrupted,
+    interrupts_raise,
+    run_program,
+)
 from als_spark.cli.retrain import main as retrain
 from als_spark.errors import EmptySourceError
 from als_spark.report.progress import ProgressReporter
@@ -52,13 +60,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, metavar="PATH", help="ratings.csv (default: drawn)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="the figures as JSON")
     options, more = parser.parse_known_args(argv)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    return run_program("fortnight", lambda: _run(options, more), "stopped")
+
+
+def _run(options: argparse.Namespace, more: Sequence[str]) -> int:
     # For a start of any quality: a night of MovieLens is a few users only.
     settings = ("--margin", "0.05", *more)
     ratings = draw_ratings(300, 200, 12_000) if options.data is None else read_ratings(options.data)
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     session = start_session("als_spark drill fortnight")
     quiet_spark(session)
-    with tempfile.TemporaryDirectory(prefix="als_spark-drill-") as folder:
+    with interrupts_raise(), tempfile.TemporaryDirectory(prefix="als_spark-drill-") as folder:
         result = drill(session, Path(folder), ratings, settings)
     session.stop()
     for problem in result["problems"]:
@@ -68,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    return 1 if result["problems"] else 0
+    return EXIT_FAILED if result["problems"] else EXIT_DONE
 
 
 def drill(
@@ -117,6 +129,9 @@ def run_night(path: Path, night: Night, settings: Sequence[str]) -> tuple[int, d
     known = {record["run"] for record in open_store(path).history.read_history()}
     with contextlib.redirect_stdout(io.StringIO()):
         code = retrain([*settings, *night.options, "--store", str(path)])
+    if code == EXIT_INTERRUPTED:
+        # Whoever stops a night wants no other.
+        raise Interrupted
     new = [
         record
         for record in open_store(path).history.read_history()

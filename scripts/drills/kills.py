@@ -23,7 +23,14 @@ from typing import Any
 
 import numpy as np
 
-from als_spark.cli.program import interrupts_raise
+from als_spark.cli.program import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    Interrupted,
+    interrupts_raise,
+    run_program,
+)
 from als_spark.store.layout import POINTERS, PRUNING, READERS, VERSIONS
 from als_spark.store.store import ModelStore, open_store
 from scripts.drills.processes import ROOT, Job
@@ -186,6 +193,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, metavar="FILE", help="the figures as JSON")
     options = parser.parse_args(argv)
+    if options.kills < 1 or options.every < 1:
+        parser.error("--kills and --every: at least 1")
+    return run_program("kills", lambda: _run(options), "stopped before the first kill")
+
+
+def _run(options: argparse.Namespace) -> int:
     # A drill that is stopped leaves neither its processes nor its folder behind.
     with interrupts_raise(), tempfile.TemporaryDirectory(prefix="als_spark-drill-") as folder:
         result = drill(Path(folder), options.kills, options.every, options.seed)
@@ -193,13 +206,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    return 1 if result["problems"] or result["reader"]["failures"] else 0
+    if result["problems"] or result["reader"]["failures"]:
+        return EXIT_FAILED
+    return EXIT_INTERRUPTED if result["stopped"] else EXIT_DONE
 
 
 def drill(
     folder: Path, kills: int, every: int, seed: int, targets: Mapping[str, int] = TARGETS
 ) -> dict[str, Any]:
-    """Kill runs, and let some through; return what came of it."""
+    """Kill runs, and let some through; return what came of it, also where it is stopped early."""
     rng = np.random.default_rng(seed)
     base = draw_ratings(120, 80, 3000, seed)
     write_csv(folder / "base.csv", base.lines())
@@ -214,6 +229,7 @@ def drill(
     )
     hits: Counter[str] = Counter()
     number = through = late = 0
+    stopped = False
     try:
         current = store.check("first run", None)
         while number < kills:
@@ -229,6 +245,10 @@ def drill(
             if number % every == 0 or number == kills:
                 current = let_through(folder, store, base, rng, number, current)
                 through += 1
+    except Interrupted:
+        if number == 0:
+            raise
+        stopped = True
     finally:
         reader.terminate()
         words, _ = reader.communicate(timeout=60)
@@ -237,7 +257,9 @@ def drill(
     if mixed:
         store.problems.append(f"the reader saw {len(mixed)} models that nobody published")
     return {
-        "kills": kills,
+        "kills": number,
+        "asked_for": kills,
+        "stopped": stopped,
         "seed": seed,
         "hit": dict(hits.most_common()),
         "runs_through": through,
@@ -333,7 +355,8 @@ def let_through(
 def tell(result: dict[str, Any]) -> None:
     """Print the figures."""
     reader = result["reader"]
-    print(f"\n{result['kills']} kills in {result['seconds']:.0f} s (seed {result['seed']}):")
+    early = f", stopped early: {result['asked_for']} were asked for" if result["stopped"] else ""
+    print(f"\n{result['kills']} kills in {result['seconds']:.0f} s (seed {result['seed']}){early}:")
     for phase, count in result["hit"].items():
         print(f"  {count:>4}  {phase}")
     print(

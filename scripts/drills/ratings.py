@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from als_spark.errors import DataError
+
 HEADER = "userId,movieId,rating,timestamp"
 START = 1_700_000_000
 """Time of the first rating that is drawn, in seconds since 1970."""
 MINUTE = 60
+MIN_RATINGS = 1000
+"""That can be dealt out to a start and fourteen nights."""
 
 
 class Ratings(NamedTuple):
@@ -54,8 +59,26 @@ def draw_ratings(n_users: int, n_items: int, n_ratings: int, seed: int = 0) -> R
 
 
 def read_ratings(path: Path) -> Ratings:
-    """Read a csv file of MovieLens, oldest rating first."""
-    table = np.genfromtxt(path, delimiter=",", skip_header=1)
+    """Read a csv file of MovieLens, oldest rating first.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or has something else than four columns of numbers.
+    """
+    try:
+        with path.open(encoding="utf-8") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an empty file, which is told below
+            table = np.loadtxt(file, delimiter=",", skiprows=1, ndmin=2)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}: give a ratings.csv") from error
+    except ValueError as error:
+        raise DataError(f"{path}: {error}: it must be as MovieLens has it, {HEADER}") from error
+    if table.shape[1:] != (4,) or table.shape[0] < MIN_RATINGS:
+        raise DataError(
+            f"{path}: {table.shape[0]:,} rows of {table.shape[1]} columns: the drill needs at "
+            f"least {MIN_RATINGS:,} ratings as MovieLens has them, {HEADER}"
+        )
     table = table[np.lexsort((table[:, 1], table[:, 0], table[:, 3]))]
     users, items, times = (table[:, column].astype(np.int64) for column in (0, 1, 3))
     return Ratings(users, items, table[:, 2], times)

@@ -40,6 +40,8 @@ def main(argv: list[str] | None = None) -> int:
         stopped.append(True)
 
     signal.signal(signal.SIGTERM, stop)
+    # Ctrl-C is for the drill, which then asks what was seen.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     loads, slowest = 0, 0.0
     failures: list[str] = []
     digests: set[str] = set()

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
+import scripts.drills.fortnight
+from als_spark.cli.program import Interrupted
 from als_spark.store.store import open_store
 from jobs.retrain import main
 from scripts.drills.fortnight import cold_iterations, problems_of
@@ -100,3 +102,34 @@ def test_a_fortnight(
     assert warning.endswith("no warning says 'no such words'")
     cold = cold_iterations(spark, path, night, record, SMALL)
     assert cold is None or cold > record["training"]["iterations"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "No such file or directory"),
+        ("userId,movieId,rating,timestamp\n1,2,many,4\n", "'many'"),
+        ("", "at least 1,000 ratings"),
+        ("userId,movieId,rating\n1,2,3\n", "1 rows of 3 columns"),
+        ("userId,movieId,rating,timestamp\n1,2,3,4\n", "at least 1,000 ratings"),
+    ],
+)
+def test_other_data_are_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, says: str
+) -> None:
+    path = tmp_path / "ratings.csv"
+    if content is not None:
+        path.write_text(content)
+    assert scripts.drills.fortnight.main(["--data", str(path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"fortnight: {path}: ")
+    assert says in line
+
+
+def test_whoever_stops_a_night_stops_the_drill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scripts.drills.fortnight, "retrain", lambda _: 130)
+    (night, *_) = nights(tmp_path, draw_ratings(20, 20, 100))
+    with pytest.raises(Interrupted):
+        scripts.drills.fortnight.run_night(tmp_path / "store", night, ())

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import scripts.drills.kills
+from als_spark.cli.program import Interrupted
 from scripts.drills.kills import Aim, Store, kill_one, phase_hit
 from scripts.drills.processes import SUBMIT, Job
 from scripts.drills.ratings import draw_ratings
@@ -181,6 +182,49 @@ def test_a_drill_that_is_stopped_leaves_no_run_behind(
     with pytest.raises(KeyboardInterrupt):
         kill_one(tmp_path, store, draw_ratings(5, 5, 9), Aim(rng, {}), rng, 1, None)
     assert job.killed
+
+
+class StoppedReader:
+    """A reader that has seen nothing."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.stopped = False
+
+    def terminate(self) -> None:
+        self.stopped = True
+
+    def communicate(self, timeout: float) -> tuple[str, None]:
+        assert self.stopped
+        return json.dumps({"loads": 7, "failures": [], "digests": [], "slowest": 0.5}), None
+
+
+@pytest.mark.parametrize("kills", [0, 2])
+def test_a_drill_that_is_stopped_tells_what_it_has_seen(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kills: int,
+) -> None:
+    hits = iter(["training"] * kills)
+
+    def kill(*_: object) -> tuple[None, str]:
+        for hit in hits:
+            return None, hit
+        raise Interrupted
+
+    monkeypatch.setattr(scripts.drills.kills, "first_run", lambda *_: {})
+    monkeypatch.setattr(scripts.drills.kills, "kill_one", kill)
+    monkeypatch.setattr(scripts.drills.kills.subprocess, "Popen", StoppedReader)
+    figures = tmp_path / "figures.json"
+    assert scripts.drills.kills.main(["--output", str(figures)]) == 130
+    said = capsys.readouterr()
+    assert said.err == ("" if kills else "kills: stopped before the first kill\n")
+    assert ("(seed 0), stopped early: 100 were asked for:\n" in said.out) == (kills > 0)
+    assert figures.exists() == (kills > 0)
+    if kills:
+        result = json.loads(figures.read_text())
+        assert (result["kills"], result["hit"], result["stopped"]) == (2, {"training": 2}, True)
+        assert result["reader"]["loads"] == 7
 
 
 LOG = """\
