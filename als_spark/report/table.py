@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from als_spark.report.words import number
-from als_spark.results import PointResult, SplitName
+from als_spark.report.format import number
+from als_spark.train.records import PointResult, SplitName
 
 __all__ = ["results_table"]
 

@@ -106,9 +106,9 @@ def loaded_after(code: str) -> set[str]:
 
 def test_the_imports_are_read():
     # The test of the tests: known imports of each kind are found.
-    assert "als_spark.blocks" in own_imports("als_spark.kernels")
-    assert "als_spark.report.plots" in own_imports("als_spark.cli.sweep")
-    assert ("pyspark.sql", "DataFrame") in set(imports_of("als_spark.spark.packing"))
+    assert "als_spark.solve.blocks" in own_imports("als_spark.solve.rows")
+    assert "als_spark.report.figures.sweep" in own_imports("als_spark.cli.sweep")
+    assert ("pyspark.sql", "DataFrame") in set(imports_of("als_spark.spark.prepare.pack"))
     assert {part_of(module) for module in MODULES} == ALLOWED_PARTS.keys()
 
 
@@ -157,7 +157,7 @@ class TestLoading:
     def test_executors_load_neither_pyspark_nor_matplotlib(self):
         code = "import als_spark\n" + "\n".join(f"import als_spark.{name}" for name in CORE_LEVEL)
         loaded = loaded_after(code)
-        assert "als_spark.training" in loaded
+        assert "als_spark.train.loop" in loaded
         assert loaded & {"pyspark", "py4j", "matplotlib", "pandas", "tqdm"} == set()
 
     def test_kernels_and_the_loop_do_not_load_arrow(self):
@@ -179,7 +179,7 @@ class TestLoading:
     def test_reports_need_no_spark(self):
         names = [module for module in MODULES if part_of(module) == "report"]
         loaded = loaded_after("\n".join(f"import {name}" for name in names))
-        assert "als_spark.report.plots" in loaded
+        assert "als_spark.report.figures.sweep" in loaded
         assert loaded & {"pyspark", "py4j"} == set()
 
     def test_the_store_and_its_command_line_need_no_spark(self):
