@@ -20,7 +20,8 @@ from als_spark.model.ids import IdIndex
 from als_spark.solve.blocks import build_block
 from als_spark.train.backend import Factors
 from als_spark.train.local import LocalBackend
-from als_spark.train.metrics import ColdStart, SideStats, build_evaluation_part
+from als_spark.train.metrics import SideStats, build_evaluation_part
+from als_spark.types import ColdStart
 
 LOST_JVM = "Spark's JVM died"
 EXIT_LOST_JVM = 75

@@ -16,11 +16,11 @@ from als_spark.cli.config.sweep import objective_note
 from als_spark.cli.holdout import HoldoutRule, held_out
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.files import save_model, write_json
-from als_spark.nightly.checks import DataFacts
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.predict.evaluate import Evaluation, RankingOptions, evaluate_models
 from als_spark.spark.prepare.prepare import prepare_typed, split_ratings
 from als_spark.spark.prepare.prepared import PreparedRatings, PrepareOptions
+from als_spark.spark.read.facts import DataFacts
 from als_spark.spark.read.snapshot import Snapshot
 from als_spark.spark.read.validation import TRAIN, SplitOptions
 from als_spark.spark.train.run import train_grid

@@ -16,7 +16,6 @@ from als_spark.cli.spark_job import open_seen, refuse_bad_rows, spark_job, tell_
 from als_spark.cli.stored import open_model
 from als_spark.model.factor_model import FactorModel
 from als_spark.report.progress import ProgressReporter
-from als_spark.solve.blocks import Side
 from als_spark.spark.output import spark_output
 from als_spark.spark.predict.recommend import recommend_for_all, similar_items_for_all
 from als_spark.spark.prepare.prepare import union_typed
@@ -29,6 +28,7 @@ from als_spark.spark.read.sources import (
     unreadable_files_are_named,
 )
 from als_spark.spark.session import described
+from als_spark.types import Side
 
 logger = logging.getLogger("als_spark.recommend")
 

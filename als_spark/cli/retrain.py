@@ -37,7 +37,7 @@ from als_spark.cli.tracking import check_tracking, config_record
 from als_spark.errors import DataError, EmptySourceError
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.files import local_path
-from als_spark.nightly.checks import Check, DataFacts, check_parts, check_unknown, check_whole
+from als_spark.nightly.checks import Check, check_parts, check_unknown, check_whole
 from als_spark.nightly.comparison import Verdict, judge
 from als_spark.nightly.past_runs import (
     ancestors_of,
@@ -49,12 +49,13 @@ from als_spark.nightly.past_runs import (
 from als_spark.report.figures.breakdown import bins_of, breakdown_figure
 from als_spark.report.figures.drawing import png_of
 from als_spark.report.progress import ProgressReporter
-from als_spark.solve.blocks import Side
 from als_spark.spark.predict.evaluate import Evaluation
+from als_spark.spark.read.facts import DataFacts
 from als_spark.spark.read.snapshot import Snapshot, read_snapshot
 from als_spark.spark.read.sources import Source, unreadable_files_are_named
 from als_spark.store.lock import StoreLock
 from als_spark.store.store import ModelStore
+from als_spark.types import Side
 
 logger = logging.getLogger("als_spark.retrain")
 

@@ -46,7 +46,7 @@ from als_spark.spark.read.validation import SplitOptions
 from als_spark.spark.session import blas_threads_of_workers
 from als_spark.spark.train.run import train_grid
 from als_spark.train.grid import SweepCollector, SweepOutcome, grid_specs
-from als_spark.train.records import SplitName
+from als_spark.types import SplitName
 
 RUN_FILE = "run.json"
 """Every output folder has it, and is known by it as one that a later run may replace."""

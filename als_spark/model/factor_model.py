@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from als_spark.errors import ConfigError
 from als_spark.model.ids import IdIndex
-from als_spark.solve.blocks import FloatArray, Side
 from als_spark.train.backend import Factors
 from als_spark.train.metrics import SideStats
+from als_spark.types import FloatArray, Side
 
 
 class ModelSide(NamedTuple):

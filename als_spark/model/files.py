@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 from als_spark.errors import ConfigError, DataError
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.ids import IdIndex
-from als_spark.solve.blocks import FloatArray
 from als_spark.train.backend import Factors
 from als_spark.train.metrics import SideStats
+from als_spark.types import FloatArray
 
 MODEL_FORMAT = "als_spark.model/1"
 DESCRIPTION_FILE = "model.json"

@@ -18,10 +18,11 @@ import pyarrow.compute as pc
 from als_spark.errors import ConfigError, DataError, SolveError
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.ids import IdIndex, ids_like
-from als_spark.solve.blocks import FloatArray, Side, build_block, sort_pairs
+from als_spark.solve.blocks import build_block, sort_pairs
 from als_spark.solve.rows import solve_block
 from als_spark.train.backend import Factors
 from als_spark.train.metrics import SideStats, row_sums
+from als_spark.types import FloatArray, Side
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from als_spark.errors import DataError
-from als_spark.solve.blocks import IntArray
+from als_spark.types import IntArray
 
 
 class IdIndex:

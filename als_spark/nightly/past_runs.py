@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from als_spark.nightly.checks import COUNTS, DataFacts
+from als_spark.nightly.checks import COUNTS
 from als_spark.nightly.comparison import Ancestor, worsening
+from als_spark.spark.read.facts import DataFacts
 
 MEMORY = 30
 """Runs, and publications, that a slow decline is looked for in."""

@@ -29,15 +29,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-Side = Literal["user", "item"]
-FloatArray = npt.NDArray[np.floating[Any]]
-IntArray = npt.NDArray[np.integer[Any]]
+from als_spark.types import FloatArray, IntArray
 
 EXACT_WIDTH = 8
 """Rows of at most this degree share a bucket only with rows of the same degree: no padding."""

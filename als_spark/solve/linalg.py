@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import lapack
 
-from als_spark.solve.blocks import FloatArray
+from als_spark.types import FloatArray
 
 VECTORISED_ORDER = 10
 """Systems up to this order are solved across rows, by NumPy; larger ones singly, by LAPACK."""

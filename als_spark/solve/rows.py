@@ -27,8 +27,9 @@ import numpy.typing as npt
 from scipy.linalg import lapack
 
 from als_spark.errors import SolveError
-from als_spark.solve.blocks import FloatArray, IntArray, RatingBlock, Side, cut_runs
+from als_spark.solve.blocks import RatingBlock, cut_runs
 from als_spark.solve.linalg import solve_spd_stack
+from als_spark.types import FloatArray, IntArray, Side
 
 WORKSPACE_BYTES = 1 << 20
 """Gathered rows of the fixed factors held at a time: about what the second-level cache keeps."""

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from als_spark.errors import ConfigError, DataError
-from als_spark.solve.blocks import FloatArray, IntArray
+from als_spark.types import FloatArray, IntArray
 
 SCORES_BYTES = 4 << 20
 """Scores held at a time. All arrays that are not a result take at most about sixteen times as much,

@@ -12,8 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from als_spark.solve.blocks import FloatArray, IntArray
 from als_spark.solve.rows import WORKSPACE_BYTES
+from als_spark.types import FloatArray, IntArray
 
 FLOPS = 20e9
 """Floating-point operations a second that a core does in a half-step, all told."""

@@ -27,8 +27,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from als_spark.solve.blocks import FloatArray, IntArray
 from als_spark.solve.rows import ridge_weights, row_dots
+from als_spark.types import FloatArray, IntArray
 
 HISTORY = 3
 """Pairs of steps and changes of the residual that are kept; ten were no better."""

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from als_spark.solve.blocks import FloatArray, IntArray, Side
 from als_spark.train.metrics import ErrorSums
-from als_spark.train.records import SplitName
+from als_spark.types import FloatArray, IntArray, Side, SplitName
 
 
 class HalfStep(NamedTuple):

@@ -16,7 +16,8 @@ from als_spark.train.loop import (
     train_models,
 )
 from als_spark.train.metrics import ErrorSums
-from als_spark.train.records import PointResult, SplitName, best_point
+from als_spark.train.records import PointResult, best_point
+from als_spark.types import SplitName
 
 OnPoint = Callable[[int, PointResult], None]
 

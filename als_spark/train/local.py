@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from als_spark.solve.blocks import IntArray, RatingBlock, Side
+from als_spark.solve.blocks import RatingBlock
 from als_spark.solve.rows import solve_block
 from als_spark.train.backend import Factors, HalfStep, Solved
 from als_spark.train.metrics import ErrorSums, EvaluationPart, SideStats, train_errors
-from als_spark.train.records import SplitName
+from als_spark.types import IntArray, Side, SplitName
 
 
 class LocalBackend:

@@ -24,18 +24,15 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
 from als_spark.errors import ConfigError
-from als_spark.solve.blocks import FloatArray, IntArray, Side
 from als_spark.solve.rows import ridge_weights, row_dots
 from als_spark.train.acceleration import Accelerator, history_length
 from als_spark.train.backend import Backend, Factors, HalfStep, Solved
 from als_spark.train.records import IterationRecord
-
-DType = Literal["float32", "float64"]
+from als_spark.types import DType, FloatArray, IntArray, Side
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from als_spark.solve.blocks import FloatArray, IntArray, RatingBlock, build_block
+from als_spark.solve.blocks import RatingBlock, build_block
 from als_spark.solve.rows import sum_errors
-from als_spark.train.records import ErrorMeans, SplitName
-
-ColdStart = Literal["mean", "drop", "initial"]
+from als_spark.train.records import ErrorMeans
+from als_spark.types import ColdStart, FloatArray, IntArray, SplitName
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-SplitName = Literal["train", "validation", "test"]
+from als_spark.types import SplitName
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,6 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from als_spark.cli.config.settings import option_name, require
 from als_spark.cli.config.sweep import (
-    BadRows,
-    Duplicates,
     FitConfig,
     RatingsConfig,
     check_exponent,
@@ -25,6 +23,7 @@ from als_spark.cli.config.sweep import (
 from als_spark.errors import ConfigError
 from als_spark.nightly.checks import CheckLimits
 from als_spark.nightly.comparison import LARGER_IS_BETTER, MEASURES, Measure
+from als_spark.types import BadRows, Duplicates
 
 Audience = Literal["users", "items", "similar-items"]
 OutputFormat = Literal["parquet", "json"]

@@ -9,18 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, get_args
 
 from als_spark.cli.config.settings import option_name, require
 from als_spark.errors import ConfigError
-from als_spark.train.loop import DType, TrainingOptions
-from als_spark.train.metrics import ColdStart
-
-Format = Literal["auto", "csv", "movielens", "parquet", "json"]
-BadRows = Literal["error", "drop"]
-Duplicates = Literal["error", "mean", "last"]
-SplitStrategy = Literal["random", "time"]
-Placement = Literal["auto", "ratings", "grid"]
+from als_spark.train.loop import TrainingOptions
+from als_spark.types import (
+    BadRows,
+    ColdStart,
+    DType,
+    Duplicates,
+    Format,
+    PlacementChoice,
+    SplitStrategy,
+)
 
 LARGEST_SEED = 2**63 - 1
 LARGEST_RANK = 10_000
@@ -32,7 +34,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "split": get_args(SplitStrategy),
     "dtype": get_args(DType),
     "cold_start": get_args(ColdStart),
-    "placement": get_args(Placement),
+    "placement": get_args(PlacementChoice),
 }
 """The options that take one of a few words."""
 
@@ -121,7 +123,7 @@ class FitConfig(RatingsConfig):
     seed: int = 0
     dtype: DType = "float32"
     accelerate: bool = False
-    placement: Placement = "auto"
+    placement: PlacementChoice = "auto"
     partitions: int | None = None
 
     def check_fit(self) -> None:

@@ -24,7 +24,8 @@ from als_spark.report.figures.drawing import (
     thinned,
     titled,
 )
-from als_spark.train.records import PointResult, SplitName
+from als_spark.train.records import PointResult
+from als_spark.types import SplitName
 
 __all__ = ["convergence_figure", "plot_convergence"]
 

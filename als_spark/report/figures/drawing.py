@@ -20,7 +20,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from als_spark.train.records import PointResult, SplitName
+from als_spark.train.records import PointResult
+from als_spark.types import SplitName
 
 Metric = Literal["mse", "mae"]
 

@@ -60,7 +60,8 @@ from als_spark.report.figures.drawing import (
     titled,
     usual_top,
 )
-from als_spark.train.records import PointResult, SplitName
+from als_spark.train.records import PointResult
+from als_spark.types import SplitName
 
 __all__ = [
     "convergence_figure",

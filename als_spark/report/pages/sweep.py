@@ -9,7 +9,8 @@ from typing import Any
 from als_spark.report.format import MISSING, duration, number, show
 from als_spark.report.pages.page import Page, Section
 from als_spark.report.pages.sections import add_run, listed, part_of, run_line, stated
-from als_spark.train.records import PointResult, SplitName
+from als_spark.train.records import PointResult
+from als_spark.types import SplitName
 
 __all__ = ["SWEEP_PICTURES", "sweep_page"]
 

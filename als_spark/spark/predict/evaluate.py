@@ -22,11 +22,11 @@ from pyspark.sql import functions as F
 
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.ids import IdIndex, as_id_array, coerce_ids
-from als_spark.solve.blocks import FloatArray, IntArray
 from als_spark.spark.arrow import map_in_arrow
 from als_spark.spark.predict.recommend import recommend_for_all
 from als_spark.spark.session import broadcasted, default_partitions, described
 from als_spark.train.metrics import SideStats
+from als_spark.types import FloatArray, IntArray
 
 BIN_EDGES = (0, 1, 5, 20, 100, 500)
 """A row's training ratings at which its bin begins."""

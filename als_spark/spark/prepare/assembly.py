@@ -12,7 +12,7 @@ from pyspark import RDD, Broadcast, StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.errors import DataError
-from als_spark.solve.blocks import IntArray, Side, assign_rows, build_block
+from als_spark.solve.blocks import assign_rows, build_block
 from als_spark.spark.planner import (
     SLICE_BYTES,
     Sizes,
@@ -22,14 +22,7 @@ from als_spark.spark.planner import (
     shared_rows,
 )
 from als_spark.spark.prepare.encode import Summary
-from als_spark.spark.prepare.pack import (
-    SHARED_ROW,
-    SIDES,
-    Layout,
-    PackOptions,
-    pack_ratings,
-    shuffle_keys,
-)
+from als_spark.spark.prepare.pack import SHARED_ROW, Layout, PackOptions, pack_ratings, shuffle_keys
 from als_spark.spark.prepare.prepared import PreparedRatings, PrepareOptions
 from als_spark.spark.prepare.slices import (
     Entry,
@@ -45,14 +38,8 @@ from als_spark.spark.prepare.slices import (
 from als_spark.spark.session import broadcasted, default_partitions, described
 from als_spark.spark.train.partitioned import SparkBackend
 from als_spark.train.local import LocalBackend
-from als_spark.train.loop import DType
-from als_spark.train.metrics import (
-    ColdStart,
-    EvaluationPart,
-    SideStats,
-    build_evaluation_part,
-)
-from als_spark.train.records import SplitName
+from als_spark.train.metrics import EvaluationPart, SideStats, build_evaluation_part
+from als_spark.types import SIDES, ColdStart, DType, IntArray, Side, SplitName
 
 
 class Assembler:

@@ -19,7 +19,6 @@ from pyspark.sql import functions as F
 
 from als_spark.errors import DataError
 from als_spark.model.ids import IdIndex, fits_int64
-from als_spark.solve.blocks import IntArray
 from als_spark.spark.arrow import (
     gather_batches,
     map_in_arrow,
@@ -27,6 +26,7 @@ from als_spark.spark.arrow import (
     table_from_bytes,
 )
 from als_spark.spark.prepare.narrow import encode_values, narrow
+from als_spark.types import IntArray
 
 CHUNK_ROWS = 2_000_000
 """Ratings a chunk holds at most (about): five to 17 bytes each."""

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from als_spark.solve.blocks import FloatArray, IntArray
+from als_spark.types import FloatArray, IntArray
 
 MAX_LEVELS = 256
 

@@ -37,27 +37,17 @@ from pyspark import RDD, Broadcast
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from als_spark.cli.config.sweep import Duplicates
 from als_spark.model.ids import IdIndex
-from als_spark.solve.blocks import (
-    FloatArray,
-    IntArray,
-    Side,
-    build_block,
-    counting_argsort,
-    sort_pairs,
-    split_block,
-)
+from als_spark.solve.blocks import build_block, counting_argsort, sort_pairs, split_block
 from als_spark.spark.arrow import map_in_arrow
 from als_spark.spark.prepare.encode import ids_from_bytes
 from als_spark.spark.prepare.narrow import decode_values, narrow, widen
 from als_spark.spark.prepare.slices import Entry, HeldOut, Repeated, TrainSlice
 from als_spark.spark.read.validation import TEST, TRAIN, VALIDATION
-from als_spark.train.records import SplitName
+from als_spark.types import SIDES, Duplicates, FloatArray, IntArray, Side, SplitName
 
 SHARED_ROW = -1
 """Block number of a shared row."""
-SIDES: tuple[Side, Side] = ("user", "item")
 PIECE_SCHEMA = (
     "key int, target int, n_ratings bigint, levels binary, "
     "rows binary, columns binary, ratings binary, splits binary, timestamps binary"

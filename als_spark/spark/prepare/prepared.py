@@ -9,15 +9,12 @@ from typing import Literal
 
 from pyspark.sql import DataFrame
 
-from als_spark.cli.config.sweep import BadRows, Duplicates, Placement
-from als_spark.solve.blocks import Side
 from als_spark.spark.prepare.encode import Summary
 from als_spark.spark.read.validation import SplitOptions
 from als_spark.spark.train.partitioned import SparkBackend
 from als_spark.train.local import LocalBackend
-from als_spark.train.loop import DType
-from als_spark.train.metrics import ColdStart, SideStats
-from als_spark.train.records import SplitName
+from als_spark.train.metrics import SideStats
+from als_spark.types import BadRows, ColdStart, DType, Duplicates, PlacementChoice, Side, SplitName
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +30,7 @@ class PrepareOptions:
     cold_start: ColdStart = "mean"
     dtype: DType = "float32"
     ranks: Sequence[int] = (10,)
-    placement: Placement = "auto"
+    placement: PlacementChoice = "auto"
     partitions: int | None = None
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from als_spark.solve.blocks import FloatArray, IntArray, RatingBlock, Side
+from als_spark.solve.blocks import RatingBlock
 from als_spark.train.metrics import row_sums
-from als_spark.train.records import SplitName
+from als_spark.types import FloatArray, IntArray, Side, SplitName
 
 SliceNumber = tuple[int, int]
 """Block, and position of the slice in it."""

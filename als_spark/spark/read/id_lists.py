@@ -11,7 +11,6 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.errors import DataError, EmptySourceError
-from als_spark.solve.blocks import Side
 from als_spark.spark.read.sources import (
     USUAL_NAMES,
     format_by_name,
@@ -20,6 +19,7 @@ from als_spark.spark.read.sources import (
     without_compression,
 )
 from als_spark.spark.session import described
+from als_spark.types import Side
 
 
 def read_ids(session: SparkSession, path: str, side: Side, column: str | None = None) -> pa.Array:

@@ -16,11 +16,9 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType
 
-from als_spark.cli.config.sweep import Duplicates
 from als_spark.errors import DataError
-from als_spark.nightly.checks import PartFacts
-from als_spark.solve.blocks import Side
 from als_spark.spark.prepare.prepare import union_typed
+from als_spark.spark.read.facts import PartFacts
 from als_spark.spark.read.sources import Source
 from als_spark.spark.read.validation import (
     SHOWN_PROBLEMS,
@@ -29,6 +27,7 @@ from als_spark.spark.read.validation import (
     typed_ratings,
 )
 from als_spark.spark.session import default_partitions, described
+from als_spark.types import Duplicates, Side
 
 _ORIGIN = "als_spark_origin"
 PARTITION_ROWS = 1_000_000

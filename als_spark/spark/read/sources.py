@@ -16,9 +16,9 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from als_spark.cli.config.sweep import Format
 from als_spark.errors import ConfigError, DataError, EmptySourceError
 from als_spark.spark.session import described
+from als_spark.types import Format
 
 USUAL_NAMES: Mapping[str, Sequence[str]] = {
     "user": ("user", "userid", "uid", "customer", "customerid", "member", "memberid", "reader"),

@@ -12,9 +12,9 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from als_spark.cli.config.sweep import SplitStrategy
 from als_spark.errors import DataError
 from als_spark.spark.read.sources import Source
+from als_spark.types import SplitStrategy
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 """Codes of the splits in the column ``split``."""

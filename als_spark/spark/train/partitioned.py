@@ -17,7 +17,6 @@ import numpy as np
 from pyspark import RDD, Broadcast, SparkContext
 
 from als_spark.errors import SolveError
-from als_spark.solve.blocks import FloatArray, IntArray, Side
 from als_spark.solve.rows import (
     accumulate_rows,
     pad_factors,
@@ -26,13 +25,12 @@ from als_spark.solve.rows import (
     solve_padded,
 )
 from als_spark.spark.planner import group_models
-from als_spark.spark.prepare.pack import SIDES
 from als_spark.spark.prepare.slices import SliceNumber, TrainSlice
 from als_spark.spark.session import broadcasted, described
 from als_spark.spark.worker import prepare_worker
 from als_spark.train.backend import Factors, HalfStep, Solved
 from als_spark.train.metrics import ErrorSums, EvaluationPart, SideStats, train_errors
-from als_spark.train.records import SplitName
+from als_spark.types import SIDES, FloatArray, IntArray, Side, SplitName
 
 
 class Task(NamedTuple):

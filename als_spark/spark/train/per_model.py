@@ -30,7 +30,8 @@ from als_spark.train.grid import SweepCollector
 from als_spark.train.local import LocalBackend
 from als_spark.train.loop import ModelSpec, OnIteration, TrainedModel, TrainingOptions, train_models
 from als_spark.train.metrics import ErrorSums
-from als_spark.train.records import IterationRecord, SplitName
+from als_spark.train.records import IterationRecord
+from als_spark.types import SplitName
 
 REPORT_SECONDS = 0.2
 """A task reports at most this often."""

@@ -8,14 +8,8 @@ import math
 
 import pytest
 
-from als_spark.nightly.checks import (
-    CheckLimits,
-    DataFacts,
-    PartFacts,
-    check_parts,
-    check_unknown,
-    check_whole,
-)
+from als_spark.nightly.checks import CheckLimits, check_parts, check_unknown, check_whole
+from als_spark.spark.read.facts import DataFacts, PartFacts
 
 LAST = DataFacts(1000, 100, 50, 1.0, 5.0, 3.5, 1.0, "f")
 LIMITS = CheckLimits()

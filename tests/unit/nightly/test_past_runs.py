@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from als_spark.nightly.checks import DataFacts
 from als_spark.nightly.comparison import Ancestor
 from als_spark.nightly.past_runs import (
     MEMORY,
@@ -16,6 +15,7 @@ from als_spark.nightly.past_runs import (
     most_lately,
     warm_trainings,
 )
+from als_spark.spark.read.facts import DataFacts
 
 DATA = DataFacts(3, 2, 2, 1.0, 5.0, 3.0, 1.5, "3-ab")
 

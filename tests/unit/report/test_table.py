@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from als_spark.report.table import results_table
-from als_spark.train.records import ErrorMeans, PointResult, SplitName
+from als_spark.train.records import ErrorMeans, PointResult
+from als_spark.types import SplitName
 
 NAN = math.nan
 

@@ -23,7 +23,8 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 
 from als_spark.report.figures import sweep as plots
-from als_spark.train.records import ErrorMeans, IterationRecord, PointResult, SplitName
+from als_spark.train.records import ErrorMeans, IterationRecord, PointResult
+from als_spark.types import SplitName
 from tests.figures import (
     check_texts,
     chunks,
