@@ -29,7 +29,8 @@ from als_spark.cli.fitting import (
     write_version,
 )
 from als_spark.cli.holdout import HoldoutRule, unseen_by_both
-from als_spark.cli.program import exits_if_locked, interrupts_noted, run_program
+from als_spark.cli.interrupts import stop_on_signals
+from als_spark.cli.program import exits_if_locked, run_program
 from als_spark.cli.run_log import RunLog
 from als_spark.cli.spark_job import all_versions, open_ratings, refuse_bad_rows, spark_job
 from als_spark.cli.stored import permission_is_usage, store_of
@@ -94,10 +95,9 @@ def _run(config: RetrainConfig) -> int:
         lock = store.lock(log.run, ttl=timedelta(minutes=config.lock_minutes))
         if session is None:
             # Spark is not there yet, but the run must tell how it ended.
-            raise_noted = stack.enter_context(interrupts_noted())
+            stack.enter_context(stop_on_signals())
             stack.enter_context(log.recorded(lock))
             session = stack.enter_context(spark_job("retrain", progress)).session
-            raise_noted()
         else:
             stack.enter_context(log.recorded(lock))
         # Within the record too, which says what the exit code says.

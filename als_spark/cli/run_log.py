@@ -13,6 +13,7 @@ from typing import Any
 
 import als_spark
 from als_spark.cli.config.batch import ModelConfig
+from als_spark.cli.interrupts import Interrupted, signals_ignored
 from als_spark.cli.program import (
     EXIT_DATA_CHECK,
     EXIT_DONE,
@@ -21,8 +22,6 @@ from als_spark.cli.program import (
     EXIT_KEPT,
     EXIT_LOCKED,
     EXIT_USAGE,
-    Interrupted,
-    interrupts_wait,
 )
 from als_spark.cli.spark_job import rounded_seconds
 from als_spark.cli.tracking import config_record, log_run
@@ -129,15 +128,15 @@ class RunLog:
                 self._tell_of_the_dead(self._gather())
                 yield
             except BaseException as error:
-                with interrupts_wait():
+                with signals_ignored():
                     self._fail(error)
                 if isinstance(error, KeyboardInterrupt):
                     raise Interrupted(str(self.record["sentence"])) from error
                 raise
-            with interrupts_wait():
+            with signals_ignored():
                 self._finish()
         finally:
-            with interrupts_wait():
+            with signals_ignored():
                 # The run is over either way; what the history lacks, the next run adds.
                 with suppress(Exception):
                     lock.check()

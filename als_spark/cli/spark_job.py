@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 import als_spark
 from als_spark.cli.config.sweep import RatingsConfig
-from als_spark.cli.program import Interrupted, interrupts_raise
+from als_spark.cli.interrupts import Interrupted, StopFlag, stop_on_signals
 from als_spark.errors import ConfigError, DataError
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.prepare.prepared import PreparedRatings
@@ -28,13 +28,15 @@ class SparkJob(NamedTuple):
     """A job that has its session."""
 
     session: SparkSession
-    interrupted: Callable[[], bool]
-    """Whether Ctrl-C or SIGTERM came."""
+    stop: StopFlag
+    """Set by Ctrl-C and SIGTERM."""
 
 
 @contextmanager
 def spark_job(name: str, progress: ProgressReporter) -> Iterator[SparkJob]:
-    """Start Spark for a job, or take the session that is there; Ctrl-C and SIGTERM then raise.
+    """Start Spark for a job, or take the session that is there; Ctrl-C and SIGTERM then stop it.
+
+    The flag of the signals is read at every phase and every iteration that ``progress`` is told.
 
     Parameters
     ----------
@@ -43,22 +45,24 @@ def spark_job(name: str, progress: ProgressReporter) -> Iterator[SparkJob]:
     progress : ProgressReporter
         Shows the start as a phase.
     """
-    with progress.phase("starting Spark"):
-        ours = SparkSession.getActiveSession() is None
-        session = start_session(f"als_spark {name}")
-        if ours:
-            quiet_spark(session)
-    # Only now: a SparkContext that starts takes Ctrl-C for itself.
-    with interrupts_raise() as interrupted:
+    with stop_on_signals() as stop:
+        with progress.phase("starting Spark"):
+            ours = SparkSession.getActiveSession() is None
+            session = start_session(f"als_spark {name}")
+            if ours:
+                quiet_spark(session)
+        stop.attach(session.sparkContext.cancelAllJobs)
+        progress.checkpoint = stop.check
         try:
-            yield SparkJob(session, interrupted)
+            stop.check()
+            yield SparkJob(session, stop)
         except Exception as error:
-            # What an interrupt breaks off is tidied up by calls to the JVM, and these may fail too:
-            # its answer was half read.
-            if interrupted():
+            # A call that was cancelled, or whose JVM the signal has ended too.
+            if stop.requested:
                 raise Interrupted from error
             raise
         finally:
+            stop.acknowledge()
             if ours:
                 # After Ctrl-C there may be no JVM to answer.
                 with suppress(Exception):

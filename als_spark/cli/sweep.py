@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from als_spark.cli.config.sweep import SweepConfig
+from als_spark.cli.interrupts import Interrupted
 from als_spark.cli.options import SWEEP
-from als_spark.cli.program import EXIT_DONE, EXIT_INTERRUPTED, Interrupted, run_program
+from als_spark.cli.program import EXIT_DONE, EXIT_INTERRUPTED, run_program
 from als_spark.cli.spark_job import (
     SparkJob,
     all_versions,
@@ -83,9 +84,10 @@ def _run(config: SweepConfig) -> int:
     ):
         with unwritable_is_usage("--output", config.output):
             staged = stack.enter_context(output_folder(job.session, config.output, RUN_FILE))
-        summary = _Run(config, job, progress, staged).work()
+        run = _Run(config, job, progress, staged)
+        summary = run.work()
     print(summary)
-    return EXIT_INTERRUPTED if job.interrupted() else EXIT_DONE
+    return EXIT_INTERRUPTED if run.stopped else EXIT_DONE
 
 
 class _Run:
@@ -102,7 +104,9 @@ class _Run:
         self._session = job.session
         self._progress = progress
         self._staged = staged
-        self._interrupted = job.interrupted
+        self._stop = job.stop
+        self.stopped = False
+        """Whether the training was broken off."""
         self._started = datetime.now(UTC)
         self._clock = time.perf_counter()
         self._specs = grid_specs(config.ranks, config.lambdas)
@@ -121,9 +125,11 @@ class _Run:
             self._write_rejected(prepared)
             self._train(prepared)
         except BaseException as error:
-            # Ctrl-C may first be seen as the failing of a JVM that it has ended too.
-            if not self._interrupted():
+            # Ctrl-C may first be seen as the failing of a call that it has cancelled.
+            if not self._stop.requested:
                 raise
+            self._stop.acknowledge()
+            self.stopped = True
             if self._collector.outcome() is None:
                 raise Interrupted from error
         finally:
@@ -235,7 +241,7 @@ class _Run:
             for point in points
         ]
         write_json(folder / "history.json", history)
-        complete = not self._interrupted()
+        complete = not self.stopped
         target = local_path(self._config.output)
         if not complete and (target is None or target.exists()):
             self._staged.subfolder = INTERRUPTED_FOLDER
@@ -277,7 +283,7 @@ class _Run:
         folder = self._config.output.rstrip("/")
         if self._staged.subfolder is not None:
             folder = f"{folder}/{self._staged.subfolder}"
-        if self._interrupted():
+        if self.stopped:
             finished, asked = len(outcome.points), len(self._specs)
             return (
                 f"{table}\n\nStopped: {finished} of {asked} points were finished and are kept "

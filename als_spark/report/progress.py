@@ -112,6 +112,8 @@ class ProgressReporter:
         add up. A phase inside another counts in both.
     on_phase : callable or None
         Called with the name of each phase that begins.
+    checkpoint : callable or None
+        Called at the begin of each phase and with each iteration; what it raises stops the run.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class ProgressReporter:
     ) -> None:
         self.phase_seconds: dict[str, float] = {}
         self.on_phase: Callable[[str], None] | None = None
+        self.checkpoint: Callable[[], None] | None = None
         self._n_points = n_points
         self._stream = sys.stderr if stream is None else stream
         self._logger = logging.getLogger(__name__) if logger is None else logger
@@ -171,6 +174,8 @@ class ProgressReporter:
         name : str
             What is done, in plain words: ``reading ratings``.
         """
+        if self.checkpoint is not None:
+            self.checkpoint()
         start = self._clock()
         entry = (name, start)
         with self._lock:
@@ -192,7 +197,7 @@ class ProgressReporter:
             self.write(f"{name}: {verb}{duration(seconds)}")
 
     def on_iteration(self, record: IterationRecord) -> None:
-        """Take note of an iteration; cheap, and never raises.
+        """Take note of an iteration; cheap, and raises only what ``checkpoint`` does.
 
         Parameters
         ----------
@@ -200,6 +205,8 @@ class ProgressReporter:
             One iteration of one model. A record of a finished point, or older than what is known of
             the point, changes nothing.
         """
+        if self.checkpoint is not None:
+            self.checkpoint()
         with self._lock:
             known = self._running.get(record.point)
             late = known is not None and known.iteration > record.iteration

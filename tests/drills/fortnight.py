@@ -26,12 +26,11 @@ from pyspark.sql import SparkSession
 from als_spark.cli.batch_options import RETRAIN
 from als_spark.cli.config.batch import RetrainConfig, Spec
 from als_spark.cli.fitting import cold_start, fit, make_ready
+from als_spark.cli.interrupts import Interrupted, signals_raise
 from als_spark.cli.program import (
     EXIT_DONE,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
-    Interrupted,
-    interrupts_raise,
     run_program,
 )
 from als_spark.cli.retrain import main as retrain
@@ -70,7 +69,7 @@ def _run(options: argparse.Namespace, more: Sequence[str]) -> int:
     ratings = draw_ratings(300, 200, 12_000) if options.data is None else read_ratings(options.data)
     session = start_session("als_spark drill fortnight")
     quiet_spark(session)
-    with interrupts_raise(), tempfile.TemporaryDirectory(prefix="als_spark-drill-") as folder:
+    with signals_raise(), tempfile.TemporaryDirectory(prefix="als_spark-drill-") as folder:
         result = drill(session, Path(folder), ratings, settings)
     session.stop()
     for problem in result["problems"]:

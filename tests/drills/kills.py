@@ -23,12 +23,11 @@ from typing import Any
 
 import numpy as np
 
+from als_spark.cli.interrupts import Interrupted, signals_raise
 from als_spark.cli.program import (
     EXIT_DONE,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
-    Interrupted,
-    interrupts_raise,
     run_program,
 )
 from als_spark.store.layout import POINTERS, PRUNING, READERS, VERSIONS
@@ -200,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     # A drill that is stopped leaves neither its processes nor its folder behind.
-    with interrupts_raise(), tempfile.TemporaryDirectory(prefix="als_spark-drill-") as folder:
+    with signals_raise(), tempfile.TemporaryDirectory(prefix="als_spark-drill-") as folder:
         result = drill(Path(folder), options.kills, options.every, options.seed)
     tell(result)
     if options.output is not None:

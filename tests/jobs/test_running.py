@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from als_spark.cli.program import Interrupted
+from als_spark.cli.interrupts import Interrupted
 from als_spark.cli.spark_job import spark_job
 from als_spark.report.progress import ProgressReporter
 
@@ -20,7 +20,7 @@ def test_an_interrupt_stays_one_whatever_fails_on_its_way_out() -> None:
             try:
                 os.kill(os.getpid(), signal.SIGTERM)
             finally:
-                assert job.interrupted()
+                assert job.stop.requested
                 raise ConnectionError("Answer from Java side is empty")
 
     with pytest.raises(Interrupted) as caught:
