@@ -39,8 +39,11 @@ class StopFlag:
         self._cancel_jobs: Callable[[], object] | None = None
 
     def check(self) -> None:
-        """Raise :class:`Interrupted` if a signal came that nobody has acknowledged."""
-        if self.requested and not self._acknowledged:
+        """Raise :class:`Interrupted` if a signal came that nobody has acknowledged.
+
+        Only in the main thread: what is raised elsewhere stops nothing.
+        """
+        if self.requested and not self._acknowledged and _in_main_thread():
             self.acknowledge()
             raise Interrupted
 

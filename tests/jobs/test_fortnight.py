@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 import tests.drills.fortnight
-from als_spark.cli.program import Interrupted
+from als_spark.cli.interrupts import Interrupted
 from als_spark.store.store import open_store
 from jobs.retrain import main
 from tests.drills.fortnight import cold_iterations, problems_of

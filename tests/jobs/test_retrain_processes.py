@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tests.drills.kills
-from als_spark.cli.program import Interrupted
+from als_spark.cli.interrupts import Interrupted
 from tests.conftest import ROOT
 from tests.drills.kills import Aim, Store, kill_one, phase_hit
 from tests.drills.processes import SUBMIT, Job

@@ -59,6 +59,16 @@ def test_a_signal_raises_where_the_flag_is_read_and_nowhere_else(number):
         stop.check()
 
 
+def test_a_thread_of_the_job_that_reads_the_flag_leaves_it_for_the_main_one():
+    with stop_on_signals() as stop:
+        send()
+        thread = threading.Thread(target=stop.check)
+        thread.start()
+        thread.join()
+        with pytest.raises(Interrupted):
+            stop.check()
+
+
 def test_a_flag_that_is_acknowledged_stops_nothing():
     with stop_on_signals() as stop:
         send()
