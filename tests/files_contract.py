@@ -83,11 +83,29 @@ class FilesContract:
     def test_remove(self, files):
         for path in ("a/x", "a/b/y", "c"):
             files.create(path, b"")
+        with pytest.raises(OSError, match="a"):
+            files.remove("a")
+        assert files.sizes("") == {"a/b/y": 0, "a/x": 0, "c": 0}
+        files.remove("a/x")
+        files.remove("a/b/y")
+        files.remove("a/b")
         files.remove("a")
         files.remove("c")
         files.remove("c")
         assert not files.exists("a")
         assert files.sizes("") == {}
+
+    def test_only_what_is_listed_is_removed(self, files):
+        for path in ("a/x", "a/b/y", "a/b/.mine", "a/c/z", "a/x.txt"):
+            files.create(path, b"")
+        ours = ["x", "b/y", "c/z", "gone"]
+        assert files.strangers("a", ours) == ["b/.mine", "x.txt"]
+        assert files.remove_ours("a", ours) == ["b/.mine", "x.txt"]
+        assert files.exists("a/b/.mine")
+        assert not files.exists("a/c")
+        assert files.remove_ours("a", ["x.txt", "b/.mine"]) == []
+        assert not files.exists("a")
+        assert files.remove_ours("a", ours) == []
 
     def test_upload_and_download(self, files, tmp_path):
         source = tmp_path / "source: 100% é#"

@@ -21,23 +21,21 @@ from als_spark.cli.spark_job import (
     refuse_bad_rows,
     rounded_seconds,
     spark_job,
-    unwritable_is_usage,
 )
+from als_spark.cli.spark_paths import check_output, open_output
 from als_spark.cli.stored import open_model
 from als_spark.cli.tracking import config_record
-from als_spark.model.files import check_replaceable, local_path, write_json
+from als_spark.model.files import write_json
 from als_spark.report.figures.breakdown import bins_of, breakdown_figure
 from als_spark.report.figures.drawing import png_of
 from als_spark.report.pages.evaluate import evaluate_page
 from als_spark.report.progress import ProgressReporter
-from als_spark.spark.output import output_folder
 from als_spark.spark.predict.evaluate import RANKING_MEASURES, RankingOptions, evaluate_models
 from als_spark.spark.read.seen import without_pairs
 from als_spark.spark.read.snapshot import read_snapshot
 from als_spark.spark.read.sources import unreadable_files_are_named
 
 METRICS_FILE = "metrics.json"
-"""Every output folder has it, and is known by it as one that a later run may replace."""
 
 logger = logging.getLogger("als_spark.evaluate")
 
@@ -61,17 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(config: EvaluateConfig) -> int:
     began, started = time.perf_counter(), datetime.now(UTC)
-    folder = local_path(config.output)
-    if folder is not None:
-        with unwritable_is_usage("--output", config.output):
-            check_replaceable(folder, METRICS_FILE)
+    check_output(config.output, "evaluate")
     with (
         ProgressReporter(1, logger=logger) as progress,
         spark_job("evaluate", progress) as job,
         ExitStack() as stack,
     ):
-        with unwritable_is_usage("--output", config.output):
-            staged = stack.enter_context(output_folder(job.session, config.output, METRICS_FILE))
+        staged = stack.enter_context(open_output(job.session, config, config.output, "evaluate"))
         record = _evaluate(config, job.session, progress)
         record |= {
             "started": started.isoformat(timespec="seconds"),

@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, NoReturn, TypeVar, get_args
 
 from als_spark.cli.config.settings import option_name, resolve
 from als_spark.cli.config.sweep import SweepConfig
+from als_spark.cli.paths import check_local_paths
 from als_spark.errors import ConfigError
 
 T = TypeVar("T")
@@ -87,13 +88,17 @@ class JobOptions(Generic[T]):
         Raises
         ------
         ConfigError
-            If an option or the configuration file is unusable.
+            If an option or the configuration file is unusable, or an input lies in what the job
+            writes.
         """
         options: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in vars(self.parser(default_config).parse_args(argv)).items()
         }
-        return resolve(self.kind, options.pop("config"), options)
+        file = options.pop("config")
+        config = resolve(self.kind, file, options)
+        check_local_paths(config, file)
+        return config
 
 
 def _add(group: Any, name: str, kind: Any, default: Any, text: str) -> None:

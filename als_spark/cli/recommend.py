@@ -12,11 +12,16 @@ from pyspark.sql import functions as F
 from als_spark.cli.batch_options import RECOMMEND
 from als_spark.cli.config.batch import RecommendConfig
 from als_spark.cli.program import EXIT_DONE, run_program
-from als_spark.cli.spark_job import open_seen, refuse_bad_rows, spark_job, tell_bad_rows
+from als_spark.cli.spark_job import (
+    open_seen,
+    refuse_bad_rows,
+    spark_job,
+    tell_bad_rows,
+)
+from als_spark.cli.spark_paths import check_files_read, check_output, open_spark_output
 from als_spark.cli.stored import open_model
 from als_spark.model.factor_model import FactorModel
 from als_spark.report.progress import ProgressReporter
-from als_spark.spark.output import spark_output
 from als_spark.spark.predict.recommend import recommend_for_all, similar_items_for_all
 from als_spark.spark.prepare.prepare import union_typed
 from als_spark.spark.read.id_lists import read_ids
@@ -51,13 +56,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(config: RecommendConfig) -> int:
+    check_output(config.output, "recommend")
     with (
         ProgressReporter(1, logger=logger) as progress,
         spark_job("recommend", progress) as job,
         ExitStack() as stack,
     ):
         session = job.session
-        target = stack.enter_context(spark_output(session, config.output))
+        output = open_spark_output(session, config, config.output, "recommend")
+        target = stack.enter_context(output)
         with progress.phase("reading the model"):
             opened = open_model(session, config)
         progress.write(
@@ -86,6 +93,7 @@ def _answers(
         if config.users is not None:
             column = config.user_col if side == "user" else config.item_col
             ids = read_ids(session, config.users, side, column)
+            check_files_read(session, config, session.read.text(config.users), config.users)
             progress.write(f"{len(ids):,} ids to recommend for")
         if config.exclude_seen is not None:
             source = _source(session, config, config.exclude_seen, need_rating=False)
@@ -120,7 +128,9 @@ def _source(
     columns = {"user": config.user_col, "item": config.item_col, "rating": config.rating_col}
     # What the job calls --format is that of its output.
     options = SourceOptions(path, columns=columns, need_rating=need_rating, format_option=False)
-    return read_source(session, options)
+    source = read_source(session, options)
+    check_files_read(session, config, source.frame, source.label)
+    return source
 
 
 def _write(answers: DataFrame, kind: str, target: str) -> int:

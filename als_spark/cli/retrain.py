@@ -33,6 +33,7 @@ from als_spark.cli.interrupts import stop_on_signals
 from als_spark.cli.program import exits_if_locked, run_program
 from als_spark.cli.run_log import RunLog
 from als_spark.cli.spark_job import all_versions, open_ratings, refuse_bad_rows, spark_job
+from als_spark.cli.spark_paths import check_paths
 from als_spark.cli.stored import permission_is_usage, store_of
 from als_spark.cli.tracking import check_tracking, config_record
 from als_spark.errors import DataError, EmptySourceError
@@ -100,6 +101,7 @@ def _run(config: RetrainConfig) -> int:
             session = stack.enter_context(spark_job("retrain", progress)).session
         else:
             stack.enter_context(log.recorded(lock))
+        check_paths(session, config)
         # Within the record too, which says what the exit code says.
         stack.enter_context(permission_is_usage("--store", config.store))
         _Retrain(config, session, progress, store, lock, log).work()

@@ -8,13 +8,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 import als_spark
 from als_spark.cli.config.sweep import RatingsConfig
 from als_spark.cli.interrupts import Interrupted, StopFlag, stop_on_signals
-from als_spark.errors import ConfigError, DataError
+from als_spark.cli.spark_paths import check_files_read
+from als_spark.errors import DataError
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.prepare.prepared import PreparedRatings
 from als_spark.spark.read.new_users import NewRatings
@@ -69,21 +69,6 @@ def spark_job(name: str, progress: ProgressReporter) -> Iterator[SparkJob]:
                     session.stop()
 
 
-@contextmanager
-def unwritable_is_usage(option: str, target: str) -> Iterator[None]:
-    """Blame the option, not the program, for a folder that cannot be made or looked at."""
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(
-            f"{option} {target}: cannot be written ({error.strerror}): give another folder"
-        ) from error
-    except PySparkException as error:
-        raise ConfigError(
-            f"{option} {target}: its file system does not answer ({error}): check the address"
-        ) from error
-
-
 def open_ratings(
     session: SparkSession,
     config: RatingsConfig,
@@ -95,7 +80,9 @@ def open_ratings(
 ) -> Source:
     """Open a source of ratings with the columns and the format that a configuration names."""
     options = SourceOptions(path, table, config.format, config.columns, need_timestamp, need_rating)
-    return read_source(session, options)
+    source = read_source(session, options)
+    check_files_read(session, config, source.frame, source.label)
+    return source
 
 
 def all_versions(session: SparkSession) -> dict[str, Any]:

@@ -22,24 +22,18 @@ from als_spark.cli.spark_job import (
     rounded_seconds,
     spark_job,
     tell_data,
-    unwritable_is_usage,
     write_rejected,
 )
+from als_spark.cli.spark_paths import check_output, open_output
 from als_spark.cli.tracking import config_record
 from als_spark.errors import DataError
+from als_spark.files.outputs import INTERRUPTED_FOLDER, StagedFolder
 from als_spark.model.factor_model import FactorModel
-from als_spark.model.files import (
-    StagedFolder,
-    check_replaceable,
-    local_path,
-    save_model,
-    write_json,
-)
+from als_spark.model.files import local_path, save_model, write_json
 from als_spark.report.figures import sweep as plots
 from als_spark.report.pages.sweep import SWEEP_PICTURES, sweep_page
 from als_spark.report.progress import ProgressReporter
 from als_spark.report.table import results_table
-from als_spark.spark.output import output_folder
 from als_spark.spark.prepare.prepare import prepare_ratings
 from als_spark.spark.prepare.prepared import PreparedRatings, PrepareOptions
 from als_spark.spark.read.sources import sample_ratings, unreadable_files_are_named
@@ -50,9 +44,6 @@ from als_spark.train.grid import SweepCollector, SweepOutcome, grid_specs
 from als_spark.types import SplitName
 
 RUN_FILE = "run.json"
-"""Every output folder has it, and is known by it as one that a later run may replace."""
-INTERRUPTED_FOLDER = "interrupted"
-"""Where a stopped run's points go if the folder holds an earlier run's results."""
 
 logger = logging.getLogger("als_spark.sweep")
 
@@ -71,19 +62,14 @@ def main(argv: Sequence[str] | None = None, default_config: Path | None = None) 
 
 
 def _run(config: SweepConfig) -> int:
-    folder = local_path(config.output)
-    if folder is not None:
-        # Before Spark is started: an unusable folder should be known at once.
-        with unwritable_is_usage("--output", config.output):
-            check_replaceable(folder, RUN_FILE)
+    check_output(config.output, "sweep")
     n_points = len(config.ranks) * len(config.lambdas)
     with (
         ProgressReporter(n_points, logger=logger) as progress,
         spark_job("sweep", progress) as job,
         ExitStack() as stack,
     ):
-        with unwritable_is_usage("--output", config.output):
-            staged = stack.enter_context(output_folder(job.session, config.output, RUN_FILE))
+        staged = stack.enter_context(open_output(job.session, config, config.output, "sweep"))
         run = _Run(config, job, progress, staged)
         summary = run.work()
     print(summary)

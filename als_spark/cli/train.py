@@ -32,14 +32,13 @@ from als_spark.cli.spark_job import (
     refuse_bad_rows,
     rounded_seconds,
     spark_job,
-    unwritable_is_usage,
 )
+from als_spark.cli.spark_paths import check_output, check_paths, open_output
 from als_spark.cli.stored import permission_is_usage, store_of
 from als_spark.cli.tracking import check_tracking, config_record
 from als_spark.errors import ConfigError
-from als_spark.model.files import check_replaceable, local_path, write_json
+from als_spark.model.files import local_path, write_json
 from als_spark.report.progress import ProgressReporter
-from als_spark.spark.output import output_folder
 from als_spark.spark.read.snapshot import read_snapshot
 from als_spark.spark.read.sources import unreadable_files_are_named
 
@@ -70,9 +69,8 @@ def _run(config: TrainConfig) -> int:
     if config.mlflow is not None:
         check_tracking(config.mlflow)
     spec = config.spec(None if config.from_sweep is None else best_of_sweep(config.from_sweep))
-    if config.output is not None and (folder := local_path(config.output)) is not None:
-        with unwritable_is_usage("--output", config.output):
-            check_replaceable(folder, RUN_FILE)
+    if config.output is not None:
+        check_output(config.output, "train")
     with ProgressReporter(1, logger=logger) as progress, spark_job("train", progress) as job:
         if config.output is not None:
             words = _into_folder(config, spec, job.session, progress)
@@ -111,8 +109,7 @@ def _into_folder(
 ) -> str:
     assert config.output is not None
     with ExitStack() as stack:
-        with unwritable_is_usage("--output", config.output):
-            staged = stack.enter_context(output_folder(session, config.output, RUN_FILE))
+        staged = stack.enter_context(open_output(session, config, config.output, "train"))
         trained = _Trained(config, spec, session, progress)
         trained.write(staged.content)
         run = {
@@ -131,6 +128,7 @@ def _into_store(
 ) -> str:
     assert config.store is not None
     with permission_is_usage("--store", config.store), ExitStack() as stack:
+        check_paths(session, config)
         store = store_of(session, config.store)
         log = RunLog(store, "train", config, progress)
         lock = store.lock(log.run, ttl=timedelta(minutes=config.lock_minutes))

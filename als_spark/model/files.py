@@ -1,15 +1,10 @@
-"""Files on the driver: models in Parquet and JSON, and folders that appear whole or not at all."""
+"""Files on the driver: models in Parquet, and JSON."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -18,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from als_spark.errors import ConfigError, DataError
+from als_spark.errors import DataError
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.ids import IdIndex
 from als_spark.train.backend import Factors
@@ -43,7 +38,7 @@ def save_model(model: FactorModel, folder: Path) -> None:
         The model.
     folder : Path
         Created if need be. For a folder that readers may be looking at, write into
-        :func:`replaced_folder`.
+        :func:`als_spark.files.outputs.replaced_folder`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _write_side(folder / FACTOR_FILES["user"], model.users, model.factors.users, model.user_stats)
@@ -113,98 +108,6 @@ def write_json(path: Path, value: Any) -> None:
     """Write a JSON file for reading by people too; NaN is refused, since it is not JSON."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
-
-
-def check_replaceable(target: Path, marker: str) -> None:
-    """Refuse a folder that a run's output must not replace.
-
-    Parameters
-    ----------
-    target : Path
-        Where the output is to go.
-    marker : str
-        File that every earlier output of the same kind has; a folder that has it is replaced.
-
-    Raises
-    ------
-    ConfigError
-        If the target is a file, is not writable, or holds something else.
-    """
-    if target.is_dir():
-        if any(target.iterdir()) and not (target / marker).is_file():
-            raise ConfigError(
-                f"--output {target}: the folder is not empty and holds no earlier output "
-                f"(no {marker}): give an empty or a new folder"
-            )
-    elif target.exists():
-        raise ConfigError(f"--output {target}: this is a file: give a folder")
-    # Also when the target is there: it is replaced by a rename inside its parent.
-    parent = target.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise ConfigError(f"--output {target}: {parent} is not writable: give another folder")
-
-
-@dataclass(slots=True)
-class StagedFolder:
-    """A folder that is being written.
-
-    Attributes
-    ----------
-    content : Path
-        Write here.
-    subfolder : str or None
-        Set it to put the content into this folder of the target, and leave the rest of the target
-        alone.
-    """
-
-    content: Path
-    subfolder: str | None = None
-
-
-@contextmanager
-def replaced_folder(target: Path) -> Iterator[StagedFolder]:
-    """Give a new folder, and put it in the target's place when the block ends.
-
-    The new folder lies beside the target, so that taking its place is a rename. A block that fails
-    leaves the target as it was, and nothing beside it.
-    """
-    target = target.absolute()
-    created = _make_parents(target.parent)
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".new", dir=target.parent))
-    destination = target
-    try:
-        staged = StagedFolder(staging / "content")
-        staged.content.mkdir()
-        yield staged
-        if staged.subfolder is not None:
-            destination = target / staged.subfolder
-            created = _make_parents(target) + created
-        if destination.exists():
-            destination.rename(staging / "replaced")
-        staged.content.rename(destination)
-    except BaseException:
-        if not destination.exists() and (staging / "replaced").exists():
-            (staging / "replaced").rename(destination)
-        shutil.rmtree(staging, ignore_errors=True)
-        for folder in created:
-            # Somebody else may have put something there meanwhile.
-            if not any(folder.iterdir()):
-                folder.rmdir()
-        raise
-    shutil.rmtree(staging, ignore_errors=True)
-
-
-def _make_parents(folder: Path) -> list[Path]:
-    """Create a folder with its parents; return those that were not there, deepest first."""
-    missing = []
-    while not folder.exists():
-        missing.append(folder)
-        folder = folder.parent
-    for path in reversed(missing):
-        path.mkdir(exist_ok=True)
-    return missing
 
 
 def _write_side(path: Path, ids: IdIndex, factors: FloatArray, stats: SideStats) -> None:

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from als_spark.errors import ConfigError
+from als_spark.files.trees import remove_ours, strangers
 from als_spark.model.files import local_path
+from als_spark.spark.hadoop_tree import HadoopTree, os_errors
 from als_spark.store.files import SCRATCH, SCRATCH_SUFFIX, TRIES
 from als_spark.store.store import ModelStore, open_store
-
-_KINDS: dict[str, type[OSError]] = {
-    "java.io.FileNotFoundException": FileNotFoundError,
-    "java.nio.file.NoSuchFileException": FileNotFoundError,
-    "org.apache.hadoop.fs.FileAlreadyExistsException": FileExistsError,
-    "org.apache.hadoop.security.AccessControlException": PermissionError,
-    "java.nio.file.AccessDeniedException": PermissionError,
-}
 
 
 class HadoopFiles:
@@ -61,24 +53,25 @@ class HadoopFiles:
         self._overwrite[0] = option.OVERWRITE
         self._keep = gateway.new_array(option, 0)
         try:
-            with _os_errors():
+            with os_errors():
                 path = self._hadoop.Path(root)
                 self._system = path.getFileSystem(configuration)
                 self._system.exists(path)
+            self._tree = HadoopTree(session, root)
         except OSError as error:
             raise ConfigError(
                 f"{root}: its file system does not answer ({error}): check the address"
             ) from error
         try:
             # The younger interface, whose rename can replace, and refuses to if not asked to.
-            with _os_errors():
+            with os_errors():
                 self._context = self._hadoop.FileContext.getFileContext(path.toUri(), configuration)
         except OSError:
             self._context = None
 
     def read(self, path: str) -> bytes:
         """Return the content of a file."""
-        with _os_errors():
+        with os_errors():
             stream = self._system.open(self._path(path))
             try:
                 return bytes(self._streams.toByteArray(stream))
@@ -113,7 +106,7 @@ class HadoopFiles:
 
         def move(temporary: str) -> bool:
             self._make_parent(path)
-            with _os_errors():
+            with os_errors():
                 self._context.rename(self._path(temporary), self._path(path), self._overwrite)
             return True
 
@@ -122,7 +115,7 @@ class HadoopFiles:
     def names(self, folder: str) -> list[str]:
         """Return the sorted names in a folder."""
         try:
-            with _os_errors():
+            with os_errors():
                 found = self._system.listStatus(self._path(folder))
         except FileNotFoundError:
             return []
@@ -137,12 +130,12 @@ class HadoopFiles:
 
     def exists(self, path: str) -> bool:
         """Tell whether there is a file or a folder."""
-        with _os_errors():
+        with os_errors():
             return bool(self._system.exists(self._path(path)))
 
     def modified(self, path: str) -> float:
         """Return when a file was last written."""
-        with _os_errors():
+        with os_errors():
             return float(self._system.getFileStatus(self._path(path)).getModificationTime()) / 1000
 
     def rename(self, source: str, target: str) -> None:
@@ -153,13 +146,21 @@ class HadoopFiles:
         self._move(source, target)
 
     def remove(self, path: str) -> None:
-        """Delete a file, or a folder with all that is in it."""
-        with _os_errors():
-            self._system.delete(self._path(path), True)
+        """Delete a file or an empty folder."""
+        with os_errors():
+            self._system.delete(self._path(path), False)
+
+    def strangers(self, folder: str, ours: Iterable[str]) -> list[str]:
+        """Return what a folder holds besides given files."""
+        return list(strangers(self._tree, f"{self._root}/{folder}", ours))
+
+    def remove_ours(self, folder: str, ours: Iterable[str]) -> list[str]:
+        """Delete given files of a folder, and what is empty then."""
+        return remove_ours(self._tree, f"{self._root}/{folder}", ours)
 
     def upload(self, local_folder: Path, path: str) -> None:
         """Copy the content of a folder of this machine into a new folder."""
-        with _os_errors():
+        with os_errors():
             self._system.mkdirs(self._path(path))
             for entry in sorted(local_folder.iterdir()):
                 if entry.name.startswith("."):
@@ -177,7 +178,7 @@ class HadoopFiles:
         for name in self.sizes(path):
             target = local_folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _os_errors():
+            with os_errors():
                 # The last: without the checksum files of Hadoop's local client.
                 self._system.copyToLocalFile(
                     False, self._path(f"{path}/{name}"), _local(target, self._hadoop), True
@@ -190,7 +191,7 @@ class HadoopFiles:
         return self._hadoop.Path(f"{self._root}/{path}".rstrip("/"))
 
     def _write(self, path: str, data: bytes) -> None:
-        with _os_errors():
+        with os_errors():
             stream = self._system.create(self._path(path), True)
             try:
                 stream.write(bytearray(data))
@@ -222,7 +223,7 @@ class HadoopFiles:
         if self.exists(target):
             raise FileExistsError(f"{self._root}/{target}")
         self._make_parent(target)
-        with _os_errors():
+        with os_errors():
             if self._context is not None:
                 self._context.rename(self._path(source), self._path(target), self._keep)
                 return
@@ -232,12 +233,12 @@ class HadoopFiles:
             raise kind(f"cannot rename {self._root}/{source} to {target}")
 
     def _make_parent(self, path: str) -> None:
-        with _os_errors():
+        with os_errors():
             self._system.mkdirs(self._path(path).getParent())
 
     def _add_sizes(self, folder: Any, prefix: str, sizes: dict[str, int]) -> None:
         try:
-            with _os_errors():
+            with os_errors():
                 found = list(self._system.listStatus(folder))
         except FileNotFoundError:
             return
@@ -277,17 +278,3 @@ def store_at(session: SparkSession, path: str) -> ModelStore:
 def _local(path: Path, hadoop: Any) -> Any:
     # A scheme and a path, so that no character of the path is taken for a part of a URI.
     return hadoop.Path("file", None, str(path.absolute()))
-
-
-@contextmanager
-def _os_errors() -> Iterator[None]:
-    """Turn the JVM's exceptions into those that Python has for the same."""
-    try:
-        yield
-    except Py4JJavaError as error:
-        name = str(error.java_exception.getClass().getName())
-        text = str(error.java_exception.getMessage() or "").partition("\n")[0]
-        raise _KINDS.get(name, OSError)(f"{name}: {text}") from error
-    except PySparkException as error:
-        # PySpark has names of its own for some of Java's.
-        raise OSError(f"{type(error).__name__}: {error}".partition("\n")[0]) from error

@@ -7,9 +7,12 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
+
+from als_spark.files.trees import LocalTree, remove_ours, strangers
 
 T = TypeVar("T")
 
@@ -73,7 +76,21 @@ class Files(Protocol):
         ...
 
     def remove(self, path: str) -> None:
-        """Delete a file, or a folder with all that is in it; nothing happens if it is absent."""
+        """Delete a file or an empty folder; nothing happens if it is absent.
+
+        A link is deleted itself. A folder that is not empty is an OSError.
+        """
+        ...
+
+    def strangers(self, folder: str, ours: Iterable[str]) -> list[str]:
+        """Return what a folder holds besides given files."""
+        ...
+
+    def remove_ours(self, folder: str, ours: Iterable[str]) -> list[str]:
+        """Delete given files of a folder, and what is empty then; return what stays.
+
+        See :func:`als_spark.files.trees.remove_ours`.
+        """
         ...
 
     def upload(self, local_folder: Path, path: str) -> None:
@@ -158,18 +175,22 @@ class LocalFiles:
         _sync(old.parent)
 
     def remove(self, path: str) -> None:
-        """Delete a file, or a folder with all that is in it."""
+        """Delete a file or an empty folder."""
         target = self._root / path
-        for _ in range(TRIES):
-            try:
-                if target.is_dir() and not target.is_symlink():
-                    shutil.rmtree(target)
-                else:
-                    target.unlink(missing_ok=True)
-                return
-            except FileNotFoundError:
-                # Somebody else is deleting the same folder.
-                continue
+        # Somebody else may be deleting the same.
+        with suppress(FileNotFoundError):
+            if target.is_dir() and not target.is_symlink():
+                target.rmdir()
+            else:
+                target.unlink()
+
+    def strangers(self, folder: str, ours: Iterable[str]) -> list[str]:
+        """Return what a folder holds besides given files."""
+        return list(strangers(LocalTree(), str(self._root / folder), ours))
+
+    def remove_ours(self, folder: str, ours: Iterable[str]) -> list[str]:
+        """Delete given files of a folder, and what is empty then."""
+        return remove_ours(LocalTree(), str(self._root / folder), ours)
 
     def upload(self, local_folder: Path, path: str) -> None:
         """Copy the content of a folder into a new folder."""

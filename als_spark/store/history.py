@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from als_spark.files.trees import is_inner_name
 from als_spark.store.files import Files
 from als_spark.store.layout import (
     HISTORY,
@@ -24,6 +26,8 @@ from als_spark.store.layout import (
 from als_spark.store.owner import Life, Owner, life_of, this_process
 
 RUN_RECORD = "run.json"
+ATTACHMENTS = "attachments"
+"""Key in the record in a run's folder: the names of the other files there."""
 RUNNING, DIED = "running", "died"
 NOTICED = "noticed"
 _DEATH = ("outcome", "sentence", "version", NOTICED)
@@ -41,6 +45,9 @@ def new_run_id(now: datetime | None = None) -> str:
     """
     now = utc_now() if now is None else now
     return f"{stamp(now)}-{now.microsecond // 1000:03}{secrets.token_hex(3)}"
+
+
+logger = logging.getLogger("als_spark.store")
 
 
 class RunHistory:
@@ -137,6 +144,7 @@ class RunHistory:
             **record,
             "status": status,
             "finished": time_text(self._clock()),
+            **({ATTACHMENTS: sorted(attachments)} if attachments else {}),
         }
         # Last: a run that is finished has all its files.
         self._files.replace(_path(run), encode(full))
@@ -197,6 +205,7 @@ class RunHistory:
                 }
                 self._files.replace(_path(run), encode(record))
             after[run] = {**record, "run": run}
+            after[run].pop(ATTACHMENTS, None)
         changed = sorted(run for run, record in after.items() if before.get(run) != record)
         if changed:
             order = _in_order(list(before), sorted(after.keys() - before), self._clock())
@@ -204,8 +213,27 @@ class RunHistory:
             self._files.replace(HISTORY, "".join(f"{line}\n" for line in lines).encode())
         for run in folders[: max(len(folders) - keep, 0)]:
             if run not in running and run not in unfinished:
-                self._files.remove(f"{RUNS}/{run}")
+                self._remove_run(run)
         return changed
+
+    def _remove_run(self, run: str) -> None:
+        """Remove what a run has written into its folder; what else is there stays."""
+        record = self.read_run(run)
+        if record is None or record.get("run") != run:
+            return
+        names = record.get(ATTACHMENTS) or ["report.html"]
+        ours = [name for name in names if is_inner_name(name)]
+        # The record last: without it the folder would be nobody's.
+        kept = self._files.strangers(f"{RUNS}/{run}", [*ours, RUN_RECORD])
+        if kept:
+            logger.warning(
+                "%s/%s/%s is not the store's: the folder of the run is not removed",
+                RUNS,
+                run,
+                kept[0],
+            )
+            return
+        self._files.remove_ours(f"{RUNS}/{run}", [*ours, RUN_RECORD])
 
     def read_history(self) -> list[dict[str, Any]]:
         """Return the records of the finished runs, oldest first; broken lines are skipped."""

@@ -1,17 +1,38 @@
-"""Removing versions: pruned ones, and what killed runs have left."""
+"""Removing versions: pruned ones, and what killed runs have left.
+
+Only what the store has written is removed: names of its own patterns, and of a version the files
+that its manifest lists. Anything else stays, with a warning.
+"""
 
 from __future__ import annotations
 
+import logging
+import re
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 
-from als_spark.store.files import SCRATCH, Files
-from als_spark.store.layout import PRUNING, READERS, VERSIONS, encode, time_text
+from als_spark.store.files import SCRATCH, SCRATCH_SUFFIX, Files
+from als_spark.store.layout import MANIFEST, PRUNING, READERS, VERSIONS, encode, time_text
 from als_spark.store.leases import dead_leases, live_leases
-from als_spark.store.manifest import quick_problems
+from als_spark.store.manifest import Manifest, quick_problems
 from als_spark.store.pointers import Pointer, Pointers, Trail
+
+USUAL_FILES = (
+    *("model.json", "user_factors.parquet", "item_factors.parquet"),
+    *("metrics.json", "fingerprint.json", "config.json", "versions.json"),
+)
+"""Files of a version that may be deleted where its manifest is lost: what the jobs publish."""
+
+_NAME = r"\d{8}T\d{6}Z(-\d+)?"
+_VERSION = re.compile(_NAME)
+_TEMPORARY = re.compile(r"[0-9a-f]+" + re.escape(SCRATCH_SUFFIX))
+_STAGED = re.compile(rf"[0-9a-f]{{16}}|(?P<version>{_NAME})\.[0-9a-f]{{8}}")
+_TOMBSTONE = re.compile(_NAME + r"\.json")
+_LEASE = re.compile(_NAME + r"\.[0-9a-f]+\.json")
+
+logger = logging.getLogger("als_spark.store")
 
 
 class Maintenance:
@@ -50,25 +71,85 @@ class Maintenance:
 
     def recover(self) -> list[str]:
         """Remove what killed runs have left; see ``ModelStore.recover``."""
-        removed = [f"{SCRATCH}/{name}" for name in self._files.names(SCRATCH)]
-        removed += [f"{PRUNING}/{name}" for name in self._files.names(PRUNING)]
-        removed += [f"{READERS}/{name}" for name in dead_leases(self._files, self._clock())]
-        for path in removed:
-            self._files.remove(path)
+        removed = self._clear_scratch()
+        dead = set(dead_leases(self._files, self._clock()))
+        for name in self._own_files(PRUNING, _TOMBSTONE):
+            self._files.remove(f"{PRUNING}/{name}")
+            removed.append(f"{PRUNING}/{name}")
+        for name in self._own_files(READERS, _LEASE):
+            if name in dead:
+                self._files.remove(f"{READERS}/{name}")
+                removed.append(f"{READERS}/{name}")
         for name in self._abandoned():
-            self.remove_version(name)
-            removed.append(f"{VERSIONS}/{name}")
+            if self.remove_version(name):
+                removed.append(f"{VERSIONS}/{name}")
         return removed
 
-    def remove_version(self, name: str) -> None:
-        """Remove a version that nobody reads."""
+    def remove_version(self, name: str) -> bool:
+        """Remove a version that nobody reads; False if something in it is not the store's."""
+        if self._is_strange(name):
+            return False
         parked = f"{SCRATCH}/{name}.{secrets.token_hex(4)}"
         with suppress(FileNotFoundError):
             # First out of sight, which is one step where deleting is many.
             self._files.rename(f"{VERSIONS}/{name}", parked)
-        self._files.remove(parked)
+        return self._remove_staged(parked, name)
+
+    def remove_staged(self, path: str) -> None:
+        """Remove a folder that was to become a version."""
+        self._remove_staged(path, None)
+
+    def _clear_scratch(self) -> list[str]:
+        removed = []
+        temporary = set(self._own_files(SCRATCH, _TEMPORARY))
+        for name in self._files.names(SCRATCH):
+            path = f"{SCRATCH}/{name}"
+            match = _STAGED.fullmatch(name)
+            if name in temporary:
+                self._files.remove(path)
+                removed.append(path)
+            elif match is None:
+                _warn(path, "is not the store's: left alone")
+            elif self._remove_staged(path, match["version"]):
+                removed.append(path)
+        return removed
+
+    def _own_files(self, folder: str, pattern: re.Pattern[str]) -> list[str]:
+        """Return the plain files of a pattern in a folder of the store."""
+        names = [name for name in self._files.names(folder) if pattern.fullmatch(name)]
+        strange = {path.partition("/")[0] for path in self._files.strangers(folder, names)}
+        return [name for name in names if name not in strange]
+
+    def _remove_staged(self, path: str, version: str | None) -> bool:
+        """Remove the files of a version from a folder of ``staging/``; tell if all are gone."""
+        kept = self._files.remove_ours(path, self._files_of(path, version))
+        if kept:
+            _warn(f"{path}/{kept[0]}", "is not in the version's manifest: left alone")
+        return not kept
+
+    def _is_strange(self, name: str) -> bool:
+        """Tell whether a version's folder holds what is not in its manifest, or is a link."""
+        folder = f"{VERSIONS}/{name}"
+        found = self._files.strangers(folder, self._files_of(folder, name))
+        if found:
+            path = folder if found == ["."] else f"{folder}/{found[0]}"
+            _warn(path, f"is not the store's: version {name} is not removed; move it away")
+        return bool(found)
+
+    def _files_of(self, folder: str, version: str | None) -> set[str]:
+        """Return the names that may be deleted from a folder of a version."""
+        try:
+            manifest = Manifest.decoded(self._files.read(f"{folder}/{MANIFEST}"))
+        except (OSError, ValueError):
+            return {MANIFEST, *USUAL_FILES}
+        if version is not None and manifest.version != version:
+            # Somebody's copy of a version.
+            return set()
+        return {MANIFEST, *manifest.files}
 
     def _prune_one(self, name: str) -> bool:
+        if self._is_strange(name):
+            return False
         tombstone = f"{PRUNING}/{name}.json"
         self._files.replace(tombstone, encode({"since": time_text(self._clock())}))
         pruned = False
@@ -79,7 +160,7 @@ class Maintenance:
             if _current(self._pointers.trail()) == name:
                 self._files.rename(parked, f"{VERSIONS}/{name}")
             else:
-                self._files.remove(parked)
+                self._remove_staged(parked, name)
                 pruned = True
         self._files.remove(tombstone)
         return pruned
@@ -96,8 +177,13 @@ class Maintenance:
         if trail.damaged:
             # An unreadable pointer may name any of them.
             return []
-        names = [name for name in self._files.names(VERSIONS) if name != current]
-        unnamed = [name for name in names if not trail.naming(name)]
+        names = [
+            name
+            for name in self._files.names(VERSIONS)
+            # What has another name, somebody else has put there.
+            if name != current and _VERSION.fullmatch(name)
+        ]
+        unnamed = [name for name in names if not trail.naming(name) and not self._is_strange(name)]
         if unnamed and not self._fence(trail):
             return []
         broken = [name for name in names if "missing" in self._problems(name, trail)]
@@ -120,6 +206,10 @@ class Maintenance:
             run="",
         )
         return self._pointers.create(fence)
+
+
+def _warn(path: str, what: str) -> None:
+    logger.warning("%s in the model store %s", path, what)
 
 
 def _current(trail: Trail) -> str | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from als_spark.files.trees import is_inner_name
 from als_spark.store.files import Files, LocalFiles, visible_files
 from als_spark.store.layout import MANIFEST, STORE_FORMAT, VERSIONS, decode, encode
 
@@ -187,6 +188,8 @@ def unreadable(version: str, file: str, error: OSError) -> Problem:
 
 
 def _file_of(name: str, entry: object) -> tuple[int, str]:
+    if not is_inner_name(name):
+        raise ValueError(f"{name!r} is no file of the version")
     if not isinstance(entry, dict):
         raise ValueError(f"nothing about {name}")
     size, sha = entry.get("size"), entry.get("sha256")

@@ -141,6 +141,9 @@ class ModelStore(StoreReader):
         placed: list[str] = []
         try:
             listed = list_files(folder)
+            # Should this run be killed, the list says what of the folder may be removed.
+            preliminary = Manifest("", time_text(self._clock()), listed)
+            self._files.replace(f"{staged}/{MANIFEST}", preliminary.encoded())
             self._files.upload(folder, staged)
             self._compare_sizes(staged, listed)
             sha256 = self._place(staged, listed, set(trail.published()), placed)
@@ -221,8 +224,9 @@ class ModelStore(StoreReader):
     def prune(self, keep: int, *, check: Callable[[], None] | None = None) -> list[str]:
         """Remove old versions; hold the lock.
 
-        Never the current version, nor one that somebody is reading. What was never published is
-        for :meth:`recover`.
+        Never the current version, nor one that somebody is reading, nor one whose folder holds
+        anything that is not in its manifest (a warning names it). What was never published is for
+        :meth:`recover`.
 
         Parameters
         ----------
@@ -249,9 +253,10 @@ class ModelStore(StoreReader):
     def recover(self) -> list[str]:
         """Remove what killed runs have left; hold the lock.
 
-        That is everything in ``staging/``, versions that no pointer ever named or that have lost
-        files (never the current one), tombstones, and leases that have expired or whose process
-        is gone.
+        That is what runs have put into ``staging/``, versions that no pointer ever named or that
+        have lost files (never the current one), tombstones, and leases that have expired or whose
+        process is gone. What the store has not written stays, with a warning; so does a version
+        that holds such a thing.
 
         Returns
         -------
@@ -319,14 +324,16 @@ class ModelStore(StoreReader):
         return self._pointers.create(pointer)
 
     def _discard(self, staged: str, placed: list[str]) -> None:
-        self._files.remove(staged)
+        self._maintenance.remove_staged(staged)
         # Interrupted in the last step, the pointer may be there none the less.
         if placed and not self._pointers.trail().naming(placed[0]):
             self._maintenance.remove_version(placed[0])
 
     def _compare_sizes(self, staged: str, listed: dict[str, tuple[int, str]]) -> None:
         wanted = {name: size for name, (size, _) in listed.items()}
-        if self._files.sizes(staged) != wanted:
+        found = self._files.sizes(staged)
+        found.pop(MANIFEST, None)
+        if found != wanted:
             raise OSError(f"{self._label}/{staged} is not what was written: publish again")
 
     def _conflict(self, run: str, based_on: int) -> PublishConflict:

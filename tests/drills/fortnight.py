@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import logging
 import sys
 import tempfile
@@ -40,6 +39,7 @@ from als_spark.spark.read.snapshot import read_snapshot
 from als_spark.spark.read.sources import Source, SourceOptions, read_source
 from als_spark.spark.session import quiet_spark, start_session
 from als_spark.store.store import open_store
+from tests.drills.figures import check_figures, write_figures
 from tests.drills.nights import Night, nights
 from tests.drills.ratings import Ratings, draw_ratings, read_ratings
 from tests.drills.victim import killed_at
@@ -64,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, more: Sequence[str]) -> int:
+    check_figures(options.output)
     # For a start of any quality: a night of MovieLens is a few users only.
     settings = ("--margin", "0.05", *more)
     ratings = draw_ratings(300, 200, 12_000) if options.data is None else read_ratings(options.data)
@@ -77,8 +78,7 @@ def _run(options: argparse.Namespace, more: Sequence[str]) -> int:
     if not result["problems"]:
         print("Every night was as it must be.")
     if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_figures(options.output, result)
     return EXIT_FAILED if result["problems"] else EXIT_DONE
 
 

@@ -32,6 +32,7 @@ from als_spark.cli.program import (
 )
 from als_spark.store.layout import POINTERS, PRUNING, READERS, VERSIONS
 from als_spark.store.store import ModelStore, open_store
+from tests.drills.figures import check_figures, write_figures
 from tests.drills.processes import ROOT, Job
 from tests.drills.ratings import Ratings, draw_ratings, write_csv
 from tests.drills.reader import digest_of
@@ -198,13 +199,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    check_figures(options.output)
     # A drill that is stopped leaves neither its processes nor its folder behind.
     with signals_raise(), tempfile.TemporaryDirectory(prefix="als_spark-drill-") as folder:
         result = drill(Path(folder), options.kills, options.every, options.seed)
     tell(result)
     if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_figures(options.output, result)
     if result["problems"] or result["reader"]["failures"]:
         return EXIT_FAILED
     return EXIT_INTERRUPTED if result["stopped"] else EXIT_DONE

@@ -137,7 +137,7 @@ def foreign_output(desk: Desk) -> list[str]:
 
 def earlier_output(desk: Desk) -> list[str]:
     (desk.folder / "mine").mkdir()
-    desk.file("mine/run.json", "{}")
+    desk.file("mine/run.json", '{"points": {}, "selected_on": "test"}')
     desk.file("mine/results.json", "[]")
     return [*desk.ratings("7,7,seven,7"), "--output", desk.path("mine")]
 
@@ -534,8 +534,9 @@ OUTPUTS = [
     Case(
         "output holds something else",
         foreign_output,
-        r"^sweep: --output \S*/mine: the folder is not empty and holds no earlier output "
-        r"\(no run\.json\): give an empty or a new folder$",
+        r"^sweep: --output \S*/mine: the folder is not empty and holds '\S+', which no "
+        r"earlier sweep has written: give an empty or a new folder, or move what is yours out of "
+        r"this one$",
     ),
     Case(
         "output where nobody may write",

@@ -14,7 +14,7 @@ from jobs.evaluate import main
 from tests.jobs.nightly import BASE, FRESH, Lake
 from tests.pages import pictures, read_page, warnings_of
 
-FILES = {"metrics.json", "breakdown.png", "report.html"}
+FILES = {"metrics.json", "breakdown.png", "report.html", "_ALS_SPARK"}
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +113,9 @@ def test_a_folder_without_what_was_seen_and_with_bad_rows(
     out.mkdir()
     (out / "thesis.txt").write_text("years of work")
     assert main([*options, "--bad-rows", "drop"]) == 2
-    assert "holds no earlier output (no metrics.json)" in capsys.readouterr().err
+    assert "holds 'thesis.txt', which no earlier evaluate has written" in capsys.readouterr().err
     assert [path.name for path in out.iterdir()] == ["thesis.txt"]
-    (out / "metrics.json").write_text("{}")
+    (out / "thesis.txt").unlink()
     assert main([*options, "--bad-rows", "drop"]) == 0
     assert {path.name for path in out.iterdir()} == FILES
     record = json.loads((out / "metrics.json").read_text())

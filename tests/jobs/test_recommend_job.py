@@ -154,7 +154,7 @@ def test_the_output_is_replaced_only_if_it_is_ours(
     out.mkdir()
     (out / "thesis.txt").write_text("years of work")
     assert main(options) == 2
-    assert "holds no earlier output (no _ALS_SPARK)" in capsys.readouterr().err
+    assert "holds 'thesis.txt', which no earlier recommend" in capsys.readouterr().err
     assert [path.name for path in out.iterdir()] == ["thesis.txt"]
     (out / "thesis.txt").unlink()
     assert main([*options, "--format", "json"]) == 0
@@ -171,7 +171,7 @@ def test_the_output_is_replaced_only_if_it_is_ours(
     (out / "_ALS_SPARK").unlink()
     assert (out / "_SUCCESS").exists()
     assert main(options) == 2
-    assert "holds no earlier output (no _ALS_SPARK)" in capsys.readouterr().err
+    assert "holds '._SUCCESS.crc', which no earlier recommend" in capsys.readouterr().err
     assert len(read(out)) == 60
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 

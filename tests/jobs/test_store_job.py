@@ -121,10 +121,10 @@ def test_rollback(store: ModelStore, capsys: Captured) -> None:
 
 def test_prune(store: ModelStore, capsys: Captured) -> None:
     first, second, third = names(store)
-    store.files.create("staging/leftover.tmp", b"")
+    store.files.create("staging/0123456789abcdef.tmp", b"")
     assert run(store, "prune", "--keep", "1") == 0
     out = capsys.readouterr().out
-    assert "removed  staging/leftover.tmp (left by a run that was killed)" in out
+    assert "removed  staging/0123456789abcdef.tmp (left by a run that was killed)" in out
     assert f"removed  {first}\nremoved  {second}\n2 versions pruned, 1 stay." in out
     assert names(store) == [third]
 

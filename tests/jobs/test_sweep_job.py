@@ -31,7 +31,7 @@ from tests.pages import pictures, read_page, section_of, warnings_of
 SMALL = ["--ranks", "1,3", "--lambdas", "1,4", "--max-iter", "6"]
 FILES = {
     *("results.json", "sweep.png", "selected.png", "heatmap.png", "convergence.png"),
-    *("best_model", "run.json", "history.json", "report.html"),
+    *("best_model", "run.json", "history.json", "report.html", "_ALS_SPARK"),
 }
 
 
@@ -161,7 +161,12 @@ def test_two_runs_with_one_seed_write_the_same_files(tmp_path: Path, placement: 
 def test_a_second_run_replaces_the_first_whole(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main([*SMALL, "--output", str(out)]) == 0
+    # As if rows had been set aside.
     (out / "rejected").mkdir()
+    (out / "rejected" / "rejected.jsonl").touch()
+    record = json.loads((out / "_ALS_SPARK").read_text())
+    record["files"].append("rejected/rejected.jsonl")
+    (out / "_ALS_SPARK").write_text(json.dumps(record))
     assert main(["--ranks", "2", "--lambdas", "1", "--max-iter", "2", "--output", str(out)]) == 0
     assert [record["d"] for record in results(out)] == [2]
     assert {path.name for path in out.iterdir()} == FILES
@@ -182,8 +187,9 @@ def test_other_file_systems_get_the_output_whole(spark: SparkSession, tmp_path: 
     assert main(argv) == 0
     visible = [path.name for path in out.parent.iterdir()]
     assert [name for name in visible if not name.endswith(".crc")] == ["out"]
-    (out / "run.json").unlink()
+    (out / "mine.csv").touch()
     assert main(argv) == 2
+    assert (out / "mine.csv").exists()
     assert results(out)[0]["d"] == 2
 
 
@@ -273,7 +279,7 @@ def check_kept(folder: Path) -> None:
 def test_ctrl_c_keeps_the_finished_points(start: Start, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / "run.json").write_text("{}")
+    (out / "run.json").write_text('{"points": {}, "selected_on": "test"}')
     (out / "results.json").write_text("[]")
     process = start("sweep.sh", *ENDLESS, "--placement", "grid", "--output", str(out))
     log = read_until(process, FIRST_POINT)

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.usefixtures("spark")
 FILES = {
     *("model.json", "user_factors.parquet", "item_factors.parquet"),
     *("metrics.json", "fingerprint.json", "config.json", "versions.json", "run.json"),
+    "_ALS_SPARK",
 }
 
 
@@ -73,9 +74,9 @@ class TestIntoAFolder:
         out.mkdir()
         (out / "thesis.txt").write_text("years of work")
         assert main(options) == 2
-        assert "holds no earlier output (no run.json)" in capsys.readouterr().err
+        assert "holds 'thesis.txt', which no earlier train has written" in capsys.readouterr().err
         assert [path.name for path in out.iterdir()] == ["thesis.txt"]
-        (out / "run.json").write_text("{}")
+        (out / "thesis.txt").unlink()
         # Nothing held out: nothing to measure.
         assert main([*options, "--test-fraction", "0", "--max-iter", "2"]) == 0
         assert {path.name for path in out.iterdir()} == FILES

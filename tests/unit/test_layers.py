@@ -21,6 +21,7 @@ PACKAGE = ROOT / "als_spark"
 # list. A module belongs to the longest prefix of its name.
 LAYERS = (
     ("types", "errors"),
+    ("files",),
     ("solve",),
     ("train",),
     ("model",),
@@ -39,6 +40,7 @@ ALLOWED_THIRD_PARTIES = {
     "": set(),
     "types": {"numpy"},
     "errors": set(),
+    "files": set(),
     "solve": {"numpy", "scipy"},
     "train": {"numpy"},
     "model": {"numpy", "pyarrow"},

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
-from als_spark.cli.config.settings import option_name, require
+from als_spark.cli.config.settings import option_name, path_field, require
 from als_spark.cli.config.sweep import (
     FitConfig,
     RatingsConfig,
@@ -77,7 +77,7 @@ class ModelConfig(FitConfig):
     ranking_users: int = 20_000
     keep: int = 7
     lock_minutes: float = 10.0
-    mlflow: str | None = None
+    mlflow: str | None = path_field("tracking")
     mlflow_experiment: str = "als_spark"
 
     def check_model(self) -> None:
@@ -147,9 +147,9 @@ class TrainConfig(ModelConfig):
         ("store", "output"),
     )
 
-    store: str | None = None
-    output: str | None = None
-    from_sweep: str | None = None
+    store: str | None = path_field("target store")
+    output: str | None = path_field("output")
+    from_sweep: str | None = path_field("input")
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -207,8 +207,8 @@ class RetrainConfig(ModelConfig):
 
     bad_rows: BadRows = "drop"
     duplicates: Duplicates = "last"
-    increments: tuple[str, ...] = ()
-    store: str = ""
+    increments: tuple[str, ...] = path_field("input", ())
+    store: str = path_field("target store", "")
     measure: Measure = "rmse"
     margin: float = 0.01
     max_decline: float | None = None
@@ -304,9 +304,9 @@ class StoredModelConfig:
 
     ALTERNATIVES: ClassVar[tuple[tuple[str, ...], ...]] = (("store", "model"),)
 
-    store: str | None = None
+    store: str | None = path_field("store")
     version: str | None = None
-    model: str | None = None
+    model: str | None = path_field("model")
 
     def check_stored(self) -> None:
         """Check the fields above."""
@@ -342,11 +342,11 @@ class EvaluateConfig(RatingsConfig, StoredModelConfig):
     )
 
     bad_rows: BadRows = "error"
-    exclude_seen: str | None = None
+    exclude_seen: str | None = path_field("input")
     top: int = 10
     relevant_from: float | None = None
     ranking_users: int = 20_000
-    output: str = ""
+    output: str = path_field("output", "")
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -397,17 +397,17 @@ class RecommendConfig(StoredModelConfig):
     """
 
     top: int = 10
-    users: str | None = None
+    users: str | None = path_field("input")
     recommend_for: Audience = "users"
-    exclude_seen: str | None = None
-    fold_in: str | None = None
+    exclude_seen: str | None = path_field("input")
+    fold_in: str | None = path_field("input")
     bad_rows: BadRows = "error"
     format: OutputFormat = "parquet"
     files: int | None = None
     user_col: str | None = None
     item_col: str | None = None
     rating_col: str | None = None
-    output: str = ""
+    output: str = path_field("output", "")
 
     def __post_init__(self) -> None:
         """Check every value.

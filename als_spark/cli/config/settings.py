@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -16,9 +16,28 @@ from als_spark.errors import ConfigError
 
 C = TypeVar("C")
 
+Role = Literal["input", "model", "store", "target store", "output", "tracking"]
+"""Of a path among the options: read by Spark or by the job; a model's folder, or a store, that is
+read; a store that is published into; a folder that is replaced; where MLflow keeps its runs."""
+
 _WORDS = {"reg": "lambda", "recommend_for": "for"}
 """Fields whose option is a word that Python keeps for itself."""
 _FIELDS = {word: field for field, word in _WORDS.items()}
+
+
+def path_field(role: Role, default: Any = None) -> Any:
+    """Make the field of an option that takes a path, or several."""
+    return dataclasses.field(default=default, metadata={"role": role})
+
+
+def paths_of(config: Any) -> Iterator[tuple[str, Role, str]]:
+    """Give field, role and path of every path that a configuration has."""
+    for field in dataclasses.fields(config):
+        role = field.metadata.get("role")
+        value = getattr(config, field.name)
+        for path in value if isinstance(value, tuple) else (value,):
+            if role is not None and path:
+                yield field.name, role, path
 
 
 def option_name(field: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
 
-from als_spark.cli.config.settings import option_name, require
+from als_spark.cli.config.settings import option_name, path_field, require
 from als_spark.errors import ConfigError
 from als_spark.train.loop import TrainingOptions
 from als_spark.types import (
@@ -55,7 +55,7 @@ class RatingsConfig:
 
     ALTERNATIVES: ClassVar[tuple[tuple[str, ...], ...]] = (("ratings", "table"),)
 
-    ratings: str | None = None
+    ratings: str | None = path_field("input")
     table: str | None = None
     format: Format = "auto"
     user_col: str | None = None
@@ -180,13 +180,13 @@ class SweepConfig(FitConfig):
         Folder for the results.
     """
 
-    test: str | None = None
+    test: str | None = path_field("input")
     validation_fraction: float = 0.0
     ranks: tuple[int, ...] = (1, 5, 20, 50)
     lambdas: tuple[float, ...] = (1.0, 2.0, 4.0, 6.0)
     exponent: float = 0.0
     cold_start: ColdStart = "mean"
-    output: str = ""
+    output: str = path_field("output", "")
 
     def __post_init__(self) -> None:
         """Check every value.

@@ -1,9 +1,8 @@
-"""Model files, and folders that appear whole or not at all."""
+"""Model files."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from als_spark.errors import ConfigError, DataError
+from als_spark.errors import DataError
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.files import (
-    check_replaceable,
     json_ready,
     load_model,
-    replaced_folder,
     save_model,
     write_json,
 )
@@ -204,152 +201,6 @@ class TestUnreadableModels:
         pq.write_table(pq.read_table(path).slice(0, 3), path)
         with pytest.raises(DataError, match=r"\(4, 5, 3, 3\), the files hold \(3, 5, 3, 3\)"):
             load_model(folder)
-
-
-class TestReplacedFolder:
-    def test_new(self, tmp_path):
-        target = tmp_path / "a" / "b" / "out"
-        with replaced_folder(target) as staged:
-            (staged.content / "results").write_text("new")
-            assert not target.exists()
-        assert tree(tmp_path) == {"a": None, "a/b": None, "a/b/out": None, "a/b/out/results": "new"}
-
-    def test_relative_path(self, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path)
-        with replaced_folder(Path("out")) as staged:
-            (staged.content / "results").write_text("new")
-        assert tree(tmp_path) == {"out": None, "out/results": "new"}
-
-    def test_replaces_the_whole_of_an_older_one(self, tmp_path):
-        target = tmp_path / "out"
-        target.mkdir()
-        (target / "old").write_text("old")
-        with replaced_folder(target) as staged:
-            (staged.content / "results").write_text("new")
-            assert tree(target) == {"old": "old"}
-        assert tree(tmp_path) == {"out": None, "out/results": "new"}
-
-    def test_permissions_are_those_of_any_new_folder(self, tmp_path):
-        (tmp_path / "plain").mkdir()
-        with replaced_folder(tmp_path / "out"):
-            pass
-        assert (tmp_path / "out").stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-    @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-    def test_failure_leaves_the_old_folder_and_no_litter(self, tmp_path, error):
-        target = tmp_path / "out"
-        target.mkdir()
-        (target / "old").write_text("old")
-        with pytest.raises(error), replaced_folder(target) as staged:  # noqa: PT012 - its block
-            (staged.content / "half").write_text("half")
-            raise error
-        assert tree(tmp_path) == {"out": None, "out/old": "old"}
-
-    def test_failure_leaves_no_new_folders(self, tmp_path):
-        with pytest.raises(RuntimeError), replaced_folder(tmp_path / "a" / "b" / "out"):
-            raise RuntimeError
-        assert tree(tmp_path) == {}
-
-    def test_failure_leaves_what_others_have_put_there(self, tmp_path):
-        target = tmp_path / "a" / "b" / "out"
-        with pytest.raises(RuntimeError), replaced_folder(target):  # noqa: PT012 - its block
-            (tmp_path / "a" / "theirs").write_text("theirs")
-            raise RuntimeError
-        assert tree(tmp_path) == {"a": None, "a/theirs": "theirs"}
-
-    def test_subfolder(self, tmp_path):
-        target = tmp_path / "out"
-        target.mkdir()
-        (target / "old").write_text("old")
-        with replaced_folder(target) as staged:
-            (staged.content / "points").write_text("new")
-            staged.subfolder = "interrupted"
-        assert tree(tmp_path) == {
-            "out": None,
-            "out/interrupted": None,
-            "out/interrupted/points": "new",
-            "out/old": "old",
-        }
-
-    def test_subfolder_of_a_new_folder(self, tmp_path):
-        with replaced_folder(tmp_path / "out") as staged:
-            staged.subfolder = "interrupted"
-        assert tree(tmp_path) == {"out": None, "out/interrupted": None}
-
-    def test_subfolder_is_replaced(self, tmp_path):
-        for text in ("first", "second"):
-            with replaced_folder(tmp_path / "out") as staged:
-                (staged.content / text).write_text(text)
-                staged.subfolder = "interrupted"
-        assert tree(tmp_path / "out") == {"interrupted": None, "interrupted/second": "second"}
-
-    @pytest.mark.parametrize("subfolder", [None, "interrupted"])
-    @pytest.mark.parametrize("there", [True, False])
-    def test_the_last_step_fails(self, tmp_path, monkeypatch, subfolder, there):
-        target = tmp_path / "out"
-        if there:
-            (target / "interrupted").mkdir(parents=True)
-            (target / "interrupted" / "old").write_text("old")
-        before = tree(tmp_path)
-        real = Path.rename
-
-        def rename(path: Path, new: Path) -> Path:
-            if path.name == "content":
-                raise OSError("no space left")
-            return real(path, new)
-
-        monkeypatch.setattr(Path, "rename", rename)
-        with pytest.raises(OSError, match="no space"), replaced_folder(target) as staged:
-            staged.subfolder = subfolder
-        assert tree(tmp_path) == before
-
-
-class TestCheckReplaceable:
-    def test_nothing_there(self, tmp_path):
-        check_replaceable(tmp_path / "a" / "b" / "out", "run.json")
-        assert tree(tmp_path) == {}
-
-    def test_empty_folder(self, tmp_path):
-        check_replaceable(tmp_path, "run.json")
-
-    def test_earlier_output(self, tmp_path):
-        (tmp_path / "run.json").write_text("{}")
-        (tmp_path / "results.json").write_text("[]")
-        check_replaceable(tmp_path, "run.json")
-
-    def test_something_else(self, tmp_path):
-        (tmp_path / "thesis.tex").write_text("")
-        with pytest.raises(ConfigError, match=r"not empty and holds no earlier output \(no run\.j"):
-            check_replaceable(tmp_path, "run.json")
-
-    def test_marker_that_is_a_folder(self, tmp_path):
-        (tmp_path / "run.json").mkdir()
-        with pytest.raises(ConfigError, match="not empty"):
-            check_replaceable(tmp_path, "run.json")
-
-    def test_file(self, tmp_path):
-        (tmp_path / "out").write_text("")
-        with pytest.raises(ConfigError, match=r"--output .*/out: this is a file: give a folder"):
-            check_replaceable(tmp_path / "out", "run.json")
-
-    def test_below_a_file(self, tmp_path):
-        (tmp_path / "file").write_text("")
-        with pytest.raises(ConfigError, match="/file is not writable: give another folder"):
-            check_replaceable(tmp_path / "file" / "out", "run.json")
-
-    @pytest.mark.parametrize("name", ["out", "earlier", "new/out"])
-    def test_not_writable(self, tmp_path, monkeypatch, name):
-        # Not by the mode of the folder: root may write anywhere.
-        (tmp_path / "earlier").mkdir()
-        (tmp_path / "earlier" / "run.json").write_text("{}")
-        real = os.access
-        monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path and real(path, mode))
-        with pytest.raises(ConfigError, match=f"{tmp_path} is not writable: give another folder"):
-            check_replaceable(tmp_path / name, "run.json")
-
-    def test_relative_path(self, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path)
-        check_replaceable(Path("out"), "run.json")
 
 
 class TestJson:

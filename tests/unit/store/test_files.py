@@ -149,7 +149,8 @@ class TestDetails:
             path = files.local(f"a/{k % 7}/{k}")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-        threads = [threading.Thread(target=files.remove, args=("a",)) for _ in range(2)]
+        ours = list(files.sizes("a"))
+        threads = [threading.Thread(target=files.remove_ours, args=("a", ours)) for _ in range(2)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -69,7 +69,7 @@ def test_a_run(history, files, clock, tmp_path):
     assert history.gather() == ["a"]
     assert history.gather() == []
     (line,) = history.read_history()
-    assert line == history.read_run("a")
+    assert {**line, "attachments": sorted(attachments)} == history.read_run("a")
     assert line["finished"] == "2026-11-25T03:45:55.000+00:00"
     assert (line["status"], line["seed"], line["job"], line["version"]) == (
         "published",
@@ -207,20 +207,30 @@ def test_old_folders_go_and_lines_stay(history, files):
     for k in range(6):
         history.finish_run(f"run-{k}", "done", {}, {"report.html": b""})
     history.start_run("run-2b", {})
-    # Killed before its record was written.
+    # Not by a run: each begins with its record.
     files.create("runs/run-1b/report.html", b"")
     assert len(history.gather(keep=3)) == 6
-    assert files.names("runs") == ["run-2b", "run-3", "run-4", "run-5"]
+    assert files.names("runs") == ["run-1b", "run-2b", "run-3", "run-4", "run-5"]
     assert len(history.read_history()) == 6
     history.finish_run("run-6", "done", {})
     assert history.gather(keep=100) == ["run-6"]
     assert len(history.read_history()) == 7
-    assert len(files.names("runs")) == 5
+    assert len(files.names("runs")) == 6
+
+
+def test_files_of_others_in_the_folder_of_a_run_stay(history, files, caplog):
+    for k in range(4):
+        history.finish_run(f"run-{k}", "done", {}, {"report.html": b"", "plots/p.png": b""})
+    files.create("runs/run-1/notes.txt", b"mine")
+    history.gather(keep=1)
+    assert files.names("runs") == ["run-1", "run-3"]
+    assert files.read("runs/run-1/notes.txt") == b"mine"
+    assert "runs/run-1/notes.txt is not the store's" in caplog.text
 
 
 def test_ninety_are_kept(history, files):
     for k in range(92):
-        files.create(f"runs/{k:03}/run.json", b'{"status": "done"}')
+        files.create(f"runs/{k:03}/run.json", f'{{"run": "{k:03}", "status": "done"}}'.encode())
     history.gather()
     assert files.names("runs")[0] == "002"
 

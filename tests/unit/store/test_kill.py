@@ -93,6 +93,9 @@ class MortalFiles(LocalFiles):
     def remove(self, path):
         self._step(super().remove, path)
 
+    def remove_ours(self, folder, ours):
+        return self._step(super().remove_ours, folder, ours)
+
     def upload(self, local_folder, path):
         self._step(super().upload, local_folder, path)
 

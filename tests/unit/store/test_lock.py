@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -179,7 +180,7 @@ class TestLosing:
 
     def test_deleted_by_hand(self, files, clock):
         with lock_of(files, "run", clock) as lock:
-            files.remove("locks")
+            shutil.rmtree(files.local("locks"))
             with pytest.raises(LockLost):
                 lock.check()
         assert lock_files(files) == []

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 import time
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,7 @@ from als_spark.store import maintenance, reading
 from als_spark.store.files import LocalFiles
 from als_spark.store.layout import utc_now
 from als_spark.store.leases import leased
+from als_spark.store.manifest import Manifest, list_files
 from als_spark.store.pointers import Pointer, Pointers
 from als_spark.store.store import ModelStore, open_store
 from tests.store_tools import Clock, make_folder, value_of
@@ -415,7 +417,10 @@ class TestDamage:
     @pytest.mark.parametrize("name", ["manifest.json", ""])
     def test_the_current_one_is_gone(self, store, publish, root, quick, name):
         old, new = publish(1, 2)
-        store.files.remove(f"versions/{new}/{name}".rstrip("/"))
+        if name:
+            store.files.remove(f"versions/{new}/{name}")
+        else:
+            shutil.rmtree(root / "versions" / new)
         message = f"^STORE: version {new} is missing or being removed: switch to an intact"
         for reader in (store, ModelStore(RemoteFiles(root), "STORE")):
             with pytest.raises(DataError, match=message):
@@ -514,7 +519,7 @@ class TestRollback:
     def test_never_to_a_damaged_one(self, store, publish, root):
         names = publish(1, 2, 3, 4)
         flip(root / "versions" / names[2] / "user_factors.parquet")
-        store.files.remove(f"versions/{names[1]}")
+        shutil.rmtree(root / "versions" / names[1])
         with pytest.raises(DataError, match=f"version {names[2]} is damaged .*: roll back"):
             store.rollback(names[2], run="a")
         assert store.rollback(run="a") == names[0]
@@ -603,7 +608,7 @@ class TestUnreadable:
     def store(self, files, clock):
         return ModelStore(files, "STORE", clock=clock)
 
-    def test_a_manifest(self, store, files, publish):
+    def test_a_manifest(self, store, files, publish, root):
         names = publish(1, 2, 3)
         files.bad = (f"{names[0]}/manifest.json",)
         assert store.recover() == []
@@ -611,6 +616,9 @@ class TestUnreadable:
         (problem,) = store.verify()
         assert problem.kind == "unreadable"
         assert str(problem) == f"versions/{names[0]}: cannot be read (Input/output error)"
+        # Whose the report is, only the manifest says.
+        assert store.prune(2) == []
+        shutil.rmtree(root / "versions" / names[0] / "reports")
         assert store.prune(2) == [names[0]]
 
     def test_factors(self, store, files, publish):
@@ -798,13 +806,15 @@ class TestRecovering:
     def test_leftovers(self, store, publish, root, models):
         names = publish(1, 2, 3)
         files = store.files
-        files.upload(models[4], "staging/half")
-        files.create("pruning/x.json", b"{}")
+        half = "staging/0123456789abcdef"
+        files.upload(models[4], half)
+        files.create(f"{half}/manifest.json", Manifest("", "", list_files(models[4])).encoded())
+        files.create(f"pruning/{names[1]}.json", b"{}")
         files.remove(f"versions/{names[0]}/model.json")
         files.create("versions/20300101T000000Z/model.json", b"{}")
         assert store.recover() == [
-            "staging/half",
-            "pruning/x.json",
+            half,
+            f"pruning/{names[1]}.json",
             f"versions/{names[0]}",
             "versions/20300101T000000Z",
         ]
@@ -891,7 +901,7 @@ class TestReaders:
                 moved.append(path)
                 publish(2)
                 store.prune(1)
-                self.remove(f"versions/{moved[0][8:-5]}")
+                assert store.files.names("versions") == [store.current()]
             return real(self, path)
 
         monkeypatch.setattr(LocalFiles, "exists", exists)
@@ -911,14 +921,14 @@ class TestReaders:
         monkeypatch.setattr(reading, "folder_problems", folder_problems)
         assert value_of(store.load()) == 2
 
-    def test_gone_after_it_was_verified(self, store, publish, monkeypatch, quick):
+    def test_gone_after_it_was_verified(self, store, publish, monkeypatch, quick, root):
         names = publish(1, 2)
         real = reading.load_model
 
         def load_model(folder: Path):
             if folder.name == names[1]:
                 store.rollback(run="r")
-                store.files.remove(f"versions/{names[1]}")
+                shutil.rmtree(root / "versions" / names[1])
             return real(folder)
 
         monkeypatch.setattr(reading, "load_model", load_model)
@@ -938,3 +948,64 @@ class TestReaders:
         monkeypatch.setattr(ModelStore, "open", open_)
         with pytest.raises(DataError, match=f"version {name} is missing or being removed"):
             store.load()
+
+
+class TestFilesOfOthers:
+    """What the store has not written, no command of it deletes."""
+
+    @pytest.fixture
+    def mine(self, root, publish, models):
+        """Put files and links everywhere in a store that has much to clean up."""
+        names = publish(1, 2, 3, 4)
+        for name in (
+            *("staging/ratings.csv", "staging/0123456789abcdef/notes.txt", "staging/abcd.tmp/x"),
+            *("pruning/notes.json", "readers/notes.json", "locks/notes.json", "notes.txt"),
+            *("versions/backup/model.json", f"versions/{names[0]}.bak/model.json"),
+            *(f"versions/{names[0]}/ratings.csv", f"versions/{names[1]}/.hidden"),
+            *(f"staging/{names[0]}.01234567/mine/x", "runs/mine/report.html"),
+        ):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text("mine")
+        # Somebody's copy of a version under a name such as the store's.
+        shutil.copytree(root / "versions" / names[3], root / "versions" / f"{names[3]}-2")
+        outside = make_folder(root.parent / "outside", 5)
+        (root / "staging" / "00000000000000aa").symlink_to(outside)
+        (root / "staging" / "00000000000000bb.tmp").symlink_to(outside / "model.json")
+        (root / "versions" / "20200101T000000Z").symlink_to(outside)
+        return names
+
+    @pytest.mark.parametrize("quick", [False, True], ids=["local", "remote"])
+    def test_stay(self, root, clock, mine, quick, caplog):
+        store = ModelStore((RemoteFiles if quick else LocalFiles)(root), "STORE", clock=clock)
+        before = tree(root.parent)
+        with store.lock("run") as lock:
+            assert store.recover() == []
+            # The first two hold files of others.
+            assert store.prune(1, check=lock.check) == [mine[2]]
+            store.rollback(mine[1], run="run", check=lock.check)
+            store.history.gather()
+        after = tree(root.parent)
+        gone = before.keys() - after.keys()
+        assert {name.split("/")[2] for name in gone} == {mine[2]}
+        assert all(after[name] == before[name] for name in before.keys() - gone)
+        for name in ("staging/ratings.csv", f"versions/{mine[0]}/ratings.csv", "20200101T000000Z"):
+            assert name in caplog.text
+
+    def test_a_version_that_is_a_link_is_not_followed(self, root, store, publish):
+        names = publish(1, 2, 3)
+        elsewhere = root.parent / "elsewhere"
+        (root / "versions" / names[0]).rename(elsewhere)
+        (root / "versions" / names[0]).symlink_to(elsewhere)
+        before = tree(elsewhere)
+        assert store.prune(1) == [names[1]]
+        assert tree(elsewhere) == before
+        assert (root / "versions" / names[0]).is_symlink()
+
+    def test_a_manifest_that_names_other_folders(self, root, store, publish):
+        names = publish(1, 2)
+        (root / "mine").write_text("mine")
+        path = root / "versions" / names[0] / "manifest.json"
+        path.write_text(path.read_text().replace("reports/report.html", "../../mine"))
+        store.recover()
+        store.prune(1)
+        assert (root / "mine").read_text() == "mine"

@@ -1,0 +1,1 @@
+"""Folders and files on the driver: output folders, places, trees of files."""

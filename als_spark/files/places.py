@@ -1,0 +1,99 @@
+"""Whether one path lies in another, whatever links or names lead there."""
+
+from __future__ import annotations
+
+import glob
+import os
+import posixpath
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+Place = Path | str
+"""A path of this machine, or the whole address of one on another file system."""
+
+_MOST = 10_000
+"""Entries of a folder that are looked through for links and mounts."""
+_SAME_SYSTEM = {"s3": "s3a", "s3n": "s3a"}
+
+
+def lies_in(inner: Place, outer: Place) -> bool:
+    """Tell whether a place is another one, or lies below it.
+
+    Paths of this machine are followed through links and ``..``, and compared by device and inode
+    too: neither a bind mount nor a name in other letters hides a folder. Another name of a file (a
+    hard link) is another file: to delete one name leaves the data.
+
+    Parameters
+    ----------
+    inner, outer : Path or str
+        Where one of them is on this machine and the other is not, neither lies in the other.
+    """
+    if isinstance(inner, Path) and isinstance(outer, Path):
+        return _lies_in(inner, outer)
+    if isinstance(inner, Path) or isinstance(outer, Path):
+        return False
+    (system, path), (outer_system, folder) = _address(inner), _address(outer)
+    return system == outer_system and (path == folder or path.startswith(f"{folder.rstrip('/')}/"))
+
+
+def _lies_in(inner: Path, outer: Path) -> bool:
+    path, folder = Path(os.path.realpath(inner)), Path(os.path.realpath(outer))
+    chain = (path, *path.parents)
+    if folder in chain:
+        return True
+    # Not is_dir(): it raises where a name is too long.
+    if not os.path.isdir(folder):
+        return False
+    above = {identity for place in chain if (identity := _identity(place)) is not None}
+    return any(_identity(place) in above for place in islice(_folders(folder), _MOST))
+
+
+def places_of(text: str) -> list[Path]:
+    """Return what is there on this machine of an input: a path, a ``file:`` URI, or a pattern.
+
+    And where the links lead that lie in an input's folder.
+    """
+    parts = urlparse(text)
+    if parts.scheme not in ("", "file"):
+        return []
+    # Spark takes a %20 for what it says, others for a space.
+    names = {text} if parts.scheme == "" else {parts.path, unquote(parts.path)}
+    found = [Path(name) for name in names if name and os.path.lexists(name)]
+    for name in names:
+        if re.search(r"[*?\[]", name):
+            found += map(Path, islice(glob.iglob(name), _MOST))
+    return [*found, *(link for path in found for link in _links(path))]
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    for parent, _, _ in os.walk(folder):
+        yield Path(parent)
+
+
+def _links(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in islice(os.walk(folder), _MOST):
+        for name in islice((*folders, *names), _MOST):
+            path = Path(parent) / name
+            if path.is_symlink():
+                yield path
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    # Not of files: two names of one are two files.
+    return (found.st_dev, found.st_ino) if path.is_dir() else None
+
+
+def _address(text: str) -> tuple[str, str]:
+    scheme, _, rest = text.partition(":")
+    scheme = _SAME_SYSTEM.get(scheme.lower(), scheme.lower())
+    authority = ""
+    if rest.startswith("//"):
+        authority, _, rest = rest[2:].partition("/")
+    return f"{scheme}://{authority}", posixpath.normpath("/" + rest.lstrip("/"))

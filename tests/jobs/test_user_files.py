@@ -1,0 +1,335 @@
+"""No job deletes a file of the user's: every input of every job inside of what the job writes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import shutil
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from als_spark.cli import spark_job as running
+from als_spark.cli.config.batch import EvaluateConfig, RecommendConfig, RetrainConfig, TrainConfig
+from als_spark.cli.config.settings import option_name
+from als_spark.cli.config.sweep import SweepConfig
+from als_spark.files.outputs import replaced_folder
+from als_spark.store.store import open_store
+from jobs import evaluate, recommend, retrain, store, sweep, train
+from tests.store_tools import make_folder
+
+CONFIGS: dict[str, Any] = {
+    "sweep": SweepConfig,
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "recommend": RecommendConfig,
+    "retrain": RetrainConfig,
+}
+MAINS: dict[str, Callable[[list[str]], int]] = {
+    "sweep": sweep.main,
+    "train": train.main,
+    "evaluate": evaluate.main,
+    "recommend": recommend.main,
+    "retrain": retrain.main,
+}
+WORDS = {"table", "user_col", "item_col", "rating_col", "timestamp_col", "version"}
+WORDS |= {"mlflow_experiment"}
+"""Options that take any text but a path."""
+WRITTEN = ("output", "target store")
+
+
+def roles(job: str) -> dict[str, str]:
+    """Role of each option that takes a path."""
+    fields = dataclasses.fields(CONFIGS[job])
+    return {field.name: field.metadata["role"] for field in fields if "role" in field.metadata}
+
+
+CASES = [
+    (job, target, name)
+    for job in CONFIGS
+    for target, role in roles(job).items()
+    if role in WRITTEN
+    for name in (*(n for n, r in roles(job).items() if r in ("input", "model", "store")), "config")
+]
+
+
+def digest(folder: Path) -> dict[str, str]:
+    """Of all that is below a folder: the SHA-256 of files, where links lead."""
+    found = {}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            found[name] = f"-> {os.readlink(path)}"
+        elif path.is_dir():
+            found[name] = "folder"
+        else:
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def make_input(name: str, place: Path) -> Path:
+    """Make what an option takes: a model, a store, the configuration or a file of ratings."""
+    if name == "model":
+        return make_folder(place / "mine", 1)
+    if name == "store":
+        found = open_store(place / "mine")
+        found.publish(make_folder(place.parent / "unpublished", 1), run="r")
+        return place / "mine"
+    if name == "from_sweep":
+        (place / "mine").mkdir()
+        (place / "mine" / "results.json").write_text('[{"d": 1, "lambda_reg": 1, "best": true}]')
+        (place / "mine" / "run.json").write_text('{"config": {"exponent": 0}}')
+        return place / "mine"
+    file = place / ("mine.toml" if name == "config" else "mine.csv")
+    file.write_text("" if name == "config" else "user,item,rating\n10,i0,3\n20,i1,4\n")
+    return file
+
+
+def arguments(job: str, target: str, out: Path, name: str, path: str, desk: Path) -> list[str]:
+    """Write a command line that is right but for the place of one input."""
+    given = {target: str(out), name: path}
+    if job != "recommend":
+        given.setdefault("ratings", str(make_input("ratings", desk)))
+    if job in ("evaluate", "recommend") and "store" not in given:
+        given.setdefault("model", str(desk / "mine"))
+        if not (desk / "mine").exists():
+            make_input("model", desk)
+    return [word for field, value in given.items() for word in (option_name(field), value)]
+
+
+@pytest.fixture
+def no_spark(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is refused, is refused before Spark is started."""
+
+    def start(_name: str) -> SparkSession:
+        raise AssertionError("Spark was started")
+
+    monkeypatch.setattr(running, "start_session", start)
+
+
+def test_every_option_that_takes_a_path_has_a_role() -> None:
+    for job, config in CONFIGS.items():
+        types = typing.get_type_hints(config)
+        texts = {n for n, t in types.items() if t in (str, str | None, tuple[str, ...])}
+        assert texts == roles(job).keys() | (texts & WORDS), job
+        assert any(role in WRITTEN for role in roles(job).values())
+    assert {"ratings", "test", "increments", "exclude_seen", "users", "fold_in", "from_sweep"} == {
+        name for _, _, name in CASES
+    } - {"model", "store", "config"}
+
+
+@pytest.mark.usefixtures("no_spark")
+@pytest.mark.parametrize("way", ["direct", "dots", "link", "linked output", "linked file", "uri"])
+@pytest.mark.parametrize(("job", "target", "name"), CASES)
+def test_an_input_inside_of_what_is_written(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    job: str,
+    target: str,
+    name: str,
+    way: str,
+) -> None:
+    home, desk = tmp_path / "home", tmp_path / "desk"
+    out = home / "out"
+    (out / "deep").mkdir(parents=True)
+    desk.mkdir()
+    mine = make_input(name, out / "deep")
+    path = {
+        "direct": str(mine),
+        "dots": f"{desk}/../home/out/deep/../deep/{mine.name}",
+        "link": str(tmp_path / "link" / "deep" / mine.name),
+        "linked output": str(mine),
+        "linked file": str(tmp_path / "file"),
+        "uri": f"file://{mine}",
+    }[way]
+    if way == "uri" and name == "config":
+        path = str(mine)
+    (tmp_path / "link").symlink_to(out)
+    (tmp_path / "file").symlink_to(mine)
+    place = tmp_path / "link" if way == "linked output" else out
+    argv = arguments(job, target, place, name, path, desk)
+    before = digest(tmp_path)
+    assert MAINS[job](argv) == 2
+    assert digest(tmp_path) == before
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(f"{job}: {option_name(name)} {path}: lies in {option_name(target)} ")
+
+
+@pytest.mark.usefixtures("no_spark")
+@pytest.mark.parametrize(("job", "target", "name"), CASES)
+def test_an_input_that_is_what_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], job: str, target: str, name: str
+) -> None:
+    (tmp_path / "desk").mkdir()
+    mine = make_input(name, tmp_path)
+    argv = arguments(job, target, mine, name, str(mine), tmp_path / "desk")
+    before = digest(tmp_path)
+    assert MAINS[job](argv) == 2
+    assert digest(tmp_path) == before
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("no_spark")
+@pytest.mark.parametrize("job", [job for job in CONFIGS if "output" in roles(job)])
+@pytest.mark.parametrize(
+    "kind", ["mine", "other kind", "model", "store", "in a model", "in a store"]
+)
+def test_an_output_that_holds_or_lies_in_something(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], job: str, kind: str
+) -> None:
+    (tmp_path / "desk").mkdir()
+    out = tmp_path / "out"
+    if kind == "mine":
+        with replaced_folder(out, job) as staged:  # type: ignore[arg-type]
+            (staged.content / "ours").touch()
+        (out / "ratings.csv").write_text("mine")
+    elif kind == "other kind":
+        other = "train" if job == "sweep" else "sweep"
+        with replaced_folder(out, other) as staged:
+            (staged.content / "theirs").touch()
+    else:
+        holder = make_input(kind.rpartition(" ")[2], tmp_path)
+        out = holder if not kind.startswith("in") else holder / "below" / "out"
+    ratings = str(make_input("ratings", tmp_path / "desk"))
+    name = "fold_in" if job == "recommend" else "ratings"
+    argv = arguments(job, "output", out, name, ratings, tmp_path / "desk")
+    before = digest(tmp_path)
+    assert MAINS[job](argv) == 2
+    assert digest(tmp_path) == before
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(f"{job}: --output {out}: ")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("model") / "m", 1)
+
+
+RATINGS = "user,item,rating\n10,i0,3\n20,i1,4\n"
+
+
+def recommended(out: Path, model: Path, *more: str) -> int:
+    return recommend.main(["--model", str(model), "--output", str(out), "--files", "1", *more])
+
+
+def evaluated(out: Path, model: Path, *more: str) -> int:
+    options = ["--model", str(model), "--output", str(out), "--ranking-users", "0"]
+    return evaluate.main([*options, *more])
+
+
+def test_an_earlier_output_is_replaced_and_nothing_else(
+    spark: SparkSession, tmp_path: Path, model: Path
+) -> None:
+    (tmp_path / "ratings.csv").write_text(RATINGS)
+    for folder in (tmp_path / "out.kept", tmp_path / ".out", tmp_path / "out2"):
+        folder.mkdir()
+        (folder / "notes").write_text("mine")
+    out = tmp_path / "out"
+    for run in range(2):
+        before = {n: d for n, d in digest(tmp_path).items() if n.partition("/")[0] != "out"}
+        assert recommended(out, model, "--users", str(tmp_path / "ratings.csv")) == 0
+        after = {n: d for n, d in digest(tmp_path).items() if n.partition("/")[0] != "out"}
+        assert after == before
+        assert len(list(out.glob("part-*"))) == 1, run
+    # A hard link to a file of the output is a file of its own, as an input too.
+    (part,) = out.glob("part-*")
+    os.link(part, tmp_path / "mine.parquet")
+    kept = (tmp_path / "mine.parquet").read_bytes()
+    assert recommended(out, model, "--users", str(tmp_path / "mine.parquet")) == 0
+    assert (tmp_path / "mine.parquet").read_bytes() == kept
+
+
+@pytest.mark.parametrize("way", ["braces", "table", "folder of links"])
+def test_files_that_are_found_once_they_are_read(
+    spark: SparkSession, tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str], way: str
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "ratings.csv").write_text(RATINGS)
+    source = ("--ratings", f"{tmp_path}/{{nothing,out}}/ratings.csv")
+    if way == "table":
+        spark.read.option("header", True).csv(str(out)).createOrReplaceTempView("mine")
+        source = ("--table", "mine")
+    elif way == "folder of links":
+        (tmp_path / "lake").mkdir()
+        (tmp_path / "lake" / "a.csv").symlink_to(out / "ratings.csv")
+        source = ("--ratings", str(tmp_path / "lake"))
+    # Put there between the first look and the reading, as far as the job knows.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("als_spark.cli.spark_paths.check_local_target", lambda *_: None)
+        patch.setattr("als_spark.spark.output.check_local_target", lambda *_: None)
+        before = digest(tmp_path)
+        assert evaluated(out, model, *source) == 2
+    assert digest(tmp_path) == before
+    assert "lies in --output" in capsys.readouterr().err
+
+
+def test_another_name_of_the_file_system(
+    spark: SparkSession, tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hadoop = spark.sparkContext._jsc.hadoopConfiguration()
+    hadoop.set("fs.viewfs.mounttable.mine.link./disk", f"file://{tmp_path}")
+    shutil.copytree(model, tmp_path / "out")
+    (tmp_path / "out" / "ratings.csv").write_text(RATINGS)
+    (tmp_path / "ratings.csv").write_text(RATINGS)
+    here, there = str(tmp_path), "viewfs://mine/disk"
+    before = digest(tmp_path)
+    for a, b in ((here, there), (there, here), (there, there)):
+        argv = ["--output", f"{a}/out", "--model", f"{b}/out", "--ratings", f"{b}/ratings.csv"]
+        assert evaluate.main(argv) == 2
+        argv = ["--output", f"{a}/out/x", "--model", f"{b}/out", "--ratings", f"{b}/ratings.csv"]
+        assert evaluate.main(argv) == 2
+        argv = ["--output", f"{a}/out", "--model", str(model), "--ratings", f"{b}/out/ratings.csv"]
+        assert evaluate.main(argv) == 2
+        lines = [line for line in capsys.readouterr().err.splitlines() if "evaluate: " in line]
+        assert len(lines) == 3
+        assert digest(tmp_path) == before
+
+
+def test_a_failed_run_and_files_that_came_meanwhile(
+    spark: SparkSession, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ratings.csv").write_text(RATINGS)
+    out, source = tmp_path / "out", ("--ratings", str(tmp_path / "ratings.csv"))
+    assert evaluated(out, model, *source) == 0
+    before = digest(tmp_path)
+    (tmp_path / "bad.csv").write_text("user,item,rating\n10,i0,x\n")
+    assert evaluated(out, model, "--ratings", str(tmp_path / "bad.csv")) == 2
+    (tmp_path / "bad.csv").unlink()
+    assert digest(tmp_path) == before
+    real = running.open_ratings
+
+    def open_ratings(*arguments: Any, **words: Any) -> Any:
+        (out / "mine.csv").write_text("mine")
+        return real(*arguments, **words)
+
+    monkeypatch.setattr("als_spark.cli.evaluate.open_ratings", open_ratings)
+    assert evaluated(out, model, *source) == 0
+    assert (out / "mine.csv").read_text() == "mine"
+    # Which the next run asks to be moved.
+    assert evaluated(out, model, *source) == 2
+
+
+def test_the_store_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "store"
+    made = open_store(place)
+    names = [made.publish(make_folder(tmp_path / "m", k), run="r") for k in range(3)]
+    for name in ("staging/ratings.csv", f"versions/{names[0]}/ratings.csv", "versions/mine/x"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text("mine")
+    before = digest(tmp_path)
+    assert store.main(["prune", "--store", str(place), "--keep", "1"]) == 0
+    assert store.main(["rollback", "--store", str(place), "--to", names[0]]) == 2
+    after = digest(tmp_path)
+    gone = before.keys() - after.keys()
+    assert gone
+    assert all(name.startswith(f"store/versions/{names[1]}") for name in gone)
+    assert all(after[name] == before[name] for name in before.keys() - gone)
+    capsys.readouterr()

@@ -1,0 +1,32 @@
+"""The file that a drill writes its figures into."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from als_spark.errors import ConfigError
+from tests.drills import fortnight, kills
+from tests.drills.figures import check_figures, write_figures
+
+
+def test_figures_are_written_over_figures_only(tmp_path):
+    path = tmp_path / "new" / "figures.json"
+    for n in (1, 2):
+        write_figures(path, {"problems": [], "n": n})
+        assert json.loads(path.read_text())["n"] == n
+    check_figures(None)
+
+
+@pytest.mark.parametrize("content", ["user,item,rating\n", "{}", "[]", ""])
+@pytest.mark.parametrize("drill", [fortnight, kills])
+def test_a_file_of_somebody_else_is_refused_at_once(tmp_path, capsys, drill, content):
+    path = tmp_path / "ratings.csv"
+    path.write_text(content)
+    assert drill.main(["--output", str(path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is there already and holds no figures of a drill: give a new file" in line
+    assert path.read_text() == content
+    with pytest.raises(ConfigError):
+        write_figures(path, {"problems": []})
