@@ -33,7 +33,7 @@ INTERRUPTED_FOLDER = "interrupted"
 within the output, with a manifest of its own."""
 
 _MANY = 1000
-_STAGING_END, _NEW, _OLD = ".new", "content", "replaced"
+_STAGING_END, _NEW, _OLD, _OUTDATED = ".new", "content", "replaced", "outdated"
 
 logger = logging.getLogger("als_spark.outputs")
 
@@ -241,10 +241,13 @@ def _swap(tree: Tree, placing: Placing, old: str, kind: Kind) -> None:
         raise
     if not tree.exists(old):
         return
+    outdated = f"{_parent(old)}/{_OUTDATED}"
     try:
-        _clear(tree, old, target, kind)
+        # From here on nothing puts it back, so that it need not stay whole.
+        tree.rename(old, outdated)
+        _clear(tree, outdated, target, kind)
     except OSError as error:
-        logger.warning("what is left of the earlier output stays in %s: %s", old, error)
+        logger.warning("what is left of the earlier output stays in %s: %s", _parent(old), error)
 
 
 def _clear(tree: Tree, old: str, target: str, kind: Kind) -> None:
@@ -252,8 +255,6 @@ def _clear(tree: Tree, old: str, target: str, kind: Kind) -> None:
     kept = []
     if tree.is_folder(old):
         names, _ = _earlier_output(tree, old, kind)
-        # First what shows that a result is whole: see _put_back.
-        remove_ours(tree, old, names & _MARKERS)
         kept = remove_ours(tree, old, names)
     for name in kept:
         place = f"{target}/{name.rstrip('/')}"
