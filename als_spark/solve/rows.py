@@ -28,7 +28,8 @@ from scipy.linalg import lapack
 
 from als_spark.errors import SolveError
 from als_spark.solve.blocks import RatingBlock, cut_runs
-from als_spark.solve.linalg import solve_spd_stack
+from als_spark.solve.linalg import row_dots, solve_spd_stack
+from als_spark.solve.objective import Objective
 from als_spark.types import FloatArray, IntArray, Side
 
 WORKSPACE_BYTES = 1 << 20
@@ -45,7 +46,7 @@ SMALL_DUAL_PRODUCT = 250_000
 
 
 def solve_block(
-    block: RatingBlock, fixed: FloatArray, reg: float, exponent: float, *, side: Side = "user"
+    block: RatingBlock, fixed: FloatArray, objective: Objective, *, side: Side = "user"
 ) -> tuple[FloatArray, float]:
     """Solve every row of a block exactly against the fixed factors.
 
@@ -55,11 +56,7 @@ def solve_block(
         Ratings of the rows to solve.
     fixed : (n_columns, rank) float32 or float64
         Factors of the other side.
-    reg : float
-        λ of the objective with frequency exponent ``exponent``: a row of n ratings is weighted λ
-        n^ν.
-    exponent : float
-        ν.
+    objective : Objective
     side : {"user", "item"}
         What the rows are; for the message of an error.
 
@@ -75,22 +72,7 @@ def solve_block(
     SolveError
         If a system has no finite solution in float64 either.
     """
-    return solve_padded(block, pad_factors(fixed), reg, exponent, side=side)
-
-
-def ridge_weights(degrees: IntArray, reg: float, exponent: float) -> FloatArray:
-    """λ n^ν of rows of n ratings each, in float64; 0 for a row without a rating.
-
-    Parameters
-    ----------
-    degrees : (n_rows,) int
-    reg, exponent : float
-        λ and ν.
-    """
-    weights = np.zeros(degrees.size)
-    rated = degrees > 0
-    weights[rated] = reg * degrees[rated].astype(np.float64) ** exponent
-    return weights
+    return solve_padded(block, pad_factors(fixed), objective, side=side)
 
 
 def pad_factors(factors: FloatArray) -> FloatArray:
@@ -105,16 +87,16 @@ def pad_factors(factors: FloatArray) -> FloatArray:
 
 
 def solve_padded(
-    block: RatingBlock, padded: FloatArray, reg: float, exponent: float, *, side: Side = "user"
+    block: RatingBlock, padded: FloatArray, objective: Objective, *, side: Side = "user"
 ) -> tuple[FloatArray, float]:
     """Solve as :func:`solve_block` does, with the fixed factors from :func:`pad_factors`.
 
     For many blocks against the same factors, which are then padded once.
     """
-    if reg == 0 and block.n_rows and block.degrees[0] < padded.shape[1] - 1:
+    if objective.reg == 0 and block.n_rows and block.degrees[0] < padded.shape[1] - 1:
         # Singular for certain, but rounding lets some of them through with arbitrary solutions.
-        raise SolveError(side, int(block.rows[0]), reg)
-    solver = _BlockSolver(block, padded, reg, exponent)
+        raise SolveError(side, int(block.rows[0]), objective.reg)
+    solver = _BlockSolver(block, padded, objective)
     solver.solve_dual_rows()
     solver.solve_primal_rows()
     solver.mend(side)
@@ -162,15 +144,15 @@ def sum_errors(
 class _BlockSolver:
     """One half-step of one block: its inputs, its workspace, and what has been solved so far."""
 
-    def __init__(self, block: RatingBlock, padded: FloatArray, reg: float, exponent: float) -> None:
+    def __init__(self, block: RatingBlock, padded: FloatArray, objective: Objective) -> None:
         self._rank = padded.shape[1] - 1
         self._block = block
-        self._reg = reg
+        self._reg = objective.reg
         self._dtype = padded.dtype
         self._padded = padded
-        self._weights = ridge_weights(block.degrees, reg, exponent)
+        self._weights = objective.weights(block.degrees)
         # Rows of rising width: those in the dual form come first.
-        self._n_dual = int(np.searchsorted(block.bucket_widths, self._rank)) if reg > 0 else 0
+        self._n_dual = int(np.searchsorted(block.bucket_widths, self._rank)) if self._reg > 0 else 0
         self._workspace = _workspace(padded)
         self._max_places = self._workspace.shape[0]
         self._losses = np.empty(block.n_rows)
@@ -412,9 +394,3 @@ def add_to_diagonals(stack: FloatArray, weights: FloatArray) -> None:
     """Add a weight to the diagonal of each matrix of a stack, in place."""
     diagonals = np.einsum("rii->ri", stack)
     diagonals += weights[:, None].astype(stack.dtype)
-
-
-def row_dots(a: FloatArray, b: FloatArray) -> FloatArray:
-    """(n_rows,) float64 dot products of the rows of two matrices."""
-    dots: FloatArray = np.einsum("rn,rn->r", a, b, dtype=np.float64)
-    return dots

@@ -27,7 +27,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from als_spark.solve.rows import ridge_weights, row_dots
+from als_spark.solve.linalg import row_dots
+from als_spark.solve.objective import Objective
 from als_spark.types import FloatArray, IntArray
 
 HISTORY = 3
@@ -54,17 +55,14 @@ class Accelerator:
     ----------
     degrees : (n_items,) int
         Training ratings of each item.
-    reg, exponent : float
-        λ and ν of the objective with the ridge λ n^ν.
+    objective : Objective
     history : int
         Pairs kept: memory is (2 history + 2) times the item factors'.
     """
 
-    def __init__(
-        self, degrees: IntArray, reg: float, exponent: float, history: int = HISTORY
-    ) -> None:
+    def __init__(self, degrees: IntArray, objective: Objective, history: int = HISTORY) -> None:
         self._counts = degrees.astype(np.float64)
-        self._ridges = ridge_weights(degrees, reg, exponent)
+        self._ridges = objective.weights(degrees)
         self._pairs: deque[Pair] = deque(maxlen=history)
         self._last: tuple[FloatArray, FloatArray] | None = None
         # How many times the length of an ALS step may be proposed.

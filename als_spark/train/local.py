@@ -52,7 +52,7 @@ class LocalBackend:
         block = self.blocks[side]
         solved = []
         for step in steps:
-            rows, loss = solve_block(block, step.fixed, step.reg, step.exponent, side=side)
+            rows, loss = solve_block(block, step.fixed, step.objective, side=side)
             factors = step.current.copy()
             factors[block.rows] = rows
             solved.append(Solved(factors, loss))

@@ -1,14 +1,8 @@
 """The alternating least squares loop: start, alternation, stopping, history.
 
-The objective, with Ω the observed (user, item) pairs and n the number of training ratings of a row,
-
-    Σ_Ω (r_ui − u_u·v_i)² + λ (Σ_u n_u^ν |u_u|² + Σ_i n_i^ν |v_i|²)
-
-is minimised over all users with the items fixed, then over all items with the users fixed. ν is the
-*frequency exponent* of the regulariser (Rendle et al. 2022, "Revisiting the Performance of iALS on
-Item Recommendation Benchmarks"): 0 is the plain λI of the source notebook, 1 is ALS-WR (Zhou et al.
-2008, "Large-scale Parallel Collaborative Filtering for the Netflix Prize"), which is what Spark
-MLlib minimises. A row without a training rating keeps its start and is in no sum.
+The objective (:mod:`als_spark.solve.objective`) is minimised over all users with the items fixed,
+then over all items with the users fixed. A row without a training rating keeps its start and is in
+no sum.
 
 Stopping: with c_t = ‖U_t − U_(t−1)‖_F + ‖V_t − V_(t−1)‖_F and c_0 = ∞, at the first t with |c_(t−1)
 − c_t| < tol.
@@ -28,59 +22,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from als_spark.errors import ConfigError
-from als_spark.solve.rows import ridge_weights, row_dots
+from als_spark.solve.linalg import row_dots
 from als_spark.train.acceleration import Accelerator, history_length
 from als_spark.train.backend import Backend, Factors, HalfStep, Solved
 from als_spark.train.records import IterationRecord
-from als_spark.types import DType, FloatArray, IntArray, Side
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """One model to train.
-
-    Attributes
-    ----------
-    point : int
-        Its position in the grid.
-    rank : int
-        Number of factors d.
-    reg : float
-        λ; the objective it belongs to is set by ``TrainingOptions.exponent``.
-    """
-
-    point: int
-    rank: int
-    reg: float
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingOptions:
-    """What all models of a run share.
-
-    Attributes
-    ----------
-    exponent : float
-        Frequency exponent ν: a row of n ratings has the ridge λ n^ν.
-    tol : float
-        Tolerance of the stopping rule.
-    max_iter : int
-        Cap on the iterations; a model that it stops is reported as not converged.
-    seed : int
-        Of the start.
-    dtype : {"float32", "float64"}
-        Of the factors and of the systems.
-    accelerate : bool
-        Whether iterations begin at extrapolated item factors (see
-        :mod:`als_spark.train.acceleration`).
-    """
-
-    exponent: float = 0.0
-    tol: float = 1e-3
-    max_iter: int = 1000
-    seed: int = 0
-    dtype: DType = "float32"
-    accelerate: bool = False
+from als_spark.train.spec import ModelSpec, TrainingOptions
+from als_spark.types import FloatArray, IntArray, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +174,6 @@ def frobenius_distance(a: FloatArray, b: FloatArray) -> float:
     return math.sqrt(total)
 
 
-def ridge_term(factors: FloatArray, degrees: IntArray, reg: float, exponent: float) -> float:
-    """λ Σ n^ν |x|² over the rows with a training rating, in float64."""
-    return float(ridge_weights(degrees, reg, exponent) @ row_dots(factors, factors))
-
-
 def _half_step(backend: Backend, side: Side, runs: Sequence[_Run], label: str) -> None:
     steps = [run.half_step(side) for run in runs]
     solved = backend.solve(side, steps, f"{label}{side}s{_models(len(runs))}")
@@ -269,14 +211,12 @@ class _Run:
         self._loss = math.nan
         self._accelerator: Accelerator | None = None
         if options.accelerate:
-            self._accelerator = Accelerator(degrees["item"], spec.reg, options.exponent, history)
+            self._accelerator = Accelerator(degrees["item"], spec.objective, history)
 
     def half_step(self, side: Side) -> HalfStep:
         if side == "user":
-            return HalfStep(self._began, self._users_before, self.spec.reg, self._options.exponent)
-        return HalfStep(
-            self.factors["user"], self.factors["item"], self.spec.reg, self._options.exponent
-        )
+            return HalfStep(self._began, self._users_before, self.spec.objective)
+        return HalfStep(self.factors["user"], self.factors["item"], self.spec.objective)
 
     def take(self, side: Side, solved: Solved) -> None:
         """Take the result of a half-step."""
@@ -291,7 +231,7 @@ class _Run:
         """Go back to where plain ALS would have begun, if that was better; tell whether so."""
         if self._accelerator is None or self._began is self.factors["item"]:
             return False
-        if self._loss + self._ridge("item", self._began) <= self.history[-1].objective:
+        if self._loss + self._penalty("item", self._began) <= self.history[-1].objective:
             return False
         self._accelerator.forget()
         self._began = self.factors["item"]
@@ -302,9 +242,9 @@ class _Run:
         return IterationRecord(
             self.spec.point,
             self.spec.rank,
-            self.spec.reg,
+            self.spec.objective.reg,
             iteration,
-            self._loss + self._ridge("user", self.factors["user"]),
+            self._loss + self._penalty("user", self.factors["user"]),
             self._changes["user"] + self._changes["item"],
             seconds,
         )
@@ -339,8 +279,8 @@ class _Run:
             tuple(self.history),
         )
 
-    def _ridge(self, side: Side, factors: FloatArray) -> float:
-        return ridge_term(factors, self._degrees[side], self.spec.reg, self._options.exponent)
+    def _penalty(self, side: Side, factors: FloatArray) -> float:
+        return self.spec.objective.penalty(factors, self._degrees[side])
 
 
 def _mean_square(factors: FloatArray, degrees: IntArray) -> float:

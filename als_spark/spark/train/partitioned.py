@@ -17,10 +17,10 @@ import numpy as np
 from pyspark import RDD, Broadcast, SparkContext
 
 from als_spark.errors import SolveError
+from als_spark.solve.objective import Objective
 from als_spark.solve.rows import (
     accumulate_rows,
     pad_factors,
-    ridge_weights,
     solve_normal_equations,
     solve_padded,
 )
@@ -34,12 +34,11 @@ from als_spark.types import SIDES, FloatArray, IntArray, Side, SplitName
 
 
 class Task(NamedTuple):
-    """What an executor needs to know of one model's half-step: scalars and one array."""
+    """What an executor needs to know of one model's half-step: its objective and one array."""
 
     padded: FloatArray
     """Fixed factors, from :func:`als_spark.solve.rows.pad_factors`."""
-    reg: float
-    exponent: float
+    objective: Objective
 
 
 class SolvedSlice(NamedTuple):
@@ -130,7 +129,7 @@ class SparkBackend:
         return list(range(first, first + self._n_blocks))
 
     def _solve_group(self, side: Side, steps: Sequence[HalfStep], label: str) -> list[Solved]:
-        tasks = [Task(pad_factors(step.fixed), step.reg, step.exponent) for step in steps]
+        tasks = [Task(pad_factors(step.fixed), step.objective) for step in steps]
         with described(self._context, label), broadcasted(self._context, tasks) as broadcast:
             solve = partial(solve_partition, side=side, tasks=broadcast)
             returned = self._context.runJob(self._slices, solve, self._partitions(side))
@@ -174,11 +173,11 @@ class SparkBackend:
             at = np.searchsorted(rows, part_rows)
             stacks[at] += part_stacks
             squares[at] += part_squares
-        weights = ridge_weights(self._stats[side].degrees[rows], step.reg, step.exponent)
+        weights = step.objective.weights(self._stats[side].degrees[rows])
         solution, losses = solve_normal_equations(stacks, squares, weights, factors.dtype)
         bad = np.flatnonzero(~np.isfinite(solution).all(axis=1))
         if bad.size:
-            raise SolveError(side, int(rows[bad[0]]), step.reg)
+            raise SolveError(side, int(rows[bad[0]]), step.objective.reg)
         factors[rows] = solution
         return float(losses.sum())
 
@@ -200,7 +199,7 @@ def solve_partition(
             continue
         try:
             solved = [
-                solve_padded(part.ratings, model.padded, model.reg, model.exponent, side=side)
+                solve_padded(part.ratings, model.padded, model.objective, side=side)
                 for model in models
             ]
         except SolveError as error:

@@ -12,6 +12,7 @@ from als_spark.errors import SolveError
 from als_spark.solve import rows as kernels
 from als_spark.solve.blocks import EXACT_WIDTH, RatingBlock, build_block
 from als_spark.solve.linalg import VECTORISED_ORDER, solve_spd_stack
+from als_spark.solve.objective import Objective
 from als_spark.solve.rows import (
     accumulate_rows,
     multiply,
@@ -78,7 +79,7 @@ def every_width(rank: int, dtype: npt.DTypeLike = np.float64) -> Problem:
 
 def solve_dense(problem: Problem, reg: float, nu: float) -> tuple[npt.NDArray[np.floating], float]:
     """Solve the block and put its rows at their places."""
-    solved, loss = solve_block(problem.block, problem.fixed, reg, nu)
+    solved, loss = solve_block(problem.block, problem.fixed, Objective(reg, nu))
     dense = np.zeros((problem.n_rows, problem.fixed.shape[1]), solved.dtype)
     dense[problem.block.rows] = solved
     return dense, loss
@@ -196,9 +197,9 @@ class TestSolveBlock:
         arrays += [block.bucket_rows, block.bucket_widths]
         for array in arrays:
             array.flags.writeable = False
-        solve_block(block, problem.fixed, 0.5, 1.0)
+        solve_block(block, problem.fixed, Objective(0.5, 1.0))
         monkeypatch.setattr(kernels, "WORKSPACE_BYTES", 64)
-        solve_block(block, problem.fixed, 0.5, 1.0)
+        solve_block(block, problem.fixed, Objective(0.5, 1.0))
         row_factors = np.ones((problem.n_rows, rank), dtype)
         row_factors.flags.writeable = False
         sum_errors(block, row_factors, problem.fixed)
@@ -213,7 +214,7 @@ class TestSolveBlock:
     def test_no_rows(self):
         empty = np.zeros(0, np.int32)
         block = build_block(empty, empty, np.zeros(0), n_rows=3, n_columns=4)
-        factors, loss = solve_block(block, np.ones((4, 2)), 1.0, 0.0)
+        factors, loss = solve_block(block, np.ones((4, 2)), Objective(1.0))
         assert factors.shape == (0, 2)
         assert loss == 0.0
 
@@ -331,7 +332,7 @@ class TestMending:
         rhs = fixed[:1].copy()
         solve_spd_stack((fixed.T @ fixed)[None], rhs)
         assert np.isnan(rhs).any()
-        solved, loss = solve_block(one_row(fixed, [3.0, 1.0]), fixed, 0.0, 0.0)
+        solved, loss = solve_block(one_row(fixed, [3.0, 1.0]), fixed, Objective(0.0, 0.0))
         by_cramer = [(3502 * 3 - 3003 * 1) / -998, (3001 * 1 - 3500 * 3) / -998]
         assert solved.dtype == np.float32
         np.testing.assert_allclose(solved[0], by_cramer, rtol=1e-4)
@@ -343,7 +344,7 @@ class TestMending:
         fixed = (base * 1e-25).astype(np.float32)
         assert not (fixed.T @ fixed).any()
         ratings = [float(k) for k in range(1, rank + 4)]
-        solved, loss = solve_block(one_row(fixed, ratings), fixed, 0.0, 0.0)
+        solved, loss = solve_block(one_row(fixed, ratings), fixed, Objective(0.0, 0.0))
         expected, residual, *_ = np.linalg.lstsq(fixed.astype(np.float64) * 1e25, ratings)
         np.testing.assert_allclose(solved[0] * np.float64(1e-25), expected, rtol=1e-4, atol=1e-4)
         assert loss == pytest.approx(float(residual[0]), rel=1e-4)
@@ -359,8 +360,8 @@ class TestMending:
         block = build_block(rows, columns, ratings, **sizes)
         healthy = rows != 1
         alone = build_block(rows[healthy], columns[healthy], ratings[healthy], **sizes)
-        solved, loss = solve_block(block, fixed, 1e-3, 0.0)
-        without, loss_without = solve_block(alone, fixed, 1e-3, 0.0)
+        solved, loss = solve_block(block, fixed, Objective(1e-3, 0.0))
+        without, loss_without = solve_block(alone, fixed, Objective(1e-3, 0.0))
         assert (block.rows.tolist(), alone.rows.tolist()) == ([0, 1, 2], [0, 2])
         np.testing.assert_array_equal(solved[[0, 2]], without)
         expected = reference.least_squares_row(
@@ -381,24 +382,24 @@ class TestSolveError:
         fixed[:, -1] = 0
         block = one_row(fixed, [1.0] * (rank + 4))
         with pytest.raises(SolveError, match=r"item row 3 has no finite solution at lambda=0:"):
-            solve_block(block, fixed, 0.0, 0.0, side="item")
+            solve_block(block, fixed, Objective(0.0, 0.0), side="item")
 
     def test_too_few_ratings_without_ridge(self):
         fixed = np.array([[1.0, 1.0]])
         with pytest.raises(SolveError, match=r"user row 3 .* lambda=0: use a larger") as info:
-            solve_block(one_row(fixed, [1.0]), fixed, 0.0, 1.0)
+            solve_block(one_row(fixed, [1.0]), fixed, Objective(0.0, 1.0))
         assert (info.value.side, info.value.row, info.value.reg) == ("user", 3, 0.0)
 
     def test_a_ridge_makes_it_solvable(self):
         fixed = np.array([[1.0, 1.0]])
-        solved, _ = solve_block(one_row(fixed, [1.0]), fixed, 0.5, 1.0)
+        solved, _ = solve_block(one_row(fixed, [1.0]), fixed, Objective(0.5, 1.0))
         np.testing.assert_allclose(solved, [[0.4, 0.4]], rtol=1e-12)
 
     def test_solution_beyond_float32(self):
         # 1e10 / 1e-30 is a float64, and infinite as a float32.
         fixed = np.array([[1e-30]], np.float32)
         with pytest.raises(SolveError, match="no finite solution"):
-            solve_block(one_row(fixed, [1e10]), fixed, 0.0, 0.0)
+            solve_block(one_row(fixed, [1e10]), fixed, Objective(0.0, 0.0))
 
     @pytest.mark.parametrize("reg", [0.0, 2.5])
     @pytest.mark.parametrize("rank", [1, VECTORISED_ORDER + 2])
@@ -406,7 +407,7 @@ class TestSolveError:
         fixed = np.random.default_rng(0).standard_normal((14, rank))
         block = one_row(fixed, [1.0] * 13 + [np.nan])
         with pytest.raises(SolveError, match=f"lambda={reg:g}"):
-            solve_block(block, fixed, reg, 0.0)
+            solve_block(block, fixed, Objective(reg, 0.0))
 
 
 class TestMultiply:

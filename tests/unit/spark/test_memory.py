@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from als_spark.solve.blocks import RatingBlock, build_block, split_block
+from als_spark.solve.objective import Objective
 from als_spark.solve.rows import WORKSPACE_BYTES, pad_factors, solve_block
 from als_spark.spark import planner as planning
 from als_spark.spark.planner import MERGE_BYTES, SLICE_BYTES, group_models, half_step_bytes
@@ -64,7 +65,7 @@ class TestHalfStep:
 
             def work(slices=slices) -> None:
                 tasks = [
-                    Task(pad_factors(np.ones((N_COLUMNS, rank), np.float32)), 0.5, 1.0)
+                    Task(pad_factors(np.ones((N_COLUMNS, rank), np.float32)), Objective(0.5, 1.0))
                     for rank in ranks
                 ]
                 arriving: Iterator[TrainSlice] = (pickle.loads(data) for data in slices)
@@ -90,7 +91,7 @@ class TestHalfStep:
         fixed = np.ones((longest, rank), np.float32)
         gathered_whole = longest * (rank + 1) * 4
         padded = fixed.nbytes + 4 * (longest + rank)
-        peak = peak_of(lambda: solve_block(block, fixed, 0.5, 0.0))
+        peak = peak_of(lambda: solve_block(block, fixed, Objective(0.5)))
         # Besides the padded factors and a float64 copy of its ratings.
         assert peak < padded + 8 * longest + 4 * WORKSPACE_BYTES
         assert peak - padded < gathered_whole / 4
