@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from als_spark.errors import ConfigError, DataError, SolveError
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.ids import IdIndex, ids_like
-from als_spark.solve.blocks import build_block, sort_pairs
+from als_spark.solve.blocks import build_block
 from als_spark.solve.objective import Objective
-from als_spark.solve.rows import solve_block
+from als_spark.solve.sorting import sort_pairs
 from als_spark.train.backend import Factors
 from als_spark.train.metrics import SideStats, row_sums
 from als_spark.types import FloatArray, Side
@@ -112,7 +112,7 @@ def fold_in(
         rows, columns, values, n_rows=n_rows, n_columns=n_columns, dtype=columns_side.factors.dtype
     )
     try:
-        solved, _ = solve_block(block, columns_side.factors, objective, side=side)
+        solved, _ = objective.row_solver(columns_side.factors).solve(block, side=side)
     except SolveError as error:
         raise error.named(index.ids[error.row]) from error
     factors = np.empty((n_rows, model.rank), solved.dtype)

@@ -21,6 +21,8 @@ import numpy as np
 
 from als_spark.errors import ConfigError
 from als_spark.solve.linalg import row_dots
+from als_spark.solve.rows import RidgeSolver
+from als_spark.solve.solver import RowSolver
 from als_spark.types import FloatArray, IntArray
 
 
@@ -68,6 +70,10 @@ class Objective:
             Training ratings of each row.
         """
         return float(self.weights(degrees) @ row_dots(factors, factors))
+
+    def row_solver(self, fixed: FloatArray) -> RowSolver:
+        """Return what solves rows against (n_fixed, rank) factors: made once a half-step."""
+        return RidgeSolver(self, fixed)
 
     @property
     def note(self) -> str:

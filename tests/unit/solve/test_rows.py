@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import NamedTuple
 
 import numpy as np
@@ -9,18 +10,14 @@ import numpy.typing as npt
 import pytest
 
 from als_spark.errors import SolveError
-from als_spark.solve import rows as kernels
+from als_spark.solve import gram as kernels
+from als_spark.solve import rows as row_solvers
 from als_spark.solve.blocks import EXACT_WIDTH, RatingBlock, build_block
 from als_spark.solve.linalg import VECTORISED_ORDER, solve_spd_stack
 from als_spark.solve.objective import Objective
-from als_spark.solve.rows import (
-    accumulate_rows,
-    multiply,
-    pad_factors,
-    solve_block,
-    solve_normal_equations,
-    sum_errors,
-)
+from als_spark.solve.rows import sum_errors
+from als_spark.solve.solver import RowSums, add_sums
+from als_spark.types import Side
 from tests import reference
 from tests.conftest import random_triples
 
@@ -29,6 +26,12 @@ from tests.conftest import random_triples
 RANKS = (1, 2, VECTORISED_ORDER, VECTORISED_ORDER + 1, 14)
 WIDTHS = sorted({1, 2, *range(EXACT_WIDTH - 1, VECTORISED_ORDER + 3), 13, 14, 15, 40, 90})
 OBJECTIVES = [(0.7, 0.0), (0.3, 0.5), (0.2, 1.0)]
+
+
+def solve_block(
+    block: RatingBlock, fixed: npt.NDArray[np.floating], objective: Objective, side: Side = "user"
+) -> tuple[npt.NDArray[np.floating], float]:
+    return objective.row_solver(fixed).solve(block, side=side)
 
 
 class Problem(NamedTuple):
@@ -153,8 +156,10 @@ class TestSolveBlock:
         problem = every_width(rank)
         whole, whole_loss = solve_dense(problem, 0.5, 1.0)
         pieces = []
-        real = kernels._accumulate
-        monkeypatch.setattr(kernels, "_accumulate", lambda *args: pieces.append(1) or real(*args))
+        real = kernels.accumulate
+        monkeypatch.setattr(
+            row_solvers, "accumulate", lambda *args: pieces.append(1) or real(*args)
+        )
         monkeypatch.setattr(kernels, "WORKSPACE_BYTES", places * (rank + 1) * 8)
         solved, loss = solve_dense(problem, 0.5, 1.0)
         longer = sum(n > places and n >= rank for n in problem.block.degrees.tolist())
@@ -324,7 +329,7 @@ def one_row(fixed: npt.NDArray[np.floating], ratings: list[float]) -> RatingBloc
 NEARLY_PARALLEL = np.array([[3001, 3003], [3500, 3502]], np.float32)
 
 
-class TestMending:
+class TestRetryInFloat64:
     """Systems that float32 cannot solve and float64 can."""
 
     def test_rounding_makes_the_gram_matrix_indefinite(self):
@@ -410,18 +415,6 @@ class TestSolveError:
             solve_block(block, fixed, Objective(reg, 0.0))
 
 
-class TestMultiply:
-    @pytest.mark.parametrize("rank", [1, 7, 34, 35, 50, 69, 103])
-    @pytest.mark.parametrize("width", [1, 34, 399, 400, 401, 900])
-    def test_lower_triangle_and_right_hand_side(self, rank, width):
-        known = np.random.default_rng(rank).standard_normal((3, width, rank + 1))
-        out = np.full((3, rank + 1, rank), np.nan)
-        multiply(known, out)
-        for augmented, product in zip(known, out, strict=True):
-            expected = np.tril(augmented.T @ augmented[:, :rank])
-            np.testing.assert_allclose(np.tril(product), expected, rtol=1e-10, atol=1e-10)
-
-
 class TestSharedRows:
     """Rows whose ratings are in several blocks: the sums of the parts solve them."""
 
@@ -432,9 +425,8 @@ class TestSharedRows:
         problem = every_width(rank, dtype)
         solved, loss = solve_dense(problem, 0.5, 1.0)
         monkeypatch.setattr(kernels, "WORKSPACE_BYTES", 20 * (rank + 1) * 8)
-        padded = pad_factors(problem.fixed)
-        stacks = np.zeros((problem.n_rows, rank + 1, rank))
-        squares = np.zeros(problem.n_rows)
+        solver = Objective(0.5, exponent=1.0).row_solver(problem.fixed)
+        parts = []
         for part in range(n_parts):
             own = problem.columns % n_parts == part
             block = build_block(
@@ -443,21 +435,42 @@ class TestSharedRows:
                 n_columns=problem.fixed.shape[0],
                 dtype=dtype,
             )
-            part_stacks, part_squares = accumulate_rows(block, padded)
-            stacks[block.rows] += part_stacks
-            squares[block.rows] += part_squares
-        weights = 0.5 * np.bincount(problem.rows)
-        factors, losses = solve_normal_equations(stacks, squares, weights, dtype)
+            parts.append((block.rows, solver.accumulate(block)))
+        rows, sums = add_sums(parts)
+        assert rows.tolist() == list(range(problem.n_rows))
+        degrees = np.bincount(problem.rows)
+        factors, shared_loss = solver.solve_sums(sums, rows, degrees, side="user")
         assert factors.dtype == dtype
         tolerance = 1e-10 if dtype == np.float64 else 1e-3
         assert_rows_close(factors, solved, tolerance)
-        assert losses.sum() == pytest.approx(loss, rel=tolerance)
+        assert shared_loss == pytest.approx(loss, rel=tolerance)
 
-    def test_no_solution_is_not_finite(self):
-        factors, _ = solve_normal_equations(
-            np.zeros((1, 3, 2)), np.ones(1), np.zeros(1), np.float32
-        )
-        assert not np.isfinite(factors).any()
+    def test_rows_of_some_blocks_only(self):
+        solver = Objective(1.0).row_solver(np.ones((4, 1)))
+        ones = np.ones((2, 2, 1)), np.ones(2)
+        parts = [(np.array([7, 2]), RowSums(*ones)), (np.array([9, 7]), RowSums(*ones))]
+        rows, sums = add_sums(parts)
+        assert (rows.tolist(), sums.squares.tolist()) == ([2, 7, 9], [1, 2, 1])
+        # (1 + 1) u = 1 and (2 + 1) u = 2.
+        factors, loss = solver.solve_sums(sums, rows, np.ones(3, np.int32), side="user")
+        np.testing.assert_allclose(factors[:, 0], [1 / 2, 2 / 3, 1 / 2])
+        assert loss == pytest.approx(1 / 2 + 2 / 3 + 1 / 2)
+
+    def test_no_solution(self):
+        solver = Objective(0.0).row_solver(np.zeros((4, 2), np.float32))
+        sums = RowSums(np.stack([np.eye(3, 2), np.zeros((3, 2))]), np.ones(2))
+        with pytest.raises(SolveError, match="item row 8 has no finite solution at lambda=0"):
+            solver.solve_sums(sums, np.array([5, 8]), np.ones(2, np.int32), side="item")
+
+
+def test_the_solver_travels_to_executors_with_its_factors_once():
+    fixed = np.random.default_rng(0).random((500, 3))
+    solver = Objective(0.3, exponent=0.5).row_solver(fixed)
+    data = pickle.dumps(solver)
+    assert len(data) < 501 * 4 * 8 + 500
+    block = one_row(fixed[:6], [1.0, 2.0, 3.0, 4.0, 5.0, 3.0])
+    there = pickle.loads(data).solve(block, side="user")
+    np.testing.assert_array_equal(there[0], solver.solve(block, side="user")[0])
 
 
 class TestSumErrors:
