@@ -25,9 +25,9 @@ from als_spark.spark.read.validation import TRAIN, SplitOptions
 from als_spark.spark.train.run import train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector
-from als_spark.train.loop import initial_factors
 from als_spark.train.records import PointResult
 from als_spark.train.spec import ModelSpec
+from als_spark.train.start import initial_factors
 
 VERSION_FILES = ("metrics.json", "fingerprint.json", "config.json", "versions.json")
 """What a version holds besides its model."""

@@ -27,9 +27,9 @@ from als_spark.spark.prepare.prepared import PrepareOptions
 from als_spark.spark.read.sources import SourceOptions, read_source
 from als_spark.spark.train.run import train_grid
 from als_spark.train.grid import SweepCollector, grid_specs
-from als_spark.train.loop import initial_factors
 from als_spark.train.records import PointResult
 from als_spark.train.spec import ModelSpec, TrainingOptions
+from als_spark.train.start import initial_factors
 from scripts.bench.common import (
     MOVIELENS,
     ROOT,

@@ -22,9 +22,10 @@ from als_spark.spark.train.run import train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector, SweepOutcome, grid_specs
 from als_spark.train.local import LocalBackend
-from als_spark.train.loop import TrainedModel, initial_factors, train_models
+from als_spark.train.loop import TrainedModel, train_models
 from als_spark.train.records import PointResult
 from als_spark.train.spec import ModelSpec, TrainingOptions
+from als_spark.train.start import initial_factors
 from tests import reference
 from tests.conftest import random_triples
 

@@ -12,7 +12,7 @@ import pytest
 from als_spark.solve.objective import Objective
 from als_spark.train import acceleration
 from als_spark.train import loop as training
-from als_spark.train.acceleration import HISTORY, Accelerator, history_length
+from als_spark.train.acceleration import HISTORY, Accelerator, Memory, history_length
 from als_spark.train.backend import HalfStep, Solved
 from als_spark.train.grid import grid_specs
 from als_spark.train.local import LocalBackend
@@ -22,6 +22,7 @@ from tests.conftest import Triples, local_backend
 
 PLAIN = TrainingOptions(dtype="float64", tol=1e-3)
 FAST = replace(PLAIN, accelerate=True)
+NOTHING = Memory(HISTORY)
 
 
 def train(
@@ -146,7 +147,7 @@ class TestAccelerator:
     def test_far_faster_than_the_fixed_point_map(self):
         step = self.quadratic()
         start = np.random.default_rng(1).standard_normal((40, 1))
-        accelerator = Accelerator(np.ones(40, np.int32), Objective(1.0))
+        accelerator = Accelerator(np.ones(40, np.int32), Objective(1.0), NOTHING)
         plain = fast = start
         for _ in range(60):
             plain = step(plain)
@@ -154,27 +155,27 @@ class TestAccelerator:
         assert np.linalg.norm(fast) < 1e-3 * np.linalg.norm(plain)
 
     def test_the_first_proposal_is_the_plain_iterate(self):
-        accelerator = Accelerator(np.ones(3, np.int32), Objective(1.0))
+        accelerator = Accelerator(np.ones(3, np.int32), Objective(1.0), NOTHING)
         reached = np.ones((3, 2))
         assert accelerator.propose(np.zeros((3, 2)), reached, 1.0) is reached
 
     def test_forgotten_pairs_leave_the_plain_iterate(self):
-        accelerator = Accelerator(np.ones(40, np.int32), Objective(1.0))
+        accelerator = Accelerator(np.ones(40, np.int32), Objective(1.0), NOTHING)
         step = self.quadratic()
         v = np.ones((40, 1))
         for _ in range(4):
             v = accelerator.propose(v, step(v), 1.0)
         accelerator.forget()
         # The same point again: no step, so no new pair either.
-        accelerator._last = None
+        accelerator.memory = accelerator.memory._replace(last=None)
         reached = step(v)
         assert accelerator.propose(v, reached, 1.0) is reached
 
     def test_rows_without_ratings_do_not_count(self):
         degrees = np.array([1] * 39 + [0], np.int32)
         step = self.quadratic(39)
-        accelerator = Accelerator(degrees, Objective(1.0))
-        shorter = Accelerator(degrees[:39], Objective(1.0))
+        accelerator = Accelerator(degrees, Objective(1.0), NOTHING)
+        shorter = Accelerator(degrees[:39], Objective(1.0), NOTHING)
         v = np.random.default_rng(2).standard_normal((40, 1))
         for _ in range(6):
             reached = np.concatenate([step(v[:39]), v[39:]])
@@ -185,8 +186,33 @@ class TestAccelerator:
             assert proposed[39] == v[39]
             v = proposed
 
+    def test_as_many_pairs_as_the_limit(self):
+        step = self.quadratic()
+        accelerator = Accelerator(np.ones(40, np.int32), Objective(1.0), Memory(2))
+        v = np.random.default_rng(3).standard_normal((40, 1))
+        counts = []
+        for _ in range(5):
+            v = accelerator.propose(v, step(v), 1.0)
+            counts.append(len(accelerator.memory.pairs))
+        assert counts == [0, 1, 2, 2, 2]
+
+    def test_memory_is_all_that_it_knows(self):
+        step = self.quadratic()
+        ones = np.ones(40, np.int32)
+        lasting = Accelerator(ones, Objective(1.0), NOTHING)
+        memory = NOTHING
+        v = w = np.random.default_rng(4).standard_normal((40, 1))
+        for k in range(8):
+            fresh = Accelerator(ones, Objective(1.0), memory)
+            if k == 5:
+                lasting.forget()
+                fresh.forget()
+            v, w = lasting.propose(v, step(v), 1.0), fresh.propose(w, step(w), 1.0)
+            memory = fresh.memory
+            np.testing.assert_array_equal(v, w)
+
     def test_arguments_are_not_modified(self):
-        accelerator = Accelerator(np.ones(40, np.int32), Objective(1.0, exponent=1.0))
+        accelerator = Accelerator(np.ones(40, np.int32), Objective(1.0, exponent=1.0), NOTHING)
         step = self.quadratic()
         v = np.ones((40, 1))
         for _ in range(5):

@@ -13,10 +13,11 @@ import pytest
 from als_spark.solve.objective import Objective
 from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector, grid_specs, run_grid
-from als_spark.train.loop import TrainedModel, initial_factors
+from als_spark.train.loop import TrainedModel
 from als_spark.train.metrics import ErrorSums
 from als_spark.train.records import PointResult
 from als_spark.train.spec import ModelSpec, TrainingOptions
+from als_spark.train.start import initial_factors
 from tests import reference
 from tests.conftest import Triples, local_backend, random_triples
 
