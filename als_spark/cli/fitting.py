@@ -12,7 +12,6 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.cli.config.batch import ModelConfig, Spec
-from als_spark.cli.config.sweep import objective_note
 from als_spark.cli.holdout import HoldoutRule, held_out
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.files import save_model, write_json
@@ -26,8 +25,9 @@ from als_spark.spark.read.validation import TRAIN, SplitOptions
 from als_spark.spark.train.run import train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector
-from als_spark.train.loop import ModelSpec, initial_factors
 from als_spark.train.records import PointResult
+from als_spark.train.spec import ModelSpec
+from als_spark.train.start import initial_factors
 
 VERSION_FILES = ("metrics.json", "fingerprint.json", "config.json", "versions.json")
 """What a version holds besides its model."""
@@ -144,7 +144,9 @@ def training_settings(config: ModelConfig, spec: Spec) -> dict[str, Any]:
     """Return all that decides what is trained from a snapshot of given fingerprint."""
     names = ("tol", "max_iter", "dtype", "accelerate")
     return {
-        **spec._asdict(),
+        "rank": spec.rank,
+        "reg": spec.objective.reg,
+        "exponent": spec.objective.exponent,
         **HoldoutRule.of(config).as_record(),
         **{name: getattr(config, name) for name in names},
     }
@@ -170,8 +172,8 @@ def fit(
     train_grid(
         session,
         prepared,
-        [ModelSpec(0, spec.rank, spec.reg)],
-        config.training_with(spec.exponent),
+        [ModelSpec(0, spec.rank, spec.objective)],
+        config.training,
         collector,
         starts=None if start.factors is None else [start.factors],
         on_iteration=progress.on_iteration,
@@ -180,9 +182,8 @@ def fit(
     assert outcome is not None
     result = outcome.points[0]
     description = {
-        "lambda_reg": spec.reg,
-        "exponent": spec.exponent,
-        "objective_of_lambda": objective_note(spec.exponent),
+        **spec.objective.as_record(),
+        "objective_of_lambda": spec.objective.note,
         "seed": config.seed,
         "holdout": HoldoutRule.of(config).as_record(),
         "iterations": result.iterations,

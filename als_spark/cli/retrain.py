@@ -51,6 +51,7 @@ from als_spark.nightly.past_runs import (
 from als_spark.report.figures.breakdown import bins_of, breakdown_figure
 from als_spark.report.figures.drawing import png_of
 from als_spark.report.progress import ProgressReporter
+from als_spark.solve.objective import Objective
 from als_spark.spark.predict.evaluate import Evaluation
 from als_spark.spark.read.facts import DataFacts
 from als_spark.spark.read.snapshot import Snapshot, read_snapshot
@@ -390,16 +391,15 @@ class _Retrain:
 
 def _spec_from(settings: Mapping[str, Any] | None) -> Spec | None:
     """Return the model that an earlier run's settings name."""
-    if settings is None or not settings.keys() >= set(Spec._fields):
+    if settings is None or not settings.keys() >= {"rank", "reg", "exponent"}:
         return None
-    return Spec(*(settings[name] for name in Spec._fields))
+    return Spec(settings["rank"], Objective(settings["reg"], settings["exponent"]))
 
 
 def _spec_of(model: FactorModel | None) -> Spec | None:
     if model is None:
         return None
-    description = model.description
-    return Spec(model.rank, float(description["lambda_reg"]), float(description["exponent"]))
+    return Spec(model.rank, Objective.from_record(model.description, "the model's description"))
 
 
 def _integers_of(model: FactorModel | None) -> list[Side]:

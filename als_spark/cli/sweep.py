@@ -95,7 +95,7 @@ class _Run:
         """Whether the training was broken off."""
         self._started = datetime.now(UTC)
         self._clock = time.perf_counter()
-        self._specs = grid_specs(config.ranks, config.lambdas)
+        self._specs = grid_specs(config.ranks, config.objectives)
         self._selected_on: SplitName = "validation" if config.validation_fraction else "test"
         self._collector = SweepCollector(self._selected_on, progress.on_finished)
         self._facts: dict[str, Any] = {
@@ -208,7 +208,7 @@ class _Run:
             folder / "results.json",
             [point.as_record(best=position == best) for position, point in enumerate(points)],
         )
-        note = self._config.objective_note
+        note = outcome.points[outcome.best].spec.objective.note
         drawn = (points, best, outcome.selected_on)
         plots.plot_sweep(*drawn, folder / "sweep.png", objective_note=note)
         plots.plot_selected(*drawn, folder / "selected.png", objective_note=note)
@@ -256,9 +256,8 @@ class _Run:
             prepared.stats["user"],
             prepared.stats["item"],
             {
-                "lambda_reg": point.reg,
-                "exponent": config.exponent,
-                "objective_of_lambda": config.objective_note,
+                **point.spec.objective.as_record(),
+                "objective_of_lambda": point.spec.objective.note,
                 "seed": config.seed,
                 "result": point.as_record(best=True),
             },

@@ -39,6 +39,7 @@ from als_spark.cli.tracking import check_tracking, config_record
 from als_spark.errors import ConfigError
 from als_spark.model.files import local_path, write_json
 from als_spark.report.progress import ProgressReporter
+from als_spark.solve.objective import Objective
 from als_spark.spark.read.snapshot import read_snapshot
 from als_spark.spark.read.sources import unreadable_files_are_named
 
@@ -95,7 +96,8 @@ def best_of_sweep(folder: str) -> Spec:
         records = json.loads((path / "results.json").read_text(encoding="utf-8"))
         run = json.loads((path / "run.json").read_text(encoding="utf-8"))
         best = next(record for record in records if record["best"])
-        return Spec(int(best["d"]), float(best["lambda_reg"]), float(run["config"]["exponent"]))
+        objective = {**best, "exponent": run["config"]["exponent"]}
+        return Spec(int(best["d"]), Objective.from_record(objective, "the best point"))
     except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
         reason = " ".join(str(error).split()) or "no point is marked as the best"
         raise ConfigError(
@@ -196,12 +198,13 @@ class _Trained:
     @property
     def sentence(self) -> str:
         """What came out, for people."""
-        result, model = self.fitted.result, self.fitted.model
+        result = self.fitted.result
+        objective = result.spec.objective
         ended = "converged" if result.converged else "stopped by the cap"
         rmse, n = self._metrics.get("rmse"), self._metrics.get("count")
         measured = "" if rmse is None else f", RMSE {rmse:.4f} on {n:,} held-out ratings"
         return (
-            f"d={result.rank}, lambda={result.reg:g}, exponent={model.description['exponent']:g}: "
+            f"d={result.rank}, lambda={objective.reg:g}, exponent={objective.exponent:g}: "
             f"{ended} after {result.iterations} iterations{measured}"
         )
 

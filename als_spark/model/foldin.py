@@ -1,8 +1,8 @@
 """Folding in: the factors that one half-step would give to new users, or items, from their ratings.
 
 The model stays as it is; only rows of one side are solved, against the fixed factors of the other,
-with the λ and the exponent ν that the model was trained with (:mod:`als_spark.solve.rows` has the
-formula). A known user with other ratings is solved from those alone, as if it were new.
+with the objective that the model was trained with. A known user with other ratings is solved from
+those alone, as if it were new.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 from als_spark.errors import ConfigError, DataError, SolveError
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.ids import IdIndex, ids_like
-from als_spark.solve.blocks import build_block, sort_pairs
-from als_spark.solve.rows import solve_block
+from als_spark.solve.blocks import build_block
+from als_spark.solve.objective import Objective
+from als_spark.solve.sorting import sort_pairs
 from als_spark.train.backend import Factors
 from als_spark.train.metrics import SideStats, row_sums
 from als_spark.types import FloatArray, Side
@@ -87,7 +88,7 @@ def fold_in(
     SolveError
         If a row has no finite solution.
     """
-    reg, exponent = (_from_description(model, key) for key in ("lambda_reg", "exponent"))
+    objective = Objective.from_record(model.description, "the model's description")
     rows_side, columns_side = model.side(side), model.side("item" if side == "user" else "user")
     ids = ids_like(rows_side.ids, row_ids, f"{side} id")
     columns = columns_side.ids.rows_of(column_ids)
@@ -111,7 +112,7 @@ def fold_in(
         rows, columns, values, n_rows=n_rows, n_columns=n_columns, dtype=columns_side.factors.dtype
     )
     try:
-        solved, _ = solve_block(block, columns_side.factors, reg, exponent, side=side)
+        solved, _ = objective.row_solver(columns_side.factors).solve(block, side=side)
     except SolveError as error:
         raise error.named(index.ids[error.row]) from error
     factors = np.empty((n_rows, model.rank), solved.dtype)
@@ -147,16 +148,6 @@ def extend_model(model: FactorModel, folded: FoldedRows) -> FactorModel:
         return dataclasses.replace(model, users=ids, factors=both, user_stats=stats)
     both = Factors(model.factors.users, factors)
     return dataclasses.replace(model, items=ids, factors=both, item_stats=stats)
-
-
-def _from_description(model: FactorModel, key: str) -> float:
-    value = model.description.get(key)
-    if not isinstance(value, int | float):
-        raise ConfigError(
-            f"the model's description has no {key}: folding in needs lambda_reg and exponent, as "
-            "they were in training"
-        )
-    return float(value)
 
 
 def _check_pairs(index: IdIndex, rows: Any, columns: Any, n_columns: int, side: Side) -> None:

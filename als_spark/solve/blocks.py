@@ -21,8 +21,8 @@ block)::
     ratings       = [4.,  5., 3.,  1., 2.]
 
 A padded place has the column index ``n_columns`` (the kernels append a row of zeros to the fixed
-factors) and the rating 0, and so adds nothing to any sum. :func:`als_spark.solve.rows.solve_block`
-walks the buckets.
+factors) and the rating 0, and so adds nothing to any sum. The solvers
+(:mod:`als_spark.solve.solver`) walk the buckets.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
+from als_spark.solve.sorting import sort_pairs
 from als_spark.types import FloatArray, IntArray
 
 EXACT_WIDTH = 8
@@ -123,26 +123,6 @@ class RatingBlock:
         rows = np.repeat(self.rows, widths)
         real = self.indices < self.n_columns
         return rows[real], self.indices[real], self.ratings[real]
-
-
-def counting_argsort(keys: IntArray, n_keys: int) -> IntArray:
-    """Return the stable sorting permutation of keys in ``[0, n_keys)``, in linear time.
-
-    SciPy's CSR to CSC conversion is a counting sort: each key becomes the one entry of its own row,
-    and the row indices of the transposed matrix are the permutation.
-    """
-    n = keys.size
-    matrix = sparse.csr_array(
-        (np.empty(n, np.int8), keys, np.arange(n + 1, dtype=_index_dtype(n + 1))), shape=(n, n_keys)
-    )
-    permutation: IntArray = matrix.tocsc().indices
-    return permutation
-
-
-def sort_pairs(rows: IntArray, columns: IntArray, n_rows: int, n_columns: int) -> IntArray:
-    """Return the permutation that sorts pairs by row, then by column; stable, in linear time."""
-    by_column = counting_argsort(columns, n_columns)
-    return by_column[counting_argsort(rows[by_column], n_rows)]
 
 
 def build_block(
@@ -319,7 +299,3 @@ def assign_rows(costs: FloatArray, n_blocks: int) -> IntArray:
     turns = np.concatenate([there, there[::-1]])
     blocks[tail] = np.resize(turns, tail.size)
     return blocks
-
-
-def _index_dtype(largest: int) -> type[np.int32 | np.int64]:
-    return np.int32 if largest <= np.iinfo(np.int32).max else np.int64

@@ -1,4 +1,4 @@
-"""Solvers for stacks of small symmetric positive definite systems.
+"""Stacks of small symmetric positive definite systems, and dot products of rows.
 
 Few large systems go to LAPACK one by one; many small ones are eliminated side by side by NumPy,
 since a LAPACK call costs more than the arithmetic of a small system.
@@ -60,3 +60,9 @@ def _solve_across_rows(matrices: FloatArray, rhs: FloatArray) -> None:
         for k in range(order - 2, -1, -1):
             x[k] -= (a[k + 1 : order, k] * x[k + 1 :]).sum(axis=0)
     rhs[:] = x.T
+
+
+def row_dots(a: FloatArray, b: FloatArray) -> FloatArray:
+    """(n_rows,) float64 dot products of the rows of two matrices."""
+    dots: FloatArray = np.einsum("rn,rn->r", a, b, dtype=np.float64)
+    return dots

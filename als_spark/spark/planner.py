@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from als_spark.solve.rows import WORKSPACE_BYTES
+from als_spark.solve.gram import WORKSPACE_BYTES
 from als_spark.types import FloatArray, IntArray
 
 FLOPS = 20e9

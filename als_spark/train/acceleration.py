@@ -22,12 +22,12 @@ more passes over the ratings, for the gradient and for the line search; this 0.1
 from __future__ import annotations
 
 import math
-from collections import deque
 from typing import NamedTuple
 
 import numpy as np
 
-from als_spark.solve.rows import ridge_weights, row_dots
+from als_spark.solve.linalg import row_dots
+from als_spark.solve.objective import Objective
 from als_spark.types import FloatArray, IntArray
 
 HISTORY = 3
@@ -47,6 +47,28 @@ class Pair(NamedTuple):
     """(n_items, rank) r_k − r_(k−1)."""
 
 
+class Visit(NamedTuple):
+    """Where an iteration began, and what it found there."""
+
+    began: FloatArray
+    """(n_items, rank) V_k."""
+    residual: FloatArray
+    """(n_items, rank) r_k = V_k − ALS(V_k)."""
+
+
+class Memory(NamedTuple):
+    """What an accelerator has learnt: plain data, so that a training can be continued."""
+
+    limit: int
+    """Pairs kept."""
+    pairs: tuple[Pair, ...] = ()
+    """Oldest first."""
+    last: Visit | None = None
+    """The last iteration."""
+    reach: float = FIRST_REACH
+    """How many times the length of an ALS step may be proposed."""
+
+
 class Accelerator:
     """Proposes the item factors at which the next iteration begins.
 
@@ -54,26 +76,24 @@ class Accelerator:
     ----------
     degrees : (n_items,) int
         Training ratings of each item.
-    reg, exponent : float
-        λ and ν of the objective with the ridge λ n^ν.
-    history : int
-        Pairs kept: memory is (2 history + 2) times the item factors'.
+    objective : Objective
+    memory : Memory
+        To begin with; it takes (2 limit + 2) times the item factors' bytes at most.
+
+    Attributes
+    ----------
+    memory : Memory
+        What is known now.
     """
 
-    def __init__(
-        self, degrees: IntArray, reg: float, exponent: float, history: int = HISTORY
-    ) -> None:
+    def __init__(self, degrees: IntArray, objective: Objective, memory: Memory) -> None:
         self._counts = degrees.astype(np.float64)
-        self._ridges = ridge_weights(degrees, reg, exponent)
-        self._pairs: deque[Pair] = deque(maxlen=history)
-        self._last: tuple[FloatArray, FloatArray] | None = None
-        # How many times the length of an ALS step may be proposed.
-        self._reach = FIRST_REACH
+        self._ridges = objective.weights(degrees)
+        self.memory = memory
 
     def forget(self) -> None:
         """Drop the pairs: the last proposal was no good."""
-        self._pairs.clear()
-        self._reach = max(self._reach / 4, 1.0)
+        self.memory = self.memory._replace(pairs=(), reach=max(self.memory.reach / 4, 1.0))
 
     def propose(self, began: FloatArray, reached: FloatArray, mean_square: float) -> FloatArray:
         """Propose where to go on from.
@@ -98,14 +118,15 @@ class Accelerator:
             return float(row_dots(a, b) @ weights)
 
         residual = began - reached
-        if self._last is not None:
-            pair = Pair(began - self._last[0], residual - self._last[1])
+        limit, pairs, last, reach = self.memory
+        if last is not None:
+            pair = Pair(began - last.began, residual - last.residual)
             # Negative curvature: such a pair would point uphill.
             if dot(pair.step, pair.change) > 0:
-                self._pairs.append(pair)
-        self._last = (began, residual)
+                pairs = (*pairs, pair)[-limit:]
+        self.memory = Memory(limit, pairs, Visit(began, residual), reach)
         # Both the curvature and the length of a pair, at the metric of now.
-        known = [(pair, dot(pair.step, pair.change)) for pair in self._pairs]
+        known = [(pair, dot(pair.step, pair.change)) for pair in pairs]
         known = [(pair, curvature) for pair, curvature in known if curvature > 0]
         if not known:
             return reached
@@ -122,10 +143,10 @@ class Accelerator:
             back = share - dot(pair.change, direction) / curvature
             direction += direction.dtype.type(back) * pair.step
         length = math.sqrt(dot(direction, direction))
-        longest = self._reach * math.sqrt(dot(residual, residual))
+        longest = reach * math.sqrt(dot(residual, residual))
         if length > longest:
             direction *= direction.dtype.type(longest / length)
-        self._reach *= 1.5
+        self.memory = self.memory._replace(reach=1.5 * reach)
         proposed = began - direction
         return proposed if np.isfinite(proposed.sum(dtype=np.float64)) else reached
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from als_spark.solve.objective import Objective
 from als_spark.train.metrics import ErrorSums
 from als_spark.types import FloatArray, IntArray, Side, SplitName
 
@@ -20,9 +21,7 @@ class HalfStep(NamedTuple):
     """(n_fixed, rank) factors of the other side."""
     current: FloatArray
     """(n_rows, rank) factors of the side to solve; rows without a rating keep them."""
-    reg: float
-    """λ of the objective with the frequency exponent ``exponent``."""
-    exponent: float
+    objective: Objective
 
 
 class Solved(NamedTuple):

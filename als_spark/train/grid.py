@@ -7,25 +7,33 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from als_spark.solve.objective import Objective
 from als_spark.train.backend import Backend, Factors
-from als_spark.train.loop import (
-    ModelSpec,
-    OnIteration,
-    TrainedModel,
-    TrainingOptions,
-    train_models,
-)
+from als_spark.train.loop import OnIteration, TrainedModel, train_models
 from als_spark.train.metrics import ErrorSums
 from als_spark.train.records import PointResult, best_point
+from als_spark.train.spec import ModelSpec, TrainingOptions
 from als_spark.types import SplitName
 
 OnPoint = Callable[[int, PointResult], None]
 
 
-def grid_specs(ranks: Sequence[int], lambdas: Sequence[float]) -> list[ModelSpec]:
-    """List the points of a grid, rank by rank, λ by λ."""
-    pairs = [(rank, reg) for rank in ranks for reg in lambdas]
-    return [ModelSpec(point, rank, reg) for point, (rank, reg) in enumerate(pairs)]
+def grid_specs(ranks: Sequence[int], objectives: Sequence[Objective | float]) -> list[ModelSpec]:
+    """List the points of a grid, rank by rank, objective by objective.
+
+    Parameters
+    ----------
+    ranks : sequence of int
+        d of the grid.
+    objectives : sequence of Objective or float
+        A number λ stands for ``Objective(λ)``, the plain ridge.
+    """
+    whole = [
+        objective if isinstance(objective, Objective) else Objective(objective)
+        for objective in objectives
+    ]
+    pairs = [(rank, objective) for rank in ranks for objective in whole]
+    return [ModelSpec(point, rank, objective) for point, (rank, objective) in enumerate(pairs)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +82,7 @@ class SweepCollector:
         """Take a trained model and its error sums."""
         spec = trained.spec
         result = PointResult(
-            rank=spec.rank,
-            reg=spec.reg,
+            spec=spec,
             iterations=trained.iterations,
             evaluations=trained.evaluations,
             converged=trained.converged,
@@ -140,7 +147,7 @@ def run_grid(
 
     def evaluate(finished: Sequence[TrainedModel]) -> None:
         label = "ALS errors of " + ", ".join(
-            f"d={model.spec.rank} λ={model.spec.reg:g}" for model in finished
+            f"d={model.spec.rank} λ={model.spec.objective.reg:g}" for model in finished
         )
         sums = backend.errors([model.factors for model in finished], label)
         for model, errors in zip(finished, sums, strict=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from als_spark.solve.blocks import RatingBlock
-from als_spark.solve.rows import solve_block
 from als_spark.train.backend import Factors, HalfStep, Solved
 from als_spark.train.metrics import ErrorSums, EvaluationPart, SideStats, train_errors
 from als_spark.types import IntArray, Side, SplitName
@@ -52,7 +51,7 @@ class LocalBackend:
         block = self.blocks[side]
         solved = []
         for step in steps:
-            rows, loss = solve_block(block, step.fixed, step.reg, step.exponent, side=side)
+            rows, loss = step.objective.row_solver(step.fixed).solve(block, side=side)
             factors = step.current.copy()
             factors[block.rows] = rows
             solved.append(Solved(factors, loss))

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from als_spark.train.spec import ModelSpec
 from als_spark.types import SplitName
 
 
@@ -75,8 +76,8 @@ class PointResult:
 
     Attributes
     ----------
-    rank, reg : int, float
-        The point: d and λ (of the objective that the run's frequency exponent selects).
+    spec : ModelSpec
+        The point: its rank d and its objective, with λ.
     iterations : int
         Iterations done.
     evaluations : int
@@ -84,7 +85,7 @@ class PointResult:
     converged : bool
         Whether the stopping rule ended the training (False: the cap did).
     objective : float
-        Objective at the end.
+        Value of the objective at the end.
     seconds : float
         Wall time of this model's training; models that share Spark jobs share the time.
     errors : mapping of split name to ErrorMeans
@@ -93,8 +94,7 @@ class PointResult:
         One record an iteration.
     """
 
-    rank: int
-    reg: float
+    spec: ModelSpec
     iterations: int
     evaluations: int
     converged: bool
@@ -102,6 +102,16 @@ class PointResult:
     seconds: float
     errors: Mapping[SplitName, ErrorMeans]
     history: Sequence[IterationRecord] = field(default=(), repr=False)
+
+    @property
+    def rank(self) -> int:
+        """Number of factors d."""
+        return self.spec.rank
+
+    @property
+    def reg(self) -> float:
+        """λ of the point's objective."""
+        return self.spec.objective.reg
 
     def selection_error(self, selected_on: SplitName) -> float:
         """Mean squared error on the part that the best point is chosen on."""

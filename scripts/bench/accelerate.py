@@ -17,9 +17,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
 from als_spark.solve.blocks import build_block
+from als_spark.solve.objective import Objective
 from als_spark.train.local import LocalBackend
-from als_spark.train.loop import ModelSpec, TrainedModel, TrainingOptions, train_models
+from als_spark.train.loop import TrainedModel, train_models
 from als_spark.train.records import IterationRecord
+from als_spark.train.spec import ModelSpec, TrainingOptions
 from scripts.bench.common import MOVIELENS, bench_parser, write_result
 from scripts.bench.plots import draw_accelerated
 from scripts.bench.synthetic import Ratings, generate
@@ -42,8 +44,7 @@ def main(argv: list[str] | None = None) -> int:
             (
                 "MovieLens latest-small",
                 backend_of(movielens(), options.dtype),
-                training,
-                [4] if options.quick else [1, 2, 4, 6],
+                [Objective(reg) for reg in ([4] if options.quick else [1, 2, 4, 6])],
             )
         )
     else:
@@ -53,18 +54,19 @@ def main(argv: list[str] | None = None) -> int:
         (
             f"synthetic, {n_synthetic:,}",
             backend_of(generate(n_synthetic, 20_000, 5_000), options.dtype),
-            replace(training, exponent=1.0),
-            [0.05],
+            [Objective(0.05, exponent=1.0)],
         )
     )
     rows = []
-    for name, backend, base, lambdas in problems:
+    for name, backend, objectives in problems:
         for rank in ranks:
-            for reg in lambdas:
-                row = compare(backend, rank, reg, base, options.repeats)
-                rows.append({"ratings": name, "exponent": base.exponent, **row})
+            for objective in objectives:
+                spec = ModelSpec(0, rank, objective)
+                row = compare(backend, spec, training, options.repeats)
+                rows.append({"ratings": name, "exponent": objective.exponent, **row})
                 print(
-                    f"{name}, d={rank} λ={reg:g}: plain {row['plain']['iterations']} iterations, "
+                    f"{name}, d={rank} λ={objective.reg:g}: "
+                    f"plain {row['plain']['iterations']} iterations, "
                     f"accelerated {row['accelerated']['iterations']} "
                     f"({row['accelerated']['evaluations']} evaluations), "
                     f"{row['iterations_ratio']:.2f} times fewer, {row['seconds_ratio']:.2f} times "
@@ -84,10 +86,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def compare(
-    backend: LocalBackend, rank: int, reg: float, options: TrainingOptions, repeats: int
+    backend: LocalBackend, spec: ModelSpec, options: TrainingOptions, repeats: int
 ) -> dict[str, Any]:
     """Train plainly until the rule stops it, then accelerated to the same objective."""
-    spec = ModelSpec(0, rank, reg)
     plain: list[TrainedModel] = []
     fast: list[dict[str, Any]] = []
     while len(plain) < repeats:
@@ -102,8 +103,8 @@ def compare(
     seconds = statistics.median(model.seconds for model in plain)
     fast_seconds = statistics.median(run["seconds"] for run in fast)
     return {
-        "rank": rank,
-        "reg": reg,
+        "rank": spec.rank,
+        "reg": spec.objective.reg,
         "plain": {
             "iterations": plain[0].iterations,
             "seconds": seconds,
@@ -137,7 +138,7 @@ def run_to(
             "seconds": last[0].seconds,
             "objective": last[0].objective,
         }
-    raise RuntimeError(f"d={spec.rank} λ={spec.reg:g}: {objective} was not reached")
+    raise RuntimeError(f"d={spec.rank} λ={spec.objective.reg:g}: {objective} was not reached")
 
 
 class CountingBackend:

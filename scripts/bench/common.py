@@ -145,12 +145,12 @@ def rmse(ratings: Ratings, users: Any, items: Any) -> float:
 
 def objective(ratings: Ratings, users: Any, items: Any, reg: float) -> float:
     """Σ (r − u·v)² + λ Σ n |x|² (frequency exponent 1), in float64."""
-    from als_spark.train.loop import ridge_term
+    from als_spark.solve.objective import Objective
 
     total = rmse(ratings, users, items) ** 2 * ratings.users.size
     for rows, factors in ((ratings.users, users), (ratings.items, items)):
         degrees = np.bincount(rows, minlength=factors.shape[0])
-        total += ridge_term(factors, degrees, reg, 1.0)
+        total += Objective(reg, exponent=1.0).penalty(factors, degrees)
     return total
 
 

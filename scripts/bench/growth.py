@@ -95,10 +95,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def measure(n_ratings: int, rank: int, repeats: int) -> dict[str, Any]:
     """Prepare and train on so many ratings."""
+    from als_spark.solve.objective import Objective
     from als_spark.spark.prepare.prepare import prepare_ratings, source_from_frame
     from als_spark.spark.prepare.prepared import PrepareOptions
     from als_spark.spark.read.validation import SplitOptions
-    from als_spark.train.loop import ModelSpec, TrainingOptions, train_models
+    from als_spark.train.loop import train_models
+    from als_spark.train.spec import ModelSpec, TrainingOptions
 
     phases: dict[str, float] = {}
 
@@ -114,15 +116,16 @@ def measure(n_ratings: int, rank: int, repeats: int) -> dict[str, Any]:
             run = PrepareOptions(
                 split=SplitOptions(test_fraction=0.0), ranks=[rank], placement="ratings"
             )
-            training = TrainingOptions(exponent=1.0, tol=0.0, max_iter=repeats + 2)
+            spec = ModelSpec(0, rank, Objective(REG, 1.0))
+            training = TrainingOptions(tol=0.0, max_iter=repeats + 2)
             with prepare_ratings(session, source_from_frame(frame), run) as prepared:
-                train_models(prepared.backend, [ModelSpec(0, rank, REG)], training)
+                train_models(prepared.backend, [spec], training)
         ratings = generate(n_ratings)
         generated = peak_memory()
         with synthetic_frame(session, ratings) as frame:
             del ratings
             with prepare_ratings(session, source_from_frame(frame), run, phase=phase) as prepared:
-                (model,) = train_models(prepared.backend, [ModelSpec(0, rank, REG)], training)
+                (model,) = train_models(prepared.backend, [spec], training)
     seconds = [record.seconds for record in model.history]
     iteration = statistics.median(np.diff(seconds)[1:].tolist())
     setup = sum(phases.values())

@@ -189,18 +189,21 @@ def measure(fit: Callable[[int], Fit], n: int, repeats: int) -> tuple[dict[str, 
 
 def fit_ours(session: Any, frame: Any, rank: int, n_iterations: int) -> Fit:
     """Fit with the ratings placement, whatever the size."""
+    from als_spark.solve.objective import Objective
     from als_spark.spark.prepare.prepare import prepare_ratings, source_from_frame
     from als_spark.spark.prepare.prepared import PrepareOptions
     from als_spark.spark.read.validation import SplitOptions
-    from als_spark.train.loop import ModelSpec, TrainingOptions, train_models
+    from als_spark.train.loop import train_models
+    from als_spark.train.spec import ModelSpec, TrainingOptions
 
     began = time.perf_counter()
     options = PrepareOptions(
         split=SplitOptions(test_fraction=0.0), ranks=[rank], placement="ratings"
     )
-    training = TrainingOptions(exponent=EXPONENT, tol=0.0, max_iter=n_iterations)
+    spec = ModelSpec(0, rank, Objective(REG, EXPONENT))
+    training = TrainingOptions(tol=0.0, max_iter=n_iterations)
     with prepare_ratings(session, source_from_frame(frame), options) as prepared:
-        (model,) = train_models(prepared.backend, [ModelSpec(0, rank, REG)], training)
+        (model,) = train_models(prepared.backend, [spec], training)
         seconds = time.perf_counter() - began
         users = by_id(prepared.summary.users.ids.to_numpy(), model.factors.users)
         items = by_id(prepared.summary.items.ids.to_numpy(), model.factors.items)

@@ -27,8 +27,9 @@ from als_spark.spark.prepare.prepared import PrepareOptions
 from als_spark.spark.read.sources import SourceOptions, read_source
 from als_spark.spark.train.run import train_grid
 from als_spark.train.grid import SweepCollector, grid_specs
-from als_spark.train.loop import ModelSpec, TrainingOptions, initial_factors
 from als_spark.train.records import PointResult
+from als_spark.train.spec import ModelSpec, TrainingOptions
+from als_spark.train.start import initial_factors
 from scripts.bench.common import (
     MOVIELENS,
     ROOT,
@@ -114,7 +115,7 @@ def against_notebook(
     def twin(spec: ModelSpec) -> dict[str, Any]:
         start = initial_factors(n_users, n_items, spec.rank, training.seed)
         began = time.perf_counter()
-        fit = reference.notebook_als(*train, start, spec.reg)
+        fit = reference.notebook_als(*train, start, spec.objective.reg)
         taken = time.perf_counter() - began
         train_errors = reference.errors(*train, fit.users, fit.items)
         test_errors = reference.errors(*test, fit.users, fit.items)
@@ -123,7 +124,7 @@ def against_notebook(
     rows, worst, same = [], 0.0, True
     for position, spec in enumerate(specs):
         slow = twin(spec)
-        row = {"d": spec.rank, "lambda_reg": spec.reg, "notebook": slow}
+        row = {"d": spec.rank, "lambda_reg": spec.objective.reg, "notebook": slow}
         for placement, points in ours.items():
             point = points[position]
             found = [
@@ -136,7 +137,7 @@ def against_notebook(
             row[placement] = {"iterations": point.iterations, "errors": found, "s": point.seconds}
         rows.append(row)
         print(
-            f"d={spec.rank} λ={spec.reg:g}: notebook {slow['iterations']} iterations in "
+            f"d={spec.rank} λ={spec.objective.reg:g}: notebook {slow['iterations']} iterations in "
             f"{slow['s']:.1f} s, largest difference so far {worst:.1e}",
             file=sys.stderr,
         )

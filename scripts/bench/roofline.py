@@ -22,8 +22,11 @@ import numpy as np
 
 from als_spark.solve import rows as kernels
 from als_spark.solve.blocks import RatingBlock, assign_rows, build_block
+from als_spark.solve.objective import Objective
 from als_spark.spark.planner import row_costs
-from als_spark.train.loop import ModelSpec, TrainingOptions, initial_factors, train_models
+from als_spark.train.loop import train_models
+from als_spark.train.spec import ModelSpec, TrainingOptions
+from als_spark.train.start import initial_factors
 from scripts.bench.common import bench_parser, bench_session, synthetic_frame, write_result
 from scripts.bench.plots import draw_shares
 from scripts.bench.synthetic import Ratings, generate
@@ -193,8 +196,9 @@ def measure_spark(ratings: Ratings, rank: int, repeats: int) -> list[float]:
             split=SplitOptions(test_fraction=0.0), ranks=[rank], placement="ratings"
         )
         with prepare_ratings(session, source_from_frame(frame), prepare) as prepared:
-            training = TrainingOptions(exponent=EXPONENT, tol=0.0, max_iter=2 * repeats + 2)
-            (model,) = train_models(prepared.backend, [ModelSpec(0, rank, REG)], training)
+            spec = ModelSpec(0, rank, Objective(REG, EXPONENT))
+            training = TrainingOptions(tol=0.0, max_iter=2 * repeats + 2)
+            (model,) = train_models(prepared.backend, [spec], training)
     seconds = [record.seconds for record in model.history]
     # The first iterations warm up the JVM.
     return np.diff(seconds)[1:].tolist()

@@ -35,6 +35,7 @@ from als_spark.cli.program import (
 from als_spark.cli.retrain import main as retrain
 from als_spark.errors import EmptySourceError
 from als_spark.report.progress import ProgressReporter
+from als_spark.solve.objective import Objective
 from als_spark.spark.read.snapshot import read_snapshot
 from als_spark.spark.read.sources import Source, SourceOptions, read_source
 from als_spark.spark.session import quiet_spark, start_session
@@ -173,7 +174,7 @@ def cold_iterations(
     argv = [*settings, *night.options, "--store", str(path)]
     config: RetrainConfig = replace(RETRAIN.parse(argv), tol=0.0, max_iter=LONGEST)
     training = record["training"]
-    spec = Spec(training["rank"], training["lambda"], training["exponent"])
+    spec = Spec(training["rank"], Objective(training["lambda"], training["exponent"]))
     # The objective is a sum in the factors' dtype: as good as the same is the same.
     objective = training["objective"] * (1 + 1e-6)
     quiet = logging.getLogger("als_spark.drill")

@@ -29,7 +29,7 @@ def test_the_python_snippets_run(
     first, second, third = blocks("python")
     names: dict[str, Any] = {"spark": spark}
     exec(first, names)
-    assert "PointResult(rank=" in capsys.readouterr().out
+    assert "PointResult(spec=" in capsys.readouterr().out
     outcome = names["outcome"]
     model = FactorModel(
         names["prepared"].summary.users,
@@ -37,7 +37,7 @@ def test_the_python_snippets_run(
         outcome.best_factors,
         names["prepared"].stats["user"],
         names["prepared"].stats["item"],
-        {"lambda_reg": outcome.points[outcome.best].reg, "exponent": 0.0},
+        outcome.points[outcome.best].spec.objective.as_record(),
     )
     # The folder of the snippet exists only after the first command of the README.
     monkeypatch.setattr("als_spark.model.files.load_model", lambda folder: model)

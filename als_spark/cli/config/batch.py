@@ -23,6 +23,7 @@ from als_spark.cli.config.sweep import (
 from als_spark.errors import ConfigError
 from als_spark.nightly.checks import CheckLimits
 from als_spark.nightly.comparison import LARGER_IS_BETTER, MEASURES, Measure
+from als_spark.solve.objective import Objective
 from als_spark.types import BadRows, Duplicates
 
 Audience = Literal["users", "items", "similar-items"]
@@ -30,14 +31,13 @@ OutputFormat = Literal["parquet", "json"]
 
 
 class Spec(NamedTuple):
-    """Which model: its rank d, λ, and the frequency exponent ν of the objective of λ."""
+    """Which model: its rank d and its objective."""
 
     rank: int
-    reg: float
-    exponent: float
+    objective: Objective
 
 
-DEFAULT_SPEC = Spec(10, 0.1, 1.0)
+DEFAULT_SPEC = Spec(10, Objective(0.1, exponent=1.0))
 """Where nothing is said: the defaults of Spark MLlib's ALS."""
 PLAIN = 0.0
 """The exponent of the plain ridge."""
@@ -120,14 +120,16 @@ class ModelConfig(FitConfig):
         base = other or DEFAULT_SPEC
         rank = base.rank if self.rank is None else self.rank
         if self.reg is None:
-            if self.exponent not in (None, base.exponent):
+            if self.exponent not in (None, base.objective.exponent):
                 raise ConfigError(
                     f"--exponent {self.exponent:g} without --lambda: a lambda of exponent "
-                    f"{base.exponent:g} ({base.reg:g}) means something else there: give both"
+                    f"{base.objective.exponent:g} ({base.objective.reg:g}) means something else "
+                    "there: give both"
                 )
-            return Spec(rank, base.reg, base.exponent)
-        usual = PLAIN if other is None else other.exponent
-        return Spec(rank, self.reg, usual if self.exponent is None else self.exponent)
+            return Spec(rank, base.objective)
+        usual = PLAIN if other is None else other.objective.exponent
+        exponent = usual if self.exponent is None else self.exponent
+        return Spec(rank, Objective(self.reg, exponent))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

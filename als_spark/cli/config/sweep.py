@@ -13,7 +13,8 @@ from typing import Any, ClassVar, get_args
 
 from als_spark.cli.config.settings import option_name, path_field, require
 from als_spark.errors import ConfigError
-from als_spark.train.loop import TrainingOptions
+from als_spark.solve.objective import Objective
+from als_spark.train.spec import TrainingOptions
 from als_spark.types import (
     BadRows,
     ColdStart,
@@ -148,11 +149,10 @@ class FitConfig(RatingsConfig):
                 "use a whole number from 1 to 100000",
             )
 
-    def training_with(self, exponent: float) -> TrainingOptions:
-        """Return the part that the training loop takes, for the objective of an exponent."""
-        return TrainingOptions(
-            exponent, self.tol, self.max_iter, self.seed, self.dtype, self.accelerate
-        )
+    @property
+    def training(self) -> TrainingOptions:
+        """The part that the training loop takes."""
+        return TrainingOptions(self.tol, self.max_iter, self.seed, self.dtype, self.accelerate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,14 +215,9 @@ class SweepConfig(FitConfig):
         check_exponent(self.exponent)
 
     @property
-    def training(self) -> TrainingOptions:
-        """The part that the training loop takes."""
-        return self.training_with(self.exponent)
-
-    @property
-    def objective_note(self) -> str:
-        """Which objective λ belongs to, in words for plots and tables."""
-        return objective_note(self.exponent)
+    def objectives(self) -> list[Objective]:
+        """The objectives of the grid: one for each λ."""
+        return [Objective(reg, self.exponent) for reg in self.lambdas]
 
     def _check_held_out(self) -> None:
         shares = self.validation_fraction + (0 if self.test else self.test_fraction)
@@ -276,15 +271,6 @@ def check_exponent(exponent: float) -> None:
         exponent,
         "use a number from 0 (plain ridge) to 4; 1 is MLlib's",
     )
-
-
-def objective_note(exponent: float) -> str:
-    """Say which objective the λ of a frequency exponent belongs to."""
-    if exponent == 0:
-        return "ridge λ|x|² for each row (exponent 0)"
-    if exponent == 1:
-        return "ridge λ·n·|x|² for a row of n ratings (exponent 1, as Spark MLlib)"
-    return f"ridge λ·n^{exponent:g}·|x|² for a row of n ratings"
 
 
 def _join(values: tuple[Any, ...]) -> str:

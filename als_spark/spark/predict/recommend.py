@@ -42,7 +42,7 @@ from als_spark.model.recommend import (
     plan_recommendations,
     plan_similar_items,
 )
-from als_spark.solve.blocks import counting_argsort
+from als_spark.solve.sorting import counting_argsort
 from als_spark.spark.arrow import gather_batches, map_in_arrow
 from als_spark.spark.prepare.encode import CHUNK_ROWS, ids_from_bytes, ids_to_bytes
 from als_spark.spark.prepare.narrow import narrow, widen

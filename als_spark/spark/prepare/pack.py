@@ -38,7 +38,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.model.ids import IdIndex
-from als_spark.solve.blocks import build_block, counting_argsort, sort_pairs, split_block
+from als_spark.solve.blocks import build_block, split_block
+from als_spark.solve.sorting import counting_argsort, sort_pairs
 from als_spark.spark.arrow import map_in_arrow
 from als_spark.spark.prepare.encode import ids_from_bytes
 from als_spark.spark.prepare.narrow import decode_values, narrow, widen

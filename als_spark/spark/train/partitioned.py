@@ -13,17 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 from pyspark import RDD, Broadcast, SparkContext
 
 from als_spark.errors import SolveError
-from als_spark.solve.rows import (
-    accumulate_rows,
-    pad_factors,
-    ridge_weights,
-    solve_normal_equations,
-    solve_padded,
-)
+from als_spark.solve.solver import RowSolver, RowSums, add_sums
 from als_spark.spark.planner import group_models
 from als_spark.spark.prepare.slices import SliceNumber, TrainSlice
 from als_spark.spark.session import broadcasted, described
@@ -31,15 +24,6 @@ from als_spark.spark.worker import prepare_worker
 from als_spark.train.backend import Factors, HalfStep, Solved
 from als_spark.train.metrics import ErrorSums, EvaluationPart, SideStats, train_errors
 from als_spark.types import SIDES, FloatArray, IntArray, Side, SplitName
-
-
-class Task(NamedTuple):
-    """What an executor needs to know of one model's half-step: scalars and one array."""
-
-    padded: FloatArray
-    """Fixed factors, from :func:`als_spark.solve.rows.pad_factors`."""
-    reg: float
-    exponent: float
 
 
 class SolvedSlice(NamedTuple):
@@ -56,8 +40,8 @@ class SharedSums(NamedTuple):
 
     number: SliceNumber
     rows: IntArray
-    sums: list[tuple[FloatArray, FloatArray]]
-    """From :func:`als_spark.solve.rows.accumulate_rows`, for each model."""
+    sums: list[RowSums]
+    """For each model."""
 
 
 class SparkBackend:
@@ -130,9 +114,9 @@ class SparkBackend:
         return list(range(first, first + self._n_blocks))
 
     def _solve_group(self, side: Side, steps: Sequence[HalfStep], label: str) -> list[Solved]:
-        tasks = [Task(pad_factors(step.fixed), step.reg, step.exponent) for step in steps]
-        with described(self._context, label), broadcasted(self._context, tasks) as broadcast:
-            solve = partial(solve_partition, side=side, tasks=broadcast)
+        solvers = [step.objective.row_solver(step.fixed) for step in steps]
+        with described(self._context, label), broadcasted(self._context, solvers) as broadcast:
+            solve = partial(solve_partition, side=side, solvers=broadcast)
             returned = self._context.runJob(self._slices, solve, self._partitions(side))
         solved: list[SolvedSlice] = []
         shared: list[SharedSums] = []
@@ -148,61 +132,37 @@ class SparkBackend:
         solved.sort(key=lambda part: part.number)
         shared.sort(key=lambda part: part.number)
         results = []
-        for k, step in enumerate(steps):
+        for k, (step, solver) in enumerate(zip(steps, solvers, strict=True)):
             factors = step.current.copy()
             for part in solved:
                 factors[self._rows[side][part.number]] = part.factors[k]
             loss = sum(part.losses[k] for part in solved)
             if shared:
-                sums = [(part.rows, *part.sums[k]) for part in shared]
-                loss += self._solve_shared(side, sums, step, factors)
+                rows, sums = add_sums([(part.rows, part.sums[k]) for part in shared])
+                degrees = self._stats[side].degrees[rows]
+                factors[rows], shared_loss = solver.solve_sums(sums, rows, degrees, side=side)
+                loss += shared_loss
             results.append(Solved(factors, loss))
         return results
 
-    def _solve_shared(
-        self,
-        side: Side,
-        sums: Sequence[tuple[IntArray, FloatArray, FloatArray]],
-        step: HalfStep,
-        factors: FloatArray,
-    ) -> float:
-        """Solve the shared rows of one model into ``factors``; return their part of the loss."""
-        rows = np.unique(np.concatenate([part[0] for part in sums]))
-        rank = step.fixed.shape[1]
-        stacks, squares = np.zeros((rows.size, rank + 1, rank)), np.zeros(rows.size)
-        for part_rows, part_stacks, part_squares in sums:
-            at = np.searchsorted(rows, part_rows)
-            stacks[at] += part_stacks
-            squares[at] += part_squares
-        weights = ridge_weights(self._stats[side].degrees[rows], step.reg, step.exponent)
-        solution, losses = solve_normal_equations(stacks, squares, weights, factors.dtype)
-        bad = np.flatnonzero(~np.isfinite(solution).all(axis=1))
-        if bad.size:
-            raise SolveError(side, int(rows[bad[0]]), step.reg)
-        factors[rows] = solution
-        return float(losses.sum())
-
 
 def solve_partition(
-    slices: Iterable[TrainSlice], *, side: Side, tasks: Broadcast[list[Task]]
+    slices: Iterable[TrainSlice], *, side: Side, solvers: Broadcast[list[RowSolver]]
 ) -> Iterator[SolvedSlice | SharedSums | SolveError]:
     """Solve the rows of a partition's slices for every model: runs on an executor.
 
-    A system without a solution is returned, not raised: it is the user's to mend, and not a failure
-    of the executor that Spark should try again.
+    A system without a solution is returned, not raised: the user can correct it, and Spark should
+    not try the task again.
     """
     prepare_worker()
-    models = tasks.value
+    models = solvers.value
     for part in slices:
         if part.shared:
-            sums = [accumulate_rows(part.ratings, model.padded) for model in models]
+            sums = [solver.accumulate(part.ratings) for solver in models]
             yield SharedSums(part.number, part.ratings.rows, sums)
             continue
         try:
-            solved = [
-                solve_padded(part.ratings, model.padded, model.reg, model.exponent, side=side)
-                for model in models
-            ]
+            solved = [solver.solve(part.ratings, side=side) for solver in models]
         except SolveError as error:
             yield error
             continue

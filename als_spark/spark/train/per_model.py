@@ -28,9 +28,10 @@ from als_spark.spark.worker import prepare_worker
 from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector
 from als_spark.train.local import LocalBackend
-from als_spark.train.loop import ModelSpec, OnIteration, TrainedModel, TrainingOptions, train_models
+from als_spark.train.loop import OnIteration, TrainedModel, train_models
 from als_spark.train.metrics import ErrorSums
 from als_spark.train.records import IterationRecord
+from als_spark.train.spec import ModelSpec, TrainingOptions
 from als_spark.types import SplitName
 
 REPORT_SECONDS = 0.2
@@ -68,7 +69,7 @@ def run_grid_on_executors(
     """
     context = session.sparkContext
     largest_first = sorted(
-        range(len(specs)), key=lambda k: (-specs[k].rank, specs[k].reg, specs[k].point)
+        range(len(specs)), key=lambda k: (-specs[k].rank, specs[k].objective.reg, specs[k].point)
     )
     n_threads = min(len(specs), default_partitions(context))
     group = f"als_spark-grid-{secrets.token_hex(4)}"
@@ -79,7 +80,7 @@ def run_grid_on_executors(
 
         def train(k: int) -> None:
             spec = specs[k]
-            context.setJobGroup(group, f"ALS model d={spec.rank} λ={spec.reg:g}")
+            context.setJobGroup(group, f"ALS model d={spec.rank} λ={spec.objective.reg:g}")
             work = [(spec, starts[k] if starts is not None else None)]
             run = partial(
                 train_partition, backend=shared, options=options, report_to=receiver.address

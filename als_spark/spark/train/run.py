@@ -12,7 +12,8 @@ from als_spark.spark.train.per_model import run_grid_on_executors
 from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector, run_grid
 from als_spark.train.local import LocalBackend
-from als_spark.train.loop import ModelSpec, OnIteration, TrainingOptions
+from als_spark.train.loop import OnIteration
+from als_spark.train.spec import ModelSpec, TrainingOptions
 
 
 def train_grid(

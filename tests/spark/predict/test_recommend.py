@@ -22,6 +22,7 @@ from als_spark.model.recommend import (
     recommend,
     similar_items,
 )
+from als_spark.solve.objective import Objective
 from als_spark.spark.predict.recommend import (
     SLICE_FACTORS,
     SLICE_RECOMMENDATIONS,
@@ -34,7 +35,8 @@ from als_spark.spark.predict.recommend import (
 from als_spark.spark.prepare.prepare import prepare_ratings
 from als_spark.spark.prepare.prepared import PrepareOptions
 from als_spark.spark.read.sources import SourceOptions, read_source
-from als_spark.train.loop import ModelSpec, TrainingOptions, train_models
+from als_spark.train.loop import train_models
+from als_spark.train.spec import ModelSpec, TrainingOptions
 from tests.conftest import random_model
 from tests.reference import expected_lists, expected_similar
 
@@ -225,8 +227,10 @@ def test_real_ratings(spark, movielens: Path):
 
     source = read_source(spark, SourceOptions(str(movielens)))
     with prepare_ratings(spark, source, PrepareOptions(ranks=[20])) as prepared:
-        training = TrainingOptions(exponent=1.0, max_iter=3)
-        (trained,) = train_models(prepared.backend, [ModelSpec(0, 20, 0.1)], training)
+        training = TrainingOptions(max_iter=3)
+        (trained,) = train_models(
+            prepared.backend, [ModelSpec(0, 20, Objective(0.1, 1.0))], training
+        )
         model = FactorModel(
             prepared.summary.users,
             prepared.summary.items,

@@ -35,8 +35,8 @@ from als_spark.spark.prepare.prepared import PrepareOptions
 from als_spark.spark.read.validation import SplitOptions, typed_ratings, with_random_split
 from als_spark.spark.train.run import train_grid
 from als_spark.train.grid import SweepCollector, grid_specs
-from als_spark.train.loop import TrainingOptions
 from als_spark.train.records import IterationRecord
+from als_spark.train.spec import TrainingOptions
 from tests.conftest import Triples, random_triples
 
 TYPED_FIELDS = pa.schema(

@@ -12,6 +12,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.errors import SolveError
+from als_spark.solve.objective import Objective
 from als_spark.spark import planner as planning
 from als_spark.spark.prepare.prepare import prepare_ratings, source_from_frame
 from als_spark.spark.prepare.prepared import PreparedRatings, PrepareOptions
@@ -21,14 +22,10 @@ from als_spark.spark.train.run import train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector, SweepOutcome, grid_specs
 from als_spark.train.local import LocalBackend
-from als_spark.train.loop import (
-    ModelSpec,
-    TrainedModel,
-    TrainingOptions,
-    initial_factors,
-    train_models,
-)
+from als_spark.train.loop import TrainedModel, train_models
 from als_spark.train.records import PointResult
+from als_spark.train.spec import ModelSpec, TrainingOptions
+from als_spark.train.start import initial_factors
 from tests import reference
 from tests.conftest import random_triples
 
@@ -40,12 +37,12 @@ def sweep(
     spark: SparkSession,
     prepared: PreparedRatings,
     ranks: Sequence[int],
-    lambdas: Sequence[float],
+    objectives: Sequence[Objective | float],
     options: TrainingOptions = OPTIONS,
     **extra: Any,
 ) -> SweepOutcome:
     collector = SweepCollector("test")
-    train_grid(spark, prepared, grid_specs(ranks, lambdas), options, collector, **extra)
+    train_grid(spark, prepared, grid_specs(ranks, objectives), options, collector, **extra)
     outcome = collector.outcome()
     assert outcome is not None
     return outcome
@@ -87,19 +84,19 @@ def test_every_grid_point_is_the_notebooks_in_both_placements(
     tol: float,
 ) -> None:
     source = read_source(spark, SourceOptions(path=sample_ratings()))
-    options = replace(OPTIONS, exponent=nu, tol=tol)
+    options, objectives = replace(OPTIONS, tol=tol), [Objective(reg, nu) for reg in lambdas]
     outcomes = {}
     for placement in placements:
         ready = replace(EXACT, placement=placement, ranks=ranks)
         with prepare_ratings(spark, source, ready) as prepared:
             assert prepared.placement == placement
-            outcomes[placement] = sweep(spark, prepared, ranks, lambdas, options)
+            outcomes[placement] = sweep(spark, prepared, ranks, objectives, options)
             if placement == "grid":
                 parts = dense_parts(prepared)
     n_users, n_items = 30, 100
-    for position, spec in enumerate(grid_specs(ranks, lambdas)):
+    for position, spec in enumerate(grid_specs(ranks, objectives)):
         start = initial_factors(n_users, n_items, spec.rank, OPTIONS.seed)
-        fit = reference.notebook_als(*parts["train"], start, spec.reg, nu=nu, tol=tol)
+        fit = reference.notebook_als(*parts["train"], start, spec.objective.reg, nu=nu, tol=tol)
         expected = [
             *reference.errors(*parts["train"], fit.users, fit.items),
             *reference.errors(*parts["test"], fit.users, fit.items),
@@ -107,7 +104,7 @@ def test_every_grid_point_is_the_notebooks_in_both_placements(
         ]
         for outcome in outcomes.values():
             point = outcome.points[position]
-            assert (point.rank, point.reg) == (spec.rank, spec.reg)
+            assert point.spec == spec
             assert (point.iterations, point.converged) == (fit.iterations, fit.converged)
             np.testing.assert_allclose(measures(point), expected, rtol=1e-6)
 
@@ -119,12 +116,12 @@ def test_rows_with_more_work_than_a_block_are_shared(spark: SparkSession) -> Non
     rng = np.random.default_rng(0)
     rows = [(u, i, float(rng.integers(1, 6))) for u, i in sorted(pairs)]
     frame = spark.createDataFrame(rows, "user int, item int, rating double").repartition(3)
-    options = replace(OPTIONS, tol=0.0, max_iter=6, exponent=0.5)
+    options = replace(OPTIONS, tol=0.0, max_iter=6)
     outcomes = []
     for placement, partitions in (("ratings", 12), ("ratings", 1), ("grid", None)):
         ready = replace(EXACT, placement=placement, partitions=partitions)
         with prepare_ratings(spark, source_from_frame(frame), ready) as prepared:
-            outcomes.append(sweep(spark, prepared, [2, 4], [0.3], options))
+            outcomes.append(sweep(spark, prepared, [2, 4], [Objective(0.3, 0.5)], options))
             if partitions == 12:
                 slices = prepared.backend._slices.collect()  # type: ignore[union-attr]
                 shared = [part for part in slices if part.shared]
@@ -153,7 +150,7 @@ def test_a_shared_row_without_a_solution_is_named(spark: SparkSession) -> None:
     ):
         train_models(
             prepared.backend,
-            [ModelSpec(0, 2, 0.0)],
+            [ModelSpec(0, 2, Objective(0.0))],
             replace(OPTIONS, max_iter=2),
             starts=[start],
         )
@@ -180,7 +177,7 @@ def test_duplicates_where_nothing_is_held_out(spark: SparkSession) -> None:
 
 
 def train_models_of(prepared: PreparedRatings, options: TrainingOptions) -> list[TrainedModel]:
-    return train_models(prepared.backend, [ModelSpec(0, 2, 0.5)], options)
+    return train_models(prepared.backend, [ModelSpec(0, 2, Objective(0.5))], options)
 
 
 def test_models_too_large_for_a_worker_go_in_groups(

@@ -12,6 +12,7 @@ from als_spark.errors import ConfigError, DataError, SolveError
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.foldin import extend_model, fold_in
 from als_spark.model.ids import IdIndex
+from als_spark.solve.objective import Objective
 from als_spark.train.backend import Factors, HalfStep
 from als_spark.train.metrics import SideStats
 from tests.conftest import Triples, local_backend, random_triples
@@ -55,7 +56,7 @@ class TestIsAHalfStep:
         fixed = model.factors.items if side == "user" else model.factors.users
         current = model.side(side).factors
         (solved,) = local_backend(t, dtype=dtype).solve(
-            side, [HalfStep(fixed, current, 0.4, exponent)], ""
+            side, [HalfStep(fixed, current, Objective(0.4, exponent))], ""
         )
         ids = {"user": t.users + 100, "item": [f"i{k}" for k in t.items]}
         rows, columns = (ids["user"], ids["item"])[:: 1 if side == "user" else -1]
@@ -165,7 +166,7 @@ class TestErrors:
     @pytest.mark.parametrize("key", ["lambda_reg", "exponent"])
     def test_a_model_without_its_ridge(self, model, key):
         model.description.pop(key)
-        with pytest.raises(ConfigError, match=f"the model's description has no {key}: folding in"):
+        with pytest.raises(ConfigError, match=f"the model's description has no {key}: give"):
             fold_in(model, "user", [1], ["i1"], [1.0])
 
     def test_ids_of_another_kind(self, model):

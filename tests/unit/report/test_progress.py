@@ -22,7 +22,9 @@ from pathlib import Path
 import pytest
 
 from als_spark.report.progress import Progress, ProgressReporter
+from als_spark.solve.objective import Objective
 from als_spark.train.records import ErrorMeans, IterationRecord, PointResult
+from als_spark.train.spec import ModelSpec
 
 ROOT = Path(__file__).resolve().parents[3]
 NEVER = 3600.0  # seconds between drawings: what shows then was drawn by an event
@@ -83,7 +85,9 @@ def record(point: int = 0, iteration: int = 1, *, reg: float = 4.0) -> Iteration
 
 def result(*, converged: bool = True, iterations: int = 207, rank: int = 20) -> PointResult:
     errors = {"test": ErrorMeans(1.0, 0.8, 10)}
-    return PointResult(rank, 4.0, iterations, iterations, converged, 51234.5, 3.2, errors)  # type: ignore[arg-type]
+    return PointResult(
+        ModelSpec(0, rank, Objective(4.0)), iterations, iterations, converged, 51234.5, 3.2, errors
+    )  # type: ignore[arg-type]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:

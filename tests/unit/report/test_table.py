@@ -9,7 +9,9 @@ from dataclasses import replace
 import pytest
 
 from als_spark.report.table import results_table
+from als_spark.solve.objective import Objective
 from als_spark.train.records import ErrorMeans, PointResult
+from als_spark.train.spec import ModelSpec
 from als_spark.types import SplitName
 
 NAN = math.nan
@@ -19,7 +21,9 @@ def make_point(
     rank: int, reg: float, *, converged: bool = True, seconds: float = 1.25, **errors: float
 ) -> PointResult:
     means = {name: ErrorMeans(mse, mse / 2, 10) for name, mse in errors.items()}
-    return PointResult(rank, reg, 10 * rank, 10 * rank, converged, 1.0, seconds, means)  # type: ignore[arg-type]
+    return PointResult(
+        ModelSpec(0, rank, Objective(reg)), 10 * rank, 10 * rank, converged, 1.0, seconds, means
+    )  # type: ignore[arg-type]
 
 
 def make_grid(*, validation: bool = False) -> list[PointResult]:

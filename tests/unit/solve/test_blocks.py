@@ -1,4 +1,4 @@
-"""Rating blocks: packing, bucketing, sorting, spreading over blocks."""
+"""Rating blocks: packing, bucketing, spreading over blocks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from als_spark.solve.blocks import (
     PADDING_SHARE,
     assign_rows,
     build_block,
-    counting_argsort,
     cut_buckets,
     cut_runs,
-    sort_pairs,
     split_block,
 )
 from tests.conftest import Triples, random_triples
@@ -189,24 +187,6 @@ class TestCutBuckets:
         bucket_rows, widths = cut_buckets(np.zeros(0, np.int64))
         assert bucket_rows.tolist() == [0]
         assert widths.size == 0
-
-
-class TestSorting:
-    @pytest.mark.parametrize("dtype", [np.int32, np.int64])
-    @pytest.mark.parametrize(("n", "n_keys"), [(0, 5), (1, 1), (1000, 7), (1000, 5000)])
-    def test_counting_argsort_is_the_stable_argsort(self, dtype, n, n_keys):
-        keys = np.random.default_rng(n_keys).integers(0, n_keys, n).astype(dtype)
-        keys.flags.writeable = False
-        np.testing.assert_array_equal(
-            counting_argsort(keys, n_keys), np.argsort(keys, kind="stable")
-        )
-
-    @pytest.mark.parametrize("seed", range(3))
-    def test_sort_pairs_is_lexsort(self, seed):
-        rng = np.random.default_rng(seed)
-        # Twelve possible pairs a hundred times over, so ties show whether it is stable.
-        rows, columns = rng.integers(0, 4, 1200), rng.integers(0, 3, 1200)
-        np.testing.assert_array_equal(sort_pairs(rows, columns, 4, 3), np.lexsort((columns, rows)))
 
 
 class TestAssignRows:

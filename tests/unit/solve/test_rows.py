@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import NamedTuple
 
 import numpy as np
@@ -9,17 +10,14 @@ import numpy.typing as npt
 import pytest
 
 from als_spark.errors import SolveError
-from als_spark.solve import rows as kernels
+from als_spark.solve import gram as kernels
+from als_spark.solve import rows as row_solvers
 from als_spark.solve.blocks import EXACT_WIDTH, RatingBlock, build_block
 from als_spark.solve.linalg import VECTORISED_ORDER, solve_spd_stack
-from als_spark.solve.rows import (
-    accumulate_rows,
-    multiply,
-    pad_factors,
-    solve_block,
-    solve_normal_equations,
-    sum_errors,
-)
+from als_spark.solve.objective import Objective
+from als_spark.solve.rows import sum_errors
+from als_spark.solve.solver import RowSums, add_sums
+from als_spark.types import Side
 from tests import reference
 from tests.conftest import random_triples
 
@@ -28,6 +26,12 @@ from tests.conftest import random_triples
 RANKS = (1, 2, VECTORISED_ORDER, VECTORISED_ORDER + 1, 14)
 WIDTHS = sorted({1, 2, *range(EXACT_WIDTH - 1, VECTORISED_ORDER + 3), 13, 14, 15, 40, 90})
 OBJECTIVES = [(0.7, 0.0), (0.3, 0.5), (0.2, 1.0)]
+
+
+def solve_block(
+    block: RatingBlock, fixed: npt.NDArray[np.floating], objective: Objective, side: Side = "user"
+) -> tuple[npt.NDArray[np.floating], float]:
+    return objective.row_solver(fixed).solve(block, side=side)
 
 
 class Problem(NamedTuple):
@@ -78,7 +82,7 @@ def every_width(rank: int, dtype: npt.DTypeLike = np.float64) -> Problem:
 
 def solve_dense(problem: Problem, reg: float, nu: float) -> tuple[npt.NDArray[np.floating], float]:
     """Solve the block and put its rows at their places."""
-    solved, loss = solve_block(problem.block, problem.fixed, reg, nu)
+    solved, loss = solve_block(problem.block, problem.fixed, Objective(reg, nu))
     dense = np.zeros((problem.n_rows, problem.fixed.shape[1]), solved.dtype)
     dense[problem.block.rows] = solved
     return dense, loss
@@ -152,8 +156,10 @@ class TestSolveBlock:
         problem = every_width(rank)
         whole, whole_loss = solve_dense(problem, 0.5, 1.0)
         pieces = []
-        real = kernels._accumulate
-        monkeypatch.setattr(kernels, "_accumulate", lambda *args: pieces.append(1) or real(*args))
+        real = kernels.accumulate
+        monkeypatch.setattr(
+            row_solvers, "accumulate", lambda *args: pieces.append(1) or real(*args)
+        )
         monkeypatch.setattr(kernels, "WORKSPACE_BYTES", places * (rank + 1) * 8)
         solved, loss = solve_dense(problem, 0.5, 1.0)
         longer = sum(n > places and n >= rank for n in problem.block.degrees.tolist())
@@ -196,9 +202,9 @@ class TestSolveBlock:
         arrays += [block.bucket_rows, block.bucket_widths]
         for array in arrays:
             array.flags.writeable = False
-        solve_block(block, problem.fixed, 0.5, 1.0)
+        solve_block(block, problem.fixed, Objective(0.5, 1.0))
         monkeypatch.setattr(kernels, "WORKSPACE_BYTES", 64)
-        solve_block(block, problem.fixed, 0.5, 1.0)
+        solve_block(block, problem.fixed, Objective(0.5, 1.0))
         row_factors = np.ones((problem.n_rows, rank), dtype)
         row_factors.flags.writeable = False
         sum_errors(block, row_factors, problem.fixed)
@@ -213,7 +219,7 @@ class TestSolveBlock:
     def test_no_rows(self):
         empty = np.zeros(0, np.int32)
         block = build_block(empty, empty, np.zeros(0), n_rows=3, n_columns=4)
-        factors, loss = solve_block(block, np.ones((4, 2)), 1.0, 0.0)
+        factors, loss = solve_block(block, np.ones((4, 2)), Objective(1.0))
         assert factors.shape == (0, 2)
         assert loss == 0.0
 
@@ -323,7 +329,7 @@ def one_row(fixed: npt.NDArray[np.floating], ratings: list[float]) -> RatingBloc
 NEARLY_PARALLEL = np.array([[3001, 3003], [3500, 3502]], np.float32)
 
 
-class TestMending:
+class TestRetryInFloat64:
     """Systems that float32 cannot solve and float64 can."""
 
     def test_rounding_makes_the_gram_matrix_indefinite(self):
@@ -331,7 +337,7 @@ class TestMending:
         rhs = fixed[:1].copy()
         solve_spd_stack((fixed.T @ fixed)[None], rhs)
         assert np.isnan(rhs).any()
-        solved, loss = solve_block(one_row(fixed, [3.0, 1.0]), fixed, 0.0, 0.0)
+        solved, loss = solve_block(one_row(fixed, [3.0, 1.0]), fixed, Objective(0.0, 0.0))
         by_cramer = [(3502 * 3 - 3003 * 1) / -998, (3001 * 1 - 3500 * 3) / -998]
         assert solved.dtype == np.float32
         np.testing.assert_allclose(solved[0], by_cramer, rtol=1e-4)
@@ -343,7 +349,7 @@ class TestMending:
         fixed = (base * 1e-25).astype(np.float32)
         assert not (fixed.T @ fixed).any()
         ratings = [float(k) for k in range(1, rank + 4)]
-        solved, loss = solve_block(one_row(fixed, ratings), fixed, 0.0, 0.0)
+        solved, loss = solve_block(one_row(fixed, ratings), fixed, Objective(0.0, 0.0))
         expected, residual, *_ = np.linalg.lstsq(fixed.astype(np.float64) * 1e25, ratings)
         np.testing.assert_allclose(solved[0] * np.float64(1e-25), expected, rtol=1e-4, atol=1e-4)
         assert loss == pytest.approx(float(residual[0]), rel=1e-4)
@@ -359,8 +365,8 @@ class TestMending:
         block = build_block(rows, columns, ratings, **sizes)
         healthy = rows != 1
         alone = build_block(rows[healthy], columns[healthy], ratings[healthy], **sizes)
-        solved, loss = solve_block(block, fixed, 1e-3, 0.0)
-        without, loss_without = solve_block(alone, fixed, 1e-3, 0.0)
+        solved, loss = solve_block(block, fixed, Objective(1e-3, 0.0))
+        without, loss_without = solve_block(alone, fixed, Objective(1e-3, 0.0))
         assert (block.rows.tolist(), alone.rows.tolist()) == ([0, 1, 2], [0, 2])
         np.testing.assert_array_equal(solved[[0, 2]], without)
         expected = reference.least_squares_row(
@@ -381,24 +387,24 @@ class TestSolveError:
         fixed[:, -1] = 0
         block = one_row(fixed, [1.0] * (rank + 4))
         with pytest.raises(SolveError, match=r"item row 3 has no finite solution at lambda=0:"):
-            solve_block(block, fixed, 0.0, 0.0, side="item")
+            solve_block(block, fixed, Objective(0.0, 0.0), side="item")
 
     def test_too_few_ratings_without_ridge(self):
         fixed = np.array([[1.0, 1.0]])
         with pytest.raises(SolveError, match=r"user row 3 .* lambda=0: use a larger") as info:
-            solve_block(one_row(fixed, [1.0]), fixed, 0.0, 1.0)
+            solve_block(one_row(fixed, [1.0]), fixed, Objective(0.0, 1.0))
         assert (info.value.side, info.value.row, info.value.reg) == ("user", 3, 0.0)
 
     def test_a_ridge_makes_it_solvable(self):
         fixed = np.array([[1.0, 1.0]])
-        solved, _ = solve_block(one_row(fixed, [1.0]), fixed, 0.5, 1.0)
+        solved, _ = solve_block(one_row(fixed, [1.0]), fixed, Objective(0.5, 1.0))
         np.testing.assert_allclose(solved, [[0.4, 0.4]], rtol=1e-12)
 
     def test_solution_beyond_float32(self):
         # 1e10 / 1e-30 is a float64, and infinite as a float32.
         fixed = np.array([[1e-30]], np.float32)
         with pytest.raises(SolveError, match="no finite solution"):
-            solve_block(one_row(fixed, [1e10]), fixed, 0.0, 0.0)
+            solve_block(one_row(fixed, [1e10]), fixed, Objective(0.0, 0.0))
 
     @pytest.mark.parametrize("reg", [0.0, 2.5])
     @pytest.mark.parametrize("rank", [1, VECTORISED_ORDER + 2])
@@ -406,19 +412,7 @@ class TestSolveError:
         fixed = np.random.default_rng(0).standard_normal((14, rank))
         block = one_row(fixed, [1.0] * 13 + [np.nan])
         with pytest.raises(SolveError, match=f"lambda={reg:g}"):
-            solve_block(block, fixed, reg, 0.0)
-
-
-class TestMultiply:
-    @pytest.mark.parametrize("rank", [1, 7, 34, 35, 50, 69, 103])
-    @pytest.mark.parametrize("width", [1, 34, 399, 400, 401, 900])
-    def test_lower_triangle_and_right_hand_side(self, rank, width):
-        known = np.random.default_rng(rank).standard_normal((3, width, rank + 1))
-        out = np.full((3, rank + 1, rank), np.nan)
-        multiply(known, out)
-        for augmented, product in zip(known, out, strict=True):
-            expected = np.tril(augmented.T @ augmented[:, :rank])
-            np.testing.assert_allclose(np.tril(product), expected, rtol=1e-10, atol=1e-10)
+            solve_block(block, fixed, Objective(reg, 0.0))
 
 
 class TestSharedRows:
@@ -431,9 +425,8 @@ class TestSharedRows:
         problem = every_width(rank, dtype)
         solved, loss = solve_dense(problem, 0.5, 1.0)
         monkeypatch.setattr(kernels, "WORKSPACE_BYTES", 20 * (rank + 1) * 8)
-        padded = pad_factors(problem.fixed)
-        stacks = np.zeros((problem.n_rows, rank + 1, rank))
-        squares = np.zeros(problem.n_rows)
+        solver = Objective(0.5, exponent=1.0).row_solver(problem.fixed)
+        parts = []
         for part in range(n_parts):
             own = problem.columns % n_parts == part
             block = build_block(
@@ -442,21 +435,42 @@ class TestSharedRows:
                 n_columns=problem.fixed.shape[0],
                 dtype=dtype,
             )
-            part_stacks, part_squares = accumulate_rows(block, padded)
-            stacks[block.rows] += part_stacks
-            squares[block.rows] += part_squares
-        weights = 0.5 * np.bincount(problem.rows)
-        factors, losses = solve_normal_equations(stacks, squares, weights, dtype)
+            parts.append((block.rows, solver.accumulate(block)))
+        rows, sums = add_sums(parts)
+        assert rows.tolist() == list(range(problem.n_rows))
+        degrees = np.bincount(problem.rows)
+        factors, shared_loss = solver.solve_sums(sums, rows, degrees, side="user")
         assert factors.dtype == dtype
         tolerance = 1e-10 if dtype == np.float64 else 1e-3
         assert_rows_close(factors, solved, tolerance)
-        assert losses.sum() == pytest.approx(loss, rel=tolerance)
+        assert shared_loss == pytest.approx(loss, rel=tolerance)
 
-    def test_no_solution_is_not_finite(self):
-        factors, _ = solve_normal_equations(
-            np.zeros((1, 3, 2)), np.ones(1), np.zeros(1), np.float32
-        )
-        assert not np.isfinite(factors).any()
+    def test_rows_of_some_blocks_only(self):
+        solver = Objective(1.0).row_solver(np.ones((4, 1)))
+        ones = np.ones((2, 2, 1)), np.ones(2)
+        parts = [(np.array([7, 2]), RowSums(*ones)), (np.array([9, 7]), RowSums(*ones))]
+        rows, sums = add_sums(parts)
+        assert (rows.tolist(), sums.squares.tolist()) == ([2, 7, 9], [1, 2, 1])
+        # (1 + 1) u = 1 and (2 + 1) u = 2.
+        factors, loss = solver.solve_sums(sums, rows, np.ones(3, np.int32), side="user")
+        np.testing.assert_allclose(factors[:, 0], [1 / 2, 2 / 3, 1 / 2])
+        assert loss == pytest.approx(1 / 2 + 2 / 3 + 1 / 2)
+
+    def test_no_solution(self):
+        solver = Objective(0.0).row_solver(np.zeros((4, 2), np.float32))
+        sums = RowSums(np.stack([np.eye(3, 2), np.zeros((3, 2))]), np.ones(2))
+        with pytest.raises(SolveError, match="item row 8 has no finite solution at lambda=0"):
+            solver.solve_sums(sums, np.array([5, 8]), np.ones(2, np.int32), side="item")
+
+
+def test_the_solver_travels_to_executors_with_its_factors_once():
+    fixed = np.random.default_rng(0).random((500, 3))
+    solver = Objective(0.3, exponent=0.5).row_solver(fixed)
+    data = pickle.dumps(solver)
+    assert len(data) < 501 * 4 * 8 + 500
+    block = one_row(fixed[:6], [1.0, 2.0, 3.0, 4.0, 5.0, 3.0])
+    there = pickle.loads(data).solve(block, side="user")
+    np.testing.assert_array_equal(there[0], solver.solve(block, side="user")[0])
 
 
 class TestSumErrors:

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 
 from als_spark.solve.blocks import RatingBlock, build_block, split_block
-from als_spark.solve.rows import WORKSPACE_BYTES, pad_factors, solve_block
+from als_spark.solve.gram import WORKSPACE_BYTES
+from als_spark.solve.objective import Objective
 from als_spark.spark import planner as planning
 from als_spark.spark.planner import MERGE_BYTES, SLICE_BYTES, group_models, half_step_bytes
 from als_spark.spark.prepare.pack import PackOptions, Ratings, merge_block
 from als_spark.spark.prepare.slices import TrainSlice
-from als_spark.spark.train.partitioned import Task, solve_partition
+from als_spark.spark.train.partitioned import solve_partition
 
 N_COLUMNS = 3000
 
@@ -63,13 +64,13 @@ class TestHalfStep:
             assert len(slices) >= 3
 
             def work(slices=slices) -> None:
-                tasks = [
-                    Task(pad_factors(np.ones((N_COLUMNS, rank), np.float32)), 0.5, 1.0)
+                solvers = [
+                    Objective(0.5, 1.0).row_solver(np.ones((N_COLUMNS, rank), np.float32))
                     for rank in ranks
                 ]
                 arriving: Iterator[TrainSlice] = (pickle.loads(data) for data in slices)
-                broadcast = SimpleNamespace(value=tasks)
-                for solved in solve_partition(arriving, side="user", tasks=broadcast):  # type: ignore[arg-type]
+                broadcast = SimpleNamespace(value=solvers)
+                for solved in solve_partition(arriving, side="user", solvers=broadcast):  # type: ignore[arg-type]
                     pickle.dumps(solved)
 
             peaks.append(peak_of(work))
@@ -90,7 +91,7 @@ class TestHalfStep:
         fixed = np.ones((longest, rank), np.float32)
         gathered_whole = longest * (rank + 1) * 4
         padded = fixed.nbytes + 4 * (longest + rank)
-        peak = peak_of(lambda: solve_block(block, fixed, 0.5, 0.0))
+        peak = peak_of(lambda: Objective(0.5).row_solver(fixed).solve(block, side="user"))
         # Besides the padded factors and a float64 copy of its ratings.
         assert peak < padded + 8 * longest + 4 * WORKSPACE_BYTES
         assert peak - padded < gathered_whole / 4

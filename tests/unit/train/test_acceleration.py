@@ -9,20 +9,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from als_spark.solve.objective import Objective
 from als_spark.train import acceleration
 from als_spark.train import loop as training
-from als_spark.train.acceleration import HISTORY, Accelerator, history_length
+from als_spark.train.acceleration import HISTORY, Accelerator, Memory, history_length
 from als_spark.train.backend import HalfStep, Solved
+from als_spark.train.grid import grid_specs
 from als_spark.train.local import LocalBackend
-from als_spark.train.loop import ModelSpec, TrainedModel, TrainingOptions, train_models
+from als_spark.train.loop import TrainedModel, train_models
+from als_spark.train.spec import ModelSpec, TrainingOptions
 from tests.conftest import Triples, local_backend
 
 PLAIN = TrainingOptions(dtype="float64", tol=1e-3)
 FAST = replace(PLAIN, accelerate=True)
+NOTHING = Memory(HISTORY)
 
 
-def train(backend, rank: int, reg: float, options: TrainingOptions) -> TrainedModel:
-    (model,) = train_models(backend, [ModelSpec(0, rank, reg)], options)
+def train(
+    backend, rank: int, objective: Objective | float, options: TrainingOptions
+) -> TrainedModel:
+    (model,) = train_models(backend, grid_specs([rank], [objective]), options)
     return model
 
 
@@ -62,8 +68,9 @@ class Recorder:
 class TestTraining:
     @pytest.mark.parametrize(("rank", "reg", "nu"), [(8, 0.5, 0.0), (8, 1.0, 0.0), (5, 0.02, 1.0)])
     def test_the_same_objective_in_half_the_iterations(self, slow_backend, rank, reg, nu):
-        plain = train(slow_backend, rank, reg, replace(PLAIN, exponent=nu))
-        fast = train(slow_backend, rank, reg, replace(FAST, exponent=nu, tol=0.0, max_iter=400))
+        objective = Objective(reg, nu)
+        plain = train(slow_backend, rank, objective, PLAIN)
+        fast = train(slow_backend, rank, objective, replace(FAST, tol=0.0, max_iter=400))
         assert plain.converged
         assert plain.iterations > 20
         assert iterations_to(fast, plain.objective) <= plain.iterations / 2
@@ -92,7 +99,7 @@ class TestTraining:
         np.testing.assert_allclose(again.factors.items, model.factors.items, atol=1e-6)
 
     def test_several_models_at_once_are_as_each_alone(self, slow_backend):
-        specs = [ModelSpec(k, rank, reg) for k, (rank, reg) in enumerate([(2, 1.0), (8, 0.3)])]
+        specs = [ModelSpec(0, 2, Objective(1.0)), ModelSpec(1, 8, Objective(0.3))]
         recorder = Recorder(slow_backend)
         together = train_models(recorder, specs, FAST)
         assert any("plain step instead" in label for label in recorder.labels)
@@ -140,7 +147,7 @@ class TestAccelerator:
     def test_far_faster_than_the_fixed_point_map(self):
         step = self.quadratic()
         start = np.random.default_rng(1).standard_normal((40, 1))
-        accelerator = Accelerator(np.ones(40, np.int32), 1.0, 0.0)
+        accelerator = Accelerator(np.ones(40, np.int32), Objective(1.0), NOTHING)
         plain = fast = start
         for _ in range(60):
             plain = step(plain)
@@ -148,27 +155,27 @@ class TestAccelerator:
         assert np.linalg.norm(fast) < 1e-3 * np.linalg.norm(plain)
 
     def test_the_first_proposal_is_the_plain_iterate(self):
-        accelerator = Accelerator(np.ones(3, np.int32), 1.0, 0.0)
+        accelerator = Accelerator(np.ones(3, np.int32), Objective(1.0), NOTHING)
         reached = np.ones((3, 2))
         assert accelerator.propose(np.zeros((3, 2)), reached, 1.0) is reached
 
     def test_forgotten_pairs_leave_the_plain_iterate(self):
-        accelerator = Accelerator(np.ones(40, np.int32), 1.0, 0.0)
+        accelerator = Accelerator(np.ones(40, np.int32), Objective(1.0), NOTHING)
         step = self.quadratic()
         v = np.ones((40, 1))
         for _ in range(4):
             v = accelerator.propose(v, step(v), 1.0)
         accelerator.forget()
         # The same point again: no step, so no new pair either.
-        accelerator._last = None
+        accelerator.memory = accelerator.memory._replace(last=None)
         reached = step(v)
         assert accelerator.propose(v, reached, 1.0) is reached
 
     def test_rows_without_ratings_do_not_count(self):
         degrees = np.array([1] * 39 + [0], np.int32)
         step = self.quadratic(39)
-        accelerator = Accelerator(degrees, 1.0, 0.0)
-        shorter = Accelerator(degrees[:39], 1.0, 0.0)
+        accelerator = Accelerator(degrees, Objective(1.0), NOTHING)
+        shorter = Accelerator(degrees[:39], Objective(1.0), NOTHING)
         v = np.random.default_rng(2).standard_normal((40, 1))
         for _ in range(6):
             reached = np.concatenate([step(v[:39]), v[39:]])
@@ -179,8 +186,33 @@ class TestAccelerator:
             assert proposed[39] == v[39]
             v = proposed
 
+    def test_as_many_pairs_as_the_limit(self):
+        step = self.quadratic()
+        accelerator = Accelerator(np.ones(40, np.int32), Objective(1.0), Memory(2))
+        v = np.random.default_rng(3).standard_normal((40, 1))
+        counts = []
+        for _ in range(5):
+            v = accelerator.propose(v, step(v), 1.0)
+            counts.append(len(accelerator.memory.pairs))
+        assert counts == [0, 1, 2, 2, 2]
+
+    def test_memory_is_all_that_it_knows(self):
+        step = self.quadratic()
+        ones = np.ones(40, np.int32)
+        lasting = Accelerator(ones, Objective(1.0), NOTHING)
+        memory = NOTHING
+        v = w = np.random.default_rng(4).standard_normal((40, 1))
+        for k in range(8):
+            fresh = Accelerator(ones, Objective(1.0), memory)
+            if k == 5:
+                lasting.forget()
+                fresh.forget()
+            v, w = lasting.propose(v, step(v), 1.0), fresh.propose(w, step(w), 1.0)
+            memory = fresh.memory
+            np.testing.assert_array_equal(v, w)
+
     def test_arguments_are_not_modified(self):
-        accelerator = Accelerator(np.ones(40, np.int32), 1.0, 1.0)
+        accelerator = Accelerator(np.ones(40, np.int32), Objective(1.0, exponent=1.0), NOTHING)
         step = self.quadratic()
         v = np.ones((40, 1))
         for _ in range(5):

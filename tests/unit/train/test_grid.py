@@ -10,11 +10,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from als_spark.solve.objective import Objective
 from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector, grid_specs, run_grid
-from als_spark.train.loop import ModelSpec, TrainedModel, TrainingOptions, initial_factors
+from als_spark.train.loop import TrainedModel
 from als_spark.train.metrics import ErrorSums
 from als_spark.train.records import PointResult
+from als_spark.train.spec import ModelSpec, TrainingOptions
+from als_spark.train.start import initial_factors
 from tests import reference
 from tests.conftest import Triples, local_backend, random_triples
 
@@ -25,7 +28,7 @@ NAN = math.nan
 def trained(point: int, rank: int = 2, reg: float = 1.0) -> TrainedModel:
     """A model that can be told by its factors, which hold its point."""
     factors = Factors(np.full((1, rank), point), np.full((1, rank), point))
-    return TrainedModel(ModelSpec(point, rank, reg), factors, 3, 3, True, 9.5, 0.25, ())
+    return TrainedModel(ModelSpec(point, rank, Objective(reg)), factors, 3, 3, True, 9.5, 0.25, ())
 
 
 def sums_of(mse: float, count: int = 10) -> dict:
@@ -37,16 +40,21 @@ def sums_of(mse: float, count: int = 10) -> dict:
 class TestGridSpecs:
     def test_rank_by_rank(self):
         assert grid_specs([5, 1], [2.0, 0.5]) == [
-            ModelSpec(0, 5, 2.0),
-            ModelSpec(1, 5, 0.5),
-            ModelSpec(2, 1, 2.0),
-            ModelSpec(3, 1, 0.5),
+            ModelSpec(0, 5, Objective(2.0)),
+            ModelSpec(1, 5, Objective(0.5)),
+            ModelSpec(2, 1, Objective(2.0)),
+            ModelSpec(3, 1, Objective(0.5)),
         ]
+
+    def test_objectives(self):
+        objectives = [Objective(0.1, exponent=1.0), Objective(3.0)]
+        specs = grid_specs([4], objectives)
+        assert [spec.objective for spec in specs] == objectives
 
     def test_source_grid(self):
         specs = grid_specs((1, 5, 20, 50), (1, 2, 4, 6))
         assert [spec.point for spec in specs] == list(range(16))
-        assert len({(spec.rank, spec.reg) for spec in specs}) == 16
+        assert len({(spec.rank, spec.objective.reg) for spec in specs}) == 16
 
 
 class TestCollector:
@@ -165,9 +173,9 @@ class TestRunGrid:
         for spec, result in zip(self.SPECS, outcome.points, strict=True):
             start = initial_factors(train.n_users, train.n_items, spec.rank, OPTIONS.seed)
             twin = reference.notebook_als(
-                *train[:3], start, spec.reg, tol=OPTIONS.tol, max_iter=OPTIONS.max_iter
+                *train[:3], start, spec.objective.reg, tol=OPTIONS.tol, max_iter=OPTIONS.max_iter
             )
-            assert (result.rank, result.reg) == (spec.rank, spec.reg)
+            assert (result.rank, result.reg) == (spec.rank, spec.objective.reg)
             assert (result.iterations, result.converged) == (twin.iterations, twin.converged)
             assert len(result.history) == twin.iterations
             for split, part in (("train", train), ("test", test)):
@@ -213,7 +221,7 @@ class TestRunGrid:
             return real(models, label)
 
         backend.errors = spy
-        specs = [ModelSpec(0, 1, 1.0), ModelSpec(1, 4, 2.5)]
+        specs = [ModelSpec(0, 1, Objective(1.0)), ModelSpec(1, 4, Objective(2.5))]
         run_grid(backend, specs, replace(OPTIONS, max_iter=1), SweepCollector("test"))
         assert asked == ["ALS errors of d=1 λ=1, d=4 λ=2.5"]
         asked.clear()

@@ -11,36 +11,36 @@ import numpy as np
 import pytest
 
 from als_spark.errors import ConfigError, SolveError
+from als_spark.solve.objective import Objective
 from als_spark.train.backend import Factors, HalfStep, Solved
+from als_spark.train.grid import grid_specs
 from als_spark.train.local import LocalBackend
-from als_spark.train.loop import (
-    ModelSpec,
-    TrainedModel,
-    TrainingOptions,
-    frobenius_distance,
-    initial_factors,
-    ridge_term,
-    train_models,
-)
+from als_spark.train.loop import TrainedModel, frobenius_distance, train_models
 from als_spark.train.records import IterationRecord
+from als_spark.train.spec import ModelSpec, TrainingOptions
+from als_spark.train.start import initial_factors
 from tests import reference
 from tests.conftest import Triples, local_backend, random_triples
 
 FLOAT64 = TrainingOptions(dtype="float64")
 
 
-def train_one(backend, rank: int = 3, reg: float = 1.0, options=FLOAT64, **more) -> TrainedModel:
-    (model,) = train_models(backend, [ModelSpec(0, rank, reg)], options, **more)
+def train_one(
+    backend, rank: int = 3, objective: Objective | float = 1.0, options=FLOAT64, **more
+) -> TrainedModel:
+    (model,) = train_models(backend, grid_specs([rank], [objective]), options, **more)
     return model
 
 
-def twin_of(triples: Triples, rank: int, reg: float, options: TrainingOptions) -> reference.Fit:
+def twin_of(
+    triples: Triples, rank: int, objective: Objective, options: TrainingOptions
+) -> reference.Fit:
     start = initial_factors(triples.n_users, triples.n_items, rank, options.seed)
     return reference.notebook_als(
         *triples[:3],
         start,
-        reg,
-        nu=options.exponent,
+        objective.reg,
+        nu=objective.exponent,
         tol=options.tol,
         max_iter=options.max_iter,
     )
@@ -51,9 +51,9 @@ class TestAgainstTheNotebook:
         ("nu", "rank", "reg"), [(0.0, 1, 1.0), (0.0, 5, 2.0), (0.5, 3, 0.5), (1.0, 12, 0.3)]
     )
     def test_whole_training(self, triples, nu, rank, reg):
-        options = replace(FLOAT64, exponent=nu, tol=1e-2)
-        model = train_one(local_backend(triples), rank, reg, options)
-        twin = twin_of(triples, rank, reg, options)
+        options, objective = replace(FLOAT64, tol=1e-2), Objective(reg, nu)
+        model = train_one(local_backend(triples), rank, objective, options)
+        twin = twin_of(triples, rank, objective, options)
         assert model.converged
         assert twin.converged
         assert model.iterations == twin.iterations > 3
@@ -63,8 +63,8 @@ class TestAgainstTheNotebook:
 
     @pytest.mark.parametrize("nu", [0.0, 0.5, 1.0])
     def test_every_record(self, triples, nu):
-        options = replace(FLOAT64, exponent=nu, tol=0.0, max_iter=15)
-        model = train_one(local_backend(triples), 4, 0.5, options)
+        options = replace(FLOAT64, tol=0.0, max_iter=15)
+        model = train_one(local_backend(triples), 4, Objective(0.5, nu), options)
         now: tuple = initial_factors(triples.n_users, triples.n_items, 4, options.seed)
         objectives = []
         for record in model.history:
@@ -81,9 +81,9 @@ class TestAgainstTheNotebook:
 
     def test_a_rating_of_zero_is_a_rating(self, triples):
         triples = triples._replace(ratings=np.where(triples.ratings < 3, 0.0, triples.ratings))
-        options = replace(FLOAT64, exponent=1.0, max_iter=3)
-        model = train_one(local_backend(triples), 3, 0.2, options)
-        twin = twin_of(triples, 3, 0.2, options)
+        options, objective = replace(FLOAT64, max_iter=3), Objective(0.2, exponent=1.0)
+        model = train_one(local_backend(triples), 3, objective, options)
+        twin = twin_of(triples, 3, objective, options)
         np.testing.assert_allclose(model.factors.items, twin.items, rtol=0, atol=1e-8)
         assert model.objective == pytest.approx(twin.objective, rel=1e-10)
 
@@ -92,7 +92,7 @@ class TestAgainstTheNotebook:
         options = TrainingOptions(tol=0.0, max_iter=30)
         model = train_one(backend, 4, 1.0, options)
         assert model.factors.users.dtype == model.factors.items.dtype == np.float32
-        twin = twin_of(triples, 4, 1.0, options)
+        twin = twin_of(triples, 4, Objective(1.0), options)
         assert model.objective == pytest.approx(twin.objective, rel=1e-4)
 
     def test_real_ratings(self, movielens):
@@ -107,7 +107,7 @@ class TestAgainstTheNotebook:
         )  # fmt: skip
         options = replace(FLOAT64, max_iter=3)
         model = train_one(local_backend(triples), 5, 2.0, options)
-        twin = twin_of(triples, 5, 2.0, options)
+        twin = twin_of(triples, 5, Objective(2.0), options)
         np.testing.assert_allclose(model.factors.users, twin.users, rtol=0, atol=1e-8)
         assert model.objective == pytest.approx(twin.objective, rel=1e-10)
 
@@ -133,7 +133,7 @@ class ScriptedBackend:
         share = 0.25 if side == "user" else 0.75
         # A model is recognised by its λ, 1 for the first script.
         return [
-            Solved(step.current + share * self._scripts[int(step.reg) - 1][t], 100.0)
+            Solved(step.current + share * self._scripts[int(step.objective.reg) - 1][t], 100.0)
             for step in steps
         ]
 
@@ -190,10 +190,10 @@ class TestStopping:
 
 class TestSideBySide:
     SPECS = (
-        ModelSpec(0, 1, 6.0),
-        ModelSpec(1, 4, 1.0),
-        ModelSpec(2, 12, 2.0),
-        ModelSpec(3, 4, 4.0),
+        ModelSpec(0, 1, Objective(6.0)),
+        ModelSpec(1, 4, Objective(1.0)),
+        ModelSpec(2, 12, Objective(2.0)),
+        ModelSpec(3, 4, Objective(4.0)),
     )
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -213,7 +213,7 @@ class TestSideBySide:
     def test_stopped_models_drop_out(self):
         backend = ScriptedBackend([2.0, 1.0, 1.0], [2.0, 1.0, 0.0, 0.0])
         options = TrainingOptions(tol=0.5, dtype="float64")
-        specs = [ModelSpec(7, 1, 1.0), ModelSpec(9, 1, 2.0)]
+        specs = [ModelSpec(7, 1, Objective(1.0)), ModelSpec(9, 1, Objective(2.0))]
         records: list[IterationRecord] = []
         finished: list[list[int]] = []
         models = train_models(
@@ -244,7 +244,7 @@ class TestSideBySide:
         finished = []
         models = train_models(
             backend,
-            [ModelSpec(0, 1, 1.0), ModelSpec(1, 1, 2.0)],
+            [ModelSpec(0, 1, Objective(1.0)), ModelSpec(1, 1, Objective(2.0))],
             TrainingOptions(dtype="float64"),
             on_finished=finished.append,
         )
@@ -260,7 +260,7 @@ class TestRecords:
         seen: list[IterationRecord] = []
         (model,) = train_models(
             local_backend(triples),
-            [ModelSpec(5, 2, 1.5)],
+            [ModelSpec(5, 2, Objective(1.5))],
             replace(FLOAT64, max_iter=4),
             on_iteration=seen.append,
         )
@@ -363,7 +363,7 @@ class TestStart:
     @pytest.mark.parametrize("n", [0, 1, 3])
     def test_a_start_for_each_model(self, triples, n):
         start = initial_factors(triples.n_users, triples.n_items, 2, 0)
-        specs = [ModelSpec(0, 2, 1.0), ModelSpec(1, 2, 2.0)]
+        specs = [ModelSpec(0, 2, Objective(1.0)), ModelSpec(1, 2, Objective(2.0))]
         with pytest.raises(ConfigError, match=f"{n} starts given for 2 models"):
             train_models(local_backend(triples), specs, FLOAT64, starts=[start] * n)
 
@@ -376,45 +376,6 @@ class TestStart:
         )
         np.testing.assert_array_equal(one, same)
         assert np.abs(one - other).max() > 0.01
-
-
-class TestInitialFactors:
-    def test_uniform_on_the_unit_interval(self):
-        users, items = initial_factors(3000, 2000, 4, 0)
-        for side, shape in ((users, (3000, 4)), (items, (2000, 4))):
-            assert side.shape == shape
-            assert side.dtype == np.float64
-            assert side.min() >= 0
-            assert side.max() < 1
-            # Quartiles of n uniform draws; 0.03 is more than five standard deviations of each.
-            np.testing.assert_allclose(
-                np.quantile(side, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.03
-            )
-
-    def test_more_rows_leave_the_first_as_they_are(self):
-        few = initial_factors(10, 7, 5, 3)
-        many = initial_factors(1000, 900, 5, 3)
-        np.testing.assert_array_equal(many.users[:10], few.users)
-        np.testing.assert_array_equal(many.items[:7], few.items)
-
-    def test_sides_differ(self):
-        users, items = initial_factors(10, 10, 5, 3)
-        assert not np.isin(users, items).any()
-
-    def test_seeds_differ(self):
-        users, items = initial_factors(10, 10, 5, 0)
-        for seed in (1, 2, 2**63 - 1):
-            others = initial_factors(10, 10, 5, seed)
-            assert not np.isin(np.stack(others), np.stack([users, items])).any()
-
-    def test_reproducible(self):
-        np.testing.assert_array_equal(
-            np.stack(initial_factors(6, 6, 2, 11)), np.stack(initial_factors(6, 6, 2, 11))
-        )
-
-    def test_no_rows(self):
-        users, items = initial_factors(0, 4, 2, 0)
-        assert (users.shape, items.shape) == ((0, 2), (4, 2))
 
 
 class TestFrobeniusDistance:
@@ -436,23 +397,15 @@ class TestFrobeniusDistance:
         assert frobenius_distance(np.zeros((0, 2)), np.zeros((0, 2))) == 0.0
 
 
-class TestRidgeTerm:
-    @pytest.mark.parametrize("nu", [0.0, 0.5, 1.0])
-    def test_twin(self, triples, nu):
-        # The last two rows have no rating; they must not count, at ν = 0 either.
-        factors = np.random.default_rng(0).random((triples.n_users + 2, 3))
-        degrees = np.bincount(triples.users, minlength=triples.n_users + 2)
-        expected = reference.ridge(triples.users, factors, 0.7, nu)
-        assert ridge_term(factors, degrees, 0.7, nu) == pytest.approx(expected, rel=1e-12)
-
-
 class TestLocalBackend:
     def test_half_step_and_degrees(self, triples):
         backend = local_backend(triples)
         rng = np.random.default_rng(0)
         fixed, current = rng.random((30, 3)), rng.random((40, 3))
         kept = current.copy()
-        (solved,) = backend.solve("user", [HalfStep(fixed, current, 0.5, 1.0)], "")
+        (solved,) = backend.solve(
+            "user", [HalfStep(fixed, current, Objective(0.5, exponent=1.0))], ""
+        )
         expected = reference.solve_rows(*triples[:3], fixed, current, 0.5, 1.0)
         np.testing.assert_allclose(solved.factors, expected, rtol=0, atol=1e-10)
         np.testing.assert_array_equal(current, kept)

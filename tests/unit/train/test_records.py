@@ -8,14 +8,16 @@ import random
 
 import pytest
 
+from als_spark.solve.objective import Objective
 from als_spark.train.records import ErrorMeans, PointResult, best_point
+from als_spark.train.spec import ModelSpec
 
 NAN = math.nan
 
 
 def point(rank: int, reg: float, **mse: float) -> PointResult:
     errors = {name: ErrorMeans(value, value / 2, 10) for name, value in mse.items()}
-    return PointResult(rank, reg, 7, 7, True, 12.5, 0.1, errors)  # type: ignore[arg-type]
+    return PointResult(ModelSpec(0, rank, Objective(reg)), 7, 7, True, 12.5, 0.1, errors)  # type: ignore[arg-type]
 
 
 class TestBestPoint:
@@ -69,7 +71,8 @@ class TestAsRecord:
             "validation": ErrorMeans(9.0, 2.5, 10, 1),
             "test": ErrorMeans(16.0, 3.5, 11, 2),
         }
-        result = PointResult(20, 4.0, 61, 64, False, 321.5, 1.23456, errors)  # type: ignore[arg-type]
+        spec = ModelSpec(3, 20, Objective(4.0, exponent=1.0))
+        result = PointResult(spec, 61, 64, False, 321.5, 1.23456, errors)  # type: ignore[arg-type]
         assert result.as_record(best=True) == {
             "d": 20,
             "lambda_reg": 4.0,
@@ -106,7 +109,8 @@ class TestAsRecord:
         assert record["best"] is False
 
     def test_is_strict_json_whatever_the_errors(self):
-        result = PointResult(1, 1.0, 1, 1, True, math.inf, 0.0, {"train": ErrorMeans(NAN, NAN, 0)})
+        spec = ModelSpec(0, 1, Objective(1.0))
+        result = PointResult(spec, 1, 1, True, math.inf, 0.0, {"train": ErrorMeans(NAN, NAN, 0)})
         record = json.loads(json.dumps(result.as_record(), allow_nan=False))
         assert record["objective"] is None
         assert record["train_rmse"] is None

@@ -19,6 +19,7 @@ from als_spark.cli.config.batch import (
 from als_spark.cli.config.settings import field_name, option_name, read_toml, resolve
 from als_spark.errors import ConfigError
 from als_spark.nightly.checks import CheckLimits
+from als_spark.solve.objective import Objective
 from tests.conftest import ROOT
 
 LEAST = {
@@ -168,19 +169,19 @@ def test_a_file_and_options_that_win_over_it(tmp_path, job, text, words, fields)
 
 
 class TestSpec:
-    OTHER = Spec(20, 2.0, 0.5)
+    OTHER = Spec(20, Objective(2.0, 0.5))
 
     @pytest.mark.parametrize(
         ("fields", "other", "spec"),
         [
             ({}, None, DEFAULT_SPEC),
             ({}, OTHER, OTHER),
-            ({"rank": 3}, None, Spec(3, 0.1, 1.0)),
-            ({"rank": 3}, OTHER, Spec(3, 2.0, 0.5)),
+            ({"rank": 3}, None, Spec(3, Objective(0.1, 1.0))),
+            ({"rank": 3}, OTHER, Spec(3, Objective(2.0, 0.5))),
             # A lambda alone belongs to the plain ridge, as in the sweep, or to the model before.
-            ({"reg": 4.0}, None, Spec(10, 4.0, 0.0)),
-            ({"reg": 4.0}, OTHER, Spec(20, 4.0, 0.5)),
-            ({"reg": 4.0, "exponent": 1.0}, OTHER, Spec(20, 4.0, 1.0)),
+            ({"reg": 4.0}, None, Spec(10, Objective(4.0, 0.0))),
+            ({"reg": 4.0}, OTHER, Spec(20, Objective(4.0, 0.5))),
+            ({"reg": 4.0, "exponent": 1.0}, OTHER, Spec(20, Objective(4.0, 1.0))),
             ({"exponent": 1.0}, None, DEFAULT_SPEC),
             ({"exponent": 0.5}, OTHER, OTHER),
         ],

@@ -13,7 +13,8 @@ import pytest
 from als_spark.cli.config.settings import option_name, read_toml, resolve
 from als_spark.cli.config.sweep import CHOICES, SweepConfig
 from als_spark.errors import ConfigError
-from als_spark.train.loop import TrainingOptions
+from als_spark.solve.objective import Objective
+from als_spark.train.spec import TrainingOptions
 from tests.conftest import ROOT
 
 FIELDS = {field.name: field for field in dataclasses.fields(SweepConfig)}
@@ -116,9 +117,7 @@ class TestChecks:
 
 class TestViews:
     def test_training(self):
-        options = TrainingOptions(
-            exponent=0.5, tol=0.1, max_iter=7, seed=3, dtype="float64", accelerate=True
-        )
+        options = TrainingOptions(tol=0.1, max_iter=7, seed=3, dtype="float64", accelerate=True)
         assert SweepConfig(output="out", **dataclasses.asdict(options)).training == options
 
     def test_training_defaults_are_the_library_s(self):
@@ -133,7 +132,9 @@ class TestViews:
         ],
     )
     def test_objective_note(self, exponent, note):
-        assert SweepConfig(output="out", exponent=exponent).objective_note == note
+        (objective,) = SweepConfig(output="out", lambdas=(2.0,), exponent=exponent).objectives
+        assert objective == Objective(2.0, exponent)
+        assert objective.note == note
 
     def test_option_name(self):
         assert option_name("test_fraction") == "--test-fraction"

@@ -23,7 +23,9 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 
 from als_spark.report.figures import sweep as plots
+from als_spark.solve.objective import Objective
 from als_spark.train.records import ErrorMeans, IterationRecord, PointResult
+from als_spark.train.spec import ModelSpec
 from als_spark.types import SplitName
 from tests.figures import (
     check_texts,
@@ -64,8 +66,7 @@ def make_point(
     parts = errors or {"train": (0.5, 0.6), "test": (1.0, 0.8)}
     records = history(index, rank, reg, iterations)
     return PointResult(
-        rank=rank,
-        reg=reg,
+        spec=ModelSpec(0, rank, Objective(reg)),
         iterations=iterations,
         evaluations=iterations,
         converged=converged,

@@ -14,7 +14,9 @@ from als_spark.report.format import OUTCOMES
 from als_spark.report.pages.evaluate import evaluate_page
 from als_spark.report.pages.retrain import RETRAIN_PICTURES, retrain_page
 from als_spark.report.pages.sweep import SWEEP_PICTURES, sweep_page
+from als_spark.solve.objective import Objective
 from als_spark.train.records import ErrorMeans, PointResult
+from als_spark.train.spec import ModelSpec
 from tests.pages import (
     Element,
     facts,
@@ -43,8 +45,7 @@ def badge(root: Element) -> tuple[str, str, str]:
 
 def make_point(rank: int, reg: float, test: float, **more: Any) -> PointResult:
     return PointResult(
-        rank=rank,
-        reg=reg,
+        spec=ModelSpec(0, rank, Objective(reg)),
         iterations=1234,
         evaluations=1240,
         converged=more.pop("converged", True),

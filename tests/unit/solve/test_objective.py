@@ -1,0 +1,73 @@
+"""The objective: its weights, its penalty, its words, and what files keep of it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from als_spark.errors import ConfigError
+from als_spark.solve.objective import Objective
+from tests import reference
+
+
+class TestMembers:
+    def test_the_plain_ridge_is_the_default(self):
+        assert Objective(2.0) == Objective(reg=2.0, exponent=0.0)
+
+    @pytest.mark.parametrize("name", ["reg", "exponent"])
+    @pytest.mark.parametrize("value", [-0.5, np.nan, np.inf])
+    def test_unusable(self, name, value):
+        members = {"reg": 1.0, name: value}
+        with pytest.raises(ConfigError, match=f"^{name} {value}: use a finite number of at least"):
+            Objective(**members)
+
+    def test_travels_to_executors(self):
+        objective = Objective(0.3, exponent=0.5)
+        data = pickle.dumps(objective)
+        assert pickle.loads(data) == objective
+        assert len(data) < 150
+
+
+class TestPenalty:
+    def test_weights_by_hand(self):
+        degrees = np.array([0, 1, 4, 9], np.int32)
+        assert Objective(0.5, exponent=0.5).weights(degrees).tolist() == [0, 0.5, 1.0, 1.5]
+        # A row without a rating is in no sum, where n⁰ = 1 too.
+        assert Objective(0.5).weights(degrees).tolist() == [0, 0.5, 0.5, 0.5]
+
+    @pytest.mark.parametrize("nu", [0.0, 0.5, 1.0])
+    def test_twin(self, triples, nu):
+        # The last two rows have no rating; they must not count, at ν = 0 either.
+        factors = np.random.default_rng(0).random((triples.n_users + 2, 3))
+        degrees = np.bincount(triples.users, minlength=triples.n_users + 2)
+        expected = reference.ridge(triples.users, factors, 0.7, nu)
+        assert Objective(0.7, nu).penalty(factors, degrees) == pytest.approx(expected, rel=1e-12)
+
+
+class TestRecord:
+    def test_keys_of_the_files(self):
+        assert Objective(0.1, 1.0).as_record() == {"lambda_reg": 0.1, "exponent": 1.0}
+
+    def test_round_trip(self):
+        objective = Objective(0.1, exponent=0.3)
+        record = json.loads(json.dumps({"rank": 3, **objective.as_record()}))
+        assert Objective.from_record(record, "the record") == objective
+
+    def test_whole_numbers(self):
+        found = Objective.from_record({"lambda_reg": 2, "exponent": 1}, "the record")
+        assert found == Objective(2.0, 1.0)
+        assert type(found.reg) is float
+
+    @pytest.mark.parametrize("key", ["lambda_reg", "exponent"])
+    @pytest.mark.parametrize("value", [None, "1", True])
+    def test_no_number(self, key, value):
+        record = {**Objective(0.1, 1.0).as_record(), key: value}
+        with pytest.raises(ConfigError, match=f"^model.json has no {key}: give the numbers"):
+            Objective.from_record(record, "model.json")
+
+    def test_unusable_number(self):
+        with pytest.raises(ConfigError, match=r"^model\.json: reg -1\.0: use a finite number"):
+            Objective.from_record({"lambda_reg": -1, "exponent": 0}, "model.json")
