@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from als_spark.cli.batch_options import RECOMMEND
 from als_spark.cli.config.batch import RecommendConfig
 from als_spark.cli.program import EXIT_DONE, run_program
-from als_spark.cli.spark_job import open_seen, refuse_bad_rows, spark_job, tell_bad_rows
+from als_spark.cli.spark_job import open_seen, spark_job, tell_bad_rows
 from als_spark.cli.stored import open_model
 from als_spark.model.factor_model import FactorModel
 from als_spark.report.progress import ProgressReporter
@@ -21,6 +21,7 @@ from als_spark.spark.predict.recommend import recommend_for_all, similar_items_f
 from als_spark.spark.prepare.prepare import union_typed
 from als_spark.spark.read.id_lists import read_ids
 from als_spark.spark.read.new_users import read_new_ratings
+from als_spark.spark.read.snapshot import refuse_bad_rows
 from als_spark.spark.read.sources import (
     Source,
     SourceOptions,

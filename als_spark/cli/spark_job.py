@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,12 +14,12 @@ from pyspark.sql import DataFrame, SparkSession
 import als_spark
 from als_spark.cli.config.sweep import RatingsConfig
 from als_spark.cli.program import Interrupted, interrupts_raise
-from als_spark.errors import ConfigError, DataError
+from als_spark.errors import ConfigError
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.prepare.prepared import PreparedRatings
 from als_spark.spark.read.new_users import NewRatings
 from als_spark.spark.read.seen import SeenPairs, read_seen
-from als_spark.spark.read.snapshot import Snapshot
+from als_spark.spark.read.snapshot import refuse_bad_rows
 from als_spark.spark.read.sources import Source, SourceOptions, read_source
 from als_spark.spark.session import described, quiet_spark, start_session, versions
 
@@ -165,23 +165,3 @@ def tell_bad_rows(progress: ProgressReporter, read: SeenPairs | NewRatings) -> N
         progress.write(
             f"{read.label}: left out {read.n_bad:,} unusable rows: {'; '.join(read.problems)}"
         )
-
-
-def refuse_bad_rows(read: Snapshot | SeenPairs | NewRatings, bad_rows: str) -> None:
-    """Stop on unusable rows, unless they are to be dropped.
-
-    Raises
-    ------
-    DataError
-        With counts, examples and the remedy.
-    """
-    if read.n_bad and bad_rows == "error":
-        raise DataError(
-            f"{read.label}: {read.n_bad:,} unusable rows: {'; '.join(read.problems)}: "
-            "mend the data, or leave these rows out with --bad-rows drop"
-        )
-
-
-def rounded_seconds(phases: Mapping[str, float], total: float) -> dict[str, float]:
-    """Seconds of each phase and of the whole, for the files of a run."""
-    return {**{name: round(taken, 3) for name, taken in phases.items()}, "total": round(total, 3)}

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from als_spark.spark.read.facts import DataFacts, PartFacts
 
@@ -71,10 +70,6 @@ class Check:
     previous: str
     passed: bool
     option: str
-
-    def as_record(self) -> dict[str, Any]:
-        """Return the JSON record of a report."""
-        return asdict(self)
 
 
 def check_parts(

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import als_spark
-from als_spark.cli.config.batch import ModelConfig
-from als_spark.cli.program import (
-    EXIT_DATA_CHECK,
-    EXIT_DONE,
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    EXIT_KEPT,
-    EXIT_LOCKED,
-    EXIT_USAGE,
-    Interrupted,
-    interrupts_wait,
-)
-from als_spark.cli.spark_job import rounded_seconds
-from als_spark.cli.tracking import config_record, log_run
 from als_spark.errors import StoreLocked, UserError
+from als_spark.nightly.run_record import RunRecord, read_records, rounded_seconds
+from als_spark.nightly.tracking import log_run
 from als_spark.report.figures.drawing import png_of
 from als_spark.report.figures.learning import learning_figure, training_of
 from als_spark.report.figures.quality import quality_picture
@@ -37,19 +24,32 @@ from als_spark.store.layout import RUNS
 from als_spark.store.lock import StoreLock
 from als_spark.store.store import ModelStore
 
-EXIT_CODES = {
-    "published": EXIT_DONE,
-    "unchanged": EXIT_DONE,
-    "kept": EXIT_KEPT,
-    "data_check_failed": EXIT_DATA_CHECK,
-    "locked": EXIT_LOCKED,
-    "bad_input": EXIT_USAGE,
-    "interrupted": EXIT_INTERRUPTED,
-    "failed": EXIT_FAILED,
-}
-"""How a run on a store can end, and what its process then tells the scheduler."""
+Outcome = Literal[
+    "published",
+    "unchanged",
+    "kept",
+    "data_check_failed",
+    "locked",
+    "bad_input",
+    "interrupted",
+    "failed",
+]
+"""How a run on a store can end."""
 HISTORY_PICTURE = "history.png"
 REPORT = "report.html"
+
+
+@dataclass(frozen=True, slots=True)
+class Tracking:
+    """Where runs are logged: the address of an MLflow server or folder, and the experiment."""
+
+    uri: str
+    experiment: str
+
+
+def new_record(job: str, config: Mapping[str, Any], versions: Mapping[str, Any]) -> RunRecord:
+    """Return the record of a run that begins now."""
+    return RunRecord(new_run_id(), job, _now(), config, versions)
 
 
 class RunLog:
@@ -58,52 +58,75 @@ class RunLog:
     Parameters
     ----------
     store : ModelStore
-    job : str
-        Name of the job.
-    config : ModelConfig
+    record : RunRecord
+        Of :func:`new_record`.
     progress : ProgressReporter
         Has the seconds of each phase.
+    exit_codes : mapping of outcome to int
+        What the run's process tells the scheduler.
+    shield : callable
+        A context manager in which Ctrl-C and SIGTERM are not heard.
+    tracking : Tracking, optional
 
     Attributes
     ----------
-    run : str
-        Id of the run.
-    record : dict
-        What is known so far, as the report takes it; fill it in.
+    record : RunRecord
+        What is known so far; replace it as more is.
     pictures : dict of str to bytes
         For the report; more are added at the end.
     """
 
     def __init__(
-        self, store: ModelStore, job: str, config: ModelConfig, progress: ProgressReporter
+        self,
+        store: ModelStore,
+        record: RunRecord,
+        progress: ProgressReporter,
+        *,
+        exit_codes: Mapping[Outcome, int],
+        shield: Callable[[], AbstractContextManager[object]],
+        tracking: Tracking | None = None,
     ) -> None:
-        self._store = store
-        self._config = config
-        self._progress = progress
-        self._clock = time.perf_counter()
-        self.run = new_run_id()
+        self.record = record
         self.pictures: dict[str, bytes] = {}
-        self.record: dict[str, Any] = {
-            "run": self.run,
-            "job": job,
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "warnings": [],
-            "config": config_record(config),
-            "versions": {"als_spark": als_spark.__version__},
-        }
+        self._store = store
+        self._progress = progress
+        self._exit_codes = exit_codes
+        self._shield = shield
+        self._tracking = tracking
+        self._clock = time.perf_counter()
+
+    @property
+    def run(self) -> str:
+        """Id of the run."""
+        return self.record.run
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the outcome."""
+        assert self.record.exit_code is not None
+        return self.record.exit_code
 
     def add_warning(self, text: str) -> None:
         """Tell something that somebody should read in the morning."""
-        self.record["warnings"].append(text)
+        self.record = replace(self.record, warnings=(*self.record.warnings, text))
         self._progress.write(f"warning: {text}")
 
-    def end(self, outcome: str, sentence: str) -> None:
+    def end(self, outcome: Outcome, sentence: str) -> None:
         """Say how the run has ended."""
-        self.record |= {
-            "outcome": outcome,
-            "exit_code": EXIT_CODES[outcome],
-            "sentence": sentence,
-        }
+        self.record = replace(
+            self.record,
+            outcome=outcome,
+            exit_code=self._exit_codes[outcome],
+            sentence=sentence,
+        )
+
+    def past_runs(self) -> list[RunRecord]:
+        """Return the records of the finished runs, oldest first; warn of damaged lines."""
+        records, problems = read_records(self._store.history.read_history())
+        for problem in problems:
+            if problem not in self.record.warnings:
+                self.add_warning(problem)
+        return records
 
     @contextmanager
     def recorded(self, lock: StoreLock) -> Iterator[None]:
@@ -117,7 +140,7 @@ class RunLog:
         StoreLocked
             If another run holds the lock; that too is recorded.
         """
-        self._store.history.start_run(self.run, self.record)
+        self._store.history.start_run(self.run, self.record.as_dict())
         self._progress.on_phase = self._note_phase
         try:
             lock.acquire()
@@ -129,15 +152,15 @@ class RunLog:
                 self._tell_of_the_dead(self._gather())
                 yield
             except BaseException as error:
-                with interrupts_wait():
+                with self._shield():
                     self._fail(error)
                 if isinstance(error, KeyboardInterrupt):
-                    raise Interrupted(str(self.record["sentence"])) from error
+                    raise KeyboardInterrupt(self.record.sentence) from error
                 raise
-            with interrupts_wait():
+            with self._shield():
                 self._finish()
         finally:
-            with interrupts_wait():
+            with self._shield():
                 # The run is over either way; what the history lacks, the next run adds.
                 with suppress(Exception):
                     lock.check()
@@ -146,29 +169,29 @@ class RunLog:
 
     def _note_phase(self, name: str) -> None:
         """Keep what is known so far, for the case that the run is killed."""
-        self.record["phase"] = name
+        self.record = replace(self.record, phase=name)
         # What fails here fails again where it matters.
         with suppress(Exception):
-            self._store.history.note_run(self.run, _brief(self.record))
+            self._store.history.note_run(self.run, self.record.brief.as_dict())
 
-    def _gather(self) -> list[dict[str, Any]]:
+    def _gather(self) -> list[RunRecord]:
         """Bring history and picture up to date; return the records that are new or changed."""
         history = self._store.history
         changed = set(history.gather(running=[self.run], published=self._published()))
-        records = history.read_history()
+        records = self.past_runs()
         if changed:
             with self._optional(HISTORY_PICTURE):
-                self._store.files.replace(HISTORY_PICTURE, quality_picture(records))
-        return [record for record in records if record["run"] in changed]
+                self._store.files.replace(HISTORY_PICTURE, _draw_quality(records))
+        return [record for record in records if record.run in changed]
 
-    def _tell_of_the_dead(self, records: list[dict[str, Any]]) -> None:
+    def _tell_of_the_dead(self, records: list[RunRecord]) -> None:
         """Write the reports of runs that could not do so themselves, and warn of them."""
         for record in records:
-            if record.get("outcome") == DIED:
-                self.add_warning(f"run {record['run']} {record['sentence']}")
+            if record.outcome == DIED:
+                self.add_warning(f"run {record.run} {record.sentence}")
                 with self._optional("its report"):
-                    page = retrain_page(record, {}).encode()
-                    self._store.files.replace(f"{RUNS}/{record['run']}/{REPORT}", page)
+                    page = retrain_page(record.as_dict(), {}).encode()
+                    self._store.files.replace(f"{RUNS}/{record.run}/{REPORT}", page)
 
     def _fail(self, error: BaseException) -> None:
         outcome, sentence = _outcome_of(error)
@@ -176,7 +199,7 @@ class RunLog:
         with suppress(Exception):
             version = self._published().get(self.run)
         if version is not None:
-            self.record["version"] = version
+            self.record = replace(self.record, version=version)
             sentence += f"; before that, {version} was published"
         elif outcome == "interrupted":
             sentence += "; the store is as it was"
@@ -194,93 +217,74 @@ class RunLog:
         }
 
     def _finish(self) -> None:
-        record = self.record
-        record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
-        record["seconds"] = rounded_seconds(
-            self._progress.phase_seconds, time.perf_counter() - self._clock
-        )
+        seconds = rounded_seconds(self._progress.phase_seconds, time.perf_counter() - self._clock)
+        self.record = replace(self.record, finished=_now(), seconds=seconds)
         attachments: dict[str, bytes | Path] = {}
         with self._optional("the report"):
             attachments[REPORT] = self._report().encode()
         self._store.history.finish_run(
-            self.run, str(record["outcome"]), _brief(record), attachments
+            self.run, str(self.record.outcome), self.record.brief.as_dict(), attachments
         )
 
     def _report(self) -> str:
-        record = self.record
-        if record.get("training"):
+        record = self.record.as_dict()
+        if self.record.training is not None:
             with self._optional("the learning curve"):
                 curve = learning_figure([training_of(record["training"])])
                 self.pictures["learning.png"] = png_of(curve)
         with self._optional("the picture of the history"):
-            past = self._store.history.read_history()
-            self.pictures["quality.png"] = quality_picture([*past, record])
-        page = retrain_page(record, self.pictures)
-        if self._config.mlflow is not None and record.get("training"):
-            problem = self._track(self._config.mlflow, page)
+            self.pictures["quality.png"] = _draw_quality([*self.past_runs(), self.record])
+        page = retrain_page(self.record.as_dict(), self.pictures)
+        if self._tracking is not None and self.record.training is not None:
+            problem = self._track(self._tracking, page)
             if problem:
                 self.add_warning(problem)
-                page = retrain_page(record, self.pictures)
+                page = retrain_page(self.record.as_dict(), self.pictures)
         return page
 
     @contextmanager
     def _optional(self, what: str) -> Iterator[None]:
-        """Go on without a report or picture: what a run has done does not hang on how it looks."""
+        """Go on without a report or picture: its failure is a warning."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - whatever drawing may run into
             self.add_warning(f"{what} could not be made ({type(error).__name__}: {error})")
 
-    def _track(self, uri: str, page: str) -> str | None:
-        record = self.record
-        comparison = record.get("comparison") or {}
+    def _track(self, tracking: Tracking, page: str) -> str | None:
+        record, comparison = self.record, self.record.comparison
         metrics = {
             f"{role}_{name}": value
-            for role in ("challenger", "champion")
-            for name, value in (record.get(role) or {}).items()
+            for role, found in (("challenger", record.challenger), ("champion", record.champion))
+            for name, value in (found or {}).items()
         }
-        training = dict(record["training"])
-        training.pop("history", None)
+        training = record.brief.as_dict()["training"]
         with tempfile.TemporaryDirectory(prefix="als_spark-") as name:
-            report = Path(name) / "report.html"
+            report = Path(name) / REPORT
             report.write_text(page, encoding="utf-8")
             return log_run(
-                uri,
-                self._config.mlflow_experiment,
+                tracking.uri,
+                tracking.experiment,
                 self.run,
-                {**record["config"], "training": training},
+                {**record.config, "training": training},
                 metrics,
                 {
-                    "outcome": str(record["outcome"]),
-                    "version": str(record.get("version")),
-                    "verdict": str(comparison.get("verdict")),
+                    "outcome": str(record.outcome),
+                    "version": str(record.version),
+                    "verdict": str(None if comparison is None else comparison.verdict),
                 },
                 report,
             )
 
-    @property
-    def exit_code(self) -> int:
-        """The exit code of the outcome."""
-        return int(self.record["exit_code"])
+
+def _draw_quality(records: list[RunRecord]) -> bytes:
+    return quality_picture([record.as_dict() for record in records])
 
 
-def _brief(record: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the training's curve: the report has it, a line of the history need not."""
-    training = {k: v for k, v in (record.get("training") or {}).items() if k != "history"}
-    brief: dict[str, Any] = _finite({**record, "training": training or None})
-    return brief
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _finite(value: Any) -> Any:
-    """Leave out what JSON has no words for: NaN and infinite numbers become null."""
-    if isinstance(value, Mapping):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _outcome_of(error: BaseException) -> tuple[str, str]:
+def _outcome_of(error: BaseException) -> tuple[Outcome, str]:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, StoreLocked):
         return "locked", text

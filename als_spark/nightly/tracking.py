@@ -4,13 +4,12 @@ MLflow is not needed by anything else; the extra ``mlflow`` installs its light c
 (``mlflow-skinny``), which talks to a tracking server. It is imported inside the functions, so that
 a job that does not track never loads it.
 
-A job calls :func:`check_tracking` before it works, where a mistake is still the user's to mend, and
+A job calls :func:`check_tracking` before it works, where the user can still correct a mistake, and
 :func:`log_run` after it has published, where nothing may fail any more.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -24,7 +23,6 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from als_spark.errors import ConfigError
-from als_spark.model.files import json_ready
 
 T = TypeVar("T")
 
@@ -77,7 +75,7 @@ def check_tracking(uri: str) -> None:
             client(tracking_uri=uri)
         except refusal as error:
             raise ConfigError(
-                _without_password(f"MLflow at {uri}: not taken ({_reason(error)}): {_REMEDY}", uri)
+                without_password(f"MLflow at {uri}: not taken ({_reason(error)}): {_REMEDY}", uri)
             ) from error
 
 
@@ -141,23 +139,8 @@ def log_run(
                 with suppress(Exception):
                     client.set_terminated(run_id, "FAILED")
             extent = "not logged" if run_id is None else f"run {run_id} is incomplete"
-            return _without_password(f"MLflow at {uri}: {extent} ({_reason(error)})", uri)
+            return without_password(f"MLflow at {uri}: {extent} ({_reason(error)})", uri)
     return None
-
-
-def config_record(config: Any) -> dict[str, Any]:
-    """Return a configuration as the files of a run and MLflow keep it: without a password.
-
-    Parameters
-    ----------
-    config : dataclass
-        Configuration of any job; user and password of its ``mlflow``, if it has one, are blotted
-        out.
-    """
-    record = json_ready(dataclasses.asdict(config))
-    if record.get("mlflow") is not None:
-        record["mlflow"] = _without_password(record["mlflow"], record["mlflow"])
-    return record
 
 
 def flat_params(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -233,7 +216,7 @@ def _mlflow(uri: str) -> tuple[Any, type[Exception]]:
         from mlflow.exceptions import MlflowException
     except ImportError as error:
         raise ConfigError(
-            _without_password(
+            without_password(
                 f"MLflow at {uri}: the package is not installed ({error}): "
                 "pip install 'als_spark[mlflow]'",
                 uri,
@@ -260,7 +243,7 @@ def _reason(error: Exception) -> str:
     return text.split(". ")[0][:300].rstrip(".")
 
 
-def _without_password(text: str, uri: str) -> str:
+def without_password(text: str, uri: str) -> str:
     """Blot out the user and password of an address: messages go into logs."""
     who, at, _ = urlsplit(uri).netloc.rpartition("@")
     return text.replace(f"{who}@", "***@") if at else text
