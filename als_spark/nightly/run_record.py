@@ -11,16 +11,16 @@ where they are read, since anybody may have written a file.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, AliasChoices, Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import AfterValidator, AliasChoices, Field, FiniteFloat, TypeAdapter
 
 from als_spark.nightly.checks import Check
 from als_spark.spark.read.facts import DataFacts
+from als_spark.store.layout import parse
 
 Metrics = dict[str, int | float | None]
 """Errors and ranking measures by name; None where one has no finite value."""
@@ -239,12 +239,7 @@ class RunRecord:
         ValueError
             Names the first key whose value is of another type, and the value.
         """
-        try:
-            return _ADAPTER.validate_json(json.dumps(record), strict=True)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(map(str, first["loc"])) or "the record"
-            raise ValueError(f"{place} is {first['input']!r}: {first['msg']}") from None
+        return parse(_ADAPTER, record)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON has it: NaN and infinite numbers become null."""

@@ -21,27 +21,29 @@ import hashlib
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from als_spark.errors import ConfigError, DataError, PublishConflict
 from als_spark.model.files import DESCRIPTION_FILE, FACTOR_FILES, local_path
-from als_spark.store.files import SCRATCH, Files, LocalFiles
+from als_spark.store.files import SCRATCH, LocalFiles
 from als_spark.store.history import RunHistory
 from als_spark.store.layout import (
     MANIFEST,
     PRUNING,
+    READERS,
     VERSIONS,
+    Action,
+    Pointer,
+    Trail,
+    encode,
     mark_store,
     stamp,
     time_text,
-    utc_now,
 )
-from als_spark.store.leases import leased
+from als_spark.store.leases import dead_leases, leased, live_leases
 from als_spark.store.lock import LOCK_TTL, StoreLock
-from als_spark.store.maintenance import Maintenance
-from als_spark.store.manifest import Manifest, list_files
-from als_spark.store.pointers import Action, Pointer, Trail
+from als_spark.store.manifest import FileEntry, Manifest, list_files, quick_problems
 from als_spark.store.reading import StoreReader
 
 MODEL_FILES = (DESCRIPTION_FILE, *FACTOR_FILES.values())
@@ -51,21 +53,9 @@ MODEL_FILES = (DESCRIPTION_FILE, *FACTOR_FILES.values())
 class ModelStore(StoreReader):
     """A model store on any file system.
 
-    Parameters
-    ----------
-    files : Files
-        The store's directory.
-    label : str
-        How messages call it.
-    clock : callable
-        Gives the time, in UTC.
+    Wherever a method takes ``check``, that is the ``check`` of the lock: it is called right before
+    each step that cannot be taken back, and raises if the lock was lost.
     """
-
-    def __init__(
-        self, files: Files, label: str, *, clock: Callable[[], datetime] = utc_now
-    ) -> None:
-        super().__init__(files, label, clock=clock)
-        self._maintenance = Maintenance(files, self._pointers, clock)
 
     @property
     def history(self) -> RunHistory:
@@ -73,14 +63,7 @@ class ModelStore(StoreReader):
         return RunHistory(self._files, self._label, clock=self._clock)
 
     def lock(self, run: str, *, ttl: timedelta = LOCK_TTL) -> StoreLock:
-        """Return the lock of the store, to be taken by ``with``; marks the store first.
-
-        Parameters
-        ----------
-        run : str
-            Id of the run that wants it.
-        ttl : timedelta
-            Time to live, renewed while the process lives.
+        """Return the lock of the store for a run, to be taken by ``with``; marks the store first.
 
         Raises
         ------
@@ -111,7 +94,6 @@ class ModelStore(StoreReader):
             The :meth:`pointer_number` that the caller has decided upon; the one that is found if
             not given.
         check : callable, optional
-            Called right before the switch; may raise. The ``check`` of the lock.
 
         Returns
         -------
@@ -172,8 +154,7 @@ class ModelStore(StoreReader):
         run : str
             Id of the run.
         check : callable, optional
-            Called right before the switch; the ``check`` of the lock. Without the lock a version
-            that is being pruned is refused.
+            Without the lock a version that is being pruned is refused.
 
         Returns
         -------
@@ -188,7 +169,7 @@ class ModelStore(StoreReader):
             If the store was switched meanwhile.
         """
         trail = self._trail()
-        now = None if trail.latest is None else trail.latest.version
+        now = trail.current
         if to is None:
             version, sha256 = self._previous(trail, now)
         else:
@@ -219,22 +200,9 @@ class ModelStore(StoreReader):
         return version
 
     def prune(self, keep: int, *, check: Callable[[], None] | None = None) -> list[str]:
-        """Remove old versions; hold the lock.
+        """Remove published versions but the ``keep`` newest intact ones; hold the lock.
 
-        Never the current version, nor one that somebody is reading. What was never published is
-        for :meth:`recover`.
-
-        Parameters
-        ----------
-        keep : int
-            How many of the newest intact published versions stay; at least 1.
-        check : callable, optional
-            Called before each removal; the ``check`` of the lock.
-
-        Returns
-        -------
-        list of str
-            What was removed.
+        Never the current version, nor one that somebody is reading. Returns what was removed.
 
         Raises
         ------
@@ -244,21 +212,91 @@ class ModelStore(StoreReader):
         if keep < 1:
             raise DataError(f"cannot keep {keep} versions: keep at least 1")
         self._current_pointer()
-        return self._maintenance.prune(keep, check)
+        trail = self._pointers.trail()
+        there = set(self._files.names(VERSIONS))
+        published = [name for name in trail.published() if name in there]
+        intact = [name for name in published if not self._quick_kinds(name, trail)]
+        kept = {*intact[-keep:], trail.current}
+        removed = []
+        for name in published:
+            if name not in kept:
+                if check is not None:
+                    check()
+                if self._prune_one(name):
+                    removed.append(name)
+        return removed
 
     def recover(self) -> list[str]:
-        """Remove what killed runs have left; hold the lock.
+        """Remove what killed runs have left, and return its paths in the store; hold the lock.
 
         That is everything in ``staging/``, versions that no pointer ever named or that have lost
         files (never the current one), tombstones, and leases that have expired or whose process
         is gone.
-
-        Returns
-        -------
-        list of str
-            What was removed, by its path in the store.
         """
-        return self._maintenance.recover() if self.exists() else []
+        if not self.exists():
+            return []
+        removed = [f"{SCRATCH}/{name}" for name in self._files.names(SCRATCH)]
+        removed += [f"{PRUNING}/{name}" for name in self._files.names(PRUNING)]
+        removed += [f"{READERS}/{name}" for name in dead_leases(self._files, self._clock())]
+        for path in removed:
+            self._files.remove(path)
+        for name in self._abandoned():
+            self._remove_version(name)
+            removed.append(f"{VERSIONS}/{name}")
+        return removed
+
+    def _remove_version(self, name: str) -> None:
+        """Remove a version that nobody reads."""
+        parked = f"{SCRATCH}/{name}.{secrets.token_hex(4)}"
+        with suppress(FileNotFoundError):
+            # First out of sight, which is one step where deleting is many.
+            self._files.rename(f"{VERSIONS}/{name}", parked)
+        self._files.remove(parked)
+
+    def _prune_one(self, name: str) -> bool:
+        tombstone = f"{PRUNING}/{name}.json"
+        self._files.replace(tombstone, encode({"since": time_text(self._clock())}))
+        pruned = False
+        if not live_leases(self._files, name, self._clock()):
+            parked = f"{SCRATCH}/{name}.{secrets.token_hex(4)}"
+            self._files.rename(f"{VERSIONS}/{name}", parked)
+            # A run that has taken the lock over meanwhile may have rolled back to this version.
+            if self._pointers.trail().current == name:
+                self._files.rename(parked, f"{VERSIONS}/{name}")
+            else:
+                self._files.remove(parked)
+                pruned = True
+        self._files.remove(tombstone)
+        return pruned
+
+    def _quick_kinds(self, name: str, trail: Trail) -> list[str]:
+        problems = quick_problems(self._files, name, trail.sha256_of(name))
+        return [problem.kind for problem in problems]
+
+    def _abandoned(self) -> list[str]:
+        """Return the versions that no pointer named, and those that have lost files."""
+        trail = self._pointers.trail()
+        if trail.damaged:
+            # An unreadable pointer may name any of them.
+            return []
+        names = [name for name in self._files.names(VERSIONS) if name != trail.current]
+        unnamed = [name for name in names if not trail.naming(name)]
+        if unnamed and not self._fence(trail):
+            return []
+        broken = [name for name in names if "missing" in self._quick_kinds(name, trail)]
+        return sorted({*unnamed, *broken})
+
+    def _fence(self, trail: Trail) -> bool:
+        """Use up the next number.
+
+        The run that left a version without a pointer may live: asleep for so long that its lock
+        has expired, between its last look at the lock and the creation of the pointer. That it
+        would name a version which is gone. So its number must be taken before.
+        """
+        sha256 = "" if trail.latest is None else trail.latest.sha256
+        now = time_text(self._clock())
+        fence = Pointer(trail.number + 1, trail.current, sha256, now, "fence", "")
+        return self._pointers.create(fence)
 
     def _previous(self, trail: Trail, now: str | None) -> tuple[str, str]:
         """Return the newest intact version that was first published before the current one."""
@@ -280,7 +318,7 @@ class ModelStore(StoreReader):
     def _place(
         self,
         staged: str,
-        listed: dict[str, tuple[int, str]],
+        listed: dict[str, FileEntry],
         used: set[str],
         placed: list[str],
     ) -> str:
@@ -322,10 +360,10 @@ class ModelStore(StoreReader):
         self._files.remove(staged)
         # Interrupted in the last step, the pointer may be there none the less.
         if placed and not self._pointers.trail().naming(placed[0]):
-            self._maintenance.remove_version(placed[0])
+            self._remove_version(placed[0])
 
-    def _compare_sizes(self, staged: str, listed: dict[str, tuple[int, str]]) -> None:
-        wanted = {name: size for name, (size, _) in listed.items()}
+    def _compare_sizes(self, staged: str, listed: dict[str, FileEntry]) -> None:
+        wanted = {name: entry.size for name, entry in listed.items()}
         if self._files.sizes(staged) != wanted:
             raise OSError(f"{self._label}/{staged} is not what was written: publish again")
 

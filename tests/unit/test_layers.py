@@ -42,7 +42,7 @@ ALLOWED_THIRD_PARTIES = {
     "solve": {"numpy", "scipy"},
     "train": {"numpy"},
     "model": {"numpy", "pyarrow"},
-    "store": {"numpy", "pyarrow"},
+    "store": {"numpy", "pyarrow", "psutil", "pydantic"},
     "spark": {"numpy", "pyarrow", "pyspark", "py4j", "threadpoolctl", "scipy"},
     "report": {"numpy", "matplotlib", "tqdm"},
     "nightly": {"pyspark", "numpy", "pydantic", "mlflow"},
