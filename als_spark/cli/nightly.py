@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import als_spark
 from als_spark.cli.config.batch import ModelConfig
 from als_spark.cli.config.record import config_record
@@ -47,6 +49,7 @@ def run_log(store: ModelStore, job: str, config: ModelConfig, progress: Progress
         store,
         record,
         progress,
+        ttl=timedelta(minutes=config.lock_minutes),
         exit_codes=EXIT_CODES,
         shield=interrupts_wait,
         tracking=tracking,

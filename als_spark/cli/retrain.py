@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 from als_spark.cli.batch_options import RETRAIN
@@ -16,7 +15,7 @@ from als_spark.cli.program import exits_if_locked, interrupts_noted, run_program
 from als_spark.cli.spark_job import all_versions, spark_job
 from als_spark.cli.stored import permission_is_usage, store_of
 from als_spark.model.files import local_path
-from als_spark.nightly.retrain import RetrainOptions, retrain
+from als_spark.nightly.retrain import Retrain, RetrainOptions
 from als_spark.nightly.tracking import check_tracking
 from als_spark.report.progress import ProgressReporter
 
@@ -52,21 +51,19 @@ def _run(config: RetrainConfig) -> int:
         if local_path(config.store) is None:
             # Only Spark knows the file system that the store is on.
             session = stack.enter_context(spark_job("retrain", progress)).session
-        store = store_of(session, config.store)
-        log = run_log(store, "retrain", config, progress)
-        lock = store.lock(log.run, ttl=timedelta(minutes=config.lock_minutes))
+        log = run_log(store_of(session, config.store), "retrain", config, progress)
         if session is None:
             # Spark is not there yet, but the run must tell how it ended.
             raise_noted = stack.enter_context(interrupts_noted())
-            stack.enter_context(log.recorded(lock))
+            stack.enter_context(log.recorded())
             session = stack.enter_context(spark_job("retrain", progress)).session
             raise_noted()
         else:
-            stack.enter_context(log.recorded(lock))
+            stack.enter_context(log.recorded())
         # Within the record too, which says what the exit code says.
         stack.enter_context(permission_is_usage("--store", config.store))
         log.record = replace(log.record, versions=all_versions(session))
-        retrain(session, retrain_options(config), progress, store, lock, log)
+        Retrain(session, retrain_options(config), log).work()
     print(f"{log.record.sentence}\nThe report is runs/{log.run}/report.html in {config.store}.")
     return log.exit_code
 
@@ -81,7 +78,7 @@ def retrain_options(config: RetrainConfig) -> RetrainOptions:
         ),
         reading=read_options(config),
         fit=fit_options(config),
-        choose=config.spec,
+        choose=lambda other, _origin: config.spec(other),
         limits=config.limits,
         measure=config.measure,
         margin=config.margin,

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import timedelta
 
 from pyspark.sql import SparkSession
 
@@ -120,12 +119,10 @@ def _into_store(
 ) -> str:
     assert config.store is not None
     with permission_is_usage("--store", config.store), ExitStack() as stack:
-        store = store_of(session, config.store)
-        log = run_log(store, "train", config, progress)
-        lock = store.lock(log.run, ttl=timedelta(minutes=config.lock_minutes))
-        stack.enter_context(log.recorded(lock))
+        log = run_log(store_of(session, config.store), "train", config, progress)
+        stack.enter_context(log.recorded())
         log.record = replace(log.record, versions=all_versions(session))
-        trained = train_into_store(session, options, config.keep, progress, store, lock, log)
+        trained = train_into_store(session, options, config.keep, log)
     return f"{trained.sentence}\nPublished as version {log.record.version} of {config.store}."
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,10 +53,8 @@ class FitOptions:
 
     Attributes
     ----------
-    holdout : HoldoutRule
     training : TrainingOptions
         Its exponent is that of the model (see :meth:`for_model`).
-    ranking : RankingOptions
     placement, partitions
         As in :class:`~als_spark.spark.prepare.prepared.PrepareOptions`.
     objective_note : callable
@@ -142,20 +141,10 @@ def read_ratings(
     *,
     integer_ids: Collection[Side] = (),
 ) -> Snapshot:
-    """Read sources of ratings; what Spark keeps of them is freed with the stack.
+    """Read sources of ratings, oldest first; what Spark keeps of them is freed with the stack.
 
-    Parameters
-    ----------
-    session : SparkSession
-    sources : sequence of Source
-        Oldest first.
-    options : ReadOptions
-    progress : ProgressReporter
-    warn : callable
-        Takes what somebody should know of the sources.
-    stack : ExitStack
-    integer_ids : collection of {"user", "item"}
-        As in :func:`~als_spark.spark.read.snapshot.read_snapshot`.
+    ``warn`` takes what somebody should know of them; ``integer_ids`` is as in
+    :func:`~als_spark.spark.read.snapshot.read_snapshot`.
 
     Raises
     ------
@@ -301,20 +290,9 @@ def cold_start(reason: str) -> Start:
 def warm_start(
     prepared: PreparedRatings, champion: FactorModel, name: str, seed: int, warm_runs: int
 ) -> Start:
-    """Start from a trained model's factors; ids that it does not know start as always.
+    """Start from a version's factors, of the rank that is to be trained.
 
-    Parameters
-    ----------
-    prepared : PreparedRatings
-        Says which row belongs to which id.
-    champion : FactorModel
-        Of the rank that is to be trained.
-    name : str
-        What to call it.
-    seed : int
-        Of the usual start.
-    warm_runs : int
-        As in :class:`Start`.
+    Ids that it does not know start as always, by ``seed``.
     """
     summary = prepared.summary
     usual = initial_factors(len(summary.users), len(summary.items), champion.rank, seed)
@@ -339,3 +317,13 @@ def write_version(folder: Path, fitted: Fitted, record: RunRecord) -> None:
         if name == "metrics.json":
             content = {**content, "train": fitted.result.as_record()}
         write_json(folder / name, content)
+
+
+@contextmanager
+def publishing(progress: ProgressReporter) -> Iterator[Path]:
+    """Give a folder for a version that is published within the block."""
+    with (
+        tempfile.TemporaryDirectory(prefix="als_spark-") as name,
+        progress.phase("publishing"),
+    ):
+        yield Path(name)

@@ -55,18 +55,7 @@ _ADAPTER = TypeAdapter(HoldoutRule)
 def unseen_by_both(champion: FactorModel, name: str, rule: HoldoutRule) -> HoldoutRule | None:
     """Say what has to be held out besides a run's own rule, for a fair comparison.
 
-    Parameters
-    ----------
-    champion : FactorModel
-    name : str
-        Its version.
-    rule : HoldoutRule
-        The run's.
-
-    Returns
-    -------
-    HoldoutRule or None
-        The champion's rule, where it was trained on ratings that the run holds out; else None.
+    That is the champion's rule, where it was trained on ratings that the run holds out.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What the records of past runs say to the next one."""
+"""What the records of past runs, oldest first, say to the next one."""
 
 from __future__ import annotations
 
@@ -15,24 +15,15 @@ MEMORY = 30
 
 
 def last_passed(records: Sequence[RunRecord]) -> tuple[DataFacts | None, RunRecord | None]:
-    """Return the data and the record of the last run whose data passed the checks.
-
-    Parameters
-    ----------
-    records : sequence of RunRecord
-        The store's history, oldest first.
-    """
+    """Return the data and the record of the last run whose data passed the checks."""
     return next(_passed(records), (None, None))
 
 
 def most_lately(records: Sequence[RunRecord]) -> dict[str, int]:
     """Return the most ratings, users and items of the last runs whose data passed the checks.
 
-    Parameters
-    ----------
-    records : sequence of RunRecord
-        The store's history, oldest first; :data:`MEMORY` runs count at most, and none before one
-        that was forced through a failed check: there somebody has looked.
+    :data:`MEMORY` runs count at most, and none before one that was forced through a failed check:
+    there somebody has looked.
     """
     most = dict.fromkeys(COUNTS, 0)
     for facts, record in islice(_passed(records), MEMORY):
@@ -55,22 +46,10 @@ def kept_by(records: Sequence[RunRecord]) -> tuple[str, float, float | None] | N
 
 
 def ancestors_of(records: Sequence[RunRecord], version: str, measure: str) -> list[Ancestor]:
-    """Go back from a version to those that it has followed, one comparison at a time.
+    """Go back from a version to those that it has followed, the nearest first.
 
-    Parameters
-    ----------
-    records : sequence of RunRecord
-        The store's history, oldest first.
-    version : str
-        Usually the champion.
-    measure : str
-        By which versions are compared.
-
-    Returns
-    -------
-    list of Ancestor
-        The nearest first, :data:`MEMORY` at most; up to one that was published without a
-        comparison by this measure, as by ``jobs/train.py``.
+    :data:`MEMORY` at most, up to one that was published without a comparison by the measure, as by
+    ``jobs/train.py``.
     """
     comparisons = {record.version: record.comparison for record in records if record.version}
     found: list[Ancestor] = []
@@ -91,17 +70,8 @@ def ancestors_of(records: Sequence[RunRecord], version: str, measure: str) -> li
 def warm_trainings(records: Sequence[RunRecord], rank: int) -> int | None:
     """Count the trainings of a rank, published or not, since the last from the usual start.
 
-    Parameters
-    ----------
-    records : sequence of RunRecord
-        The store's history, oldest first.
-    rank : int
-        Trainings of another one, a trial perhaps, are passed over.
-
-    Returns
-    -------
-    int or None
-        None if none from the usual start is on record.
+    None if none from the usual start is on record. Trainings of another rank, a trial perhaps, are
+    passed over.
     """
     count = 0
     for record in _newest_first(records, ("published", "kept")):

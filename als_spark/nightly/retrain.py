@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from pyspark.sql import SparkSession
@@ -25,6 +23,7 @@ from als_spark.nightly.fitting import (
     fit,
     make_ready,
     measure,
+    publishing,
     read_ratings,
     training_record,
     warm_start,
@@ -42,13 +41,10 @@ from als_spark.nightly.run_log import RunLog
 from als_spark.nightly.run_record import Comparison, DataRecord, SourceRecord, Spec
 from als_spark.report.figures.breakdown import bins_of, breakdown_figure
 from als_spark.report.figures.drawing import png_of
-from als_spark.report.progress import ProgressReporter
 from als_spark.spark.predict.evaluate import Evaluation
 from als_spark.spark.read.facts import DataFacts
 from als_spark.spark.read.snapshot import Snapshot
 from als_spark.spark.read.sources import SourceOptions, read_source
-from als_spark.store.lock import StoreLock
-from als_spark.store.store import ModelStore
 from als_spark.types import SIDES, Side
 
 
@@ -64,7 +60,7 @@ class RetrainOptions:
     reading : ReadOptions
     fit : FitOptions
     choose : callable
-        Returns the model to train, given the current one's, or None.
+        Returns the model to train, given an earlier one and what to call that; None without one.
     limits : CheckLimits
     measure, margin, max_decline
         As in :func:`~als_spark.nightly.comparison.judge`.
@@ -80,7 +76,7 @@ class RetrainOptions:
     increments: tuple[SourceOptions, ...]
     reading: ReadOptions
     fit: FitOptions
-    choose: Callable[[Spec | None], Spec]
+    choose: Callable[[Spec | None, str | None], Spec]
     limits: CheckLimits
     measure: Measure
     margin: float
@@ -90,53 +86,34 @@ class RetrainOptions:
     keep: int
 
 
-def retrain(
-    session: SparkSession,
-    options: RetrainOptions,
-    progress: ProgressReporter,
-    store: ModelStore,
-    lock: StoreLock,
-    log: RunLog,
-) -> None:
-    """Do everything that is to be done in a night, with the lock held; the log says how it ended.
+class Retrain:
+    """One nightly run, with the lock held."""
 
-    Raises
-    ------
-    DataError
-        If the ratings are unusable, or there is nothing to compare two models on.
-    """
-    _Retrain(session, options, progress, store, lock, log).work()
-
-
-class _Retrain:
-    """One run, with the lock held."""
-
-    def __init__(
-        self,
-        session: SparkSession,
-        options: RetrainOptions,
-        progress: ProgressReporter,
-        store: ModelStore,
-        lock: StoreLock,
-        log: RunLog,
-    ) -> None:
+    def __init__(self, session: SparkSession, options: RetrainOptions, log: RunLog) -> None:
         self._session = session
         self._options = options
-        self._progress = progress
-        self._store = store
-        self._lock = lock
         self._log = log
 
     def work(self) -> None:
+        """Do everything that is to be done; the log says how it ended.
+
+        Raises
+        ------
+        DataError
+            If the ratings are unusable, or there is nothing to compare two models on.
+        """
         options, log = self._options, self._log
         self._clean_up()
-        self._based_on = self._store.pointer_number()
+        self._based_on = self._log.store.pointer_number()
         self._champion_name, champion = self._read_champion()
         self._past = log.past_runs()
         previous, last = last_passed(self._past)
         before = None if last is None else last.settings
-        # If no version can be read, the next is trained as they were.
-        spec = options.choose(_spec_of(champion) or (None if before is None else before.spec))
+        other, origin = _spec_of(champion), f"version {self._champion_name}"
+        if other is None and before is not None:
+            # No version can be read: the next is trained as they were.
+            other, origin = before.spec, "the last run"
+        spec = options.choose(other, None if other is None else origin)
         decision = (options.measure, options.margin, options.max_decline)
         self._unseen_by = None
         if champion is not None:
@@ -154,7 +131,7 @@ class _Retrain:
             if self._nothing_new(snapshot, previous, same, champion):
                 return
             ready = make_ready(
-                self._session, snapshot, spec.rank, options.fit, self._progress, stack
+                self._session, snapshot, spec.rank, options.fit, self._log.progress, stack
             )
             if ready.prepared.n_ratings.get("test", 0) == 0:
                 raise DataError(
@@ -168,16 +145,16 @@ class _Retrain:
             if not self._passes(checks):
                 return
             start = self._choose_start(ready, champion, spec)
-            self._progress.write(f"{start.kind} start: {start.reason}")
-            with self._progress.phase("training"):
+            self._log.progress.write(f"{start.kind} start: {start.reason}")
+            with self._log.progress.phase("training"):
                 fitted = fit(
-                    self._session, ready.prepared, spec, options.fit, start, self._progress
+                    self._session, ready.prepared, spec, options.fit, start, self._log.progress
                 )
             log.record = replace(log.record, training=training_record(fitted))
             self._compare_and_publish(ready, fitted, champion)
 
     def _clean_up(self) -> None:
-        removed = self._store.recover()
+        removed = self._log.store.recover()
         if removed:
             self._log.add_warning(f"removed what a killed run had left: {', '.join(removed)}")
 
@@ -185,25 +162,25 @@ class _Retrain:
         """Read the current version; where it is damaged, go back to one that is not."""
         self._damaged = False
         try:
-            current = self._store.current()
+            current = self._log.store.current()
             if current is None:
                 return None, None
-            return current, self._store.load(current)
+            return current, self._log.store.load(current)
         except DataError as error:
             self._damaged = True
             self._log.add_warning(f"the current version is damaged: {error}")
         try:
-            older = self._store.rollback(run=self._log.run, check=self._lock.check)
+            older = self._log.store.rollback(run=self._log.run, check=self._log.lock.check)
         except DataError:
             self._log.add_warning("no older version is intact: there is nothing to compare with")
             return None, None
-        self._based_on = self._store.pointer_number()
+        self._based_on = self._log.store.pointer_number()
         self._log.add_warning(f"rolled back to version {older}, which readers get until a new one")
-        return older, self._store.load(older)
+        return older, self._log.store.load(older)
 
     def _read(self, stack: ExitStack, champion: FactorModel | None) -> Snapshot:
         options, log = self._options, self._log
-        with self._progress.phase("looking at the ratings"):
+        with self._log.progress.phase("looking at the ratings"):
             sources = [read_source(self._session, options.ratings)]
             for increment in options.increments:
                 try:
@@ -216,7 +193,7 @@ class _Retrain:
             self._session,
             sources,
             options.reading,
-            self._progress,
+            self._log.progress,
             log.add_warning,
             stack,
             integer_ids=_integers_of(champion),
@@ -303,7 +280,7 @@ class _Retrain:
         models = {"challenger": fitted.model}
         if champion is not None:
             models["champion"] = champion
-        with self._progress.phase("evaluating"):
+        with self._log.progress.phase("evaluating"):
             found = measure(self._session, ready, models, options.fit.ranking, self._unseen_by)
         challenger = dict(found["challenger"].metrics)
         before = dict(found["champion"].metrics) if champion is not None else None
@@ -344,18 +321,15 @@ class _Retrain:
 
     def _publish(self, fitted: Fitted, verdict: Verdict) -> None:
         log = self._log
-        with (
-            tempfile.TemporaryDirectory(prefix="als_spark-") as name,
-            self._progress.phase("publishing"),
-        ):
-            write_version(Path(name), fitted, log.record)
-            version = self._store.publish(
-                Path(name), run=log.run, expected=self._based_on, check=self._lock.check
+        with publishing(log.progress) as folder:
+            write_version(folder, fitted, log.record)
+            version = log.store.publish(
+                folder, run=log.run, expected=self._based_on, check=log.lock.check
             )
             log.record = replace(log.record, version=version)
-            pruned = self._store.prune(self._options.keep, check=self._lock.check)
+            pruned = self._log.store.prune(self._options.keep, check=self._log.lock.check)
         if pruned:
-            self._progress.write(f"removed old versions: {', '.join(pruned)}")
+            self._log.progress.write(f"removed old versions: {', '.join(pruned)}")
         log.end("published", f"published {version}: {verdict.sentence}")
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,6 @@ from als_spark.report.pages.retrain import retrain_page
 from als_spark.report.progress import ProgressReporter
 from als_spark.store.history import DIED, new_run_id
 from als_spark.store.layout import RUNS
-from als_spark.store.lock import StoreLock
 from als_spark.store.store import ModelStore
 
 Outcome = Literal[
@@ -62,6 +61,8 @@ class RunLog:
         Of :func:`new_record`.
     progress : ProgressReporter
         Has the seconds of each phase.
+    ttl : timedelta
+        Time to live of the lock.
     exit_codes : mapping of outcome to int
         What the run's process tells the scheduler.
     shield : callable
@@ -74,6 +75,8 @@ class RunLog:
         What is known so far; replace it as more is.
     pictures : dict of str to bytes
         For the report; more are added at the end.
+    store, progress, lock
+        What the run works with.
     """
 
     def __init__(
@@ -82,14 +85,16 @@ class RunLog:
         record: RunRecord,
         progress: ProgressReporter,
         *,
+        ttl: timedelta,
         exit_codes: Mapping[Outcome, int],
         shield: Callable[[], AbstractContextManager[object]],
         tracking: Tracking | None = None,
     ) -> None:
         self.record = record
         self.pictures: dict[str, bytes] = {}
-        self._store = store
-        self._progress = progress
+        self.store = store
+        self.progress = progress
+        self.lock = store.lock(record.run, ttl=ttl)
         self._exit_codes = exit_codes
         self._shield = shield
         self._tracking = tracking
@@ -109,7 +114,7 @@ class RunLog:
     def add_warning(self, text: str) -> None:
         """Tell something that somebody should read in the morning."""
         self.record = replace(self.record, warnings=(*self.record.warnings, text))
-        self._progress.write(f"warning: {text}")
+        self.progress.write(f"warning: {text}")
 
     def end(self, outcome: Outcome, sentence: str) -> None:
         """Say how the run has ended."""
@@ -122,14 +127,14 @@ class RunLog:
 
     def past_runs(self) -> list[RunRecord]:
         """Return the records of the finished runs, oldest first; warn of damaged lines."""
-        records, problems = read_records(self._store.history.read_history())
+        records, problems = read_records(self.store.history.read_history())
         for problem in problems:
             if problem not in self.record.warnings:
                 self.add_warning(problem)
         return records
 
     @contextmanager
-    def recorded(self, lock: StoreLock) -> Iterator[None]:
+    def recorded(self) -> Iterator[None]:
         """Begin the record, hold the lock for the block, and end the record whatever happens.
 
         An exception of the block goes on. The store's history and its picture are brought up to
@@ -140,10 +145,10 @@ class RunLog:
         StoreLocked
             If another run holds the lock; that too is recorded.
         """
-        self._store.history.start_run(self.run, self.record.as_dict())
-        self._progress.on_phase = self._note_phase
+        self.store.history.start_run(self.run, self.record.as_dict())
+        self.progress.on_phase = self._note_phase
         try:
-            lock.acquire()
+            self.lock.acquire()
         except BaseException as error:
             self._fail(error)
             raise
@@ -163,25 +168,25 @@ class RunLog:
             with self._shield():
                 # The run is over either way; what the history lacks, the next run adds.
                 with suppress(Exception):
-                    lock.check()
+                    self.lock.check()
                     self._gather()
-                lock.release()
+                self.lock.release()
 
     def _note_phase(self, name: str) -> None:
         """Keep what is known so far, for the case that the run is killed."""
         self.record = replace(self.record, phase=name)
         # What fails here fails again where it matters.
         with suppress(Exception):
-            self._store.history.note_run(self.run, self.record.brief.as_dict())
+            self.store.history.note_run(self.run, self.record.brief.as_dict())
 
     def _gather(self) -> list[RunRecord]:
         """Bring history and picture up to date; return the records that are new or changed."""
-        history = self._store.history
+        history = self.store.history
         changed = set(history.gather(running=[self.run], published=self._published()))
         records = self.past_runs()
         if changed:
             with self._optional(HISTORY_PICTURE):
-                self._store.files.replace(HISTORY_PICTURE, _draw_quality(records))
+                self.store.files.replace(HISTORY_PICTURE, _draw_quality(records))
         return [record for record in records if record.run in changed]
 
     def _tell_of_the_dead(self, records: list[RunRecord]) -> None:
@@ -191,7 +196,7 @@ class RunLog:
                 self.add_warning(f"run {record.run} {record.sentence}")
                 with self._optional("its report"):
                     page = retrain_page(record.as_dict(), {}).encode()
-                    self._store.files.replace(f"{RUNS}/{record.run}/{REPORT}", page)
+                    self.store.files.replace(f"{RUNS}/{record.run}/{REPORT}", page)
 
     def _fail(self, error: BaseException) -> None:
         outcome, sentence = _outcome_of(error)
@@ -212,17 +217,17 @@ class RunLog:
         """Return the versions that runs have published, by run, as the store has them."""
         return {
             pointer.run: pointer.version
-            for pointer in self._store.pointers()
+            for pointer in self.store.pointers()
             if pointer.action == "publish" and pointer.version is not None
         }
 
     def _finish(self) -> None:
-        seconds = rounded_seconds(self._progress.phase_seconds, time.perf_counter() - self._clock)
+        seconds = rounded_seconds(self.progress.phase_seconds, time.perf_counter() - self._clock)
         self.record = replace(self.record, finished=_now(), seconds=seconds)
         attachments: dict[str, bytes | Path] = {}
         with self._optional("the report"):
             attachments[REPORT] = self._report().encode()
-        self._store.history.finish_run(
+        self.store.history.finish_run(
             self.run, str(self.record.outcome), self.record.brief.as_dict(), attachments
         )
 

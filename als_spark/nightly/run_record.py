@@ -55,8 +55,7 @@ class SourceRecord:
 class DataRecord:
     """The ratings of a run: what reading them has told, then what packing them has.
 
-    The first eight fields after ``duplicates`` are those of
-    :class:`~als_spark.spark.read.facts.DataFacts`; None in a run that ended before.
+    Those of the latter are None in a run that ended before.
     """
 
     ratings: int
@@ -107,18 +106,14 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What is told of a training.
+    """What is told of a training; numbers as in :class:`~als_spark.train.records.PointResult`.
 
     Attributes
     ----------
     start : {"warm", "cold"}
         From the factors of the current version, or from random ones; ``reason`` says why.
-    rank, reg, exponent : int, float, float
-        d, λ and ν.
-    iterations, evaluations, converged, objective, seconds
-        As in :class:`~als_spark.train.records.PointResult`.
     history : tuple of (int, float or None, float or None)
-        Iteration, objective, change. Only in memory: the report draws it.
+        Iteration, objective, change: for the report, files do without.
     """
 
     start: StartKind
@@ -147,18 +142,9 @@ def _only_version_is_text(values: VersionMetrics) -> VersionMetrics:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Challenger against champion, on the same held-out ratings.
+    """Challenger against champion, on the same ``holdout`` held-out ratings.
 
-    Attributes
-    ----------
-    measure, margin, max_decline : str, float, float or None
-        By what it was decided.
-    holdout : int
-        Ratings held out.
-    challenger : dict
-    champion : dict or None
-        Its metrics and its ``version``; None where there was none.
-    verdict : str
+    The champion's metrics have its ``version`` among them; None where there was no champion.
     """
 
     measure: str
@@ -190,19 +176,14 @@ class RunRecord:
     ----------
     run, job, started, finished : str
         Id of the run; name of the job; when, in UTC, ISO 8601.
-    config, versions : mapping
-        The configuration, and versions of what the result may depend on.
+    versions : mapping
+        Of what the result may depend on.
     phase : str
         What the run does, or did when it ended.
-    source, settings, data, checks, training, comparison
-        What it read, how and what it trained, and how that was judged.
     challenger, champion : dict
         Metrics of the model that was trained, and of the version that was current.
     version, previous_version : str
         The version that was published, and the one before.
-    outcome, exit_code, sentence
-        How the run ended.
-    warnings : tuple of str
     seconds : dict
         Of each phase, and ``total``.
     """
@@ -274,13 +255,7 @@ _ADAPTER = TypeAdapter(RunRecord)
 def read_records(
     history: Iterable[Mapping[str, Any]],
 ) -> tuple[list[RunRecord], list[str]]:
-    """Read the lines of a history; return the records, and what is wrong with other lines.
-
-    Parameters
-    ----------
-    history : iterable of mappings
-        As :meth:`als_spark.store.history.RunHistory.read_history` gives them, oldest first.
-    """
+    """Read the lines of a history; return the records, and what is wrong with other lines."""
     records, problems = [], []
     for line in history:
         try:

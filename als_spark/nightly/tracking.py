@@ -26,16 +26,10 @@ from als_spark.errors import ConfigError
 
 T = TypeVar("T")
 
-LONGEST_NAME = 250
-"""Characters of the name of a parameter, metric or tag (MLflow's limit)."""
-LONGEST_PARAM = 6000
-"""Characters of the value of a parameter (MLflow's limit)."""
-LONGEST_TAG = 8000
-"""Characters of the value of a tag (MLflow's limit)."""
-PARAMS_A_BATCH = 100
-"""Parameters that MLflow takes in one request."""
-METRICS_A_BATCH = 1000
-"""Metrics that MLflow takes in one request."""
+LONGEST_NAME, LONGEST_PARAM, LONGEST_TAG = 250, 6000, 8000
+"""MLflow's limits: characters of any name, of a parameter's value, of a tag's."""
+PARAMS_A_BATCH, METRICS_A_BATCH = 100, 1000
+"""What MLflow takes in one request."""
 
 # What a job needs to be otherwise than MLflow's defaults; the user's own settings win.
 _SETTINGS = {
@@ -58,11 +52,6 @@ _REMEDY = (
 
 def check_tracking(uri: str) -> None:
     """Check, without a request to a server, that runs can be logged to an address.
-
-    Parameters
-    ----------
-    uri : str
-        Address of a tracking server, or a folder, as MLflow reads them.
 
     Raises
     ------
@@ -97,16 +86,14 @@ def log_run(
     ----------
     uri : str
         Address of a tracking server, or a folder, as MLflow reads them.
-    experiment : str
-        Name of the experiment; made if there is none.
-    run_name : str
-        Name of the run.
+    experiment, run_name : str
+        An experiment is made if there is none of its name.
     params : mapping
-        Configuration; nested mappings become names with dots, long values are cut.
+        Nested mappings become names with dots, long values are cut.
     metrics : mapping of str to float
-        Numbers; those that are None, NaN or infinite are left out.
+        Those that are None, NaN or infinite are left out.
     tags : mapping of str to str
-        Tags; long values are cut.
+        Long values are cut.
     artefacts : Path, optional
         File or folder to keep with the run.
 
@@ -146,17 +133,7 @@ def log_run(
 def flat_params(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Turn a nested configuration into MLflow's parameters.
 
-    Parameters
-    ----------
-    params : mapping
-        Values, or mappings of them to any depth.
-    prefix : str, optional
-        What every name begins with.
-
-    Returns
-    -------
-    dict of str to str
-        ``{"training.rank": "20"}`` for ``{"training": {"rank": 20}}``; lists are in JSON.
+    ``{"training": {"rank": 20}}`` becomes ``{"training.rank": "20"}``; lists are in JSON.
     """
     flat: dict[str, str] = {}
     for key, value in params.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from als_spark.nightly.fitting import (
     fit,
     make_ready,
     measure,
+    publishing,
     read_ratings,
     training_record,
     write_version,
@@ -26,8 +26,6 @@ from als_spark.nightly.run_log import RunLog
 from als_spark.nightly.run_record import DataRecord, RunRecord, SourceRecord, Spec
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.read.sources import SourceOptions, read_source
-from als_spark.store.lock import StoreLock
-from als_spark.store.store import ModelStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,23 +108,18 @@ def train_model(
 
 
 def train_into_store(
-    session: SparkSession,
-    options: TrainOptions,
-    keep: int,
-    progress: ProgressReporter,
-    store: ModelStore,
-    lock: StoreLock,
-    log: RunLog,
+    session: SparkSession, options: TrainOptions, keep: int, log: RunLog
 ) -> Trained:
     """Train a model and publish it, with the lock held; ``keep`` versions stay."""
+    store, check = log.store, log.lock.check
     store.recover()
     based_on, previous = store.pointer_number(), store.current()
-    trained = train_model(session, options, progress, lambda: log.record, log.add_warning)
+    trained = train_model(session, options, log.progress, lambda: log.record, log.add_warning)
     log.record = trained.record
-    with tempfile.TemporaryDirectory(prefix="als_spark-") as name, progress.phase("publishing"):
-        trained.write(Path(name))
-        version = store.publish(Path(name), run=log.run, expected=based_on, check=lock.check)
-        store.prune(keep, check=lock.check)
+    with publishing(log.progress) as folder:
+        trained.write(folder)
+        version = store.publish(folder, run=log.run, expected=based_on, check=check)
+        store.prune(keep, check=check)
     log.record = replace(log.record, version=version, previous_version=previous)
     log.end("published", f"published {version}: {trained.sentence}")
     return trained

@@ -161,7 +161,7 @@ class RunHistory:
         Parameters
         ----------
         running : collection of str
-            Ids of the runs that do run: the holder of the lock, that is the caller's.
+            Ids of the runs that do run: the caller's, which holds the lock.
         published : mapping of str to str, optional
             Versions that runs have published, by the runs' ids.
         keep : int

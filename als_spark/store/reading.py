@@ -164,12 +164,9 @@ class StoreReader:
     def open(self, version: str | None = None) -> Iterator[Path]:
         """Give the folder of a version, verified, and keep it from being pruned during the block.
 
-        Yields
-        ------
-        Path
-            A folder on this machine, called as the version: the store's own, which must not be
-            changed, or a copy of one on another file system. A reader without the right to write
-            into the store gets it too, but nothing then keeps the pruner away.
+        It is called as the version: the store's own, which must not be changed, or a copy of one on
+        another file system. A reader without the right to write into the store gets it too, but
+        nothing then keeps the pruner away.
 
         Raises
         ------

@@ -93,12 +93,6 @@ class ModelStore(StoreReader):
         expected : int, optional
             The :meth:`pointer_number` that the caller has decided upon; the one that is found if
             not given.
-        check : callable, optional
-
-        Returns
-        -------
-        str
-            The new version.
 
         Raises
         ------
@@ -144,22 +138,11 @@ class ModelStore(StoreReader):
         run: str,
         check: Callable[[], None] | None = None,
     ) -> str:
-        """Make an older version current again; only one whose files are intact.
+        """Make an older version current again and return its name; only one that is intact.
 
-        Parameters
-        ----------
-        to : str, optional
-            The version; if not given, the newest intact one that was first published before the
-            current one. One that was left by a roll-back itself, only if there is no other.
-        run : str
-            Id of the run.
-        check : callable, optional
-            Without the lock a version that is being pruned is refused.
-
-        Returns
-        -------
-        str
-            The version that is now current.
+        Without ``to``, that is the newest intact one that was first published before the current
+        one, and one that was left by a roll-back itself only if there is no other. Without
+        ``check``, that is without the lock, a version that is being pruned is refused.
 
         Raises
         ------
@@ -375,13 +358,9 @@ class ModelStore(StoreReader):
 
 
 def open_store(path: str | Path) -> ModelStore:
-    """Return the model store in a directory of this machine, or of one mounted on it.
+    """Return the model store in a directory of this machine, or in its ``file:`` URI.
 
-    Parameters
-    ----------
-    path : str or Path
-        The directory; a ``file:`` URI too. Absent or empty is an empty store, made one by the
-        first write.
+    An absent or empty directory is an empty store, made one by the first write.
 
     Raises
     ------

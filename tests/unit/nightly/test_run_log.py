@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,9 @@ def make(store: ModelStore, shields: list[str]) -> Any:
     def log() -> RunLog:
         progress = ProgressReporter(1, logger=logging.getLogger("tests"))
         record = new_record("retrain", {"rank": 3}, {"als_spark": "1"})
-        return RunLog(store, record, progress, exit_codes=CODES, shield=shield)
+        return RunLog(
+            store, record, progress, ttl=timedelta(minutes=10), exit_codes=CODES, shield=shield
+        )
 
     return log
 
@@ -68,7 +71,7 @@ def page_of(store: ModelStore, run: str) -> Any:
 
 def test_a_run_that_ends_well(store: ModelStore, make: Any, shields: list[str]) -> None:
     log = make()
-    with log.recorded(store.lock(log.run)):
+    with log.recorded():
         assert store.history.read_run(log.run)["status"] == "running"
         log.add_warning("something to read")
         log.end("kept", "kept version v1")
@@ -96,7 +99,7 @@ def test_a_run_that_ends_badly(
     store: ModelStore, make: Any, error: BaseException, outcome: str, sentence: str
 ) -> None:
     log = make()
-    with pytest.raises(type(error)) as raised, log.recorded(store.lock(log.run)):
+    with pytest.raises(type(error)) as raised, log.recorded():
         raise error
     line = line_of(store)
     assert (line["outcome"], line["sentence"]) == (outcome, sentence)
@@ -112,28 +115,28 @@ def test_a_run_that_ends_badly(
 def test_a_locked_store_is_noted_too(store: ModelStore, make: Any) -> None:
     log = make()
     with store.lock("somebody"):
-        with pytest.raises(StoreLocked), log.recorded(store.lock(log.run)):
+        with pytest.raises(StoreLocked), log.recorded():
             raise AssertionError
         assert store.history.read_run(log.run)["outcome"] == "locked"
 
 
 def test_how_far_it_had_come_is_noted_at_each_phase(store: ModelStore, make: Any) -> None:
     log = make()
-    with log.recorded(store.lock(log.run)):
-        with log._progress.phase("training"):
+    with log.recorded():
+        with log.progress.phase("training"):
             assert store.history.read_run(log.run)["phase"] == "training"
         log.end("unchanged", "nothing new")
 
 
 def test_damaged_lines_are_passed_over_with_a_warning(store: ModelStore, make: Any) -> None:
     first = make()
-    with first.recorded(store.lock(first.run)):
+    with first.recorded():
         first.end("unchanged", "nothing new")
     good = store.files.read("history.jsonl")
     bad = {**json.loads(good), "run": "20200101T000000Z-0", "data": {"ratings": "many"}}
     store.files.replace("history.jsonl", json.dumps(bad).encode() + b"\n" + good)
     log = make()
-    with log.recorded(store.lock(log.run)):
+    with log.recorded():
         assert [record.run for record in log.past_runs()] == [first.run]
         log.end("kept", "kept")
     (warning,) = log.record.warnings
@@ -155,7 +158,7 @@ def test_pictures_that_fail_are_warnings(
 
     monkeypatch.setattr(run_log, "quality_picture", fails)
     log = make()
-    with log.recorded(store.lock(log.run)):
+    with log.recorded():
         log.end("unchanged", "nothing new")
     assert line_of(store)["warnings"] == [
         "the picture of the history could not be made (MemoryError: no room)"
@@ -171,7 +174,7 @@ def test_a_run_that_died_gets_its_report_from_the_next(store: ModelStore, make: 
         path, json.dumps({**json.loads(store.files.read(path)), "owner": None}).encode()
     )
     log = make()
-    with log.recorded(store.lock(log.run)):
+    with log.recorded():
         log.end("unchanged", "nothing new")
     sentence = "died before it began to work: it was killed, or its machine was lost"
     assert log.record.warnings == (f"run {dead.run} {sentence}",)
