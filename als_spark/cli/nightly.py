@@ -7,7 +7,6 @@ from datetime import timedelta
 import als_spark
 from als_spark.cli.config.batch import ModelConfig
 from als_spark.cli.config.record import config_record
-from als_spark.cli.config.sweep import objective_note
 from als_spark.cli.program import (
     EXIT_DATA_CHECK,
     EXIT_DONE,
@@ -72,9 +71,8 @@ def fit_options(config: ModelConfig) -> FitOptions:
     """Say how a model is trained and measured."""
     return FitOptions(
         HoldoutRule(config.split, config.test_fraction, config.seed),
-        config.training_with(0.0),
+        config.training,
         RankingOptions(config.top, config.relevant_from, config.ranking_users),
         config.placement,
         config.partitions,
-        objective_note,
     )

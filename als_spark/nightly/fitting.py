@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,8 +34,9 @@ from als_spark.spark.read.validation import TRAIN, SplitOptions
 from als_spark.spark.train.run import train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector
-from als_spark.train.loop import ModelSpec, TrainingOptions, initial_factors
+from als_spark.train.loop import initial_factors
 from als_spark.train.records import PointResult
+from als_spark.train.spec import ModelSpec, TrainingOptions
 from als_spark.types import BadRows, Duplicates, PlacementChoice, Side
 
 
@@ -53,12 +54,8 @@ class FitOptions:
 
     Attributes
     ----------
-    training : TrainingOptions
-        Its exponent is that of the model (see :meth:`for_model`).
     placement, partitions
         As in :class:`~als_spark.spark.prepare.prepared.PrepareOptions`.
-    objective_note : callable
-        Says which objective the λ of an exponent belongs to.
     """
 
     holdout: HoldoutRule
@@ -66,17 +63,14 @@ class FitOptions:
     ranking: RankingOptions
     placement: PlacementChoice
     partitions: int | None
-    objective_note: Callable[[float], str]
-
-    def for_model(self, spec: Spec) -> TrainingOptions:
-        """Return what the training loop takes for a model."""
-        return replace(self.training, exponent=spec.exponent)
 
     def settings(self, spec: Spec) -> TrainingSettings:
         """Return all that decides what is trained from a snapshot of given fingerprint."""
         training = self.training
         return TrainingSettings(
-            *spec,
+            spec.rank,
+            spec.objective.reg,
+            spec.objective.exponent,
             *self.holdout,
             training.tol,
             training.max_iter,
@@ -221,7 +215,7 @@ def training_record(fitted: Fitted) -> TrainingRecord:
         reason=description["reason"],
         rank=result.rank,
         reg=result.reg,
-        exponent=description["exponent"],
+        exponent=result.spec.objective.exponent,
         iterations=result.iterations,
         evaluations=result.evaluations,
         converged=result.converged,
@@ -251,8 +245,8 @@ def fit(
     train_grid(
         session,
         prepared,
-        [ModelSpec(0, spec.rank, spec.reg)],
-        options.for_model(spec),
+        [ModelSpec(0, spec.rank, spec.objective)],
+        options.training,
         collector,
         starts=None if start.factors is None else [start.factors],
         on_iteration=progress.on_iteration,
@@ -261,9 +255,8 @@ def fit(
     assert outcome is not None
     result = outcome.points[0]
     description = {
-        "lambda_reg": spec.reg,
-        "exponent": spec.exponent,
-        "objective_of_lambda": options.objective_note(spec.exponent),
+        **spec.objective.as_record(),
+        "objective_of_lambda": spec.objective.note,
         "seed": options.training.seed,
         "holdout": options.holdout.as_record(),
         "iterations": result.iterations,

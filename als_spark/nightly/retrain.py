@@ -41,6 +41,7 @@ from als_spark.nightly.run_log import RunLog
 from als_spark.nightly.run_record import Comparison, DataRecord, SourceRecord, Spec
 from als_spark.report.figures.breakdown import bins_of, breakdown_figure
 from als_spark.report.figures.drawing import png_of
+from als_spark.solve.objective import Objective
 from als_spark.spark.predict.evaluate import Evaluation
 from als_spark.spark.read.facts import DataFacts
 from als_spark.spark.read.snapshot import Snapshot
@@ -336,8 +337,7 @@ class Retrain:
 def _spec_of(model: FactorModel | None) -> Spec | None:
     if model is None:
         return None
-    description = model.description
-    return Spec(model.rank, float(description["lambda_reg"]), float(description["exponent"]))
+    return Spec(model.rank, Objective.from_record(model.description, "the model's description"))
 
 
 def _integers_of(model: FactorModel | None) -> list[Side]:

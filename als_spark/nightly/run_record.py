@@ -19,15 +19,18 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, AliasChoices, Field, FiniteFloat, TypeAdapter
 
 from als_spark.nightly.checks import Check
+from als_spark.solve.objective import Objective
 from als_spark.spark.read.facts import DataFacts
 from als_spark.store.layout import parse
 
 Metrics = dict[str, int | float | None]
 """Errors and ranking measures by name; None where one has no finite value."""
 
+Exponent = Annotated[FiniteFloat, Field(ge=0)]
 Reg = Annotated[
     FiniteFloat,
     Field(
+        ge=0,
         validation_alias=AliasChoices("lambda_reg", "lambda", "reg"),
         serialization_alias="lambda_reg",
     ),
@@ -36,11 +39,10 @@ StartKind = Literal["warm", "cold"]
 
 
 class Spec(NamedTuple):
-    """Which model: its rank d, λ, and the frequency exponent ν of the objective of λ."""
+    """Which model: its rank d and its objective."""
 
     rank: int
-    reg: float
-    exponent: float
+    objective: Objective
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class TrainingSettings:
 
     rank: int
     reg: Reg
-    exponent: FiniteFloat
+    exponent: Exponent
     split: str
     test_fraction: FiniteFloat
     seed: int
@@ -101,7 +103,7 @@ class TrainingSettings:
     @property
     def spec(self) -> Spec:
         """Which model."""
-        return Spec(self.rank, self.reg, self.exponent)
+        return Spec(self.rank, Objective(self.reg, self.exponent))
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class TrainingRecord:
     reason: str
     rank: int
     reg: Reg
-    exponent: FiniteFloat
+    exponent: Exponent
     iterations: int
     evaluations: int
     converged: bool

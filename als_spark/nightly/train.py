@@ -49,12 +49,12 @@ class Trained:
     def sentence(self) -> str:
         """What came out, for people."""
         result, metrics = self.fitted.result, self.record.challenger or {}
+        objective = result.spec.objective
         ended = "converged" if result.converged else "stopped by the cap"
         rmse, n = metrics.get("rmse"), metrics.get("count")
         measured = "" if rmse is None else f", RMSE {rmse:.4f} on {n:,} held-out ratings"
-        exponent = self.fitted.model.description["exponent"]
         return (
-            f"d={result.rank}, lambda={result.reg:g}, exponent={exponent:g}: "
+            f"d={result.rank}, lambda={objective.reg:g}, exponent={objective.exponent:g}: "
             f"{ended} after {result.iterations} iterations{measured}"
         )
 

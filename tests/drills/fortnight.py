@@ -39,7 +39,6 @@ from als_spark.errors import EmptySourceError
 from als_spark.nightly.fitting import cold_start, fit, make_ready
 from als_spark.nightly.run_record import RunRecord
 from als_spark.report.progress import ProgressReporter
-from als_spark.solve.objective import Objective
 from als_spark.spark.read.snapshot import read_snapshot
 from als_spark.spark.read.sources import Source, SourceOptions, read_source
 from als_spark.spark.session import quiet_spark, start_session

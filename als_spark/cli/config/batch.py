@@ -24,13 +24,14 @@ from als_spark.errors import ConfigError
 from als_spark.nightly.checks import CheckLimits
 from als_spark.nightly.comparison import LARGER_IS_BETTER, MEASURES, Measure
 from als_spark.nightly.run_record import Spec
+from als_spark.solve.objective import Objective
 from als_spark.types import BadRows, Duplicates
 
 Audience = Literal["users", "items", "similar-items"]
 OutputFormat = Literal["parquet", "json"]
 
 
-DEFAULT_SPEC = Spec(10, 0.1, 1.0)
+DEFAULT_SPEC = Spec(10, Objective(0.1, exponent=1.0))
 """Where nothing is said: the defaults of Spark MLlib's ALS."""
 PLAIN = 0.0
 """The exponent of the plain ridge."""

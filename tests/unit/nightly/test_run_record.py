@@ -34,6 +34,7 @@ from als_spark.nightly.run_record import (
 from als_spark.report.figures.learning import training_of
 from als_spark.report.figures.quality import quality_picture
 from als_spark.report.pages.retrain import retrain_page
+from als_spark.solve.objective import Objective
 from als_spark.spark.read.facts import DataFacts
 from tests.pages import read_page, warnings_of
 
@@ -250,6 +251,14 @@ class TestDamage:
         with pytest.raises(ValueError, match=rf"^training\.{key}: Field required$"):
             RunRecord.read(record)
 
+    @pytest.mark.parametrize("part", ["training", "settings"])
+    @pytest.mark.parametrize("key", ["lambda_reg", "exponent"])
+    def test_an_objective_that_is_none(self, part: str, key: str) -> None:
+        record = full_record().as_dict()
+        record[part][key] = -1.0
+        with pytest.raises(ValueError, match=rf"^{part}\.{key} is -1\.0: "):
+            RunRecord.read(record)
+
     @pytest.mark.parametrize("number", [math.nan, math.inf, 1e400])
     def test_numbers_that_json_does_not_have(self, number: float) -> None:
         # Python's json reads NaN and Infinity, which other programs may have written.
@@ -313,7 +322,7 @@ class TestLinesOfTheFirstRelease:
         assert training is not None
         assert settings is not None
         assert training.reg == old_lines[2]["training"]["lambda"] == 2.0
-        assert settings.spec == Spec(3, 2.0, 0.0)
+        assert settings.spec == Spec(3, Objective(2.0, exponent=0.0))
 
     def test_what_they_say_to_the_next_run(
         self, old: list[RunRecord], old_lines: list[dict[str, Any]]
