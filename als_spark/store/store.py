@@ -31,19 +31,18 @@ from als_spark.store.history import RunHistory
 from als_spark.store.layout import (
     MANIFEST,
     PRUNING,
-    READERS,
     VERSIONS,
     Action,
     Pointer,
     Trail,
-    encode,
     mark_store,
     stamp,
     time_text,
 )
-from als_spark.store.leases import dead_leases, leased, live_leases
+from als_spark.store.leases import leased
 from als_spark.store.lock import LOCK_TTL, StoreLock
-from als_spark.store.manifest import FileEntry, Manifest, list_files, quick_problems
+from als_spark.store.maintenance import Maintenance
+from als_spark.store.manifest import FileEntry, Manifest, list_files
 from als_spark.store.reading import StoreReader
 
 MODEL_FILES = (DESCRIPTION_FILE, *FACTOR_FILES.values())
@@ -56,6 +55,10 @@ class ModelStore(StoreReader):
     Wherever a method takes ``check``, that is the ``check`` of the lock: it is called right before
     each step that cannot be taken back, and raises if the lock was lost.
     """
+
+    @property
+    def _maintenance(self) -> Maintenance:
+        return Maintenance(self._files, self._pointers, self._clock)
 
     @property
     def history(self) -> RunHistory:
@@ -195,19 +198,7 @@ class ModelStore(StoreReader):
         if keep < 1:
             raise DataError(f"cannot keep {keep} versions: keep at least 1")
         self._current_pointer()
-        trail = self._pointers.trail()
-        there = set(self._files.names(VERSIONS))
-        published = [name for name in trail.published() if name in there]
-        intact = [name for name in published if not self._quick_kinds(name, trail)]
-        kept = {*intact[-keep:], trail.current}
-        removed = []
-        for name in published:
-            if name not in kept:
-                if check is not None:
-                    check()
-                if self._prune_one(name):
-                    removed.append(name)
-        return removed
+        return self._maintenance.prune(keep, check)
 
     def recover(self) -> list[str]:
         """Remove what killed runs have left, and return its paths in the store; hold the lock.
@@ -216,70 +207,7 @@ class ModelStore(StoreReader):
         files (never the current one), tombstones, and leases that have expired or whose process
         is gone.
         """
-        if not self.exists():
-            return []
-        removed = [f"{SCRATCH}/{name}" for name in self._files.names(SCRATCH)]
-        removed += [f"{PRUNING}/{name}" for name in self._files.names(PRUNING)]
-        removed += [f"{READERS}/{name}" for name in dead_leases(self._files, self._clock())]
-        for path in removed:
-            self._files.remove(path)
-        for name in self._abandoned():
-            self._remove_version(name)
-            removed.append(f"{VERSIONS}/{name}")
-        return removed
-
-    def _remove_version(self, name: str) -> None:
-        """Remove a version that nobody reads."""
-        parked = f"{SCRATCH}/{name}.{secrets.token_hex(4)}"
-        with suppress(FileNotFoundError):
-            # First out of sight, which is one step where deleting is many.
-            self._files.rename(f"{VERSIONS}/{name}", parked)
-        self._files.remove(parked)
-
-    def _prune_one(self, name: str) -> bool:
-        tombstone = f"{PRUNING}/{name}.json"
-        self._files.replace(tombstone, encode({"since": time_text(self._clock())}))
-        pruned = False
-        if not live_leases(self._files, name, self._clock()):
-            parked = f"{SCRATCH}/{name}.{secrets.token_hex(4)}"
-            self._files.rename(f"{VERSIONS}/{name}", parked)
-            # A run that has taken the lock over meanwhile may have rolled back to this version.
-            if self._pointers.trail().current == name:
-                self._files.rename(parked, f"{VERSIONS}/{name}")
-            else:
-                self._files.remove(parked)
-                pruned = True
-        self._files.remove(tombstone)
-        return pruned
-
-    def _quick_kinds(self, name: str, trail: Trail) -> list[str]:
-        problems = quick_problems(self._files, name, trail.sha256_of(name))
-        return [problem.kind for problem in problems]
-
-    def _abandoned(self) -> list[str]:
-        """Return the versions that no pointer named, and those that have lost files."""
-        trail = self._pointers.trail()
-        if trail.damaged:
-            # An unreadable pointer may name any of them.
-            return []
-        names = [name for name in self._files.names(VERSIONS) if name != trail.current]
-        unnamed = [name for name in names if not trail.naming(name)]
-        if unnamed and not self._fence(trail):
-            return []
-        broken = [name for name in names if "missing" in self._quick_kinds(name, trail)]
-        return sorted({*unnamed, *broken})
-
-    def _fence(self, trail: Trail) -> bool:
-        """Use up the next number.
-
-        The run that left a version without a pointer may live: asleep for so long that its lock
-        has expired, between its last look at the lock and the creation of the pointer. That it
-        would name a version which is gone. So its number must be taken before.
-        """
-        sha256 = "" if trail.latest is None else trail.latest.sha256
-        now = time_text(self._clock())
-        fence = Pointer(trail.number + 1, trail.current, sha256, now, "fence", "")
-        return self._pointers.create(fence)
+        return self._maintenance.recover() if self.exists() else []
 
     def _previous(self, trail: Trail, now: str | None) -> tuple[str, str]:
         """Return the newest intact version that was first published before the current one."""
@@ -343,7 +271,7 @@ class ModelStore(StoreReader):
         self._files.remove(staged)
         # Interrupted in the last step, the pointer may be there none the less.
         if placed and not self._pointers.trail().naming(placed[0]):
-            self._remove_version(placed[0])
+            self._maintenance.remove_version(placed[0])
 
     def _compare_sizes(self, staged: str, listed: dict[str, FileEntry]) -> None:
         wanted = {name: entry.size for name, entry in listed.items()}

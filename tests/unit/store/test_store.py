@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from als_spark.errors import ConfigError, DataError, LockLost, PublishConflict
-from als_spark.store import reading
-from als_spark.store import store as store_module
+from als_spark.store import maintenance, reading
 from als_spark.store.files import LocalFiles
 from als_spark.store.layout import Pointer, Pointers, utc_now
 from als_spark.store.leases import leased
@@ -742,7 +741,7 @@ class TestPruning:
         self, store, publish, monkeypatch, quick
     ):
         names = publish(1, 2)
-        real = store_module.live_leases
+        real = maintenance.live_leases
         seen = []
 
         def live_leases(files, version, now):
@@ -752,7 +751,7 @@ class TestPruning:
             seen.append(version)
             return found
 
-        monkeypatch.setattr(store_module, "live_leases", live_leases)
+        monkeypatch.setattr(maintenance, "live_leases", live_leases)
         assert store.prune(1) == [names[0]]
         assert seen == [names[0]]
         with pytest.raises(DataError, match="no version called"):
