@@ -86,7 +86,7 @@ def parse(kind: TypeAdapter[T], data: bytes | Mapping[str, Any]) -> T:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        found = "" if first["type"] in ("missing", "json_invalid") else f" is {first['input']!r}"
+        found = "" if first["type"] in ("missing", "json_invalid") else f" is {first['input']!r:.80}"
         raise ValueError(f"{place}{found}: {first['msg']}".removeprefix(": ")) from None
 
 
