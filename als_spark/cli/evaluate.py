@@ -13,26 +13,25 @@ from pyspark.sql import SparkSession
 
 from als_spark.cli.batch_options import EVALUATE
 from als_spark.cli.config.batch import EvaluateConfig
+from als_spark.cli.config.record import config_record
 from als_spark.cli.program import EXIT_DONE, run_program
 from als_spark.cli.spark_job import (
     all_versions,
     open_ratings,
     open_seen,
-    refuse_bad_rows,
-    rounded_seconds,
     spark_job,
 )
 from als_spark.cli.spark_paths import check_output, open_output
 from als_spark.cli.stored import open_model
-from als_spark.cli.tracking import config_record
 from als_spark.model.files import write_json
+from als_spark.nightly.run_record import rounded_seconds
 from als_spark.report.figures.breakdown import bins_of, breakdown_figure
 from als_spark.report.figures.drawing import png_of
 from als_spark.report.pages.evaluate import evaluate_page
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.predict.evaluate import RANKING_MEASURES, RankingOptions, evaluate_models
 from als_spark.spark.read.seen import without_pairs
-from als_spark.spark.read.snapshot import read_snapshot
+from als_spark.spark.read.snapshot import read_snapshot, refuse_bad_rows
 from als_spark.spark.read.sources import unreadable_files_are_named
 
 METRICS_FILE = "metrics.json"

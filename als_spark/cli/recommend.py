@@ -12,12 +12,7 @@ from pyspark.sql import functions as F
 from als_spark.cli.batch_options import RECOMMEND
 from als_spark.cli.config.batch import RecommendConfig
 from als_spark.cli.program import EXIT_DONE, run_program
-from als_spark.cli.spark_job import (
-    open_seen,
-    refuse_bad_rows,
-    spark_job,
-    tell_bad_rows,
-)
+from als_spark.cli.spark_job import open_seen, open_source, spark_job, tell_bad_rows
 from als_spark.cli.spark_paths import check_files_read, check_output, open_spark_output
 from als_spark.cli.stored import open_model
 from als_spark.model.factor_model import FactorModel
@@ -26,10 +21,10 @@ from als_spark.spark.predict.recommend import recommend_for_all, similar_items_f
 from als_spark.spark.prepare.prepare import union_typed
 from als_spark.spark.read.id_lists import read_ids
 from als_spark.spark.read.new_users import read_new_ratings
+from als_spark.spark.read.snapshot import refuse_bad_rows
 from als_spark.spark.read.sources import (
     Source,
     SourceOptions,
-    read_source,
     unreadable_files_are_named,
 )
 from als_spark.spark.session import described
@@ -128,9 +123,7 @@ def _source(
     columns = {"user": config.user_col, "item": config.item_col, "rating": config.rating_col}
     # What the job calls --format is that of its output.
     options = SourceOptions(path, columns=columns, need_rating=need_rating, format_option=False)
-    source = read_source(session, options)
-    check_files_read(session, config, source.frame, source.label)
-    return source
+    return open_source(config, session, options)
 
 
 def _write(answers: DataFrame, kind: str, target: str) -> int:

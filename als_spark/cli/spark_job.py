@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,12 +14,11 @@ import als_spark
 from als_spark.cli.config.sweep import RatingsConfig
 from als_spark.cli.interrupts import Interrupted, StopFlag, stop_on_signals
 from als_spark.cli.spark_paths import check_files_read
-from als_spark.errors import DataError
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.prepare.prepared import PreparedRatings
 from als_spark.spark.read.new_users import NewRatings
 from als_spark.spark.read.seen import SeenPairs, read_seen
-from als_spark.spark.read.snapshot import Snapshot
+from als_spark.spark.read.snapshot import refuse_bad_rows
 from als_spark.spark.read.sources import Source, SourceOptions, read_source
 from als_spark.spark.session import described, quiet_spark, start_session, versions
 
@@ -80,6 +79,11 @@ def open_ratings(
 ) -> Source:
     """Open a source of ratings with the columns and the format that a configuration names."""
     options = SourceOptions(path, table, config.format, config.columns, need_timestamp, need_rating)
+    return open_source(config, session, options)
+
+
+def open_source(config: object, session: SparkSession, options: SourceOptions) -> Source:
+    """Open a source, none of whose files may lie in what the job writes."""
     source = read_source(session, options)
     check_files_read(session, config, source.frame, source.label)
     return source
@@ -156,23 +160,3 @@ def tell_bad_rows(progress: ProgressReporter, read: SeenPairs | NewRatings) -> N
         progress.write(
             f"{read.label}: left out {read.n_bad:,} unusable rows: {'; '.join(read.problems)}"
         )
-
-
-def refuse_bad_rows(read: Snapshot | SeenPairs | NewRatings, bad_rows: str) -> None:
-    """Stop on unusable rows, unless they are to be dropped.
-
-    Raises
-    ------
-    DataError
-        With counts, examples and the remedy.
-    """
-    if read.n_bad and bad_rows == "error":
-        raise DataError(
-            f"{read.label}: {read.n_bad:,} unusable rows: {'; '.join(read.problems)}: "
-            "mend the data, or leave these rows out with --bad-rows drop"
-        )
-
-
-def rounded_seconds(phases: Mapping[str, float], total: float) -> dict[str, float]:
-    """Seconds of each phase and of the whole, for the files of a run."""
-    return {**{name: round(taken, 3) for name, taken in phases.items()}, "total": round(total, 3)}

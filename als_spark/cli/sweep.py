@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from als_spark.cli.config.record import config_record
 from als_spark.cli.config.sweep import SweepConfig
 from als_spark.cli.interrupts import Interrupted
 from als_spark.cli.options import SWEEP
@@ -19,17 +20,16 @@ from als_spark.cli.spark_job import (
     all_versions,
     data_facts,
     open_ratings,
-    rounded_seconds,
     spark_job,
     tell_data,
     write_rejected,
 )
 from als_spark.cli.spark_paths import check_output, open_output
-from als_spark.cli.tracking import config_record
 from als_spark.errors import DataError
 from als_spark.files.outputs import INTERRUPTED_FOLDER, StagedFolder
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.files import local_path, save_model, write_json
+from als_spark.nightly.run_record import rounded_seconds
 from als_spark.report.figures import sweep as plots
 from als_spark.report.pages.sweep import SWEEP_PICTURES, sweep_page
 from als_spark.report.progress import ProgressReporter

@@ -4,44 +4,29 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import timedelta
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from functools import partial
 
 from pyspark.sql import SparkSession
 
 from als_spark.cli.batch_options import TRAIN
-from als_spark.cli.config.batch import Spec, TrainConfig
-from als_spark.cli.fitting import (
-    cold_start,
-    fit,
-    make_ready,
-    measure,
-    training_record,
-    training_settings,
-    write_version,
-)
+from als_spark.cli.config.batch import TrainConfig
+from als_spark.cli.config.record import config_record
+from als_spark.cli.nightly import fit_options, read_options, run_log, source_options
 from als_spark.cli.program import EXIT_DONE, exits_if_locked, run_program
-from als_spark.cli.run_log import RunLog
-from als_spark.cli.spark_job import (
-    all_versions,
-    open_ratings,
-    refuse_bad_rows,
-    rounded_seconds,
-    spark_job,
-)
+from als_spark.cli.spark_job import all_versions, open_source, spark_job
 from als_spark.cli.spark_paths import check_output, check_paths, open_output
 from als_spark.cli.stored import permission_is_usage, store_of
-from als_spark.cli.tracking import check_tracking, config_record
 from als_spark.errors import ConfigError
 from als_spark.model.files import local_path, write_json
+from als_spark.nightly.run_log import new_record
+from als_spark.nightly.run_record import Spec, rounded_seconds
+from als_spark.nightly.tracking import check_tracking
+from als_spark.nightly.train import TrainOptions, train_into_store, train_model
 from als_spark.report.progress import ProgressReporter
 from als_spark.solve.objective import Objective
-from als_spark.spark.read.snapshot import read_snapshot
-from als_spark.spark.read.sources import unreadable_files_are_named
 
 RUN_FILE = "run.json"
 
@@ -70,13 +55,14 @@ def _run(config: TrainConfig) -> int:
     if config.mlflow is not None:
         check_tracking(config.mlflow)
     spec = config.spec(None if config.from_sweep is None else best_of_sweep(config.from_sweep))
+    options = train_options(config, spec)
     if config.output is not None:
         check_output(config.output, "train")
     with ProgressReporter(1, logger=logger) as progress, spark_job("train", progress) as job:
         if config.output is not None:
-            words = _into_folder(config, spec, job.session, progress)
+            words = _into_folder(config, options, job.session, progress)
         else:
-            words = _into_store(config, spec, job.session, progress)
+            words = _into_store(config, options, job.session, progress)
     print(words)
     return EXIT_DONE
 
@@ -107,117 +93,46 @@ def best_of_sweep(folder: str) -> Spec:
 
 
 def _into_folder(
-    config: TrainConfig, spec: Spec, session: SparkSession, progress: ProgressReporter
+    config: TrainConfig, options: TrainOptions, session: SparkSession, progress: ProgressReporter
 ) -> str:
     assert config.output is not None
+    record = new_record("train", config_record(config), all_versions(session))
+
+    def warn(text: str) -> None:
+        nonlocal record
+        record = replace(record, warnings=(*record.warnings, text))
+        progress.write(f"warning: {text}")
+
     with ExitStack() as stack:
         staged = stack.enter_context(open_output(session, config, config.output, "train"))
-        trained = _Trained(config, spec, session, progress)
+        trained = train_model(session, options, progress, lambda: record, warn)
         trained.write(staged.content)
-        run = {
-            **trained.facts,
-            "config": config_record(config),
-            "seconds": rounded_seconds(
-                progress.phase_seconds, sum(progress.phase_seconds.values())
-            ),
-        }
-        write_json(staged.content / RUN_FILE, run)
+        phases = progress.phase_seconds
+        run = replace(trained.record, seconds=rounded_seconds(phases, sum(phases.values())))
+        write_json(staged.content / RUN_FILE, run.as_dict())
     return f"{trained.sentence}\nThe model is in {config.output.rstrip('/')}."
 
 
 def _into_store(
-    config: TrainConfig, spec: Spec, session: SparkSession, progress: ProgressReporter
+    config: TrainConfig, options: TrainOptions, session: SparkSession, progress: ProgressReporter
 ) -> str:
     assert config.store is not None
     with permission_is_usage("--store", config.store), ExitStack() as stack:
         check_paths(session, config)
-        store = store_of(session, config.store)
-        log = RunLog(store, "train", config, progress)
-        lock = store.lock(log.run, ttl=timedelta(minutes=config.lock_minutes))
-        stack.enter_context(log.recorded(lock))
-        store.recover()
-        based_on, previous = store.pointer_number(), store.current()
-        trained = _Trained(config, spec, session, progress)
-        log.record |= trained.facts
-        with tempfile.TemporaryDirectory(prefix="als_spark-") as name, progress.phase("publishing"):
-            trained.write(Path(name))
-            version = store.publish(Path(name), run=log.run, expected=based_on, check=lock.check)
-            store.prune(config.keep, check=lock.check)
-        log.record |= {"version": version, "previous_version": previous}
-        log.end("published", f"published {version}: {trained.sentence}")
-    return f"{trained.sentence}\nPublished as version {version} of {config.store}."
+        log = run_log(store_of(session, config.store), "train", config, progress)
+        stack.enter_context(log.recorded())
+        log.record = replace(log.record, versions=all_versions(session))
+        trained = train_into_store(session, options, config.keep, log)
+    return f"{trained.sentence}\nPublished as version {log.record.version} of {config.store}."
 
 
-class _Trained:
-    """A model trained and measured, with what is told of it."""
-
-    def __init__(
-        self, config: TrainConfig, spec: Spec, session: SparkSession, progress: ProgressReporter
-    ) -> None:
-        self._config = config
-        self._versions = all_versions(session)
-        with progress.phase("looking at the ratings"):
-            source = open_ratings(
-                session,
-                config,
-                config.ratings,
-                config.table,
-                need_timestamp=config.split == "time" or config.duplicates == "last",
-            )
-        with ExitStack() as stack:
-            stack.enter_context(unreadable_files_are_named(source.label))
-            with progress.phase("reading and checking ratings"):
-                reading = read_snapshot(session, [source], config.duplicates)
-                snapshot = stack.enter_context(reading)
-            refuse_bad_rows(snapshot, config.bad_rows)
-            for doubt in snapshot.warnings:
-                progress.write(f"warning: {doubt}")
-            ready = make_ready(session, snapshot, spec.rank, config, progress, stack)
-            with progress.phase("training"):
-                start = cold_start("a model of its own")
-                self.fitted = fit(session, ready.prepared, spec, config, start, progress)
-            self._metrics: dict[str, Any] = {}
-            if ready.prepared.n_ratings.get("test", 0):
-                with progress.phase("evaluating"):
-                    found = measure(session, ready, {"model": self.fitted.model}, config)
-                self._metrics = dict(found["model"].metrics)
-            self._data = ready.facts
-        self.facts = {
-            "source": {"label": snapshot.label},
-            "data": {
-                **self._data.as_record(),
-                "bad_rows": snapshot.n_bad,
-                "duplicates": snapshot.n_duplicates,
-            },
-            "settings": training_settings(config, spec),
-            "training": training_record(self.fitted),
-            "challenger": self._metrics or None,
-            "versions": self._versions,
-        }
-
-    @property
-    def sentence(self) -> str:
-        """What came out, for people."""
-        result = self.fitted.result
-        objective = result.spec.objective
-        ended = "converged" if result.converged else "stopped by the cap"
-        rmse, n = self._metrics.get("rmse"), self._metrics.get("count")
-        measured = "" if rmse is None else f", RMSE {rmse:.4f} on {n:,} held-out ratings"
-        return (
-            f"d={result.rank}, lambda={objective.reg:g}, exponent={objective.exponent:g}: "
-            f"{ended} after {result.iterations} iterations{measured}"
-        )
-
-    def write(self, folder: Path) -> None:
-        """Write the model with all that is kept of it."""
-        write_version(
-            folder,
-            self.fitted.model,
-            metrics={
-                "held_out": self._metrics or None,
-                "train": self.fitted.result.as_record(),
-            },
-            fingerprint=self._data.as_record(),
-            config=config_record(self._config),
-            versions=self._versions,
-        )
+def train_options(config: TrainConfig, spec: Spec) -> TrainOptions:
+    """Turn the configuration into the parameters of a training."""
+    need_timestamp = config.split == "time" or config.duplicates == "last"
+    return TrainOptions(
+        source_options(config, config.ratings, config.table, need_timestamp=need_timestamp),
+        partial(open_source, config),
+        read_options(config),
+        fit_options(config),
+        spec,
+    )

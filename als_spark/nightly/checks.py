@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from als_spark.spark.read.facts import DataFacts, PartFacts
+from als_spark.types import Side
 
 
 @dataclass(frozen=True)
@@ -52,18 +52,7 @@ class CheckLimits:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The outcome of one check.
-
-    Attributes
-    ----------
-    name : str
-        What was looked at.
-    value, limit, previous : str
-        As people read them; ``previous`` is empty where nothing was before.
-    passed : bool
-    option : str
-        Field of :class:`CheckLimits` that sets the limit.
-    """
+    """The outcome of one check, in words, and the :class:`CheckLimits` field that decided it."""
 
     name: str
     value: str
@@ -72,24 +61,11 @@ class Check:
     passed: bool
     option: str
 
-    def as_record(self) -> dict[str, Any]:
-        """Return the JSON record of a report."""
-        return asdict(self)
-
 
 def check_parts(
     parts: Sequence[PartFacts], previous: DataFacts | None, limits: CheckLimits
 ) -> list[Check]:
-    """Check every source by itself: a bad increment would drown in a large base.
-
-    Parameters
-    ----------
-    parts : sequence of PartFacts
-        The base, then the increments.
-    previous : DataFacts or None
-        The last run's; None on the first run.
-    limits : CheckLimits
-    """
+    """Check every source by itself, the base first: a bad increment would drown in a large base."""
     checks = [
         Check(
             f"unusable rows of {part.label}",
@@ -105,20 +81,11 @@ def check_parts(
         return checks
     span = previous.highest - previous.lowest
     for part in parts[1:]:
-        if math.isnan(part.mean):
-            continue
-        chance = 3 * previous.spread / math.sqrt(part.rows - part.bad_rows)
-        limit = _of_range(limits.max_fresh_mean_shift, span) + chance
-        checks.append(
-            Check(
-                f"mean rating of {part.label}",
-                f"{part.mean:.4g}",
-                f"within {limit:.4g} of the last run's",
-                f"{previous.mean:.4g}",
-                _within(part.mean, previous.mean, limit),
-                "max_fresh_mean_shift",
-            )
-        )
+        if not math.isnan(part.mean):
+            chance = 3 * previous.spread / math.sqrt(part.rows - part.bad_rows)
+            most = _of_range(limits.max_fresh_mean_shift, span) + chance
+            name = f"mean rating of {part.label}"
+            checks.append(_shift(name, part.mean, previous.mean, most, "max_fresh_mean_shift"))
     return checks
 
 
@@ -132,94 +99,64 @@ def check_whole(
     limits: CheckLimits,
     most_lately: Mapping[str, int] | None = None,
 ) -> list[Check]:
-    """Check all ratings together against those of the last run; no checks without one.
-
-    Parameters
-    ----------
-    now : DataFacts
-    previous : DataFacts or None
-        The last run's; None on the first run.
-    limits : CheckLimits
-    most_lately : mapping of str to int, optional
-        The most ratings, users and items of some of the last runs.
-    """
+    """Check all ratings against those of the last run, and the counts against their recent most."""
     if previous is None:
         return []
     checks = []
     for name in COUNTS:
         value, before = getattr(now, name), getattr(previous, name)
         least, most = before * (1 - limits.max_shrink), before * (1 + limits.max_growth)
-        checks.append(
-            Check(
-                name,
-                f"{value:,}",
-                f"{max(math.ceil(least), 0):,} to {_whole(most)}",
-                f"{before:,}",
-                least <= value <= most,
-                "max_shrink" if value < least else "max_growth",
-            )
-        )
+        words = f"{max(math.ceil(least), 0):,} to {_whole(most)}"
+        option = "max_shrink" if value < least else "max_growth"
+        passed = least <= value <= most
+        checks.append(Check(name, f"{value:,}", words, f"{before:,}", passed, option))
     for name, most in (most_lately or {}).items():
         value, least = getattr(now, name), most * (1 - limits.max_total_shrink)
         if most > getattr(previous, name):
-            checks.append(
-                Check(
-                    f"{name} since their most",
-                    f"{value:,}",
-                    f"at least {max(math.ceil(least), 0):,} of the {most:,} there were",
-                    "",
-                    value >= least,
-                    "max_total_shrink",
-                )
-            )
+            words = f"at least {max(math.ceil(least), 0):,} of the {most:,} there were"
+            name, passed = f"{name} since their most", value >= least
+            checks.append(Check(name, f"{value:,}", words, "", passed, "max_total_shrink"))
     low, high = previous.lowest - limits.range_slack, previous.highest + limits.range_slack
-    for name, value, passed in (
-        ("lowest rating", now.lowest, now.lowest >= low),
-        ("highest rating", now.highest, now.highest <= high),
+    for name, value, before, words, passed in (
+        ("lowest", now.lowest, previous.lowest, f"at least {low:g}", now.lowest >= low),
+        ("highest", now.highest, previous.highest, f"at most {high:g}", now.highest <= high),
     ):
-        before = previous.lowest if name == "lowest rating" else previous.highest
-        limit = f"at least {low:g}" if name == "lowest rating" else f"at most {high:g}"
-        checks.append(Check(name, f"{value:g}", limit, f"{before:g}", passed, "range_slack"))
+        name = f"{name} rating"
+        checks.append(Check(name, f"{value:g}", words, f"{before:g}", passed, "range_slack"))
     span = previous.highest - previous.lowest
-    for name, value, before, option in (
-        ("mean rating", now.mean, previous.mean, "max_mean_shift"),
-        ("standard deviation of the ratings", now.spread, previous.spread, "max_spread_shift"),
-    ):
-        most = _of_range(getattr(limits, option), span)
-        words, passed = f"within {most:.4g} of the last run's", _within(value, before, most)
-        checks.append(Check(name, f"{value:.4g}", words, f"{before:.4g}", passed, option))
+    shift, spread = _of_range(limits.max_mean_shift, span), _of_range(limits.max_spread_shift, span)
+    name = "standard deviation of the ratings"
+    checks.append(_shift("mean rating", now.mean, previous.mean, shift, "max_mean_shift"))
+    checks.append(_shift(name, now.spread, previous.spread, spread, "max_spread_shift"))
     return checks
 
 
-def check_unknown(shares: Mapping[str, float], limits: CheckLimits) -> list[Check]:
-    """Check how much of the ratings is of users, and of items, that the current model lacks.
-
-    Parameters
-    ----------
-    shares : mapping of side ("user", "item") to float
-    limits : CheckLimits
-    """
+def check_unknown(shares: Mapping[Side, float], limits: CheckLimits) -> list[Check]:
+    """Check the share of the ratings whose user, or item, the current model does not know."""
+    most = limits.max_unknown_share
     return [
         Check(
             f"ratings of unknown {side}s",
             f"{share:.2%}",
-            f"at most {limits.max_unknown_share:.2%}",
+            f"at most {most:.2%}",
             "",
-            share <= limits.max_unknown_share,
+            share <= most,
             "max_unknown_share",
         )
         for side, share in shares.items()
     ]
 
 
+def _shift(name: str, value: float, before: float, most: float, option: str) -> Check:
+    # The last digits of a mean depend on the order of its sum.
+    passed = abs(value - before) <= most + 1e-9 * abs(before)
+    words = f"within {most:.4g} of the last run's"
+    return Check(name, f"{value:.4g}", words, f"{before:.4g}", passed, option)
+
+
 def _of_range(share: float, span: float) -> float:
     """Return a share of the range in rating units; infinite stays so if the range is a point."""
     return share if math.isinf(share) else share * span
-
-
-def _within(value: float, before: float, limit: float) -> bool:
-    # The last digits of a mean depend on the order of its sum.
-    return abs(value - before) <= limit + 1e-9 * abs(before)
 
 
 def _whole(value: float) -> str:

@@ -16,16 +16,9 @@ Values = Mapping[str, float | None]
 
 
 class Ancestor(NamedTuple):
-    """A version that the champion has followed, by way of others.
+    """A version that the champion has followed, so many publications before it.
 
-    Attributes
-    ----------
-    version : str
-    steps : int
-        Publications between it and the champion.
-    worsening : float
-        How many times as bad as this version the champion is (see :func:`worsening`): the product
-        of what the comparisons in between came to.
+    The champion is ``worsening`` times as bad: the product of the comparisons in between.
     """
 
     version: str
@@ -35,15 +28,7 @@ class Ancestor(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a comparison came to.
-
-    Attributes
-    ----------
-    publish : bool
-        Whether the challenger takes the champion's place.
-    sentence : str
-        Why, with the numbers.
-    """
+    """Whether the challenger takes the champion's place, and why, with the numbers."""
 
     publish: bool
     sentence: str
@@ -60,10 +45,12 @@ def judge(
 ) -> Verdict:
     """Decide whether a challenger is published.
 
+    A challenger without a finite value never is; a champion without one always gives way.
+
     Parameters
     ----------
     challenger, champion : mapping of measure to float
-        Over the same held-out ratings. No champion: the challenger has nothing to be worse than.
+        Over the same held-out ratings.
     measure : {"rmse", "mse", "mae", "ndcg", "recall"}
         What counts.
     margin : float
@@ -73,12 +60,6 @@ def judge(
     max_decline : float
         How much worse than any of them a challenger may be that is worse than the champion, as a
         share: small steps down, each within the margin, must not add up.
-
-    Returns
-    -------
-    Verdict
-        A challenger without a finite value is never published; a champion without one always gives
-        way to one that has it.
     """
     value = _finite(challenger.get(measure))
     if value is None:
@@ -113,11 +94,8 @@ def judge(
 def worsening(now: Values, before: Values, measure: str) -> float | None:
     """Tell how many times as bad a model is as another on the same ratings.
 
-    Returns
-    -------
-    float or None
-        The ratio of the errors; of ranking measures, where more is better, the inverse. None where
-        one of the two has no value, or it is zero.
+    That is the ratio of the errors; of ranking measures, where more is better, the inverse. None
+    where one of the two has no value, or it is zero.
     """
     values = [_finite(now.get(measure)), _finite(before.get(measure))]
     if measure in LARGER_IS_BETTER:

@@ -1,136 +1,99 @@
-"""What the records of past runs say to the next one."""
+"""What the records of past runs, oldest first, say to the next one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
 
 from als_spark.nightly.checks import COUNTS
 from als_spark.nightly.comparison import Ancestor, worsening
+from als_spark.nightly.run_record import RunRecord
 from als_spark.spark.read.facts import DataFacts
 
 MEMORY = 30
 """Runs, and publications, that a slow decline is looked for in."""
 
-Record = Mapping[str, Any]
+
+def last_passed(records: Sequence[RunRecord]) -> tuple[DataFacts | None, RunRecord | None]:
+    """Return the data and the record of the last run whose data passed the checks."""
+    return next(_passed(records), (None, None))
 
 
-def last_passed(records: Sequence[Record]) -> tuple[DataFacts | None, Record]:
-    """Return the data and the record of the last run whose data passed the checks.
-
-    Parameters
-    ----------
-    records : sequence of mappings
-        The store's history, oldest first.
-
-    Returns
-    -------
-    tuple of DataFacts or None, mapping
-        None and an empty record if there is none.
-    """
-    return next(_passed(records), (None, {}))
-
-
-def most_lately(records: Sequence[Record]) -> dict[str, int]:
+def most_lately(records: Sequence[RunRecord]) -> dict[str, int]:
     """Return the most ratings, users and items of the last runs whose data passed the checks.
 
-    Parameters
-    ----------
-    records : sequence of mappings
-        The store's history, oldest first; :data:`MEMORY` runs count at most, and none before one
-        that was forced through a failed check: there somebody has looked.
+    :data:`MEMORY` runs count at most, and none before one that was forced through a failed check:
+    there somebody has looked.
     """
     most = dict.fromkeys(COUNTS, 0)
     for facts, record in islice(_passed(records), MEMORY):
         most = {name: max(count, getattr(facts, name)) for name, count in most.items()}
-        if not all(check.get("passed") for check in record.get("checks") or ()):
+        if not all(check.passed for check in record.checks):
             break
     return most
 
 
-def kept_by(records: Sequence[Record]) -> tuple[str, float, float | None] | None:
+def kept_by(records: Sequence[RunRecord]) -> tuple[str, float, float | None] | None:
     """Return measure, margin and largest decline by which the last training was kept out, if so.
 
     By others the same challenger may pass.
     """
-    record = next(_newest_first(records, ("published", "kept")), {})
-    comparison = record.get("comparison") or {}
-    if record.get("outcome") != "kept" or not comparison:
+    record = next(_newest_first(records, ("published", "kept")), None)
+    if record is None or record.outcome != "kept" or record.comparison is None:
         return None
-    return comparison["measure"], comparison["margin"], comparison.get("max_decline")
+    comparison = record.comparison
+    return comparison.measure, comparison.margin, comparison.max_decline
 
 
-def ancestors_of(records: Sequence[Record], version: str, measure: str) -> list[Ancestor]:
-    """Go back from a version to those that it has followed, one comparison at a time.
+def ancestors_of(records: Sequence[RunRecord], version: str, measure: str) -> list[Ancestor]:
+    """Go back from a version to those that it has followed, the nearest first.
 
-    Parameters
-    ----------
-    records : sequence of mappings
-        The store's history, oldest first.
-    version : str
-        Usually the champion.
-    measure : str
-        By which versions are compared.
-
-    Returns
-    -------
-    list of Ancestor
-        The nearest first, :data:`MEMORY` at most; up to one that was published without a
-        comparison by this measure, as by ``jobs/train.py``.
+    :data:`MEMORY` at most, up to one that was published without a comparison by the measure, as by
+    ``jobs/train.py``.
     """
-    published = {record["version"]: record for record in records if record.get("version")}
+    comparisons = {record.version: record.comparison for record in records if record.version}
     found: list[Ancestor] = []
     total = 1.0
-    while version in published and len(found) < MEMORY:
-        comparison = published[version].get("comparison") or {}
-        champion = comparison.get("champion") or {}
-        step = worsening(comparison.get("challenger") or {}, champion, measure)
-        if step is None or "version" not in champion:
+    while len(found) < MEMORY:
+        comparison = comparisons.get(version)
+        if comparison is None or comparison.champion_version is None:
             break
-        version = champion["version"]
+        step = worsening(comparison.challenger, comparison.champion_metrics, measure)
+        if step is None:
+            break
+        version = comparison.champion_version
         total *= step
         found.append(Ancestor(version, len(found) + 1, total))
     return found
 
 
-def warm_trainings(records: Sequence[Record], rank: int) -> int | None:
+def warm_trainings(records: Sequence[RunRecord], rank: int) -> int | None:
     """Count the trainings of a rank, published or not, since the last from the usual start.
 
-    Parameters
-    ----------
-    records : sequence of mappings
-        The store's history, oldest first.
-    rank : int
-        Trainings of another one, a trial perhaps, are passed over.
-
-    Returns
-    -------
-    int or None
-        None if none from the usual start is on record.
+    None if none from the usual start is on record. Trainings of another rank, a trial perhaps, are
+    passed over.
     """
     count = 0
     for record in _newest_first(records, ("published", "kept")):
-        training = record.get("training") or {}
-        if training.get("rank") != rank:
+        training = record.training
+        if training is None or training.rank != rank:
             continue
-        if training.get("start") == "cold":
+        if training.start == "cold":
             return count
         count += 1
     return None
 
 
-def _passed(records: Sequence[Record]) -> Iterator[tuple[DataFacts, Record]]:
+def _passed(records: Sequence[RunRecord]) -> Iterator[tuple[DataFacts, RunRecord]]:
     """Go through the runs whose data passed the checks, newest first."""
     for record in _newest_first(records, ("published", "kept", "unchanged")):
-        try:
-            yield DataFacts.from_record(record.get("data") or {}), record
-        except (KeyError, TypeError):
-            continue
+        facts = None if record.data is None else record.data.facts
+        if facts is not None:
+            yield facts, record
 
 
-def _newest_first(records: Sequence[Record], outcomes: tuple[str, ...]) -> Iterator[Record]:
+def _newest_first(records: Sequence[RunRecord], outcomes: tuple[str, ...]) -> Iterator[RunRecord]:
     """Go through the runs of some outcomes; one that published and then died counts too."""
     for record in reversed(records):
-        if record.get("outcome") in outcomes or record.get("version"):
+        if record.outcome in outcomes or record.version:
             yield record

@@ -21,7 +21,7 @@ SCRATCH = "staging"
 SCRATCH_SUFFIX = ".tmp"
 """Ending of the temporary files in :data:`SCRATCH`."""
 TRIES = 20
-"""How often a file is written anew whose temporary file somebody has cleaned away."""
+"""Attempts at a file, for when another process deletes the temporary file."""
 
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
@@ -42,12 +42,9 @@ class Files(Protocol):
         ...
 
     def create(self, path: str, data: bytes) -> bool:
-        """Write a file that must not be there yet, whole or not at all.
+        """Write a file that must not be there yet, whole or not at all; False if it is there.
 
-        Returns
-        -------
-        bool
-            False if the file is there already. Of several that create it at once, one gets True.
+        Of several that create it at once, one gets True.
         """
         ...
 
@@ -107,15 +104,10 @@ class Files(Protocol):
 
 
 class LocalFiles:
-    """Files on this machine, or on a file system mounted on it.
+    """Files below a folder of this machine, which need not be there.
 
     What a method has written is on the disk when it returns: files and the folders that name them
     are synchronised.
-
-    Parameters
-    ----------
-    root : Path
-        The folder; it need not be there.
     """
 
     def __init__(self, root: Path) -> None:

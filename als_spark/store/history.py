@@ -6,9 +6,12 @@ import json
 import logging
 import secrets
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from pydantic import AwareDatetime, TypeAdapter
 
 from als_spark.files.trees import is_inner_name
 from als_spark.store.files import Files
@@ -18,7 +21,7 @@ from als_spark.store.layout import (
     decode,
     encode,
     mark_store,
-    read_time,
+    parse,
     stamp,
     time_text,
     utc_now,
@@ -30,6 +33,8 @@ ATTACHMENTS = "attachments"
 """Key in the record in a run's folder: the names of the other files there."""
 RUNNING, DIED = "running", "died"
 NOTICED = "noticed"
+logger = logging.getLogger(__name__)
+
 _DEATH = ("outcome", "sentence", "version", NOTICED)
 KEPT_RUNS = 90
 """Newest runs whose folders are kept."""
@@ -47,18 +52,22 @@ def new_run_id(now: datetime | None = None) -> str:
     return f"{stamp(now)}-{now.microsecond // 1000:03}{secrets.token_hex(3)}"
 
 
-logger = logging.getLogger("als_spark.store")
+@dataclass(frozen=True)
+class _Begun:
+    owner: Owner
+    started: AwareDatetime
+
+
+_BEGUN = TypeAdapter(_Begun)
 
 
 class RunHistory:
-    """The records of the runs of a store.
+    """The records of the runs of a store; only :meth:`gather` needs the lock.
 
     Parameters
     ----------
-    files : Files
-        The store's.
-    label : str
-        How messages call the store.
+    files, label : Files, str
+        The store's directory, and what messages call it.
     clock : callable
         Gives the time, in UTC.
     """
@@ -71,15 +80,7 @@ class RunHistory:
         self._clock = clock
 
     def start_run(self, run: str, record: Mapping[str, Any]) -> None:
-        """Note that a run has begun; needs no lock.
-
-        Parameters
-        ----------
-        run : str
-            Its id, of :func:`new_run_id`.
-        record : mapping
-            What is known so far, as JSON has it. ``run``, ``status``, ``started`` and ``owner``
-            are added.
+        """Note that a run has begun: what is known, with run, status, start and owner.
 
         Raises
         ------
@@ -91,22 +92,15 @@ class RunHistory:
             "run": run,
             "status": RUNNING,
             "started": time_text(self._clock()),
-            "owner": this_process().as_record(),
+            "owner": asdict(this_process()),
             **record,
         }
         self._files.replace(_path(run), encode(full))
 
     def note_run(self, run: str, record: Mapping[str, Any]) -> None:
-        """Note how far a run has come; needs no lock.
+        """Note how far a run has come, for the history if it is killed.
 
-        Should it be killed, this is what the history has of it.
-
-        Parameters
-        ----------
-        run : str
-            Its id; :meth:`start_run` was called for it.
-        record : mapping
-            What is known so far, as JSON has it; what it does not say stays as it was.
+        Keys that the record does not have stay as they were.
         """
         known = self.read_run(run) or {"run": run, "status": RUNNING}
         self._files.replace(_path(run), encode({**known, **record}))
@@ -118,16 +112,15 @@ class RunHistory:
         record: Mapping[str, Any],
         attachments: Mapping[str, bytes | Path] | None = None,
     ) -> None:
-        """Note how a run has ended; needs no lock. The line in the history comes by ``gather``.
+        """Note how a run has ended. The line in the history comes by :meth:`gather`.
 
         Parameters
         ----------
         run : str
-            Its id; :meth:`start_run` was called for it.
         status : str
             Any word but "running".
         record : mapping
-            Final record, as JSON has it; what it does not say stays as ``start_run`` has it.
+            Keys that it does not have stay as they were.
         attachments : mapping of str to bytes or Path, optional
             Content of more files for the run's folder, such as ``report.html``, by their names.
         """
@@ -172,7 +165,7 @@ class RunHistory:
         Parameters
         ----------
         running : collection of str
-            Ids of the runs that do run: the holder of the lock, that is the caller's.
+            Ids of the runs that do run: the caller's, which holds the lock.
         published : mapping of str to str, optional
             Versions that runs have published, by the runs' ids.
         keep : int
@@ -242,23 +235,27 @@ class RunHistory:
         except FileNotFoundError:
             return []
         records = []
-        for line in lines:
+        for number, line in enumerate(lines, 1):
             try:
                 record = decode(line)
-            except ValueError:
+                if not isinstance(record.get("run"), str):
+                    raise ValueError("it names no run")
+            except ValueError as error:
+                logger.warning(
+                    "%s/%s: line %d is left out: %s", self._label, HISTORY, number, error
+                )
                 continue
-            if isinstance(record.get("run"), str):
-                records.append(record)
+            records.append(record)
         return records
 
     def _is_over(self, record: Mapping[str, Any]) -> bool:
         try:
-            life = life_of(Owner.from_record(record.get("owner")))
-            started = read_time(record.get("started"))
+            begun = parse(_BEGUN, record)
         except ValueError:
             return True
+        life = life_of(begun.owner)
         if life is Life.UNKNOWN:
-            return started + SILENCE <= self._clock()
+            return begun.started + SILENCE <= self._clock()
         return life is Life.DEAD
 
 

@@ -1,4 +1,4 @@
-"""Where things lie in a model store, and how its small files are written.
+"""Where things lie in a model store, how its small files are written, and its pointers.
 
 ::
 
@@ -11,13 +11,20 @@
     staging/                    what is not yet, or no longer, in its place
     runs/<run id>/              run.json of each run, with its reports
     history.jsonl               a line for each finished run
+
+A pointer is created once and never changed. Switching the store to another version is creating the
+pointer of the next number, which one process can do, and one only.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from als_spark.errors import DataError
 from als_spark.store.files import SCRATCH, SCRATCH_SUFFIX, Files
@@ -28,6 +35,8 @@ VERSIONS, POINTERS, LOCKS = "versions", "pointers", "locks"
 READERS, PRUNING, RUNS = "readers", "pruning", "runs"
 HISTORY = "history.jsonl"
 MANIFEST = "manifest.json"
+
+T = TypeVar("T")
 
 _DIGITS = 10
 # What the tools of a file system may leave in an otherwise empty directory.
@@ -42,16 +51,6 @@ def utc_now() -> datetime:
 def time_text(time: datetime) -> str:
     """Write a time in UTC as ISO 8601, to the millisecond."""
     return time.astimezone(UTC).isoformat(timespec="milliseconds")
-
-
-def read_time(text: object) -> datetime:
-    """Read a time; ValueError if it is none, or in no known zone."""
-    if not isinstance(text, str):
-        raise ValueError(f"{text!r} is no time")
-    time = datetime.fromisoformat(text)
-    if time.tzinfo is None:
-        raise ValueError(f"{text!r} has no time zone")
-    return time
 
 
 def stamp(time: datetime) -> str:
@@ -73,6 +72,26 @@ def decode(data: bytes) -> dict[str, Any]:
     return value
 
 
+def parse(kind: TypeAdapter[T], data: bytes | Mapping[str, Any]) -> T:
+    """Read a JSON object of a given type; keys that the type does not have are passed over.
+
+    Raises
+    ------
+    ValueError
+        In one line: the first key whose value is of another type, and the value.
+    """
+    text = json.dumps(data) if isinstance(data, Mapping) else data
+    try:
+        return kind.validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        found = (
+            "" if first["type"] in ("missing", "json_invalid") else f" is {first['input']!r:.80}"
+        )
+        raise ValueError(f"{place}{found}: {first['msg']}".removeprefix(": ")) from None
+
+
 def numbered(folder: str, number: int) -> str:
     """Return the path of a numbered file."""
     return f"{folder}/{number:0{_DIGITS}}.json"
@@ -86,13 +105,6 @@ def numbers_in(files: Files, folder: str) -> list[int]:
 
 def is_store(files: Files, label: str) -> bool:
     """Tell a model store from an absent or empty directory, and refuse anything else.
-
-    Parameters
-    ----------
-    files : Files
-        The directory.
-    label : str
-        How messages call it.
 
     Raises
     ------
@@ -142,3 +154,142 @@ def _check_empty(files: Files, label: str) -> None:
         raise DataError(
             f"{label} holds something else ({names[0]}) and is no model store (no {MARK}): {remedy}"
         )
+
+
+Action = Literal["publish", "rollback", "fence"]
+"""``fence`` repeats the pointer before it, to use up a number: see ``ModelStore.recover``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """A switch of the store to a version.
+
+    Attributes
+    ----------
+    number : int
+        1 is the first; the highest names the current version.
+    version : str or None
+        None for a fence in a store without a version.
+    sha256 : str
+        Of the version's manifest file, in hexadecimal; "" without a version.
+    published : str
+        When the pointer was created, in UTC, ISO 8601.
+    run : str
+        Id of the run that created it.
+    """
+
+    number: int
+    version: str | None
+    sha256: str
+    published: str
+    action: Action
+    run: str
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the attributes as JSON has them."""
+        return asdict(self)
+
+
+_POINTER = TypeAdapter(Pointer)
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """All pointers of a store at one time.
+
+    Attributes
+    ----------
+    number : int
+        The highest; 0 if there are no pointers.
+    pointers : tuple of Pointer
+        Those that can be read, lowest number first.
+    damaged : mapping of int to str
+        What is wrong with the others, by their number.
+    """
+
+    number: int
+    pointers: tuple[Pointer, ...]
+    damaged: dict[int, str]
+
+    @property
+    def latest(self) -> Pointer | None:
+        """The pointer that counts; None if there is none, or it cannot be read."""
+        if not self.pointers or self.pointers[-1].number != self.number:
+            return None
+        return self.pointers[-1]
+
+    @property
+    def current(self) -> str | None:
+        """The version that readers get, as far as the latest pointer can be read."""
+        return None if self.latest is None else self.latest.version
+
+    def naming(self, version: str) -> list[Pointer]:
+        """Return the pointers to a version, fences left out."""
+        return [p for p in self.pointers if p.version == version and p.action != "fence"]
+
+    def sha256_of(self, version: str) -> str | None:
+        """Return the SHA-256 of a version's manifest; None if no pointer names the version."""
+        named = self.naming(version)
+        return named[-1].sha256 if named else None
+
+    def published(self) -> list[str]:
+        """Return the versions that were ever current, in the order of their first publishing."""
+        named = (p.version for p in self.pointers if p.action != "fence")
+        return list(dict.fromkeys(version for version in named if version is not None))
+
+    def left(self) -> set[str]:
+        """Return the versions that a roll-back went away from, and nobody back to."""
+        left: set[str] = set()
+        before: str | None = None
+        for pointer in self.pointers:
+            if pointer.action == "rollback" and before is not None:
+                left.add(before)
+            if pointer.action != "fence" and pointer.version is not None:
+                left.discard(pointer.version)
+            before = pointer.version
+        return left
+
+
+class Pointers:
+    """Reads and creates the pointers of a store; what was read once is remembered."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._known: dict[int, Pointer] = {}
+
+    def highest(self) -> int:
+        """Return the number of the current pointer; 0 if there is none."""
+        return max(numbers_in(self._files, POINTERS), default=0)
+
+    def read(self, number: int) -> Pointer:
+        """Return a pointer; ValueError if it cannot be read."""
+        if number not in self._known:
+            try:
+                pointer = parse(_POINTER, self._files.read(numbered(POINTERS, number)))
+            except FileNotFoundError as error:
+                raise ValueError("it is gone") from error
+            except PermissionError:
+                raise
+            except OSError as error:
+                raise ValueError(str(error)) from error
+            if pointer.version is None and pointer.action != "fence":
+                raise ValueError("it names no version")
+            if pointer.number != number:
+                raise ValueError(f"it has the number {pointer.number}")
+            self._known[number] = pointer
+        return self._known[number]
+
+    def trail(self) -> Trail:
+        """Return all pointers."""
+        numbers = numbers_in(self._files, POINTERS)
+        found, damaged = [], {}
+        for number in numbers:
+            try:
+                found.append(self.read(number))
+            except ValueError as error:
+                damaged[number] = str(error)
+        return Trail(max(numbers, default=0), tuple(found), damaged)
+
+    def create(self, pointer: Pointer) -> bool:
+        """Make a pointer the current one; False if its number is taken."""
+        return self._files.create(numbered(POINTERS, pointer.number), encode(pointer.as_record()))

@@ -1,4 +1,4 @@
-"""Leases: a reader's sign that a version must not be removed.
+"""Leases, a reader's sign that a version must not be removed, and what keeps them alive.
 
 The pruner first writes a tombstone for the version, then lists the leases; a reader first writes
 its lease, then looks for a tombstone. Whichever way the two interleave, one of them sees the
@@ -7,17 +7,63 @@ other.
 
 from __future__ import annotations
 
+import logging
 import secrets
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
+from pydantic import AwareDatetime, TypeAdapter
+
 from als_spark.store.files import Files
-from als_spark.store.heartbeat import Heartbeat
-from als_spark.store.layout import READERS, decode, encode, read_time, time_text
+from als_spark.store.layout import READERS, encode, parse, time_text
 from als_spark.store.owner import Life, Owner, life_of, this_process
 
+logger = logging.getLogger("als_spark.store")
+
 LEASE_TTL = timedelta(hours=1)
+
+
+class Heartbeat:
+    """Call a function every so many seconds in a daemon thread, until stopped.
+
+    Exceptions of the function are logged, with ``what`` it renews, and it is called again.
+    """
+
+    def __init__(self, seconds: float, beat: Callable[[], None], what: str) -> None:
+        self._seconds = seconds
+        self._beat = beat
+        self._what = what
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"renew {what}", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, and wait for a call that is under way."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._seconds):
+            try:
+                self._beat()
+            except Exception as error:  # noqa: BLE001 - any client of any file system may raise it
+                logger.warning("cannot renew %s, trying again: %s", self._what, error)
+
+
+@dataclass(frozen=True)
+class _Lease:
+    owner: Owner
+    expires: AwareDatetime
+
+
+_LEASE = TypeAdapter(_Lease)
 
 
 @contextmanager
@@ -30,16 +76,7 @@ def leased(
 ) -> Iterator[bool]:
     """Hold a lease on a version for the duration of the block.
 
-    Parameters
-    ----------
-    files : Files
-        The store's.
-    version : str
-        Its name.
-    ttl : timedelta
-        Time to live; a thread renews the lease every third of it.
-    clock : callable
-        Gives the time, in UTC.
+    A thread renews the lease every third of its time to live.
 
     Yields
     ------
@@ -47,7 +84,7 @@ def leased(
         False for a reader who may not write, or cannot: he reads without a lease.
     """
     path = f"{READERS}/{version}.{secrets.token_hex(8)}.json"
-    owner = this_process().as_record()
+    owner = asdict(this_process())
 
     def content() -> bytes:
         record = {"version": version, "owner": owner, "expires": time_text(clock() + ttl)}
@@ -90,14 +127,10 @@ def _counts(files: Files, name: str, now: datetime) -> bool:
     path = f"{READERS}/{name}"
     try:
         try:
-            record = decode(files.read(path))
-            owner, expires = (
-                Owner.from_record(record.get("owner")),
-                read_time(record.get("expires")),
-            )
+            lease = parse(_LEASE, files.read(path))
         except ValueError:
             # Unreadable: as if it had been given at its last writing.
             return files.modified(path) + LEASE_TTL.total_seconds() > now.timestamp()
     except FileNotFoundError:
         return False
-    return expires > now and life_of(owner) is not Life.DEAD
+    return lease.expires > now and life_of(lease.owner) is not Life.DEAD

@@ -2,11 +2,11 @@
 
 Each acquisition is a file ``locks/<number>.json`` of its own, created exclusively, and the
 highest-numbered one is the lock. It holds who has it and until when, or that it was released.
-Nobody ever removes or overwrites the lock of somebody else, so no two takers of a stale lock can
-harm each other: both try to create the next number, and one does. Whoever holds a lower number
-than the highest has lost the lock. The highest-numbered file is never deleted, so a number is
-never used twice; a taker who was so slow that the file below which he looked is history sees a
-higher number after creating his own, and steps back.
+Nobody ever removes or overwrites the lock of another process, so two contenders for a stale lock
+cannot harm each other: both try to create the next number, and one does. The process that holds a
+lower number than the highest has lost the lock. The highest-numbered file is never deleted, so a
+number is never used twice. A contender whose number is no longer the highest deletes it and gives
+up.
 """
 
 from __future__ import annotations
@@ -17,23 +17,15 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
-from types import TracebackType
-from typing import Any
+
+from pydantic import AwareDatetime, TypeAdapter
 
 from als_spark.errors import LockLost, StoreLocked
 from als_spark.store.files import Files
-from als_spark.store.heartbeat import Heartbeat
-from als_spark.store.layout import (
-    LOCKS,
-    decode,
-    encode,
-    numbered,
-    numbers_in,
-    read_time,
-    time_text,
-    utc_now,
-)
+from als_spark.store.layout import LOCKS, encode, numbered, numbers_in, parse, time_text, utc_now
+from als_spark.store.leases import Heartbeat
 from als_spark.store.owner import Life, Owner, life_of, this_process
 
 logger = logging.getLogger(__name__)
@@ -43,23 +35,40 @@ _TRIES = 10
 _PAUSE = 0.05
 
 
+@dataclass(frozen=True)
+class _Held:
+    """The content of a lock's file."""
+
+    run: str
+    owner: Owner
+    token: str
+    acquired: AwareDatetime
+    expires: AwareDatetime
+    released: str | None = None
+
+    def encoded(self) -> bytes:
+        times = {"acquired": time_text(self.acquired), "expires": time_text(self.expires)}
+        return encode({**asdict(self), **times})
+
+
+_HELD = TypeAdapter(_Held)
+
+
 class StoreLock:
     """The right to write into a store; a context manager.
 
     A lock is taken over when it has expired, or when its owner is a process of this machine that
-    is gone. Expiry compares the owner's clock with the taker's: clocks must agree to well within
-    the time to live.
+    is gone. Expiry compares the owner's clock with the contender's: clocks must agree to well
+    within the time to live. A thread renews the lock every third of it.
 
     Parameters
     ----------
-    files : Files
-        The store's.
-    label : str
-        How messages call the store.
+    files, label : Files, str
+        The store's directory, and what messages call it.
     run : str
         Id of the run that wants the lock.
     ttl : timedelta
-        Time to live; a thread renews the lock every third of it.
+        Time to live.
     clock : callable
         Gives the time, in UTC.
     """
@@ -79,9 +88,8 @@ class StoreLock:
         self._ttl = ttl
         self._clock = clock
         self._owner = this_process()
-        self._token = ""
         self._number = 0
-        self._acquired = self._expires = datetime.min
+        self._held: _Held | None = None
         # The renewing thread and the run use the same fields.
         self._mutex = threading.RLock()
         self._heartbeat: Heartbeat | None = None
@@ -118,7 +126,7 @@ class StoreLock:
             If somebody else has taken it over, or it was released or deleted.
         """
         with self._mutex:
-            if self._number and self._clock() >= self._expires:
+            if self._held is not None and self._clock() >= self._held.expires:
                 # The machine slept, or the file system was away. Nobody has taken the lock over
                 # if the next number is still to be had.
                 self._renew()
@@ -134,23 +142,16 @@ class StoreLock:
             self._heartbeat.stop()
             self._heartbeat = None
         with self._mutex:
-            if self._is_ours():
-                record = self._record(self._token, self._acquired, self._expires)
-                record["released"] = time_text(self._clock())
-                self._files.replace(numbered(LOCKS, self._number), encode(record))
-            self._number = 0
+            if self._held is not None and self._is_ours():
+                self._write(replace(self._held, released=time_text(self._clock())))
+            self._number, self._held = 0, None
 
     def __enter__(self) -> StoreLock:
         """Take the lock."""
         self.acquire()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Give the lock back."""
         self.release()
 
@@ -173,81 +174,60 @@ class StoreLock:
 
     def _claim(self, number: int) -> bool:
         """Create a numbered lock; False if somebody else has that number or a higher one."""
-        token = secrets.token_hex(8)
         now = self._clock()
-        record = self._record(token, now, now + self._ttl)
+        held = _Held(self._run, self._owner, secrets.token_hex(8), now, now + self._ttl)
         path = numbered(LOCKS, number)
         try:
-            if not self._files.create(path, encode(record)):
+            if not self._files.create(path, held.encoded()):
                 return False
         except BaseException:
             # Perhaps it was created none the less; then nobody is to wait for it.
             with suppress(OSError, ValueError):
-                if decode(self._files.read(path)).get("token") == token:
-                    self._files.replace(path, encode({**record, "released": time_text(now)}))
+                if parse(_HELD, self._files.read(path)).token == held.token:
+                    self._files.replace(path, replace(held, released=time_text(now)).encoded())
             raise
         numbers = numbers_in(self._files, LOCKS)
         if numbers[-1:] != [number]:
             self._files.remove(path)
             return False
-        self._token, self._number = token, number
-        self._acquired, self._expires = now, now + self._ttl
+        self._number, self._held = number, held
         for older in numbers[:-1]:
             self._files.remove(numbered(LOCKS, older))
         return True
 
     def _renew(self) -> None:
         with self._mutex:
-            now = self._clock()
-            if not self._number or self._highest() != self._number:
+            if self._held is None or self._highest() != self._number:
                 return
-            if now >= self._expires:
+            now = self._clock()
+            if now >= self._held.expires:
                 self._claim(self._number + 1)
                 return
-            expires = now + self._ttl
-            record = self._record(self._token, self._acquired, expires)
-            self._files.replace(numbered(LOCKS, self._number), encode(record))
-            self._expires = expires
+            renewed = replace(self._held, expires=now + self._ttl)
+            self._write(renewed)
+            self._held = renewed
+
+    def _write(self, held: _Held) -> None:
+        self._files.replace(numbered(LOCKS, self._number), held.encoded())
 
     def _is_ours(self) -> bool:
-        if not self._number or self._highest() != self._number:
+        if self._held is None or self._highest() != self._number:
             return False
         try:
-            record = decode(self._files.read(numbered(LOCKS, self._number)))
+            found = parse(_HELD, self._files.read(numbered(LOCKS, self._number)))
         except (FileNotFoundError, ValueError):
             return False
-        return record.get("token") == self._token
+        return found.token == self._held.token
 
     def _highest(self) -> int:
         return max(numbers_in(self._files, LOCKS), default=0)
-
-    def _record(self, token: str, acquired: datetime, expires: datetime) -> dict[str, Any]:
-        return {
-            "run": self._run,
-            "owner": self._owner.as_record(),
-            "token": token,
-            "acquired": time_text(acquired),
-            "expires": time_text(expires),
-            "released": None,
-        }
 
 
 def holder_of(files: Files, label: str, number: int, ttl: timedelta, now: datetime) -> str | None:
     """Say who holds a numbered lock, as the message of :class:`StoreLocked`; None if it is free.
 
-    Parameters
-    ----------
-    files : Files
-        The store's.
-    label : str
-        How messages call the store.
-    number : int
-        Of the lock.
-    ttl : timedelta
-        After which an unreadable lock counts as stale. A lock from the future of another clock is
-        watched for half of it.
-    now : datetime
-        The time, in UTC.
+    An unreadable lock counts as stale when ``ttl`` has passed since it was written. A lock from the
+    future of another clock is watched for half of ``ttl``.
 
     Raises
     ------
@@ -255,22 +235,20 @@ def holder_of(files: Files, label: str, number: int, ttl: timedelta, now: dateti
         If there is no such file, or not at the moment.
     """
     path = numbered(LOCKS, number)
+    data = files.read(path)
     try:
-        data = files.read(path)
-        record = decode(data)
-        owner = Owner.from_record(record.get("owner"))
-        acquired, expires = read_time(record.get("acquired")), read_time(record.get("expires"))
+        held = parse(_HELD, data)
     except ValueError:
         return _unreadable(files, f"{label}/{path}", path, ttl, now)
-    life = life_of(owner)
-    if record.get("released") is not None or expires <= now or life is Life.DEAD:
+    life = life_of(held.owner)
+    if held.released is not None or held.expires <= now or life is Life.DEAD:
         return None
-    if acquired > now + ttl and life is Life.UNKNOWN and not _changes(files, path, data, ttl):
+    if held.acquired > now + ttl and life is Life.UNKNOWN and not _changes(files, path, data, ttl):
         # Taken by a clock that was ahead, for perhaps years, and its owner is silent.
         return None
     return (
-        f"{label} is locked by run {record.get('run')} ({owner}) since {time_text(acquired)}, "
-        f"until {time_text(expires)} unless renewed: wait for that run, or stop it"
+        f"{label} is locked by run {held.run} ({held.owner}) since {time_text(held.acquired)}, "
+        f"until {time_text(held.expires)} unless renewed: wait for that run, or stop it"
     )
 
 

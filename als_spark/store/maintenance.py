@@ -14,10 +14,19 @@ from contextlib import suppress
 from datetime import datetime
 
 from als_spark.store.files import SCRATCH, SCRATCH_SUFFIX, Files
-from als_spark.store.layout import MANIFEST, PRUNING, READERS, VERSIONS, encode, time_text
+from als_spark.store.layout import (
+    MANIFEST,
+    PRUNING,
+    READERS,
+    VERSIONS,
+    Pointer,
+    Pointers,
+    Trail,
+    encode,
+    time_text,
+)
 from als_spark.store.leases import dead_leases, live_leases
 from als_spark.store.manifest import Manifest, quick_problems
-from als_spark.store.pointers import Pointer, Pointers, Trail
 
 USUAL_FILES = (
     *("model.json", "user_factors.parquet", "item_factors.parquet"),
@@ -36,17 +45,7 @@ logger = logging.getLogger("als_spark.store")
 
 
 class Maintenance:
-    """What only the holder of the lock does.
-
-    Parameters
-    ----------
-    files : Files
-        The store's.
-    pointers : Pointers
-        The store's.
-    clock : callable
-        Gives the time, in UTC.
-    """
+    """What only the holder of the lock does."""
 
     def __init__(self, files: Files, pointers: Pointers, clock: Callable[[], datetime]) -> None:
         self._files = files
@@ -59,7 +58,7 @@ class Maintenance:
         there = set(self._files.names(VERSIONS))
         published = [name for name in trail.published() if name in there]
         intact = [name for name in published if not self._problems(name, trail)]
-        kept = {*intact[-keep:], _current(trail)}
+        kept = {*intact[-keep:], trail.current}
         removed = []
         for name in published:
             if name not in kept:
@@ -157,7 +156,7 @@ class Maintenance:
             parked = f"{SCRATCH}/{name}.{secrets.token_hex(4)}"
             self._files.rename(f"{VERSIONS}/{name}", parked)
             # A run that has taken the lock over meanwhile may have rolled back to this version.
-            if _current(self._pointers.trail()) == name:
+            if self._pointers.trail().current == name:
                 self._files.rename(parked, f"{VERSIONS}/{name}")
             else:
                 self._remove_staged(parked, name)
@@ -166,14 +165,12 @@ class Maintenance:
         return pruned
 
     def _problems(self, name: str, trail: Trail) -> list[str]:
-        named = trail.naming(name)
-        sha256 = named[-1].sha256 if named else None
-        return [problem.kind for problem in quick_problems(self._files, name, sha256)]
+        problems = quick_problems(self._files, name, trail.sha256_of(name))
+        return [problem.kind for problem in problems]
 
     def _abandoned(self) -> list[str]:
         """Return the versions that no pointer named, and those that have lost files."""
         trail = self._pointers.trail()
-        current = _current(trail)
         if trail.damaged:
             # An unreadable pointer may name any of them.
             return []
@@ -181,7 +178,7 @@ class Maintenance:
             name
             for name in self._files.names(VERSIONS)
             # What has another name, somebody else has put there.
-            if name != current and _VERSION.fullmatch(name)
+            if name != trail.current and _VERSION.fullmatch(name)
         ]
         unnamed = [name for name in names if not trail.naming(name) and not self._is_strange(name)]
         if unnamed and not self._fence(trail):
@@ -196,21 +193,11 @@ class Maintenance:
         has expired, between its last look at the lock and the creation of the pointer. That it
         would name a version which is gone. So its number must be taken before.
         """
-        latest = trail.latest
-        fence = Pointer(
-            number=trail.number + 1,
-            version=None if latest is None else latest.version,
-            sha256="" if latest is None else latest.sha256,
-            published=time_text(self._clock()),
-            action="fence",
-            run="",
-        )
+        sha256 = "" if trail.latest is None else trail.latest.sha256
+        now = time_text(self._clock())
+        fence = Pointer(trail.number + 1, trail.current, sha256, now, "fence", "")
         return self._pointers.create(fence)
 
 
 def _warn(path: str, what: str) -> None:
     logger.warning("%s in the model store %s", path, what)
-
-
-def _current(trail: Trail) -> str | None:
-    return None if trail.latest is None else trail.latest.version

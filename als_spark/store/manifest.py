@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
+
+from pydantic import TypeAdapter
 
 from als_spark.files.trees import is_inner_name
 from als_spark.store.files import Files, LocalFiles, visible_files
-from als_spark.store.layout import MANIFEST, STORE_FORMAT, VERSIONS, decode, encode
+from als_spark.store.layout import MANIFEST, STORE_FORMAT, VERSIONS, decode, encode, parse
+
+
+class FileEntry(NamedTuple):
+    """Size in bytes, and SHA-256 in hexadecimal, of a file."""
+
+    size: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,49 +32,44 @@ class Manifest:
         Its name.
     created : str
         When it was put into the store, in UTC, ISO 8601.
-    files : mapping of str to (int, str)
-        Size in bytes and SHA-256 of each file, by its path in the version's folder.
+    files : mapping of str to FileEntry
+        Each file, by its path in the version's folder.
     """
 
     version: str
     created: str
-    files: Mapping[str, tuple[int, str]]
+    files: Mapping[str, FileEntry]
 
     @property
     def size(self) -> int:
         """Bytes of all files."""
-        return sum(size for size, _ in self.files.values())
+        return sum(entry.size for entry in self.files.values())
 
     def encoded(self) -> bytes:
         """Return the content of the manifest's file."""
-        files = {name: {"size": size, "sha256": sha} for name, (size, sha) in self.files.items()}
-        return encode(
-            {
-                "format": STORE_FORMAT,
-                "version": self.version,
-                "created": self.created,
-                "files": files,
-            }
-        )
+        files = {name: entry._asdict() for name, entry in self.files.items()}
+        return encode({"format": STORE_FORMAT, **asdict(self), "files": files})
 
     @staticmethod
     def decoded(data: bytes) -> Manifest:
         """Read the content of a manifest's file; ValueError if it is something else."""
-        record = decode(data)
-        if record.get("format") != STORE_FORMAT:
-            raise ValueError(f"format {record.get('format')!r} is not {STORE_FORMAT!r}")
-        version, created, files = (record.get(key) for key in ("version", "created", "files"))
-        if not (isinstance(version, str) and isinstance(created, str) and isinstance(files, dict)):
-            raise ValueError("a key is missing")
-        return Manifest(
-            version, created, {name: _file_of(name, entry) for name, entry in files.items()}
-        )
+        if (found := decode(data).get("format")) != STORE_FORMAT:
+            raise ValueError(f"format {found!r} is not {STORE_FORMAT!r}")
+        manifest = parse(_MANIFEST, data)
+        for name in manifest.files:
+            if not is_inner_name(name):
+                raise ValueError(f"{name!r} is no file of the version")
+        return manifest
 
 
-def list_files(folder: Path) -> dict[str, tuple[int, str]]:
+_MANIFEST = TypeAdapter(Manifest)
+
+
+def list_files(folder: Path) -> dict[str, FileEntry]:
     """Return size and SHA-256 of each file below a folder, by its path within it."""
     return {
-        name: (path.stat().st_size, sha256_of(path)) for name, path in visible_files(folder).items()
+        name: FileEntry(path.stat().st_size, sha256_of(path))
+        for name, path in visible_files(folder).items()
     }
 
 
@@ -73,6 +77,9 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+Kind = Literal["missing", "size", "checksum", "unreadable", "unknown file", "manifest", "pointer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +92,13 @@ class Problem:
         Its name; of a pointer, its number.
     file : str
         The file that is concerned, from the store's directory.
-    kind : {"missing", "size", "checksum", "unreadable", "unknown file", "manifest", "pointer"}
-        What is wrong.
-    detail : str
-        The same in words.
+    kind, detail : str
+        What is wrong: in one of a few words, and in a sentence.
     """
 
     version: str
     file: str
-    kind: Literal[
-        "missing", "size", "checksum", "unreadable", "unknown file", "manifest", "pointer"
-    ]
+    kind: Kind
     detail: str
 
     def __str__(self) -> str:
@@ -106,14 +109,7 @@ class Problem:
 def quick_problems(files: Files, version: str, sha256: str | None) -> list[Problem]:
     """Compare the names and sizes of a version's files with its manifest.
 
-    Parameters
-    ----------
-    files : Files
-        The store's.
-    version : str
-        Its name.
-    sha256 : str or None
-        Of the manifest, as the pointer has it; None does not compare.
+    ``sha256`` is that of the manifest, as the pointer has it; None does not compare.
     """
     return _problems(files, version, sha256, f"{VERSIONS}/{version}", lambda _name: None)
 
@@ -130,69 +126,51 @@ def _problems(
     folder: str,
     hash_of: Callable[[str], str | None],
 ) -> list[Problem]:
-    place = f"{VERSIONS}/{version}/"
-    path = f"{folder}/{MANIFEST}".lstrip("/")
+    def problem(name: str, kind: Kind, detail: str) -> Problem:
+        return Problem(version, f"{VERSIONS}/{version}/{name}", kind, detail)
+
     try:
-        data = files.read(path)
+        data = files.read(f"{folder}/{MANIFEST}".lstrip("/"))
     except FileNotFoundError:
-        return [Problem(version, place + MANIFEST, "missing", "is missing")]
+        return [problem(MANIFEST, "missing", "is missing")]
     except PermissionError:
         raise
     except OSError as error:
-        return [unreadable(version, place + MANIFEST, error)]
+        return [problem(MANIFEST, "unreadable", _cannot_be_read(error))]
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-        detail = "is not the one that was published"
-        return [Problem(version, place + MANIFEST, "manifest", detail)]
+        return [problem(MANIFEST, "manifest", "is not the one that was published")]
     try:
         manifest = Manifest.decoded(data)
     except ValueError as error:
-        detail = f"cannot be read ({error})"
-        return [Problem(version, place + MANIFEST, "manifest", detail)]
+        return [problem(MANIFEST, "manifest", f"cannot be read ({error})")]
     found = files.sizes(folder)
     found.pop(MANIFEST, None)
     problems = []
-    for name, (size, sha) in manifest.files.items():
+    for name, entry in manifest.files.items():
         if name not in found:
-            problems.append(Problem(version, place + name, "missing", "is missing"))
-        elif found[name] != size:
-            detail = f"has {found[name]:,} bytes, not {size:,}"
-            problems.append(Problem(version, place + name, "size", detail))
-        elif problem := _content_problem(version, place, name, sha, hash_of):
-            problems.append(problem)
-    problems += [
-        Problem(version, place + name, "unknown file", "is not in the manifest")
-        for name in sorted(found.keys() - manifest.files.keys())
-    ]
-    return problems
+            problems.append(problem(name, "missing", "is missing"))
+        elif found[name] != entry.size:
+            detail = f"has {found[name]:,} bytes, not {entry.size:,}"
+            problems.append(problem(name, "size", detail))
+        else:
+            try:
+                same = hash_of(name) in (None, entry.sha256)
+            except (FileNotFoundError, PermissionError):
+                raise
+            except OSError as error:
+                problems.append(problem(name, "unreadable", _cannot_be_read(error)))
+                continue
+            if not same:
+                detail = "has another content (SHA-256) than the manifest says"
+                problems.append(problem(name, "checksum", detail))
+    unknown = sorted(found.keys() - manifest.files.keys())
+    return problems + [problem(name, "unknown file", "is not in the manifest") for name in unknown]
 
 
-def _content_problem(
-    version: str, place: str, name: str, sha256: str, hash_of: Callable[[str], str | None]
-) -> Problem | None:
-    """Compare the content of a file with its manifest; None if it is the same, or not looked at."""
-    try:
-        found = hash_of(name)
-    except (FileNotFoundError, PermissionError):
-        raise
-    except OSError as error:
-        return unreadable(version, place + name, error)
-    if found in (None, sha256):
-        return None
-    detail = "has another content (SHA-256) than the manifest says"
-    return Problem(version, place + name, "checksum", detail)
+def unreadable(version: str, error: OSError) -> Problem:
+    """Return the problem of a version that the file system has but does not give."""
+    return Problem(version, f"{VERSIONS}/{version}", "unreadable", _cannot_be_read(error))
 
 
-def unreadable(version: str, file: str, error: OSError) -> Problem:
-    """Return the problem of a file that the file system has but does not give."""
-    return Problem(version, file, "unreadable", f"cannot be read ({error.strerror or error})")
-
-
-def _file_of(name: str, entry: object) -> tuple[int, str]:
-    if not is_inner_name(name):
-        raise ValueError(f"{name!r} is no file of the version")
-    if not isinstance(entry, dict):
-        raise ValueError(f"nothing about {name}")
-    size, sha = entry.get("size"), entry.get("sha256")
-    if not isinstance(size, int) or not isinstance(sha, str):
-        raise ValueError(f"no size or checksum of {name}")
-    return size, sha
+def _cannot_be_read(error: OSError) -> str:
+    return f"cannot be read ({error.strerror or error})"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import getpass
 import os
 import platform
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import psutil
+from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 PROC = Path("/proc")
-_ENDED = ("Z", "X", "x")
-"""States of a process of which only the exit status is left."""
+_ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+"""Of such a process only the exit status is left."""
 
 
 class Life(Enum):
@@ -22,6 +24,17 @@ class Life(Enum):
     ALIVE = "alive"
     DEAD = "dead"
     UNKNOWN = "unknown"
+
+
+def _or_none(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return handler(value)
+    except ValidationError:
+        return None
+
+
+_Detail = WrapValidator(_or_none)
+"""A detail that cannot be read is one that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +48,7 @@ class Owner:
     pid : int
         Its number.
     started : int or None
-        Clock ticks between the start of the machine and its own; None where /proc does not tell.
+        Clock ticks between the start of the machine and its own.
     boot : str or None
         Id of this start of the machine.
     pid_namespace : str or None
@@ -45,28 +58,9 @@ class Owner:
     host: str
     user: str
     pid: int
-    started: int | None = None
-    boot: str | None = None
-    pid_namespace: str | None = None
-
-    def as_record(self) -> dict[str, Any]:
-        """Return the attributes as JSON has them."""
-        return asdict(self)
-
-    @staticmethod
-    def from_record(record: object) -> Owner:
-        """Read what :meth:`as_record` wrote; ValueError if it is something else."""
-        if not isinstance(record, Mapping):
-            raise ValueError("no owner")
-        fields: dict[str, Any] = {}
-        for name, kind in (("host", str), ("user", str), ("pid", int)):
-            if not isinstance(record.get(name), kind):
-                raise ValueError(f"no {name} of the owner")
-            fields[name] = record[name]
-        for name, kind in (("started", int), ("boot", str), ("pid_namespace", str)):
-            value = record.get(name)
-            fields[name] = value if isinstance(value, kind) else None
-        return Owner(**fields)
+    started: Annotated[int | None, _Detail] = None
+    boot: Annotated[str | None, _Detail] = None
+    pid_namespace: Annotated[str | None, _Detail] = None
 
     def __str__(self) -> str:
         """Name the process as messages do."""
@@ -80,21 +74,15 @@ def this_process() -> Owner:
     except (KeyError, OSError):
         # A container may run under a number that has no name.
         user = str(os.getuid())
-    return Owner(
-        host=platform.node(),
-        user=user,
-        pid=os.getpid(),
-        started=_stat_of(os.getpid())[1],
-        boot=_boot(),
-        pid_namespace=_namespace(),
-    )
+    pid = os.getpid()
+    return Owner(platform.node(), user, pid, _state_of(pid)[1], _boot(), _namespace())
 
 
 def life_of(owner: Owner) -> Life:
     """Tell whether a process lives, as far as this machine can know.
 
     The same start of the machine and the same numbering of processes are needed to tell by
-    number. Where /proc says neither, the name of the host has to do.
+    number. Where the system says neither, the name of the host has to do.
     """
     pairs = ((_boot(), owner.boot), (_namespace(), owner.pid_namespace))
     if any(None not in pair and pair[0] != pair[1] for pair in pairs):
@@ -103,12 +91,13 @@ def life_of(owner: Owner) -> Life:
         return Life.UNKNOWN
     if not _has_process(owner.pid):
         return Life.DEAD
-    state, started = _stat_of(owner.pid)
+    status, started = _state_of(owner.pid)
     another = None not in (started, owner.started) and started != owner.started
-    return Life.DEAD if state in _ENDED or another else Life.ALIVE
+    return Life.DEAD if status in _ENDED or another else Life.ALIVE
 
 
 def _has_process(pid: int) -> bool:
+    # psutil.pid_exists takes a process that /proc hides from this user for none.
     if pid <= 0:
         # For kill() these mean groups of processes.
         return False
@@ -121,29 +110,29 @@ def _has_process(pid: int) -> bool:
     return True
 
 
-def _boot() -> str | None:
-    return _text(PROC / "sys" / "kernel" / "random" / "boot_id")
-
-
-def _namespace() -> str | None:
+def _state_of(pid: int) -> tuple[str | None, int | None]:
+    """Return the status of a process and when it started; None where the system hides it."""
     try:
-        return str((PROC / "self" / "ns" / "pid").readlink())
+        while True:
+            # The time of the start of the machine moves when somebody sets the clock.
+            boot = psutil.boot_time()
+            process = psutil.Process(pid)
+            seconds = process.create_time() - boot
+            if psutil.boot_time() == boot:
+                return process.status(), round(seconds * os.sysconf("SC_CLK_TCK"))
+    except (psutil.Error, OSError):
+        return None, None
+
+
+def _boot() -> str | None:
+    try:
+        return (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip() or None
     except OSError:
         return None
 
 
-def _stat_of(pid: int) -> tuple[str, int | None]:
-    """Return the state of a process and when it started; "" and None where /proc hides it."""
-    text = _text(PROC / str(pid) / "stat")
-    if text is None:
-        return "", None
-    # The second field is the program's name in brackets, and may hold anything.
-    fields = text.rpartition(")")[2].split()
-    return fields[0], int(fields[19])
-
-
-def _text(path: Path) -> str | None:
+def _namespace() -> str | None:
     try:
-        return path.read_text(encoding="utf-8", errors="replace").strip() or None
+        return str((PROC / "self/ns/pid").readlink())
     except OSError:
         return None

@@ -19,19 +19,15 @@ from als_spark.store.layout import (
     POINTERS,
     PRUNING,
     VERSIONS,
+    Pointer,
+    Pointers,
+    Trail,
     is_store,
     numbered,
     utc_now,
 )
 from als_spark.store.leases import leased
-from als_spark.store.manifest import (
-    Manifest,
-    Problem,
-    folder_problems,
-    quick_problems,
-    unreadable,
-)
-from als_spark.store.pointers import Pointer, Pointers, Trail
+from als_spark.store.manifest import Manifest, Problem, folder_problems, quick_problems, unreadable
 
 CURRENT = "current"
 """What callers may say instead of the name of the current version."""
@@ -47,11 +43,9 @@ class VersionInfo:
     Attributes
     ----------
     name : str
-        Its name.
-    created : str or None
-        When it was put into the store, in UTC, ISO 8601; None if its manifest cannot be read.
-    size : int or None
-        Bytes of its files; None as above.
+    created, size : str or None, int or None
+        When it was put into the store, in UTC, ISO 8601, and the bytes of its files; None if its
+        manifest cannot be read.
     current : bool
         Whether readers get this one.
     published : int
@@ -75,12 +69,12 @@ class _Gone(Exception):
 class StoreReader:
     """A model store, as readers need it: no lock, and no right to write.
 
+    Everywhere, ``version`` is a name, the beginning of one, or "current", the default.
+
     Parameters
     ----------
-    files : Files
-        The store's directory.
-    label : str
-        How messages call it.
+    files, label : Files, str
+        The store's directory, and what messages call it.
     clock : callable
         Gives the time, in UTC.
     """
@@ -141,31 +135,23 @@ class StoreReader:
     def versions(self) -> list[VersionInfo]:
         """Return all versions, oldest first."""
         trail = self._trail()
-        latest = trail.latest
         found = []
         for name in sorted(self._files.names(VERSIONS), key=_age):
-            named = trail.naming(name)
-            sha256 = named[-1].sha256 if named else None
             manifest = self._manifest(name)
             found.append(
                 VersionInfo(
                     name=name,
                     created=None if manifest is None else manifest.created,
                     size=None if manifest is None else manifest.size,
-                    current=latest is not None and latest.version == name,
-                    published=len(named),
-                    complete=not quick_problems(self._files, name, sha256),
+                    current=name == trail.current,
+                    published=len(trail.naming(name)),
+                    complete=not quick_problems(self._files, name, trail.sha256_of(name)),
                 )
             )
         return found
 
     def resolve(self, version: str | None = None) -> str:
         """Return the full name of a version.
-
-        Parameters
-        ----------
-        version : str, optional
-            A name, the beginning of one, or "current", which is the default.
 
         Raises
         ------
@@ -178,17 +164,9 @@ class StoreReader:
     def open(self, version: str | None = None) -> Iterator[Path]:
         """Give the folder of a version, verified, and keep it from being pruned during the block.
 
-        Parameters
-        ----------
-        version : str, optional
-            A name, the beginning of one, or "current", which is the default.
-
-        Yields
-        ------
-        Path
-            A folder on this machine, called as the version: the store's own, which must not be
-            changed, or a copy of one on another file system. A reader without the right to write
-            into the store gets it too, but nothing then keeps the pruner away.
+        It is called as the version: the store's own, which must not be changed, or a copy of one on
+        another file system. A reader without the right to write into the store gets it too, but
+        nothing then keeps the pruner away.
 
         Raises
         ------
@@ -200,11 +178,6 @@ class StoreReader:
 
     def load(self, version: str | None = None) -> FactorModel:
         """Read a model, verified.
-
-        Parameters
-        ----------
-        version : str, optional
-            A name, the beginning of one, or "current", which is the default.
 
         Raises
         ------
@@ -224,15 +197,7 @@ class StoreReader:
     def verify(self, version: str | None = None) -> list[Problem]:
         """Compare versions with their manifests, and these with the pointers.
 
-        Parameters
-        ----------
-        version : str, optional
-            As for :meth:`open`; all versions, and the pointers, if not given.
-
-        Returns
-        -------
-        list of Problem
-            Empty if all is well.
+        Without a version: all of them, and the pointers themselves.
         """
         if version is not None:
             return self._deep_problems(*self._resolve(version))
@@ -244,11 +209,10 @@ class StoreReader:
             for number, detail in trail.damaged.items()
         ]
         names = set(self._files.names(VERSIONS))
-        if trail.latest is not None and trail.latest.version is not None:
-            names.add(trail.latest.version)
+        if trail.current is not None:
+            names.add(trail.current)
         for name in sorted(names, key=_age):
-            named = trail.naming(name)
-            problems += self._deep_problems(name, named[-1].sha256 if named else None)
+            problems += self._deep_problems(name, trail.sha256_of(name))
         return problems
 
     def _trail(self) -> Trail:
@@ -338,7 +302,7 @@ class StoreReader:
             raise
         except OSError as error:
             # Another file system checks what it reads, and refuses what is damaged.
-            return Path(name), [unreadable(name, f"{VERSIONS}/{name}", error)]
+            return Path(name), [unreadable(name, error)]
         return folder, folder_problems(folder, name, sha256)
 
     def _deep_problems(self, name: str, sha256: str | None) -> list[Problem]:

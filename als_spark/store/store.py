@@ -21,27 +21,28 @@ import hashlib
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from als_spark.errors import ConfigError, DataError, PublishConflict
 from als_spark.model.files import DESCRIPTION_FILE, FACTOR_FILES, local_path
-from als_spark.store.files import SCRATCH, Files, LocalFiles
+from als_spark.store.files import SCRATCH, LocalFiles
 from als_spark.store.history import RunHistory
 from als_spark.store.layout import (
     MANIFEST,
     PRUNING,
     VERSIONS,
+    Action,
+    Pointer,
+    Trail,
     mark_store,
     stamp,
     time_text,
-    utc_now,
 )
 from als_spark.store.leases import leased
 from als_spark.store.lock import LOCK_TTL, StoreLock
 from als_spark.store.maintenance import Maintenance
-from als_spark.store.manifest import Manifest, list_files
-from als_spark.store.pointers import Action, Pointer, Trail
+from als_spark.store.manifest import FileEntry, Manifest, list_files
 from als_spark.store.reading import StoreReader
 
 MODEL_FILES = (DESCRIPTION_FILE, *FACTOR_FILES.values())
@@ -51,21 +52,13 @@ MODEL_FILES = (DESCRIPTION_FILE, *FACTOR_FILES.values())
 class ModelStore(StoreReader):
     """A model store on any file system.
 
-    Parameters
-    ----------
-    files : Files
-        The store's directory.
-    label : str
-        How messages call it.
-    clock : callable
-        Gives the time, in UTC.
+    Wherever a method takes ``check``, that is the ``check`` of the lock: it is called right before
+    each step that cannot be taken back, and raises if the lock was lost.
     """
 
-    def __init__(
-        self, files: Files, label: str, *, clock: Callable[[], datetime] = utc_now
-    ) -> None:
-        super().__init__(files, label, clock=clock)
-        self._maintenance = Maintenance(files, self._pointers, clock)
+    @property
+    def _maintenance(self) -> Maintenance:
+        return Maintenance(self._files, self._pointers, self._clock)
 
     @property
     def history(self) -> RunHistory:
@@ -73,14 +66,7 @@ class ModelStore(StoreReader):
         return RunHistory(self._files, self._label, clock=self._clock)
 
     def lock(self, run: str, *, ttl: timedelta = LOCK_TTL) -> StoreLock:
-        """Return the lock of the store, to be taken by ``with``; marks the store first.
-
-        Parameters
-        ----------
-        run : str
-            Id of the run that wants it.
-        ttl : timedelta
-            Time to live, renewed while the process lives.
+        """Return the lock of the store for a run, to be taken by ``with``; marks the store first.
 
         Raises
         ------
@@ -110,13 +96,6 @@ class ModelStore(StoreReader):
         expected : int, optional
             The :meth:`pointer_number` that the caller has decided upon; the one that is found if
             not given.
-        check : callable, optional
-            Called right before the switch; may raise. The ``check`` of the lock.
-
-        Returns
-        -------
-        str
-            The new version.
 
         Raises
         ------
@@ -165,23 +144,11 @@ class ModelStore(StoreReader):
         run: str,
         check: Callable[[], None] | None = None,
     ) -> str:
-        """Make an older version current again; only one whose files are intact.
+        """Make an older version current again and return its name; only one that is intact.
 
-        Parameters
-        ----------
-        to : str, optional
-            The version; if not given, the newest intact one that was first published before the
-            current one. One that was left by a roll-back itself, only if there is no other.
-        run : str
-            Id of the run.
-        check : callable, optional
-            Called right before the switch; the ``check`` of the lock. Without the lock a version
-            that is being pruned is refused.
-
-        Returns
-        -------
-        str
-            The version that is now current.
+        Without ``to``, that is the newest intact one that was first published before the current
+        one, and one that was left by a roll-back itself only if there is no other. Without
+        ``check``, that is without the lock, a version that is being pruned is refused.
 
         Raises
         ------
@@ -191,7 +158,7 @@ class ModelStore(StoreReader):
             If the store was switched meanwhile.
         """
         trail = self._trail()
-        now = None if trail.latest is None else trail.latest.version
+        now = trail.current
         if to is None:
             version, sha256 = self._previous(trail, now)
         else:
@@ -222,7 +189,7 @@ class ModelStore(StoreReader):
         return version
 
     def prune(self, keep: int, *, check: Callable[[], None] | None = None) -> list[str]:
-        """Remove old versions; hold the lock.
+        """Remove published versions but the ``keep`` newest intact ones; hold the lock.
 
         Never the current version, nor one that somebody is reading, nor one whose folder holds
         anything that is not in its manifest (a warning names it). What was never published is for
@@ -251,7 +218,7 @@ class ModelStore(StoreReader):
         return self._maintenance.prune(keep, check)
 
     def recover(self) -> list[str]:
-        """Remove what killed runs have left; hold the lock.
+        """Remove what killed runs have left, and return its paths in the store; hold the lock.
 
         That is what runs have put into ``staging/``, versions that no pointer ever named or that
         have lost files (never the current one), tombstones, and leases that have expired or whose
@@ -285,7 +252,7 @@ class ModelStore(StoreReader):
     def _place(
         self,
         staged: str,
-        listed: dict[str, tuple[int, str]],
+        listed: dict[str, FileEntry],
         used: set[str],
         placed: list[str],
     ) -> str:
@@ -329,8 +296,8 @@ class ModelStore(StoreReader):
         if placed and not self._pointers.trail().naming(placed[0]):
             self._maintenance.remove_version(placed[0])
 
-    def _compare_sizes(self, staged: str, listed: dict[str, tuple[int, str]]) -> None:
-        wanted = {name: size for name, (size, _) in listed.items()}
+    def _compare_sizes(self, staged: str, listed: dict[str, FileEntry]) -> None:
+        wanted = {name: entry.size for name, entry in listed.items()}
         found = self._files.sizes(staged)
         found.pop(MANIFEST, None)
         if found != wanted:
@@ -344,13 +311,9 @@ class ModelStore(StoreReader):
 
 
 def open_store(path: str | Path) -> ModelStore:
-    """Return the model store in a directory of this machine, or of one mounted on it.
+    """Return the model store in a directory of this machine, or in its ``file:`` URI.
 
-    Parameters
-    ----------
-    path : str or Path
-        The directory; a ``file:`` URI too. Absent or empty is an empty store, made one by the
-        first write.
+    An absent or empty directory is an empty store, made one by the first write.
 
     Raises
     ------

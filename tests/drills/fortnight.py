@@ -23,9 +23,9 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from als_spark.cli.batch_options import RETRAIN
-from als_spark.cli.config.batch import RetrainConfig, Spec
-from als_spark.cli.fitting import cold_start, fit, make_ready
+from als_spark.cli.config.batch import RetrainConfig
 from als_spark.cli.interrupts import Interrupted, signals_raise
+from als_spark.cli.nightly import fit_options
 from als_spark.cli.program import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -34,8 +34,9 @@ from als_spark.cli.program import (
 )
 from als_spark.cli.retrain import main as retrain
 from als_spark.errors import EmptySourceError
+from als_spark.nightly.fitting import cold_start, fit, make_ready
+from als_spark.nightly.run_record import RunRecord
 from als_spark.report.progress import ProgressReporter
-from als_spark.solve.objective import Objective
 from als_spark.spark.read.snapshot import read_snapshot
 from als_spark.spark.read.sources import Source, SourceOptions, read_source
 from als_spark.spark.session import quiet_spark, start_session
@@ -173,10 +174,13 @@ def cold_iterations(
     """
     argv = [*settings, *night.options, "--store", str(path)]
     config: RetrainConfig = replace(RETRAIN.parse(argv), tol=0.0, max_iter=LONGEST)
-    training = record["training"]
-    spec = Spec(training["rank"], Objective(training["lambda"], training["exponent"]))
+    options, run = fit_options(config), RunRecord.read(record)
+    assert run.settings is not None
+    assert run.training is not None
+    assert run.training.objective is not None
+    spec = run.settings.spec
     # The objective is a sum in the factors' dtype: as good as the same is the same.
-    objective = training["objective"] * (1 + 1e-6)
+    objective = run.training.objective * (1 + 1e-6)
     quiet = logging.getLogger("als_spark.drill")
     with ExitStack() as stack:
         progress = stack.enter_context(ProgressReporter(1, logger=quiet))
@@ -184,9 +188,9 @@ def cold_iterations(
         snapshot = stack.enter_context(
             read_snapshot(session, [s for s in sources if s is not None], config.duplicates)
         )
-        ready = make_ready(session, snapshot, spec.rank, config, progress, stack)
+        ready = make_ready(session, snapshot, spec.rank, options, progress, stack)
         start = cold_start("to compare")
-        fitted = fit(session, ready.prepared, spec, config, start, progress)
+        fitted = fit(session, ready.prepared, spec, options, start, progress)
     reached = (r.iteration for r in fitted.result.history if r.objective <= objective)
     return next(reached, None)
 

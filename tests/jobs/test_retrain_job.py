@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-import als_spark.cli.retrain
-import als_spark.cli.run_log
+import als_spark.nightly.retrain
+import als_spark.nightly.run_log
 from als_spark.cli.interrupts import Interrupted
 from als_spark.model.files import load_model
 from als_spark.store.history import RunHistory
@@ -266,7 +266,7 @@ class TestKept:
         assert record["challenger"]["rmse"] > record["champion"]["rmse"]
         assert record["comparison"]["champion"]["version"] == before[0][0]
         assert f"kept version {before[0][0]}: rmse" in capsys.readouterr().out
-        assert "version" not in record
+        assert record["version"] is None
         assert lake.pointers() == before
         assert [info.name for info in lake.store.versions()] == [before[0][0]]
         # The data were in order: they are the measure of the next run, with other settings.
@@ -510,7 +510,7 @@ class TestOthers:
 
         before = lake.pointers()
         with monkeypatch.context() as patched:
-            patched.setattr(als_spark.cli.retrain, "fit", fails)
+            patched.setattr(als_spark.nightly.retrain, "fit", fails)
             assert lake.retrain("--force") == 1
         assert "Traceback" in capsys.readouterr().err
         record = lake.last()
@@ -548,7 +548,7 @@ class TestOthers:
 
         with monkeypatch.context() as patched:
             for name in ("quality_picture", "learning_figure", "retrain_page"):
-                patched.setattr(als_spark.cli.run_log, name, fails)
+                patched.setattr(als_spark.nightly.run_log, name, fails)
             assert lake.retrain("--force", "--margin", "1") == 0
         record = lake.last()
         assert (record["outcome"], record["exit_code"]) == ("published", 0)

@@ -44,11 +44,11 @@ ALLOWED_THIRD_PARTIES = {
     "solve": {"numpy", "scipy"},
     "train": {"numpy"},
     "model": {"numpy", "pyarrow"},
-    "store": {"numpy", "pyarrow"},
+    "store": {"numpy", "pyarrow", "psutil", "pydantic"},
     "spark": {"numpy", "pyarrow", "pyspark", "py4j", "threadpoolctl", "scipy"},
     "report": {"numpy", "matplotlib", "tqdm"},
-    "nightly": {"pyspark"},
-    "cli": {"pyspark", "mlflow", "numpy", "pyarrow"},
+    "nightly": {"pyspark", "numpy", "pydantic", "mlflow"},
+    "cli": {"pyspark", "numpy", "pyarrow"},
 }
 
 LONGEST = 500
@@ -175,8 +175,8 @@ class TestLoading:
         assert {name for name in loaded if name.startswith("als_spark.")} == set()
 
     def test_programs_load_mlflow_only_to_log_a_run(self):
-        loaded = loaded_after("import als_spark.cli.tracking, als_spark.cli.sweep")
-        assert "als_spark.cli.tracking" in loaded
+        loaded = loaded_after("import als_spark.nightly.tracking, als_spark.cli.sweep")
+        assert "als_spark.nightly.tracking" in loaded
         assert "mlflow" not in loaded
 
     def test_reports_need_no_spark(self):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from als_spark.cli.config.settings import option_name, path_field, require
 from als_spark.cli.config.sweep import (
@@ -23,18 +23,12 @@ from als_spark.cli.config.sweep import (
 from als_spark.errors import ConfigError
 from als_spark.nightly.checks import CheckLimits
 from als_spark.nightly.comparison import LARGER_IS_BETTER, MEASURES, Measure
+from als_spark.nightly.run_record import Spec
 from als_spark.solve.objective import Objective
 from als_spark.types import BadRows, Duplicates
 
 Audience = Literal["users", "items", "similar-items"]
 OutputFormat = Literal["parquet", "json"]
-
-
-class Spec(NamedTuple):
-    """Which model: its rank d and its objective."""
-
-    rank: int
-    objective: Objective
 
 
 DEFAULT_SPEC = Spec(10, Objective(0.1, exponent=1.0))

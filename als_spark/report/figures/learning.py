@@ -71,12 +71,12 @@ def training_of(record: Mapping[str, Any], label: str = "") -> Training:
     Parameters
     ----------
     record : mapping
-        ``start``, ``rank``, ``lambda``, ``converged``, and ``history``: a list of iteration,
+        ``start``, ``rank``, ``lambda_reg``, ``converged``, and ``history``: a list of iteration,
         objective and change (null where it was not finite) for each iteration.
     label : str
         See :class:`Training`.
     """
-    rank, reg = record.get("rank") or 0, record.get("lambda") or 0.0
+    rank, reg = record.get("rank") or 0, record.get("lambda_reg") or 0.0
     history = [
         IterationRecord(0, rank, reg, iteration, _number(objective), _number(change), math.nan)
         for iteration, objective, change in record.get("history") or ()

@@ -169,7 +169,7 @@ def _add_training(section: Section, training: Mapping[str, Any]) -> None:
                 ("start", training.get("start")),
                 ("because", training.get("reason")),
                 ("rank d", training.get("rank")),
-                ("ridge λ", training.get("lambda")),
+                ("ridge λ", training.get("lambda_reg")),
                 ("exponent ν of the counts", training.get("exponent")),
                 ("iterations", training.get("iterations")),
                 ("ended", ended),

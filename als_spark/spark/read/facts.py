@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -60,16 +59,5 @@ class DataFacts:
     fingerprint: str
 
     def as_record(self) -> dict[str, Any]:
-        """Return the JSON record that :meth:`from_record` reads."""
+        """Return the facts as JSON has them."""
         return asdict(self)
-
-    @staticmethod
-    def from_record(record: Mapping[str, Any]) -> DataFacts:
-        """Read what :meth:`as_record` gave.
-
-        Raises
-        ------
-        KeyError
-            If a field is missing.
-        """
-        return DataFacts(**{name: record[name] for name in DataFacts.__slots__})

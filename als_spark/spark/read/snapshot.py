@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
+from typing import Protocol
 
 from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -271,3 +272,34 @@ def _count_parts(rows: DataFrame, sources: Sequence[Source]) -> list[PartFacts]:
 def _describe_problems(rows: DataFrame) -> list[str]:
     kinds = problem_kinds(rows.where(F.col("problem").isNotNull())).limit(SHOWN_PROBLEMS).collect()
     return [problem_text(row.problem, row.n, row.example) for row in kinds]
+
+
+class ReadRows(Protocol):
+    """What reading a source has found."""
+
+    @property
+    def label(self) -> str:
+        """Names the source."""
+
+    @property
+    def n_bad(self) -> int:
+        """Unusable rows."""
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What is wrong with them, with an example of each kind."""
+
+
+def refuse_bad_rows(read: ReadRows, bad_rows: str) -> None:
+    """Stop on unusable rows, unless they are to be dropped.
+
+    Raises
+    ------
+    DataError
+        With counts, examples and the remedy.
+    """
+    if read.n_bad and bad_rows == "error":
+        raise DataError(
+            f"{read.label}: {read.n_bad:,} unusable rows: {'; '.join(read.problems)}: "
+            "mend the data, or leave these rows out with --bad-rows drop"
+        )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from als_spark.nightly.checks import Check
 from als_spark.nightly.comparison import Ancestor
 from als_spark.nightly.past_runs import (
     MEMORY,
@@ -15,18 +17,54 @@ from als_spark.nightly.past_runs import (
     most_lately,
     warm_trainings,
 )
+from als_spark.nightly.run_record import (
+    Comparison,
+    DataRecord,
+    Metrics,
+    RunRecord,
+    StartKind,
+    TrainingRecord,
+    TrainingSettings,
+    VersionMetrics,
+)
 from als_spark.spark.read.facts import DataFacts
 
 DATA = DataFacts(3, 2, 2, 1.0, 5.0, 3.0, 1.5, "3-ab")
+SETTINGS = TrainingSettings(3, 0.1, 0.0, "random", 0.1, 0, 1e-3, 100, "float32", False)
 
 
-def run(outcome: str, start: str | None = None, rank: int = 3, **more: Any) -> dict[str, Any]:
-    training = None if start is None else {"start": start, "rank": rank}
-    return {"outcome": outcome, "training": training, **more}
+def training(start: StartKind, rank: int) -> TrainingRecord:
+    return TrainingRecord(start, "why", rank, 0.1, 0.0, 5, 5, True, 1.0, 0.1)
 
 
-def ready(outcome: str, n: int, **more: Any) -> dict[str, Any]:
-    return run(outcome, data={**DATA.as_record(), "ratings": n}, settings={"rank": n}, **more)
+def run(outcome: str, start: StartKind | None = None, rank: int = 3, **more: Any) -> RunRecord:
+    made = None if start is None else training(start, rank)
+    return RunRecord("r", outcome=outcome, training=made, **more)
+
+
+def ready(outcome: str, n: int, **more: Any) -> RunRecord:
+    data = DataRecord(0).with_facts(replace(DATA, ratings=n))
+    return run(outcome, data=data, settings=replace(SETTINGS, rank=n), **more)
+
+
+def rank_of(record: RunRecord | None) -> int:
+    assert record is not None
+    assert record.settings is not None
+    return record.settings.rank
+
+
+def check(passed: bool) -> Check:
+    return Check("ratings", "1", "at least 2", "", passed, "max_shrink")
+
+
+def comparison(challenger: Metrics, champion: VersionMetrics | None, **more: Any) -> Comparison:
+    return Comparison(
+        **{"measure": "rmse", "margin": 0.1, **more},
+        holdout=1,
+        challenger=challenger,
+        champion=champion,
+        verdict="",
+    )
 
 
 @pytest.mark.parametrize("outcome", ["published", "kept", "unchanged"])
@@ -35,23 +73,23 @@ def test_the_last_that_passed(outcome: str) -> None:
     records = [ready("published", 1), ready(outcome, 2), *(ready(name, 9) for name in others)]
     facts, record = last_passed(records)
     assert facts is not None
-    assert (facts.ratings, record["settings"]) == (2, {"rank": 2})
+    assert (facts.ratings, rank_of(record)) == (2, 2)
 
 
 @pytest.mark.parametrize("outcome", ["died", "interrupted", "failed"])
 def test_one_that_published_before_it_ended_has_passed(outcome: str) -> None:
     facts, record = last_passed([ready("published", 1), ready(outcome, 2, version="v2")])
     assert facts is not None
-    assert (facts.ratings, record["settings"]) == (2, {"rank": 2})
+    assert (facts.ratings, rank_of(record)) == (2, 2)
 
 
 def test_records_without_their_data_are_passed_over() -> None:
-    records = [ready("published", 1), run("published"), run("kept", data={"ratings": 3})]
+    records = [ready("published", 1), run("published"), run("kept", data=DataRecord(3))]
     facts, _ = last_passed(records)
     assert facts is not None
     assert facts.ratings == 1
-    assert last_passed(records[1:]) == (None, {})
-    assert last_passed([]) == (None, {})
+    assert last_passed(records[1:]) == (None, None)
+    assert last_passed([]) == (None, None)
 
 
 def test_the_most_of_the_last_runs() -> None:
@@ -59,16 +97,16 @@ def test_the_most_of_the_last_runs() -> None:
     records = [ready("published", 9), ready("kept", 5), ready("data_check_failed", 99)]
     assert most_lately(records) == {"ratings": 9, "users": 2, "items": 2}
     # Somebody has looked, and said that fewer is right.
-    forced = ready("published", 4, checks=[{"passed": True}, {"passed": False}])
-    passed = ready("unchanged", 3, checks=[{"passed": True}])
+    forced = ready("published", 4, checks=(check(True), check(False)))
+    passed = ready("unchanged", 3, checks=(check(True),))
     assert most_lately([*records, forced, passed])["ratings"] == 4
     assert most_lately([*records, passed])["ratings"] == 9
     assert most_lately([*records, *[passed] * MEMORY])["ratings"] == 3
 
 
 def test_by_what_a_challenger_was_kept_out() -> None:
-    kept = run("kept", comparison={"measure": "mae", "margin": 0.01, "max_decline": 0.03})
-    published = run("published", comparison={"measure": "rmse", "margin": 1.0}, version="v")
+    kept = run("kept", comparison=comparison({}, {}, measure="mae", margin=0.01, max_decline=0.03))
+    published = run("published", comparison=comparison({}, {}, margin=1.0), version="v")
     assert kept_by([published, kept, run("unchanged"), run("failed")]) == ("mae", 0.01, 0.03)
     assert kept_by([kept, published]) is None
     # The account of one that had published is all there is of it.
@@ -77,17 +115,17 @@ def test_by_what_a_challenger_was_kept_out() -> None:
     assert kept_by([]) is None
 
 
-def step(version: str, before: str, challenger: float, champion: float) -> dict[str, Any]:
+def step(version: str, before: str, challenger: float, champion: float) -> RunRecord:
     """A run that published a version after another."""
-    comparison = {
-        "challenger": {"rmse": challenger, "recall": 0.5},
-        "champion": {"rmse": champion, "recall": 0.25, "version": before},
-    }
-    return run("published", version=version, comparison=comparison)
+    found = comparison(
+        {"rmse": challenger, "recall": 0.5},
+        {"rmse": champion, "recall": 0.25, "version": before},
+    )
+    return run("published", version=version, comparison=found)
 
 
 def test_what_a_version_has_followed() -> None:
-    first = run("published", version="v1", comparison={"challenger": {"rmse": 1.0}})
+    first = run("published", version="v1", comparison=comparison({"rmse": 1.0}, None))
     records = [first, step("v2", "v1", 1.1, 1.0), step("v3", "v2", 0.9, 1.2), run("kept")]
     found = ancestors_of(records, "v3", "rmse")
     assert [(a.version, a.steps) for a in found] == [("v2", 1), ("v1", 2)]

@@ -173,7 +173,7 @@ def test_a_run_of_a_clock_that_was_ahead_is_not_the_newest_for_years(history, cl
     ]
 
 
-def test_broken_lines_are_skipped(history, files):
+def test_broken_lines_are_skipped(history, files, caplog):
     history.finish_run("b", "done", {})
     history.gather()
     good = files.read("history.jsonl")
@@ -181,6 +181,9 @@ def test_broken_lines_are_skipped(history, files):
         "history.jsonl", b'{"run": "a"}\n{"run": \n\xff\n[]\n{"x": 1}\n{"run": 5}\n' + good
     )
     assert [record["run"] for record in history.read_history()] == ["a", "b"]
+    assert [text.partition(" is ")[0] for text in caplog.messages] == [
+        f"STORE/history.jsonl: line {number}" for number in range(2, 7)
+    ]
     history.finish_run("c", "done", {})
     history.gather()
     lines = files.read("history.jsonl").decode().splitlines()

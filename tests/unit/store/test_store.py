@@ -18,10 +18,9 @@ import pytest
 from als_spark.errors import ConfigError, DataError, LockLost, PublishConflict
 from als_spark.store import maintenance, reading
 from als_spark.store.files import LocalFiles
-from als_spark.store.layout import utc_now
+from als_spark.store.layout import Pointer, Pointers, utc_now
 from als_spark.store.leases import leased
 from als_spark.store.manifest import Manifest, list_files
-from als_spark.store.pointers import Pointer, Pointers
 from als_spark.store.store import ModelStore, open_store
 from tests.store_tools import Clock, make_folder, value_of
 
@@ -467,14 +466,14 @@ class TestDamage:
         path = root / "versions" / name / "manifest.json"
         for text, detail in (
             ('{"format": "x"}', "format 'x' is not"),
-            ('{"format": "als_spark.store/1"}', "a key is missing"),
+            ('{"format": "als_spark.store/1"}', "version: Field required"),
             (
                 '{"format": "als_spark.store/1", "version": "", "created": "", "files": {"x": 1}}',
-                "nothing about x",
+                "files.x is 1: ",
             ),
             (
                 '{"format": "als_spark.store/1", "version": "", "created": "", "files": {"x": {}}}',
-                "no size or checksum of x",
+                "files.x.size: Field required",
             ),
         ):
             path.write_text(text)

@@ -116,7 +116,7 @@ def test_a_training_is_read_from_its_record() -> None:
     record = {
         "start": "warm",
         "rank": 20,
-        "lambda": 0.1,
+        "lambda_reg": 0.1,
         "converged": True,
         "history": [[1, 9.5, 3.0], [2, None, None]],
     }

@@ -313,7 +313,7 @@ RETRAIN: dict[str, Any] = {
         "start": "warm",
         "reason": "the champion has the same rank",
         "rank": 20,
-        "lambda": 0.05,
+        "lambda_reg": 0.05,
         "exponent": 1.0,
         "iterations": 12,
         "converged": False,

@@ -4,13 +4,12 @@ MLflow is not needed by anything else; the extra ``mlflow`` installs its light c
 (``mlflow-skinny``), which talks to a tracking server. It is imported inside the functions, so that
 a job that does not track never loads it.
 
-A job calls :func:`check_tracking` before it works, where a mistake is still the user's to mend, and
+A job calls :func:`check_tracking` before it works, where the user can still correct a mistake, and
 :func:`log_run` after it has published, where nothing may fail any more.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -24,20 +23,13 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from als_spark.errors import ConfigError
-from als_spark.model.files import json_ready
 
 T = TypeVar("T")
 
-LONGEST_NAME = 250
-"""Characters of the name of a parameter, metric or tag (MLflow's limit)."""
-LONGEST_PARAM = 6000
-"""Characters of the value of a parameter (MLflow's limit)."""
-LONGEST_TAG = 8000
-"""Characters of the value of a tag (MLflow's limit)."""
-PARAMS_A_BATCH = 100
-"""Parameters that MLflow takes in one request."""
-METRICS_A_BATCH = 1000
-"""Metrics that MLflow takes in one request."""
+LONGEST_NAME, LONGEST_PARAM, LONGEST_TAG = 250, 6000, 8000
+"""MLflow's limits: characters of any name, of a parameter's value, of a tag's."""
+PARAMS_A_BATCH, METRICS_A_BATCH = 100, 1000
+"""What MLflow takes in one request."""
 
 # What a job needs to be otherwise than MLflow's defaults; the user's own settings win.
 _SETTINGS = {
@@ -61,11 +53,6 @@ _REMEDY = (
 def check_tracking(uri: str) -> None:
     """Check, without a request to a server, that runs can be logged to an address.
 
-    Parameters
-    ----------
-    uri : str
-        Address of a tracking server, or a folder, as MLflow reads them.
-
     Raises
     ------
     ConfigError
@@ -77,7 +64,7 @@ def check_tracking(uri: str) -> None:
             client(tracking_uri=uri)
         except refusal as error:
             raise ConfigError(
-                _without_password(f"MLflow at {uri}: not taken ({_reason(error)}): {_REMEDY}", uri)
+                without_password(f"MLflow at {uri}: not taken ({_reason(error)}): {_REMEDY}", uri)
             ) from error
 
 
@@ -99,16 +86,14 @@ def log_run(
     ----------
     uri : str
         Address of a tracking server, or a folder, as MLflow reads them.
-    experiment : str
-        Name of the experiment; made if there is none.
-    run_name : str
-        Name of the run.
+    experiment, run_name : str
+        An experiment is made if there is none of its name.
     params : mapping
-        Configuration; nested mappings become names with dots, long values are cut.
+        Nested mappings become names with dots, long values are cut.
     metrics : mapping of str to float
-        Numbers; those that are None, NaN or infinite are left out.
+        Those that are None, NaN or infinite are left out.
     tags : mapping of str to str
-        Tags; long values are cut.
+        Long values are cut.
     artefacts : Path, optional
         File or folder to keep with the run.
 
@@ -141,39 +126,14 @@ def log_run(
                 with suppress(Exception):
                     client.set_terminated(run_id, "FAILED")
             extent = "not logged" if run_id is None else f"run {run_id} is incomplete"
-            return _without_password(f"MLflow at {uri}: {extent} ({_reason(error)})", uri)
+            return without_password(f"MLflow at {uri}: {extent} ({_reason(error)})", uri)
     return None
-
-
-def config_record(config: Any) -> dict[str, Any]:
-    """Return a configuration as the files of a run and MLflow keep it: without a password.
-
-    Parameters
-    ----------
-    config : dataclass
-        Configuration of any job; user and password of its ``mlflow``, if it has one, are blotted
-        out.
-    """
-    record = json_ready(dataclasses.asdict(config))
-    if record.get("mlflow") is not None:
-        record["mlflow"] = _without_password(record["mlflow"], record["mlflow"])
-    return record
 
 
 def flat_params(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Turn a nested configuration into MLflow's parameters.
 
-    Parameters
-    ----------
-    params : mapping
-        Values, or mappings of them to any depth.
-    prefix : str, optional
-        What every name begins with.
-
-    Returns
-    -------
-    dict of str to str
-        ``{"training.rank": "20"}`` for ``{"training": {"rank": 20}}``; lists are in JSON.
+    ``{"training": {"rank": 20}}`` becomes ``{"training.rank": "20"}``; lists are in JSON.
     """
     flat: dict[str, str] = {}
     for key, value in params.items():
@@ -233,7 +193,7 @@ def _mlflow(uri: str) -> tuple[Any, type[Exception]]:
         from mlflow.exceptions import MlflowException
     except ImportError as error:
         raise ConfigError(
-            _without_password(
+            without_password(
                 f"MLflow at {uri}: the package is not installed ({error}): "
                 "pip install 'als_spark[mlflow]'",
                 uri,
@@ -260,7 +220,7 @@ def _reason(error: Exception) -> str:
     return text.split(". ")[0][:300].rstrip(".")
 
 
-def _without_password(text: str, uri: str) -> str:
+def without_password(text: str, uri: str) -> str:
     """Blot out the user and password of an address: messages go into logs."""
     who, at, _ = urlsplit(uri).netloc.rpartition("@")
     return text.replace(f"{who}@", "***@") if at else text

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from als_spark.cli.holdout import HoldoutRule, unseen_by_both
 from als_spark.errors import DataError
 from als_spark.model.factor_model import FactorModel
+from als_spark.nightly.holdout import HoldoutRule, unseen_by_both
 from tests.conftest import random_model
 
 RULE = HoldoutRule("random", 0.1, 0)
@@ -55,7 +55,17 @@ def test_nothing_is_left_that_neither_has_seen(theirs: dict[str, Any]) -> None:
         unseen_by_both(champion(**theirs), "v1", RULE)
 
 
-@pytest.mark.parametrize("holdout", [None, "x", {"seed": 1}, {**RULE.as_record(), "more": 1}])
+@pytest.mark.parametrize(
+    "holdout",
+    [
+        None,
+        "x",
+        {"seed": 1},
+        {**RULE.as_record(), "more": 1},
+        {**RULE.as_record(), "test_fraction": "0.1"},
+        {**RULE.as_record(), "split": "by day"},
+    ],
+)
 def test_a_model_that_does_not_say(holdout: Any) -> None:
     model = random_model()
     if holdout is not None:

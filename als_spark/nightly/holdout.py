@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from pydantic import TypeAdapter, ValidationError
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from als_spark.cli.config.batch import ModelConfig
 from als_spark.errors import DataError
 from als_spark.model.factor_model import FactorModel
 from als_spark.spark.read.validation import TEST, SplitOptions, with_random_split
+from als_spark.types import SplitStrategy
 
 
 class HoldoutRule(NamedTuple):
     """What decides which ratings a training holds out."""
 
-    split: str
+    split: SplitStrategy
     test_fraction: float
     seed: int
 
     @staticmethod
-    def of(config: ModelConfig) -> HoldoutRule:
-        """Return the rule of a run."""
-        return HoldoutRule(config.split, config.test_fraction, config.seed)
-
-    @staticmethod
     def of_model(model: FactorModel) -> HoldoutRule | None:
         """Return the rule that a model was trained under; None if it does not say."""
-        record = model.description.get("holdout")
-        if not isinstance(record, Mapping):
-            return None
         try:
-            return HoldoutRule(**record)
-        except TypeError:
+            return _ADAPTER.validate_python(model.description.get("holdout"), strict=True)
+        except ValidationError:
             return None
 
     def as_record(self) -> dict[str, Any]:
@@ -57,21 +49,13 @@ class HoldoutRule(NamedTuple):
         return same and self.test_fraction >= other.test_fraction
 
 
+_ADAPTER = TypeAdapter(HoldoutRule)
+
+
 def unseen_by_both(champion: FactorModel, name: str, rule: HoldoutRule) -> HoldoutRule | None:
     """Say what has to be held out besides a run's own rule, for a fair comparison.
 
-    Parameters
-    ----------
-    champion : FactorModel
-    name : str
-        Its version.
-    rule : HoldoutRule
-        The run's.
-
-    Returns
-    -------
-    HoldoutRule or None
-        The champion's rule, where it was trained on ratings that the run holds out; else None.
+    That is the champion's rule, where it was trained on ratings that the run holds out.
 
     Raises
     ------

@@ -1,42 +1,91 @@
-"""One model, from prepared ratings to a folder that can be published: for train and retrain."""
+"""One model, from sources of ratings to a folder that can be published: for train and retrain."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from als_spark.cli.config.batch import ModelConfig, Spec
-from als_spark.cli.holdout import HoldoutRule, held_out
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.files import save_model, write_json
+from als_spark.nightly.holdout import HoldoutRule, held_out
+from als_spark.nightly.run_record import (
+    RunRecord,
+    Spec,
+    StartKind,
+    TrainingRecord,
+    TrainingSettings,
+)
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.predict.evaluate import Evaluation, RankingOptions, evaluate_models
 from als_spark.spark.prepare.prepare import prepare_typed, split_ratings
 from als_spark.spark.prepare.prepared import PreparedRatings, PrepareOptions
 from als_spark.spark.read.facts import DataFacts
-from als_spark.spark.read.snapshot import Snapshot
+from als_spark.spark.read.snapshot import Snapshot, read_snapshot, refuse_bad_rows
+from als_spark.spark.read.sources import Source, SourceOptions, unreadable_files_are_named
 from als_spark.spark.read.validation import TRAIN, SplitOptions
 from als_spark.spark.train.run import train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector
 from als_spark.train.records import PointResult
-from als_spark.train.spec import ModelSpec
+from als_spark.train.spec import ModelSpec, TrainingOptions
 from als_spark.train.start import initial_factors
+from als_spark.types import BadRows, Duplicates, PlacementChoice, Side
 
-VERSION_FILES = ("metrics.json", "fingerprint.json", "config.json", "versions.json")
-"""What a version holds besides its model."""
+OpenSource = Callable[[SparkSession, SourceOptions], Source]
+"""Opens a source of ratings, or raises what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """What becomes of unusable rows, and of pairs that were rated more than once."""
+
+    bad_rows: BadRows
+    duplicates: Duplicates
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """How one model is trained and measured.
+
+    Attributes
+    ----------
+    placement, partitions
+        As in :class:`~als_spark.spark.prepare.prepared.PrepareOptions`.
+    """
+
+    holdout: HoldoutRule
+    training: TrainingOptions
+    ranking: RankingOptions
+    placement: PlacementChoice
+    partitions: int | None
+
+    def settings(self, spec: Spec) -> TrainingSettings:
+        """Return all that decides what is trained from a snapshot of given fingerprint."""
+        training = self.training
+        return TrainingSettings(
+            spec.rank,
+            spec.objective.reg,
+            spec.objective.exponent,
+            *self.holdout,
+            training.tol,
+            training.max_iter,
+            training.dtype,
+            training.accelerate,
+        )
 
 
 class Start(NamedTuple):
     """Where a training starts."""
 
-    kind: Literal["warm", "cold"]
+    kind: StartKind
     reason: str
     factors: Factors | None
     """None: the usual start."""
@@ -79,25 +128,62 @@ class ReadyRatings(NamedTuple):
         )
 
 
+def read_ratings(
+    session: SparkSession,
+    sources: Sequence[Source],
+    options: ReadOptions,
+    progress: ProgressReporter,
+    warn: Callable[[str], None],
+    stack: ExitStack,
+    *,
+    integer_ids: Collection[Side] = (),
+) -> Snapshot:
+    """Read sources of ratings, oldest first; what Spark keeps of them is freed with the stack.
+
+    ``warn`` takes what somebody should know of them; ``integer_ids`` is as in
+    :func:`~als_spark.spark.read.snapshot.read_snapshot`.
+
+    Raises
+    ------
+    DataError
+        If rows are unusable and must not be, or no rating is usable.
+    """
+    stack.enter_context(unreadable_files_are_named(" + ".join(s.label for s in sources)))
+    with progress.phase("reading and checking ratings"):
+        snapshot = stack.enter_context(
+            read_snapshot(session, sources, options.duplicates, integer_ids=integer_ids)
+        )
+    for part in snapshot.parts[1:]:
+        if part.rows == 0:
+            warn(f"{part.label} has no rows")
+    refuse_bad_rows(snapshot, options.bad_rows)
+    for problem in snapshot.problems:
+        warn(f"unusable rows left out: {problem}")
+    for doubt in snapshot.warnings:
+        warn(doubt)
+    return snapshot
+
+
 def make_ready(
     session: SparkSession,
     snapshot: Snapshot,
     rank: int,
-    config: ModelConfig,
+    options: FitOptions,
     progress: ProgressReporter,
     stack: ExitStack,
 ) -> ReadyRatings:
     """Split and pack a snapshot; what Spark keeps of it is freed with the stack."""
-    options = PrepareOptions(
-        split=SplitOptions(config.split, config.seed, config.test_fraction),
-        dtype=config.dtype,
+    rule = options.holdout
+    prepare = PrepareOptions(
+        split=SplitOptions(rule.split, rule.seed, rule.test_fraction),
+        dtype=options.training.dtype,
         ranks=[rank],
-        placement=config.placement,
-        partitions=config.partitions,
+        placement=options.placement,
+        partitions=options.partitions,
     )
-    split = split_ratings(session.sparkContext, snapshot.ratings, options.split)
+    split = split_ratings(session.sparkContext, snapshot.ratings, prepare.split)
     prepared = stack.enter_context(
-        prepare_typed(session, split, snapshot.label, options, phase=progress.phase)
+        prepare_typed(session, split, snapshot.label, prepare, phase=progress.phase)
     )
     n_users, n_items = len(prepared.summary.users), len(prepared.summary.items)
     progress.write(f"{n_users:,} users, {n_items:,} items, {snapshot.n_ratings:,} ratings")
@@ -108,7 +194,7 @@ def measure(
     session: SparkSession,
     ready: ReadyRatings,
     models: Mapping[str, FactorModel],
-    config: ModelConfig,
+    ranking: RankingOptions,
     unseen_by: HoldoutRule | None = None,
 ) -> dict[str, Evaluation]:
     """Measure models on the held-out ratings; what is trained on is not recommended.
@@ -119,44 +205,34 @@ def measure(
         session,
         held_out(ready.split, unseen_by),
         models,
-        RankingOptions(config.top, config.relevant_from, config.ranking_users),
+        ranking,
         seen=ready.split.where(F.col("split") == TRAIN),
     )
 
 
-def training_record(fitted: Fitted) -> dict[str, Any]:
+def training_record(fitted: Fitted) -> TrainingRecord:
     """Return what reports and history tell of a training."""
     result, description = fitted.result, fitted.model.description
-    return {
-        **{name: description[name] for name in ("start", "reason", "exponent")},
-        "rank": result.rank,
-        "lambda": result.reg,
-        "iterations": result.iterations,
-        "evaluations": result.evaluations,
-        "converged": result.converged,
-        "objective": result.objective,
-        "seconds": round(result.seconds, 3),
-        "history": [[r.iteration, r.objective, r.change] for r in result.history],
-    }
-
-
-def training_settings(config: ModelConfig, spec: Spec) -> dict[str, Any]:
-    """Return all that decides what is trained from a snapshot of given fingerprint."""
-    names = ("tol", "max_iter", "dtype", "accelerate")
-    return {
-        "rank": spec.rank,
-        "reg": spec.objective.reg,
-        "exponent": spec.objective.exponent,
-        **HoldoutRule.of(config).as_record(),
-        **{name: getattr(config, name) for name in names},
-    }
+    return TrainingRecord(
+        start=description["start"],
+        reason=description["reason"],
+        rank=result.rank,
+        reg=result.reg,
+        exponent=result.spec.objective.exponent,
+        iterations=result.iterations,
+        evaluations=result.evaluations,
+        converged=result.converged,
+        objective=result.objective,
+        seconds=round(result.seconds, 3),
+        history=tuple((r.iteration, r.objective, r.change) for r in result.history),
+    )
 
 
 def fit(
     session: SparkSession,
     prepared: PreparedRatings,
     spec: Spec,
-    config: ModelConfig,
+    options: FitOptions,
     start: Start,
     progress: ProgressReporter,
 ) -> Fitted:
@@ -173,7 +249,7 @@ def fit(
         session,
         prepared,
         [ModelSpec(0, spec.rank, spec.objective)],
-        config.training,
+        options.training,
         collector,
         starts=None if start.factors is None else [start.factors],
         on_iteration=progress.on_iteration,
@@ -184,8 +260,8 @@ def fit(
     description = {
         **spec.objective.as_record(),
         "objective_of_lambda": spec.objective.note,
-        "seed": config.seed,
-        "holdout": HoldoutRule.of(config).as_record(),
+        "seed": options.training.seed,
+        "holdout": options.holdout.as_record(),
         "iterations": result.iterations,
         "converged": result.converged,
         "objective": result.objective,
@@ -210,20 +286,9 @@ def cold_start(reason: str) -> Start:
 def warm_start(
     prepared: PreparedRatings, champion: FactorModel, name: str, seed: int, warm_runs: int
 ) -> Start:
-    """Start from a trained model's factors; ids that it does not know start as always.
+    """Start from a version's factors, of the rank that is to be trained.
 
-    Parameters
-    ----------
-    prepared : PreparedRatings
-        Says which row belongs to which id.
-    champion : FactorModel
-        Of the rank that is to be trained.
-    name : str
-        What to call it.
-    seed : int
-        Of the usual start.
-    warm_runs : int
-        As in :class:`Start`.
+    Ids that it does not know start as always, by ``seed``.
     """
     summary = prepared.summary
     usual = initial_factors(len(summary.users), len(summary.items), champion.rank, seed)
@@ -241,16 +306,20 @@ def warm_start(
     return Start("warm", f"{share:.1%} of the rows start at version {name}", usual, warm_runs)
 
 
-def write_version(
-    folder: Path,
-    model: FactorModel,
-    *,
-    metrics: Mapping[str, Any],
-    fingerprint: Mapping[str, Any],
-    config: Mapping[str, Any],
-    versions: Mapping[str, Any],
-) -> None:
-    """Write a model with all that a version of a store keeps of it (see :data:`VERSION_FILES`)."""
-    save_model(model, folder)
-    for name, content in zip(VERSION_FILES, (metrics, fingerprint, config, versions), strict=True):
-        write_json(folder / name, dict(content))
+def write_version(folder: Path, fitted: Fitted, record: RunRecord) -> None:
+    """Write a model with all that a version of a store keeps of its run."""
+    save_model(fitted.model, folder)
+    for name, content in record.version_files.items():
+        if name == "metrics.json":
+            content = {**content, "train": fitted.result.as_record()}
+        write_json(folder / name, content)
+
+
+@contextmanager
+def publishing(progress: ProgressReporter) -> Iterator[Path]:
+    """Give a folder for a version that is published within the block."""
+    with (
+        tempfile.TemporaryDirectory(prefix="als_spark-") as name,
+        progress.phase("publishing"),
+    ):
+        yield Path(name)

@@ -1,0 +1,373 @@
+"""The nightly run: check the data, train a challenger, publish it or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+import numpy as np
+from pyspark.sql import SparkSession
+
+from als_spark.errors import DataError, EmptySourceError
+from als_spark.model.factor_model import FactorModel
+from als_spark.nightly.checks import Check, CheckLimits, check_parts, check_unknown, check_whole
+from als_spark.nightly.comparison import Measure, Verdict, judge
+from als_spark.nightly.fitting import (
+    FitOptions,
+    Fitted,
+    OpenSource,
+    ReadOptions,
+    ReadyRatings,
+    Start,
+    cold_start,
+    fit,
+    make_ready,
+    measure,
+    publishing,
+    read_ratings,
+    training_record,
+    warm_start,
+    write_version,
+)
+from als_spark.nightly.holdout import unseen_by_both
+from als_spark.nightly.past_runs import (
+    ancestors_of,
+    kept_by,
+    last_passed,
+    most_lately,
+    warm_trainings,
+)
+from als_spark.nightly.run_log import RunLog
+from als_spark.nightly.run_record import Comparison, DataRecord, SourceRecord, Spec
+from als_spark.report.figures.breakdown import bins_of, breakdown_figure
+from als_spark.report.figures.drawing import png_of
+from als_spark.solve.objective import Objective
+from als_spark.spark.predict.evaluate import Evaluation
+from als_spark.spark.read.facts import DataFacts
+from als_spark.spark.read.snapshot import Snapshot
+from als_spark.spark.read.sources import SourceOptions
+from als_spark.types import SIDES, Side
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainOptions:
+    """What decides a nightly run.
+
+    Attributes
+    ----------
+    ratings : SourceOptions
+    increments : tuple of SourceOptions
+        Ratings that came later, oldest first.
+    open_source : callable
+        Opens them: :func:`als_spark.spark.read.sources.read_source`, or with further checks.
+    reading : ReadOptions
+    fit : FitOptions
+    choose : callable
+        Returns the model to train, given an earlier one and what to call that; None without one.
+    limits : CheckLimits
+    measure, margin, max_decline
+        As in :func:`~als_spark.nightly.comparison.judge`.
+    full_every : int
+        One in so many trainings is from the usual start; the others start warm.
+    force : bool
+        Train although the snapshot was trained on already, and in spite of a failed data check.
+    keep : int
+        Versions that are kept.
+    """
+
+    ratings: SourceOptions
+    increments: tuple[SourceOptions, ...]
+    open_source: OpenSource
+    reading: ReadOptions
+    fit: FitOptions
+    choose: Callable[[Spec | None, str | None], Spec]
+    limits: CheckLimits
+    measure: Measure
+    margin: float
+    max_decline: float
+    full_every: int
+    force: bool
+    keep: int
+
+
+class Retrain:
+    """One nightly run, with the lock held."""
+
+    def __init__(self, session: SparkSession, options: RetrainOptions, log: RunLog) -> None:
+        self._session = session
+        self._options = options
+        self._log = log
+
+    def work(self) -> None:
+        """Do everything that is to be done; the log says how it ended.
+
+        Raises
+        ------
+        DataError
+            If the ratings are unusable, or there is nothing to compare two models on.
+        """
+        options, log = self._options, self._log
+        self._clean_up()
+        self._based_on = self._log.store.pointer_number()
+        self._champion_name, champion = self._read_champion()
+        self._past = log.past_runs()
+        previous, last = last_passed(self._past)
+        before = None if last is None else last.settings
+        other, origin = _spec_of(champion), f"version {self._champion_name}"
+        if other is None and before is not None:
+            # No version can be read: the next is trained as they were.
+            other, origin = before.spec, "the last run"
+        spec = options.choose(other, None if other is None else origin)
+        decision = (options.measure, options.margin, options.max_decline)
+        self._unseen_by = None
+        if champion is not None:
+            self._unseen_by = unseen_by_both(
+                champion, str(self._champion_name), options.fit.holdout
+            )
+        with ExitStack() as stack:
+            snapshot = self._read(stack, champion)
+            settings = options.fit.settings(spec)
+            log.record = replace(log.record, settings=settings)
+            # Before anything else: an increment of unusable rows alone is not "nothing new".
+            if not self._passes(check_parts(snapshot.parts, previous, options.limits)):
+                return
+            same = settings == before and kept_by(self._past) in (None, decision)
+            if self._nothing_new(snapshot, previous, same, champion):
+                return
+            ready = make_ready(
+                self._session, snapshot, spec.rank, options.fit, self._log.progress, stack
+            )
+            if ready.prepared.n_ratings.get("test", 0) == 0:
+                raise DataError(
+                    f"{snapshot.label}: no rating is held out, so challenger and champion cannot "
+                    "be compared: use a larger --test-fraction"
+                )
+            unknown = _unknown_shares(ready, champion)
+            self._note_data(ready.facts, unknown)
+            checks = check_whole(ready.facts, previous, options.limits, most_lately(self._past))
+            checks += check_unknown({s: share for s, (_, share) in unknown.items()}, options.limits)
+            if not self._passes(checks):
+                return
+            start = self._choose_start(ready, champion, spec)
+            self._log.progress.write(f"{start.kind} start: {start.reason}")
+            with self._log.progress.phase("training"):
+                fitted = fit(
+                    self._session, ready.prepared, spec, options.fit, start, self._log.progress
+                )
+            log.record = replace(log.record, training=training_record(fitted))
+            self._compare_and_publish(ready, fitted, champion)
+
+    def _clean_up(self) -> None:
+        removed = self._log.store.recover()
+        if removed:
+            self._log.add_warning(f"removed what a killed run had left: {', '.join(removed)}")
+
+    def _read_champion(self) -> tuple[str | None, FactorModel | None]:
+        """Read the current version; where it is damaged, go back to one that is not."""
+        self._damaged = False
+        try:
+            current = self._log.store.current()
+            if current is None:
+                return None, None
+            return current, self._log.store.load(current)
+        except DataError as error:
+            self._damaged = True
+            self._log.add_warning(f"the current version is damaged: {error}")
+        try:
+            older = self._log.store.rollback(run=self._log.run, check=self._log.lock.check)
+        except DataError:
+            self._log.add_warning("no older version is intact: there is nothing to compare with")
+            return None, None
+        self._based_on = self._log.store.pointer_number()
+        self._log.add_warning(f"rolled back to version {older}, which readers get until a new one")
+        return older, self._log.store.load(older)
+
+    def _read(self, stack: ExitStack, champion: FactorModel | None) -> Snapshot:
+        options, log = self._options, self._log
+        with self._log.progress.phase("looking at the ratings"):
+            sources = [options.open_source(self._session, options.ratings)]
+            for increment in options.increments:
+                try:
+                    sources.append(options.open_source(self._session, increment))
+                except EmptySourceError:
+                    log.add_warning(f"{increment.label} is empty")
+        labels = tuple(source.label for source in sources)
+        log.record = replace(log.record, source=SourceRecord(labels[0], labels[1:]))
+        snapshot = read_ratings(
+            self._session,
+            sources,
+            options.reading,
+            self._log.progress,
+            log.add_warning,
+            stack,
+            integer_ids=_integers_of(champion),
+        )
+        data = DataRecord(snapshot.n_ratings, snapshot.n_bad, snapshot.n_duplicates)
+        log.record = replace(log.record, data=data)
+        return snapshot
+
+    def _nothing_new(
+        self,
+        snapshot: Snapshot,
+        previous: DataFacts | None,
+        same_settings: bool,
+        champion: FactorModel | None,
+    ) -> bool:
+        if previous is None or previous.fingerprint != snapshot.fingerprint:
+            return False
+        if not same_settings or champion is None or self._damaged or self._options.force:
+            return False
+        self._note_data(previous, {})
+        self._log.end(
+            "unchanged",
+            f"nothing new: these {snapshot.n_ratings:,} ratings were trained on already, with the "
+            f"same settings; version {self._champion_name} stays",
+        )
+        return True
+
+    def _passes(self, checks: Sequence[Check]) -> bool:
+        log = self._log
+        log.record = replace(log.record, checks=(*log.record.checks, *checks))
+        failed = [check for check in checks if not check.passed]
+        if not failed:
+            return True
+        sentence = "; ".join(
+            f"{check.name} {check.value}, limit {check.limit}"
+            + (f", last run {check.previous}" if check.previous else "")
+            + f" (--{check.option.replace('_', '-')})"
+            for check in failed
+        )
+        if self._options.force:
+            log.add_warning(f"data check failed, and --force goes on: {sentence}")
+            return True
+        log.end("data_check_failed", f"data check failed, nothing was trained: {sentence}")
+        return False
+
+    def _note_data(self, facts: DataFacts, unknown: Mapping[Side, tuple[int, float]]) -> None:
+        data = self._log.record.data
+        assert data is not None
+        data = data.with_facts(facts)
+        if unknown:
+            data = replace(
+                data,
+                new_users=unknown["user"][0],
+                new_items=unknown["item"][0],
+                unknown_share=max(share for _, share in unknown.values()),
+            )
+        self._log.record = replace(self._log.record, data=data)
+
+    def _choose_start(self, ready: ReadyRatings, champion: FactorModel | None, spec: Spec) -> Start:
+        if champion is None:
+            return cold_start("there is no model to start from")
+        if champion.rank != spec.rank:
+            return cold_start(f"the current version has rank {champion.rank}, not {spec.rank}")
+        if self._unseen_by is not None:
+            return cold_start("the current version was trained on ratings that are held out now")
+        before = warm_trainings(self._past, spec.rank)
+        if before is None:
+            before = int(champion.description.get("warm_runs", 0))
+        warm_runs = before + 1
+        if warm_runs >= self._options.full_every:
+            return cold_start(f"a full training every {self._options.full_every} runs")
+        return warm_start(
+            ready.prepared,
+            champion,
+            str(self._champion_name),
+            self._options.fit.training.seed,
+            warm_runs,
+        )
+
+    def _compare_and_publish(
+        self, ready: ReadyRatings, fitted: Fitted, champion: FactorModel | None
+    ) -> None:
+        options, log = self._options, self._log
+        models = {"challenger": fitted.model}
+        if champion is not None:
+            models["champion"] = champion
+        with self._log.progress.phase("evaluating"):
+            found = measure(self._session, ready, models, options.fit.ranking, self._unseen_by)
+        challenger = dict(found["challenger"].metrics)
+        before = dict(found["champion"].metrics) if champion is not None else None
+        holdout = int(challenger["count"] or 0)
+        if self._unseen_by is not None:
+            log.add_warning(
+                f"version {self._champion_name} was trained with {self._unseen_by}: the two are "
+                f"compared on the {holdout:,} ratings that neither was trained on"
+            )
+        verdict = judge(
+            challenger,
+            before,
+            options.measure,
+            options.margin,
+            ancestors=ancestors_of(self._past, str(self._champion_name), options.measure),
+            max_decline=options.max_decline,
+        )
+        log.record = replace(
+            log.record,
+            challenger=challenger,
+            champion=before,
+            comparison=Comparison(
+                measure=options.measure,
+                margin=options.margin,
+                max_decline=options.max_decline,
+                holdout=holdout,
+                challenger=challenger,
+                champion=None if before is None else {**before, "version": self._champion_name},
+                verdict=verdict.sentence,
+            ),
+            previous_version=self._champion_name,
+        )
+        log.pictures["breakdown.png"] = _draw_breakdown(found)
+        if verdict.publish:
+            self._publish(fitted, verdict)
+        else:
+            log.end("kept", f"kept version {self._champion_name}: {verdict.sentence}")
+
+    def _publish(self, fitted: Fitted, verdict: Verdict) -> None:
+        log = self._log
+        with publishing(log.progress) as folder:
+            write_version(folder, fitted, log.record)
+            version = log.store.publish(
+                folder, run=log.run, expected=self._based_on, check=log.lock.check
+            )
+            log.record = replace(log.record, version=version)
+            pruned = self._log.store.prune(self._options.keep, check=self._log.lock.check)
+        if pruned:
+            self._log.progress.write(f"removed old versions: {', '.join(pruned)}")
+        log.end("published", f"published {version}: {verdict.sentence}")
+
+
+def _spec_of(model: FactorModel | None) -> Spec | None:
+    if model is None:
+        return None
+    return Spec(model.rank, Objective.from_record(model.description, "the model's description"))
+
+
+def _integers_of(model: FactorModel | None) -> list[Side]:
+    """Return the sides whose ids are integers, so that text can be none of them."""
+    return [side for side in SIDES if model is not None and model.side(side).ids.are_integers]
+
+
+def _unknown_shares(
+    ready: ReadyRatings, champion: FactorModel | None
+) -> dict[Side, tuple[int, float]]:
+    """Count, for each side, the ids the champion does not know, and the share of their ratings."""
+    if champion is None:
+        return {}
+    summary = ready.prepared.summary
+    shares: dict[Side, tuple[int, float]] = {}
+    for side, ids, counts in (
+        (SIDES[0], summary.users, summary.user_counts),
+        (SIDES[1], summary.items, summary.item_counts),
+    ):
+        unknown = champion.side(side).ids.rows_of(ids.ids) < 0
+        share = float(counts[unknown].sum() / max(int(counts.sum()), 1))
+        shares[side] = (int(np.count_nonzero(unknown)), share)
+    return shares
+
+
+def _draw_breakdown(found: Mapping[str, Evaluation]) -> bytes:
+    by_user = {name: bins_of(result.by_user) for name, result in found.items()}
+    by_item = {name: bins_of(result.by_item) for name, result in found.items()}
+    return png_of(breakdown_figure(by_user, by_item, note="on the held-out ratings"))

@@ -1,0 +1,283 @@
+"""The record of a run: its one writer and its one reader.
+
+``runs/<run>/run.json`` and the lines of ``history.jsonl`` are :meth:`RunRecord.as_dict`, and so is
+what the report pages read; the small files of a version are parts of it. The types are plain frozen
+dataclasses, so that what a run notes is checked by mypy and costs nothing; pydantic checks them
+where they are read, since anybody may have written a file.
+
+λ is ``reg`` in Python and ``lambda_reg`` in files; 0.1.0 called it ``lambda`` in ``training`` and
+``reg`` in ``settings``, which is read too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import AfterValidator, AliasChoices, Field, FiniteFloat, TypeAdapter
+
+from als_spark.nightly.checks import Check
+from als_spark.solve.objective import Objective
+from als_spark.spark.read.facts import DataFacts
+from als_spark.store.layout import parse
+
+Metrics = dict[str, int | float | None]
+"""Errors and ranking measures by name; None where one has no finite value."""
+
+Exponent = Annotated[FiniteFloat, Field(ge=0)]
+Reg = Annotated[
+    FiniteFloat,
+    Field(
+        ge=0,
+        validation_alias=AliasChoices("lambda_reg", "lambda", "reg"),
+        serialization_alias="lambda_reg",
+    ),
+]
+StartKind = Literal["warm", "cold"]
+
+
+class Spec(NamedTuple):
+    """Which model: its rank d and its objective."""
+
+    rank: int
+    objective: Objective
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """Where the ratings came from."""
+
+    label: str
+    increments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """The ratings of a run: what reading them has told, then what packing them has.
+
+    Those of the latter are None in a run that ended before.
+    """
+
+    ratings: int
+    bad_rows: int = 0
+    duplicates: int = 0
+    users: int | None = None
+    items: int | None = None
+    lowest: FiniteFloat | None = None
+    highest: FiniteFloat | None = None
+    mean: FiniteFloat | None = None
+    spread: FiniteFloat | None = None
+    fingerprint: str | None = None
+    new_users: int | None = None
+    new_items: int | None = None
+    unknown_share: FiniteFloat | None = None
+
+    @property
+    def facts(self) -> DataFacts | None:
+        """What the data checks of the next run compare with; None where a part is missing."""
+        values = {name: getattr(self, name) for name in DataFacts.__slots__}
+        return None if None in values.values() else DataFacts(**values)
+
+    def with_facts(self, facts: DataFacts) -> DataRecord:
+        """Return the record with all facts."""
+        return replace(self, **facts.as_record())
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """All that decides what is trained from a snapshot of given fingerprint."""
+
+    rank: int
+    reg: Reg
+    exponent: Exponent
+    split: str
+    test_fraction: FiniteFloat
+    seed: int
+    tol: FiniteFloat
+    max_iter: int
+    dtype: str
+    accelerate: bool
+
+    @property
+    def spec(self) -> Spec:
+        """Which model."""
+        return Spec(self.rank, Objective(self.reg, self.exponent))
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What is told of a training; numbers as in :class:`~als_spark.train.records.PointResult`.
+
+    Attributes
+    ----------
+    start : {"warm", "cold"}
+        From the factors of the current version, or from random ones; ``reason`` says why.
+    history : tuple of (int, float or None, float or None)
+        Iteration, objective, change: for the report, files do without.
+    """
+
+    start: StartKind
+    reason: str
+    rank: int
+    reg: Reg
+    exponent: Exponent
+    iterations: int
+    evaluations: int
+    converged: bool
+    objective: float | None
+    seconds: float
+    history: tuple[tuple[int, float | None, float | None], ...] = ()
+
+
+VersionMetrics = dict[str, int | float | str | None]
+"""Metrics, and the ``version`` that they are of."""
+
+
+def _only_version_is_text(values: VersionMetrics) -> VersionMetrics:
+    for name, value in values.items():
+        if isinstance(value, str) != (name == "version"):
+            raise ValueError(f"{name} is {value!r}")
+    return values
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Challenger against champion, on the same ``holdout`` held-out ratings.
+
+    The champion's metrics have its ``version`` among them; None where there was no champion.
+    """
+
+    measure: str
+    margin: FiniteFloat
+    holdout: int
+    challenger: Metrics
+    champion: Annotated[VersionMetrics, AfterValidator(_only_version_is_text)] | None
+    verdict: str
+    max_decline: FiniteFloat | None = None
+
+    @property
+    def champion_version(self) -> str | None:
+        """Name of the champion's version."""
+        version = (self.champion or {}).get("version")
+        return version if isinstance(version, str) else None
+
+    @property
+    def champion_metrics(self) -> Metrics:
+        """The champion's metrics; none without a champion."""
+        values = (self.champion or {}).items()
+        return {name: value for name, value in values if not isinstance(value, str)}
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What is known of a run on a model store; any part may be missing.
+
+    Attributes
+    ----------
+    run, job, started, finished : str
+        Id of the run; name of the job; when, in UTC, ISO 8601.
+    versions : mapping
+        Of what the result may depend on.
+    phase : str
+        What the run does, or did when it ended.
+    challenger, champion : dict
+        Metrics of the model that was trained, and of the version that was current.
+    version, previous_version : str
+        The version that was published, and the one before.
+    seconds : dict
+        Of each phase, and ``total``.
+    """
+
+    run: str
+    job: str | None = None
+    started: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    phase: str | None = None
+    source: SourceRecord | None = None
+    settings: TrainingSettings | None = None
+    data: DataRecord | None = None
+    checks: tuple[Check, ...] = ()
+    training: TrainingRecord | None = None
+    challenger: Metrics | None = None
+    champion: Metrics | None = None
+    comparison: Comparison | None = None
+    version: str | None = None
+    previous_version: str | None = None
+    outcome: str | None = None
+    exit_code: int | None = None
+    sentence: str | None = None
+    warnings: tuple[str, ...] = ()
+    finished: str | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @staticmethod
+    def read(record: Mapping[str, Any]) -> RunRecord:
+        """Read what :meth:`as_dict` gave, or what 0.1.0 wrote; keys of the store are passed over.
+
+        Raises
+        ------
+        ValueError
+            Names the first key whose value is of another type, and the value.
+        """
+        return parse(_ADAPTER, record)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as JSON has it: NaN and infinite numbers become null."""
+        found: dict[str, Any] = _finite(_ADAPTER.dump_python(self, by_alias=True, mode="json"))
+        return found
+
+    @property
+    def brief(self) -> RunRecord:
+        """The record for a line of the history: without the training's curve."""
+        if self.training is None:
+            return self
+        return replace(self, training=replace(self.training, history=()))
+
+    @property
+    def version_files(self) -> dict[str, Any]:
+        """What a version holds of the record besides its model, by file name."""
+        metrics: dict[str, Any] = {"held_out": self.challenger}
+        if self.comparison is not None:
+            metrics |= {"champion": self.champion, "verdict": self.comparison.verdict}
+        facts = None if self.data is None else self.data.facts
+        return {
+            "metrics.json": metrics,
+            "fingerprint.json": {} if facts is None else facts.as_record(),
+            "config.json": dict(self.config),
+            "versions.json": dict(self.versions),
+        }
+
+
+_ADAPTER = TypeAdapter(RunRecord)
+
+
+def read_records(
+    history: Iterable[Mapping[str, Any]],
+) -> tuple[list[RunRecord], list[str]]:
+    """Read the lines of a history; return the records, and what is wrong with other lines."""
+    records, problems = [], []
+    for line in history:
+        try:
+            records.append(RunRecord.read(line))
+        except ValueError as error:
+            problems.append(
+                f"history.jsonl: the line of run {line.get('run')} is passed over ({error}): "
+                "mend or delete it"
+            )
+    return records, problems
+
+
+def rounded_seconds(phases: Mapping[str, float], total: float) -> dict[str, float]:
+    """Seconds of each phase and of the whole, for the files of a run."""
+    return {**{name: round(taken, 3) for name, taken in phases.items()}, "total": round(total, 3)}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
