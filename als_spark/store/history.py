@@ -30,7 +30,8 @@ from als_spark.store.owner import Life, Owner, life_of, this_process
 
 RUN_RECORD = "run.json"
 ATTACHMENTS = "attachments"
-"""Key in the record in a run's folder: the names of the other files there."""
+"""Key in the record in a run's folder: other files there than :data:`USUAL_ATTACHMENT`."""
+USUAL_ATTACHMENT = "report.html"
 RUNNING, DIED = "running", "died"
 NOTICED = "noticed"
 logger = logging.getLogger(__name__)
@@ -132,12 +133,13 @@ class RunHistory:
         if known.get("status") == DIED:
             # Given up too soon by the gatherer of another machine.
             known = {name: value for name, value in known.items() if name not in _DEATH}
+        more = sorted(set(attachments or ()) - {USUAL_ATTACHMENT})
         full = {
             **known,
             **record,
             "status": status,
             "finished": time_text(self._clock()),
-            **({ATTACHMENTS: sorted(attachments)} if attachments else {}),
+            **({ATTACHMENTS: more} if more else {}),
         }
         # Last: a run that is finished has all its files.
         self._files.replace(_path(run), encode(full))
@@ -214,7 +216,7 @@ class RunHistory:
         record = self.read_run(run)
         if record is None or record.get("run") != run:
             return
-        names = record.get(ATTACHMENTS) or ["report.html"]
+        names = [USUAL_ATTACHMENT, *(record.get(ATTACHMENTS) or ())]
         ours = [name for name in names if is_inner_name(name)]
         # The record last: without it the folder would be nobody's.
         kept = self._files.strangers(f"{RUNS}/{run}", [*ours, RUN_RECORD])

@@ -86,9 +86,8 @@ def parse(kind: TypeAdapter[T], data: bytes | Mapping[str, Any]) -> T:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        found = (
-            "" if first["type"] in ("missing", "json_invalid") else f" is {first['input']!r:.80}"
-        )
+        told = first["type"] not in ("missing", "json_invalid")
+        found = f" is {first['input']!r:.80}" if told else ""
         raise ValueError(f"{place}{found}: {first['msg']}".removeprefix(": ")) from None
 
 

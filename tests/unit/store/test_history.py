@@ -69,7 +69,7 @@ def test_a_run(history, files, clock, tmp_path):
     assert history.gather() == ["a"]
     assert history.gather() == []
     (line,) = history.read_history()
-    assert {**line, "attachments": sorted(attachments)} == history.read_run("a")
+    assert {**line, "attachments": ["plots/plot.png"]} == history.read_run("a")
     assert line["finished"] == "2026-11-25T03:45:55.000+00:00"
     assert (line["status"], line["seed"], line["job"], line["version"]) == (
         "published",
