@@ -20,13 +20,15 @@ from typing import Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
-from als_spark.solve import rows as kernels
+from als_spark.solve import gram
+from als_spark.solve import rows as row_solvers
 from als_spark.solve.blocks import RatingBlock, assign_rows, build_block
 from als_spark.solve.objective import Objective
 from als_spark.spark.planner import row_costs
 from als_spark.train.loop import train_models
 from als_spark.train.spec import ModelSpec, TrainingOptions
 from als_spark.train.start import initial_factors
+from als_spark.types import SIDES
 from scripts.bench.common import bench_parser, bench_session, synthetic_frame, write_result
 from scripts.bench.plots import draw_shares
 from scripts.bench.synthetic import Ratings, generate
@@ -131,12 +133,13 @@ def iterate(
     blocks: list[RatingBlock], rank: int, repeats: int, barrier: Any, results: Any, profile: bool
 ) -> None:
     """Run in a process: half-steps in step with the others, and then, in one, a profile alone."""
-    factors = initial_factors(blocks[1].n_columns, blocks[0].n_columns, rank, 0)
-    fixed = [side.astype(np.float32) for side in (factors.items, factors.users)]
+    objective = Objective(REG, EXPONENT)
+    users, items = initial_factors(blocks[1].n_columns, blocks[0].n_columns, rank, 0)
+    fixed = [items.astype(np.float32), users.astype(np.float32)]
     for _ in range(repeats + 1):
         barrier.wait()
-        for block, side in zip(blocks, fixed, strict=True):
-            kernels.solve_block(block, side, REG, EXPONENT)
+        for side, block, factors in zip(SIDES, blocks, fixed, strict=True):
+            objective.row_solver(factors).solve(block, side=side)
             barrier.wait()
     if profile:
         results.put(profile_kernel(blocks, fixed))
@@ -144,6 +147,7 @@ def iterate(
 
 def profile_kernel(blocks: list[RatingBlock], fixed: list[Any]) -> dict[str, Any]:
     """Part the time of an iteration by what it is spent on."""
+    objective = Objective(REG, EXPONENT)
     seconds = dict.fromkeys(TIMED, 0.0)
     shapes: list[tuple[Callable[..., Any], tuple[int, ...]]] = []
 
@@ -160,10 +164,13 @@ def profile_kernel(blocks: list[RatingBlock], fixed: list[Any]) -> dict[str, Any
 
     for part, names in TIMED.items():
         for name in names:
-            setattr(kernels, name, timed(part, getattr(kernels, name)))
+            call = timed(part, getattr(row_solvers, name))
+            for module in (gram, row_solvers):
+                if hasattr(module, name):
+                    setattr(module, name, call)
     began = time.perf_counter()
-    for block, side in zip(blocks, fixed, strict=True):
-        kernels.solve_block(block, side, REG, EXPONENT)
+    for side, block, factors in zip(SIDES, blocks, fixed, strict=True):
+        objective.row_solver(factors).solve(block, side=side)
     total = time.perf_counter() - began
     shares = {part: taken / total for part, taken in seconds.items()}
     shares["rest"] = 1 - sum(shares.values())
