@@ -128,7 +128,7 @@ def _evaluate(
             results = evaluate_models(session, snapshot.ratings, models, ranking, seen=left_out)
             found = results["model"]
     model = opened.model
-    warnings = [f"unusable rows left out: {problem}" for problem in snapshot.problems]
+    warnings = [f"unusable rows left out: {problem}" for problem in snapshot.bad.lines]
     warnings += snapshot.warnings
     if snapshot.n_duplicates:
         warnings.append(f"{snapshot.n_duplicates:,} repeated ratings of a pair: took the last")
@@ -137,10 +137,8 @@ def _evaluate(
             "rankings may hold items that a user has rated in training, which lowers their "
             "measures: leave them out with --exclude-seen"
         )
-    if seen is not None and seen.n_bad:
-        warnings.append(
-            f"unusable rows of {seen.label} left out: {seen.n_bad:,}: {'; '.join(seen.problems)}"
-        )
+    if seen is not None and seen.bad.n:
+        warnings.append(f"unusable rows of {seen.label} left out: {seen.bad.n:,}: {seen.bad}")
     return {
         "model": {
             "label": opened.label,
@@ -156,7 +154,7 @@ def _evaluate(
             "lowest": snapshot.lowest,
             "highest": snapshot.highest,
             "mean": snapshot.mean,
-            "bad_rows": snapshot.n_bad,
+            "bad_rows": snapshot.bad.n,
             "duplicates": snapshot.n_duplicates,
         },
         "metrics": dict(found.metrics),

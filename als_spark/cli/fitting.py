@@ -17,11 +17,11 @@ from als_spark.model.factor_model import FactorModel
 from als_spark.model.files import save_model, write_json
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.predict.evaluate import Evaluation, RankingOptions, evaluate_models
-from als_spark.spark.prepare.prepare import prepare_typed, split_ratings
+from als_spark.spark.prepare.prepare import prepare_typed
 from als_spark.spark.prepare.prepared import PreparedRatings, PrepareOptions
 from als_spark.spark.read.facts import DataFacts
 from als_spark.spark.read.snapshot import Snapshot
-from als_spark.spark.read.validation import TRAIN, SplitOptions
+from als_spark.spark.read.split import TRAIN, SplitOptions, split_ratings
 from als_spark.spark.train.run import train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector

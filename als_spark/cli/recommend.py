@@ -18,7 +18,7 @@ from als_spark.model.factor_model import FactorModel
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.output import spark_output
 from als_spark.spark.predict.recommend import recommend_for_all, similar_items_for_all
-from als_spark.spark.prepare.prepare import union_typed
+from als_spark.spark.read.columns import union_typed
 from als_spark.spark.read.id_lists import read_ids
 from als_spark.spark.read.new_users import read_new_ratings
 from als_spark.spark.read.sources import (

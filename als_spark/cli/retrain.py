@@ -233,13 +233,13 @@ class _Retrain:
             if part.rows == 0:
                 self._log.add_warning(f"{part.label} has no rows")
         refuse_bad_rows(snapshot, config.bad_rows)
-        for problem in snapshot.problems:
+        for problem in snapshot.bad.lines:
             self._log.add_warning(f"unusable rows left out: {problem}")
         for doubt in snapshot.warnings:
             self._log.add_warning(doubt)
         self._log.record["data"] = {
             "ratings": snapshot.n_ratings,
-            "bad_rows": snapshot.n_bad,
+            "bad_rows": snapshot.bad.n,
             "duplicates": snapshot.n_duplicates,
         }
         return snapshot

@@ -106,7 +106,7 @@ def data_facts(prepared: PreparedRatings) -> dict[str, Any]:
         "users": len(summary.users),
         "items": len(summary.items),
         "ratings": dict(prepared.n_ratings),
-        "bad_rows_dropped": summary.problems,
+        "bad_rows_dropped": summary.bad.counts,
         "duplicate_pairs": prepared.n_duplicates,
         "lowest_rating": summary.lowest,
         "highest_rating": summary.highest,
@@ -118,7 +118,7 @@ def tell_data(progress: ProgressReporter, prepared: PreparedRatings, duplicates:
     summary = prepared.summary
     parts = ", ".join(f"{count:,} {part}" for part, count in prepared.n_ratings.items())
     progress.write(f"{len(summary.users):,} users, {len(summary.items):,} items, ratings: {parts}")
-    for problem, count in summary.problems.items():
+    for problem, count in summary.bad.counts.items():
         progress.write(f"dropped {count:,} rows: {problem}")
     if prepared.n_duplicates:
         progress.write(
@@ -161,10 +161,8 @@ def open_seen(
 
 def tell_bad_rows(progress: ProgressReporter, read: SeenPairs | NewRatings) -> None:
     """Tell of the unusable rows that were left out, if there are any."""
-    if read.n_bad:
-        progress.write(
-            f"{read.label}: left out {read.n_bad:,} unusable rows: {'; '.join(read.problems)}"
-        )
+    if read.bad.n:
+        progress.write(f"{read.label}: left out {read.bad.n:,} unusable rows: {read.bad}")
 
 
 def refuse_bad_rows(read: Snapshot | SeenPairs | NewRatings, bad_rows: str) -> None:
@@ -175,9 +173,9 @@ def refuse_bad_rows(read: Snapshot | SeenPairs | NewRatings, bad_rows: str) -> N
     DataError
         With counts, examples and the remedy.
     """
-    if read.n_bad and bad_rows == "error":
+    if read.bad.n and bad_rows == "error":
         raise DataError(
-            f"{read.label}: {read.n_bad:,} unusable rows: {'; '.join(read.problems)}: "
+            f"{read.label}: {read.bad.n:,} unusable rows: {read.bad}: "
             "mend the data, or leave these rows out with --bad-rows drop"
         )
 

@@ -42,7 +42,7 @@ from als_spark.spark.output import output_folder
 from als_spark.spark.prepare.prepare import prepare_ratings
 from als_spark.spark.prepare.prepared import PreparedRatings, PrepareOptions
 from als_spark.spark.read.sources import sample_ratings, unreadable_files_are_named
-from als_spark.spark.read.validation import SplitOptions
+from als_spark.spark.read.split import SplitOptions
 from als_spark.spark.session import blas_threads_of_workers
 from als_spark.spark.train.run import train_grid
 from als_spark.train.grid import SweepCollector, SweepOutcome, grid_specs

@@ -188,7 +188,7 @@ class _Trained:
             "source": {"label": snapshot.label},
             "data": {
                 **self._data.as_record(),
-                "bad_rows": snapshot.n_bad,
+                "bad_rows": snapshot.bad.n,
                 "duplicates": snapshot.n_duplicates,
             },
             "settings": training_settings(config, spec),

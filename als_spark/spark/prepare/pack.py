@@ -40,12 +40,11 @@ from pyspark.sql import functions as F
 from als_spark.model.ids import IdIndex
 from als_spark.solve.blocks import build_block, split_block
 from als_spark.solve.sorting import counting_argsort, sort_pairs
-from als_spark.spark.arrow import map_in_arrow
-from als_spark.spark.prepare.encode import ids_from_bytes
-from als_spark.spark.prepare.narrow import decode_values, narrow, widen
+from als_spark.spark.arrow import decode_values, ids_from_bytes, map_in_arrow, narrow, widen
 from als_spark.spark.prepare.slices import Entry, HeldOut, Repeated, TrainSlice
-from als_spark.spark.read.validation import TEST, TRAIN, VALIDATION
-from als_spark.types import SIDES, Duplicates, FloatArray, IntArray, Side, SplitName
+from als_spark.spark.read.duplicates import resolve_duplicates
+from als_spark.spark.read.split import TEST, TRAIN, VALIDATION
+from als_spark.types import SIDES, Duplicates, IntArray, Side, SplitName
 
 SHARED_ROW = -1
 """Block number of a shared row."""
@@ -250,11 +249,20 @@ def merge_block(
     options: PackOptions,
 ) -> Iterator[Entry]:
     """Merge the pieces of one block."""
+    if any(piece.timestamps.size for piece in pieces):
+        # A piece without any holds ratings whose times are all missing.
+        for k, piece in enumerate(pieces):
+            if not piece.timestamps.size:
+                pieces[k] = piece._replace(timestamps=np.full(piece.rows.size, np.nan))
     ratings = Ratings(*(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
     pieces.clear()
     n_rows = block_of.size
     ratings = ratings.take(sort_pairs(ratings.rows, ratings.columns, n_rows, n_columns))
-    kept, values, repeated = resolve_duplicates(*ratings, options.duplicates)
+    kept, values, repeated = resolve_duplicates(
+        *ratings[:3],
+        options.duplicates,
+        {"split": ratings.splits, "timestamp": ratings.timestamps},
+    )
     if repeated.size:
         if side == "user":
             examples = repeated[:MAX_DUPLICATE_EXAMPLES]
@@ -270,66 +278,14 @@ def merge_block(
         packed = build_block(
             *own[:3], n_rows=n_rows, n_columns=n_columns, dtype=options.dtype, presorted=True
         )
-        for piece in split_block(packed, options.slice_bytes):
-            yield TrainSlice(side, (block, first), is_shared, piece)
+        for part in split_block(packed, options.slice_bytes):
+            yield TrainSlice(side, (block, first), is_shared, part)
             first += 1
     if side == "user":
         for code, split in HELD_OUT.items():
             held = ratings.choose(ratings.splits == code)
             if held.rows.size:
                 yield HeldOut(split, *held[:3])
-
-
-def resolve_duplicates(
-    rows: IntArray,
-    columns: IntArray,
-    ratings: FloatArray,
-    splits: npt.NDArray[np.int8],
-    timestamps: FloatArray,
-    how: Duplicates,
-) -> tuple[IntArray, FloatArray, IntArray]:
-    """Leave one rating of each (row, column) pair.
-
-    A pair that is held out by one of its ratings is held out: only its ratings of the latest split
-    count. Of those, the mean (summed in the order of the values, so that the order of the input
-    does not matter), or the last (by time; of several at one time the highest).
-
-    Parameters
-    ----------
-    rows, columns, ratings, splits : (n,)
-        Sorted by row, then by column.
-    timestamps : (n,) or (0,)
-        Needed for ``last``.
-    how : {"error", "mean", "last"}
-        ``error`` is treated as ``mean``; the caller stops.
-
-    Returns
-    -------
-    kept : (m,) int
-        Positions of the ratings that stay: one a pair, with the pair's split.
-    ratings : (m,)
-        Their values.
-    repeated : (k,) int
-        Positions of the first rating of each pair that came more than once.
-    """
-    new = np.ones(rows.size, bool)
-    new[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])
-    firsts = np.flatnonzero(new)
-    if firsts.size == rows.size:
-        return firsts, ratings, firsts[:0]
-    pair = np.cumsum(new) - 1
-    sizes = np.diff(np.append(firsts, rows.size))
-    # Inside each pair by split, then time, then value: the last of each pair is the one that is
-    # kept.
-    keys = (ratings, timestamps, splits, pair) if how == "last" else (ratings, splits, pair)
-    order = np.lexsort(keys)
-    kept = order[firsts + sizes - 1]
-    values = ratings[kept]
-    if how != "last":
-        latest = splits[order] == splits[kept][pair[order]]
-        sums = np.bincount(pair[order][latest], ratings[order][latest], minlength=firsts.size)
-        values = sums / np.bincount(pair[order][latest], minlength=firsts.size)
-    return kept, values, firsts[sizes > 1]
 
 
 def _binary_array(array: npt.NDArray[Any], counts: IntArray) -> pa.Array:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from functools import reduce
 from typing import Any
 
 from pyspark import SparkContext, StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from als_spark.errors import DataError
 from als_spark.spark.prepare.assembly import Assembler
 from als_spark.spark.prepare.encode import check_summary, encode_ratings, summarise
 from als_spark.spark.prepare.prepared import PreparedRatings, PrepareOptions
+from als_spark.spark.read.columns import typed_ratings, union_typed
 from als_spark.spark.read.sources import Source
-from als_spark.spark.read.validation import (
-    TEST,
-    SplitOptions,
-    typed_ratings,
-    with_fixed_split,
-    with_random_split,
-    with_time_split,
-)
+from als_spark.spark.read.split import TEST, SplitOptions, split_ratings, with_fixed_split
 from als_spark.spark.session import described
 
 Phase = Callable[[str], AbstractContextManager[Any]]
@@ -44,7 +36,7 @@ def prepare_ratings(
     session : SparkSession
     source : Source
         The ratings; from :func:`als_spark.spark.read.sources.read_source` or
-        :func:`source_from_frame`.
+        :func:`als_spark.spark.read.columns.source_from_frame`.
     options : PrepareOptions
     test_source : Source, optional
         Ratings to test on; nothing is then held out of ``source`` for testing.
@@ -76,8 +68,8 @@ def prepare_typed(
     ----------
     session : SparkSession
     ratings : DataFrame
-        From :func:`als_spark.spark.read.validation.typed_ratings`, with the column ``split`` (see
-        :func:`split_ratings`) unless all of them are to be trained on.
+        From :func:`als_spark.spark.read.columns.typed_ratings`, with the column ``split`` (see
+        :func:`als_spark.spark.read.split.split_ratings`) unless all of them are to be trained on.
     label : str
         Names the ratings in messages.
     options, phase
@@ -97,63 +89,12 @@ def prepare_typed(
                 summary = summarise(chunks)
             check_summary(summary, label, drop_bad_rows=options.bad_rows == "drop")
         rejected = None
-        if summary.n_bad:
+        if summary.bad.n:
             rejected = ratings.where(F.col("problem").isNotNull()).select("problem", "raw")
         with phase("packing ratings into blocks"):
             assembler = Assembler(session, chunks, summary, options, label)
             prepared = assembler.assemble(rejected)
     return prepared
-
-
-def split_ratings(context: SparkContext, ratings: DataFrame, options: SplitOptions) -> DataFrame:
-    """Add the column ``split`` to typed ratings: at random by their ids, or by their time."""
-    if options.strategy == "time":
-        with described(context, "finding the times to split at"):
-            return with_time_split(ratings, options)
-    return with_random_split(ratings, options)
-
-
-def union_typed(frames: Sequence[DataFrame]) -> DataFrame:
-    """Put typed ratings together; ids that are integers here and text there become text.
-
-    They become integers again where they are numbered, if all of them are integers.
-    """
-    for column in ("user", "item"):
-        if len({frame.schema[column].dataType.simpleString() for frame in frames}) > 1:
-            frames = [frame.withColumn(column, F.col(column).cast("string")) for frame in frames]
-    return reduce(DataFrame.unionByName, frames)
-
-
-def source_from_frame(
-    frame: DataFrame,
-    user: str = "user",
-    item: str = "item",
-    rating: str = "rating",
-    timestamp: str | None = None,
-) -> Source:
-    """Take a DataFrame as a source of ratings.
-
-    Parameters
-    ----------
-    frame : DataFrame
-    user, item, rating, timestamp : str
-        Names of its columns.
-
-    Raises
-    ------
-    DataError
-        If a column is not there.
-    """
-    columns = {"user": user, "item": item, "rating": rating}
-    if timestamp is not None:
-        columns["timestamp"] = timestamp
-    for role, name in columns.items():
-        if name not in frame.columns:
-            raise DataError(
-                f"the DataFrame has no {role} column {name!r}: "
-                f"its columns are {', '.join(frame.columns)}"
-            )
-    return Source(frame, columns, "the DataFrame", from_files=False)
 
 
 def _split_sources(

@@ -10,7 +10,7 @@ from typing import Literal
 from pyspark.sql import DataFrame
 
 from als_spark.spark.prepare.encode import Summary
-from als_spark.spark.read.validation import SplitOptions
+from als_spark.spark.read.split import SplitOptions
 from als_spark.spark.train.partitioned import SparkBackend
 from als_spark.train.local import LocalBackend
 from als_spark.train.metrics import SideStats

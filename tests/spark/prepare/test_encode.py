@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.errors import DataError
 from als_spark.model.ids import IdIndex
+from als_spark.spark.arrow import decode_values, ids_from_bytes, widen
 from als_spark.spark.prepare import encode as encoding
 from als_spark.spark.prepare.encode import (
     CHUNK_FIELDS,
@@ -24,15 +25,14 @@ from als_spark.spark.prepare.encode import (
     encode_chunk,
     encode_partition,
     encode_ratings,
-    ids_from_bytes,
-    ids_to_bytes,
     merge_ids,
     summarise,
 )
-from als_spark.spark.prepare.narrow import decode_values, widen
-from als_spark.spark.prepare.prepare import prepare_ratings, source_from_frame
+from als_spark.spark.prepare.prepare import prepare_ratings
 from als_spark.spark.prepare.prepared import PrepareOptions
-from als_spark.spark.read.validation import SplitOptions, typed_ratings, with_random_split
+from als_spark.spark.read.bad_rows import BadRowCounts
+from als_spark.spark.read.columns import source_from_frame, typed_ratings
+from als_spark.spark.read.split import SplitOptions, with_random_split
 from als_spark.spark.train.run import train_grid
 from als_spark.train.grid import SweepCollector, grid_specs
 from als_spark.train.records import IterationRecord
@@ -119,9 +119,12 @@ def test_a_chunk_without_timestamps_keeps_none() -> None:
     rows = [(*row[:3], None, *row[4:]) for row in ROWS]
     (row,) = encode_chunk(table(rows)).to_pylist()
     assert row["timestamps"] == b""
-    # One missing among others would mean nothing.
-    (row,) = encode_chunk(table([ROWS[0], rows[1]])).to_pylist()
-    assert row["timestamps"] == b""
+
+
+def test_a_missing_timestamp_among_others_is_nan() -> None:
+    rows = [ROWS[0], (*ROWS[1][:3], None, *ROWS[1][4:])]
+    (row,) = encode_chunk(table(rows)).to_pylist()
+    np.testing.assert_array_equal(np.frombuffer(row["timestamps"], np.float64), [100.0, np.nan])
 
 
 def test_a_chunk_of_training_ratings_without_times() -> None:
@@ -164,14 +167,6 @@ def test_a_partition_becomes_chunks_of_bounded_size(
 def test_an_empty_partition_becomes_nothing() -> None:
     assert list(encode_partition([])) == []
     assert list(encode_partition(table([]).to_batches())) == []
-
-
-@pytest.mark.parametrize(
-    "ids",
-    [pa.array([3, -(2**63)], pa.int64()), pa.array(["007", "é", ""]), pa.array([], pa.int64())],
-)
-def test_ids_survive_as_bytes(ids: pa.Array) -> None:
-    assert ids_from_bytes(ids_to_bytes(ids)).equals(ids)
 
 
 @pytest.mark.parametrize(
@@ -234,13 +229,13 @@ def test_the_summary_against_a_count_by_hand(n_partitions: int, spark: SparkSess
         assert counts.tolist() == [by_hand[name] for name in order]
     values = [row[2] for row in good]
     assert (summary.n_ratings, summary.lowest, summary.highest) == (400, min(values), max(values))
-    assert list(summary.problems.items()) == [
+    assert list(summary.bad.counts.items()) == [
         ("item is missing", 2),
         ("rating is missing", 1),
         ("user is missing", 1),
     ]
-    assert summary.n_bad == 4
-    assert summary.examples == {
+    assert summary.bad.n == 4
+    assert summary.bad.examples == {
         "item is missing": ["user=1, item= , rating=-9.0", "user=1, item=, rating=9.0"],
         "rating is missing": ["user=2, item=i3, rating=null"],
         "user is missing": ["user=null, item=i1, rating=9.0"],
@@ -251,14 +246,14 @@ def test_the_summary_of_nothing(spark: SparkSession) -> None:
     summary = summarise(encode_ratings(ratings_of(spark, [])))
     assert (summary.n_ratings, len(summary.users), len(summary.items)) == (0, 0, 0)
     assert (summary.lowest, summary.highest) == (np.inf, -np.inf)
-    assert (summary.problems, summary.examples) == ({}, {})
+    assert summary.bad == BadRowCounts({}, {})
 
 
 def test_examples_of_many_partitions_are_still_three(spark: SparkSession) -> None:
     bad = [(None, f"i{k}", 1.0) for k in range(20)]
     summary = summarise(encode_ratings(ratings_of(spark, bad).repartition(5)))
-    assert summary.problems == {"user is missing": 20}
-    assert len(summary.examples["user is missing"]) == 3
+    assert summary.bad.counts == {"user is missing": 20}
+    assert len(summary.bad.examples["user is missing"]) == 3
 
 
 def test_chunks_hold_every_rating_once(spark: SparkSession) -> None:
@@ -281,14 +276,16 @@ def test_chunks_hold_every_rating_once(spark: SparkSession) -> None:
 def a_summary(**changes: Any) -> Summary:
     ids = IdIndex(pa.array([1, 2]))
     counts = np.array([2, 1])
-    usual = Summary(3, ids, ids, counts, counts, 1.0, 5.0, {}, {})
+    usual = Summary(3, ids, ids, counts, counts, 1.0, 5.0, BadRowCounts({}, {}))
     return dataclasses.replace(usual, **changes)
 
 
 ONE = IdIndex(pa.array(["solo"]))
 BAD = {
-    "problems": {"rating is NaN": 1200, "user is missing": 1},
-    "examples": {"rating is NaN": ["user=1", "user=2"], "user is missing": ["user=null"]},
+    "bad": BadRowCounts(
+        {"rating is NaN": 1200, "user is missing": 1},
+        {"rating is NaN": ["user=1", "user=2"], "user is missing": ["user=null"]},
+    )
 }
 
 

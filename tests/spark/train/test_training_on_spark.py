@@ -14,10 +14,11 @@ from pyspark.sql import DataFrame, SparkSession
 from als_spark.errors import SolveError
 from als_spark.solve.objective import Objective
 from als_spark.spark import planner as planning
-from als_spark.spark.prepare.prepare import prepare_ratings, source_from_frame
+from als_spark.spark.prepare.prepare import prepare_ratings
 from als_spark.spark.prepare.prepared import PreparedRatings, PrepareOptions
+from als_spark.spark.read.columns import source_from_frame
 from als_spark.spark.read.sources import SourceOptions, read_source, sample_ratings
-from als_spark.spark.read.validation import SplitOptions
+from als_spark.spark.read.split import SplitOptions
 from als_spark.spark.train.run import train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector, SweepOutcome, grid_specs

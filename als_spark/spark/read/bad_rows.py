@@ -1,0 +1,141 @@
+"""The one account of unusable rows: how many of each kind, the first few of each, in words.
+
+A row of typed ratings says in its columns ``problem`` and ``raw`` what is wrong with it (see
+:mod:`als_spark.spark.read.columns`). Passes in Python count the column :func:`bad_column`; passes
+that stay in Spark call :func:`count_rows`. Both end in :class:`BadRowCounts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame, Row
+from pyspark.sql import functions as F
+
+MAX_EXAMPLES = 3
+"""Rows of a kind that are shown."""
+MAX_EXAMPLE_LENGTH = 160
+"""Characters of each that are shown."""
+
+BAD_COLUMNS = ("problems", "problem_counts", "examples")
+BAD_SCHEMA = "problems array<string>, problem_counts array<bigint>, examples array<string>"
+"""DDL of the columns in which a task sends its account to the driver."""
+BAD_FIELDS = (
+    pa.field("problems", pa.list_(pa.string())),
+    pa.field("problem_counts", pa.list_(pa.int64())),
+    pa.field("examples", pa.list_(pa.string())),
+)
+_BETWEEN = "\x1f"
+"""Between a problem and the row that has it, in one column of text."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadRowCounts:
+    """Unusable rows by kind.
+
+    Attributes
+    ----------
+    counts : dict of str to int
+        Rows with each problem, most frequent first, then by name.
+    examples : dict of str to list of str
+        A few of the rows, each in one line of bounded length.
+    """
+
+    counts: dict[str, int]
+    examples: dict[str, list[str]]
+
+    @property
+    def n(self) -> int:
+        """Unusable rows of all kinds."""
+        return sum(self.counts.values())
+
+    @property
+    def lines(self) -> list[str]:
+        """What is wrong with how many rows, with examples: a line for each kind."""
+        return [
+            f"{problem} ({count:,} {noun(count)}, such as {' | '.join(self.examples[problem])})"
+            for problem, count in self.counts.items()
+        ]
+
+    def __str__(self) -> str:
+        """Tell of all kinds in one line."""
+        return "; ".join(self.lines)
+
+    @staticmethod
+    def of_column(bad: pa.ChunkedArray) -> BadRowCounts:
+        """Count the column of :func:`bad_column`, in which usable rows are null."""
+        counts: dict[str, int] = {}
+        examples: dict[str, list[str]] = {}
+        for text in bad.drop_null().to_pylist():
+            problem, _, raw = text.partition(_BETWEEN)
+            counts[problem] = counts.get(problem, 0) + 1
+            shown = examples.setdefault(problem, [])
+            if len(shown) < MAX_EXAMPLES:
+                shown.append(_one_line(raw))
+        return BadRowCounts(counts, examples)
+
+    def as_columns(self) -> dict[str, Any]:
+        """Return the values of :data:`BAD_SCHEMA`."""
+        shown = ["\n".join(self.examples[problem]) for problem in self.counts]
+        values = (list(self.counts), list(self.counts.values()), shown)
+        return dict(zip(BAD_COLUMNS, values, strict=True))
+
+    @staticmethod
+    def of_rows(collected: Iterable[Row]) -> BadRowCounts:
+        """Merge the accounts of several tasks, from rows with the columns :data:`BAD_SCHEMA`."""
+        counts: dict[str, int] = {}
+        examples: dict[str, list[str]] = {}
+        for row in collected:
+            for problem, count, shown in zip(*(row[name] for name in BAD_COLUMNS), strict=True):
+                counts[problem] = counts.get(problem, 0) + count
+                examples.setdefault(problem, []).extend(shown.split("\n"))
+        return BadRowCounts(
+            dict(sorted(counts.items(), key=lambda kind: (-kind[1], kind[0]))),
+            {problem: sorted(shown)[:MAX_EXAMPLES] for problem, shown in examples.items()},
+        )
+
+
+def bad_column() -> Column:
+    """Return the column ``bad`` of typed ratings: null, or the problem and the row as read."""
+    problem = F.col("problem")
+    text = F.concat(problem, F.lit(_BETWEEN), F.col("raw"))
+    return F.when(problem.isNotNull(), text).alias("bad")
+
+
+def count_rows(typed: DataFrame) -> tuple[int, BadRowCounts]:
+    """Count usable rows, and unusable ones by kind, in one Spark job.
+
+    Parameters
+    ----------
+    typed : DataFrame
+        With the columns ``problem`` and ``raw``.
+    """
+    kinds = (
+        typed.groupBy("problem")
+        .agg(F.count("*").alias("n"), F.min("raw").alias("example"))
+        .orderBy(F.desc("n"), "problem")
+        .collect()
+    )
+    bad = [kind for kind in kinds if kind.problem is not None]
+    counts = BadRowCounts(
+        {kind.problem: kind.n for kind in bad},
+        {kind.problem: [_one_line(kind.example)] for kind in bad},
+    )
+    return sum(kind.n for kind in kinds) - counts.n, counts
+
+
+def noun(count: int) -> str:
+    """Return the noun for so many rows."""
+    return "row" if count == 1 else "rows"
+
+
+def _one_line(text: str) -> str:
+    """Bring a row to one line of bounded length, with its end: the name of the file."""
+    text = " ".join(text.split())
+    if len(text) <= MAX_EXAMPLE_LENGTH:
+        return text
+    half = (MAX_EXAMPLE_LENGTH - 5) // 2
+    return f"{text[:half]} ... {text[-half:]}"
