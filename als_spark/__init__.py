@@ -18,7 +18,7 @@ _HOMES = {
     "ModelSpec": "train.spec",
     "ModelStore": "store.store",
     "Objective": "solve.objective",
-    "PrepareOptions": "spark.prepare.prepared",
+    "PrepareOptions": "spark.prepare.prepare",
     "RatingBlock": "solve.blocks",
     "SolveError": "errors",
     "SourceOptions": "spark.read.sources",

@@ -17,12 +17,11 @@ from als_spark.model.factor_model import FactorModel
 from als_spark.model.files import save_model, write_json
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.predict.evaluate import Evaluation, RankingOptions, evaluate_models
-from als_spark.spark.prepare.prepare import prepare_typed
-from als_spark.spark.prepare.prepared import PreparedRatings, PrepareOptions
+from als_spark.spark.prepare.prepare import PrepareOptions, prepare_typed
 from als_spark.spark.read.facts import DataFacts
 from als_spark.spark.read.snapshot import Snapshot
 from als_spark.spark.read.split import TRAIN, SplitOptions, split_ratings
-from als_spark.spark.train.run import train_grid
+from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector
 from als_spark.train.records import PointResult
@@ -153,7 +152,6 @@ def training_settings(config: ModelConfig, spec: Spec) -> dict[str, Any]:
 
 
 def fit(
-    session: SparkSession,
     prepared: PreparedRatings,
     spec: Spec,
     config: ModelConfig,
@@ -170,7 +168,6 @@ def fit(
     # By its training error, which is always finite: one point is the best anyway.
     collector = SweepCollector("train", progress.on_finished)
     train_grid(
-        session,
         prepared,
         [ModelSpec(0, spec.rank, spec.objective)],
         config.training,

@@ -173,9 +173,7 @@ class _Retrain:
             start = self._choose_start(ready, champion, spec)
             self._progress.write(f"{start.kind} start: {start.reason}")
             with self._progress.phase("training"):
-                fitted = fit(
-                    self._session, ready.prepared, spec, self._config, start, self._progress
-                )
+                fitted = fit(ready.prepared, spec, self._config, start, self._progress)
             self._log.record["training"] = training_record(fitted)
             self._compare_and_publish(ready, fitted, champion)
 

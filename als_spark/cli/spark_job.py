@@ -16,12 +16,12 @@ from als_spark.cli.config.sweep import RatingsConfig
 from als_spark.cli.program import Interrupted, interrupts_raise
 from als_spark.errors import ConfigError, DataError
 from als_spark.report.progress import ProgressReporter
-from als_spark.spark.prepare.prepared import PreparedRatings
 from als_spark.spark.read.new_users import NewRatings
 from als_spark.spark.read.seen import SeenPairs, read_seen
 from als_spark.spark.read.snapshot import Snapshot
 from als_spark.spark.read.sources import Source, SourceOptions, read_source
 from als_spark.spark.session import described, quiet_spark, start_session, versions
+from als_spark.spark.train.run import PreparedRatings
 
 
 class SparkJob(NamedTuple):

@@ -177,7 +177,7 @@ class _Trained:
             ready = make_ready(session, snapshot, spec.rank, config, progress, stack)
             with progress.phase("training"):
                 start = cold_start("a model of its own")
-                self.fitted = fit(session, ready.prepared, spec, config, start, progress)
+                self.fitted = fit(ready.prepared, spec, config, start, progress)
             self._metrics: dict[str, Any] = {}
             if ready.prepared.n_ratings.get("test", 0):
                 with progress.phase("evaluating"):

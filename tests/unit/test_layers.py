@@ -25,7 +25,12 @@ LAYERS = (
     ("train",),
     ("model",),
     ("store",),
-    ("spark", "spark.read", "spark.prepare", "spark.train", "spark.predict"),
+    # What trains says what it trains on; what prepares makes it.
+    ("spark",),
+    ("spark.read",),
+    ("spark.train",),
+    ("spark.prepare",),
+    ("spark.predict",),
     ("report",),
     ("nightly",),
     ("cli",),

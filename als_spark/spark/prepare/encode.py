@@ -9,7 +9,6 @@ is all it needs to number the rows and to check the data.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +35,7 @@ from als_spark.spark.read.bad_rows import (
     bad_column,
     noun,
 )
+from als_spark.spark.read.facts import Summary
 from als_spark.types import IntArray
 
 CHUNK_SCHEMA = (
@@ -64,35 +64,6 @@ _SUMMARY_COLUMNS = (
     *("users", "items", "user_counts", "item_counts", "n_ratings", "lowest", "highest"),
     *BAD_COLUMNS,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What the pass over the ratings has found.
-
-    Attributes
-    ----------
-    n_ratings : int
-        Usable ratings.
-    users, items : IdIndex
-        All ids among them, by falling number of ratings, then by rising id: the rows that are used
-        most lie together.
-    user_counts, item_counts : (n,) int64
-        Usable ratings of each.
-    lowest, highest : float
-        Range of the ratings.
-    bad : BadRowCounts
-        Rows that cannot be used.
-    """
-
-    n_ratings: int
-    users: IdIndex
-    items: IdIndex
-    user_counts: IntArray
-    item_counts: IntArray
-    lowest: float
-    highest: float
-    bad: BadRowCounts
 
 
 def encode_ratings(ratings: DataFrame) -> DataFrame:

@@ -41,13 +41,22 @@ from als_spark.model.ids import IdIndex
 from als_spark.solve.blocks import build_block, split_block
 from als_spark.solve.sorting import counting_argsort, sort_pairs
 from als_spark.spark.arrow import decode_values, ids_from_bytes, map_in_arrow, narrow, widen
-from als_spark.spark.prepare.slices import Entry, HeldOut, Repeated, TrainSlice
+from als_spark.spark.planner import SHARED_ROW
 from als_spark.spark.read.duplicates import resolve_duplicates
 from als_spark.spark.read.split import TEST, TRAIN, VALIDATION
-from als_spark.types import SIDES, Duplicates, IntArray, Side, SplitName
+from als_spark.spark.train.exchange import SliceNumber, TrainSlice
+from als_spark.train.metrics import EvaluationPart, SideStats, build_evaluation_part, row_sums
+from als_spark.types import (
+    SIDES,
+    ColdStart,
+    DType,
+    Duplicates,
+    FloatArray,
+    IntArray,
+    Side,
+    SplitName,
+)
 
-SHARED_ROW = -1
-"""Block number of a shared row."""
 PIECE_SCHEMA = (
     "key int, target int, n_ratings bigint, levels binary, "
     "rows binary, columns binary, ratings binary, splits binary, timestamps binary"
@@ -114,6 +123,43 @@ class Ratings(NamedTuple):
     def choose(self, chosen: npt.NDArray[np.bool_]) -> Ratings:
         """Choose ratings by a mask; all of them are not copied."""
         return self if chosen.all() else self.take(np.flatnonzero(chosen))
+
+
+class HeldOut(NamedTuple):
+    """Held-out ratings of the users of a block."""
+
+    split: SplitName
+    users: IntArray
+    items: IntArray
+    ratings: FloatArray
+
+
+class Repeated(NamedTuple):
+    """How many pairs of a block were rated more than once, with the first few (user, item)."""
+
+    n_pairs: int
+    pairs: list[tuple[int, int]]
+
+
+Entry = TrainSlice | HeldOut | Repeated
+
+
+class SliceStats(NamedTuple):
+    """What the driver needs to know of a slice."""
+
+    side: Side
+    number: SliceNumber
+    shared: bool
+    rows: IntArray
+    degrees: IntArray
+    sums: FloatArray
+
+
+class HeldOutStats(NamedTuple):
+    """How many ratings of a block are held out."""
+
+    split: SplitName
+    n_ratings: int
 
 
 def pack_ratings(chunks: DataFrame, options: PackOptions, layout: Broadcast[Layout]) -> RDD[Entry]:
@@ -286,6 +332,56 @@ def merge_block(
             held = ratings.choose(ratings.splits == code)
             if held.rows.size:
                 yield HeldOut(split, *held[:3])
+
+
+def describe_entries(entries: Iterable[Entry]) -> Iterator[SliceStats | HeldOutStats | Repeated]:
+    """Describe the entries of a partition for the driver: runs on an executor."""
+    for entry in entries:
+        if isinstance(entry, TrainSlice):
+            block = entry.ratings
+            yield SliceStats(
+                *entry[:3], rows=block.rows, degrees=block.degrees, sums=row_sums(block)
+            )
+        elif isinstance(entry, HeldOut):
+            yield HeldOutStats(entry.split, entry.ratings.size)
+        else:
+            yield entry
+
+
+def train_slices(entries: Iterable[Entry]) -> Iterator[TrainSlice]:
+    """Pass on the training ratings of a partition: runs on an executor."""
+    for entry in entries:
+        if isinstance(entry, TrainSlice):
+            yield entry
+
+
+def build_evaluation_parts(
+    entries: Iterable[Entry],
+    *,
+    stats: Broadcast[dict[Side, SideStats]],
+    cold_start: ColdStart,
+    dtype: DType,
+) -> Iterator[EvaluationPart]:
+    """Build the held-out parts of a partition: runs on an executor."""
+    for entry in entries:
+        if isinstance(entry, HeldOut):
+            yield evaluation_part(entry, stats.value, cold_start, dtype)
+
+
+def evaluation_part(
+    held_out: HeldOut, stats: Mapping[Side, SideStats], cold_start: ColdStart, dtype: DType
+) -> EvaluationPart:
+    """Make held-out ratings ready to be predicted by any model."""
+    return build_evaluation_part(
+        held_out.split,
+        held_out.users,
+        held_out.items,
+        held_out.ratings,
+        user_stats=stats["user"],
+        item_stats=stats["item"],
+        cold_start=cold_start,
+        dtype=dtype,
+    )
 
 
 def _binary_array(array: npt.NDArray[Any], counts: IntArray) -> pa.Array:

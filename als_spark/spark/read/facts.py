@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from als_spark.model.ids import IdIndex
+from als_spark.spark.read.bad_rows import BadRowCounts
+from als_spark.types import IntArray
+
 
 @dataclass(frozen=True, slots=True)
 class PartFacts:
@@ -73,3 +77,32 @@ class DataFacts:
             If a field is missing.
         """
         return DataFacts(**{name: record[name] for name in DataFacts.__slots__})
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the one pass over the ratings that are prepared has found.
+
+    Attributes
+    ----------
+    n_ratings : int
+        Usable ratings.
+    users, items : IdIndex
+        All ids among them, by falling number of ratings, then by rising id: the rows that are used
+        most lie together.
+    user_counts, item_counts : (n,) int64
+        Usable ratings of each.
+    lowest, highest : float
+        Range of the ratings.
+    bad : BadRowCounts
+        Rows that cannot be used.
+    """
+
+    n_ratings: int
+    users: IdIndex
+    items: IdIndex
+    user_counts: IntArray
+    item_counts: IntArray
+    lowest: float
+    highest: float
+    bad: BadRowCounts

@@ -28,8 +28,7 @@ from als_spark.spark.prepare.encode import (
     merge_ids,
     summarise,
 )
-from als_spark.spark.prepare.prepare import prepare_ratings
-from als_spark.spark.prepare.prepared import PrepareOptions
+from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
 from als_spark.spark.read.bad_rows import BadRowCounts
 from als_spark.spark.read.columns import source_from_frame, typed_ratings
 from als_spark.spark.read.split import SplitOptions, with_random_split
@@ -380,9 +379,7 @@ def test_nothing_of_the_driver_goes_to_the_executors(
     callback, collector = CanaryCallback(), SweepCollector("test")
     with prepare_ratings(spark, source, options) as prepared:
         specs = CanaryList(grid_specs([1, 2], [1.0]))
-        train_grid(
-            spark, prepared, specs, TrainingOptions(max_iter=3), collector, on_iteration=callback
-        )
+        train_grid(prepared, specs, TrainingOptions(max_iter=3), collector, on_iteration=callback)
     outcome = collector.outcome()
     assert outcome is not None
     assert len(outcome.points) == 2

@@ -14,12 +14,11 @@ from pyspark.sql import DataFrame, SparkSession
 from als_spark.errors import SolveError
 from als_spark.solve.objective import Objective
 from als_spark.spark import planner as planning
-from als_spark.spark.prepare.prepare import prepare_ratings
-from als_spark.spark.prepare.prepared import PreparedRatings, PrepareOptions
+from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
 from als_spark.spark.read.columns import source_from_frame
 from als_spark.spark.read.sources import SourceOptions, read_source, sample_ratings
 from als_spark.spark.read.split import SplitOptions
-from als_spark.spark.train.run import train_grid
+from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector, SweepOutcome, grid_specs
 from als_spark.train.local import LocalBackend
@@ -43,7 +42,7 @@ def sweep(
     **extra: Any,
 ) -> SweepOutcome:
     collector = SweepCollector("test")
-    train_grid(spark, prepared, grid_specs(ranks, objectives), options, collector, **extra)
+    train_grid(prepared, grid_specs(ranks, objectives), options, collector, **extra)
     outcome = collector.outcome()
     assert outcome is not None
     return outcome
@@ -90,7 +89,7 @@ def test_every_grid_point_is_the_notebooks_in_both_placements(
     for placement in placements:
         ready = replace(EXACT, placement=placement, ranks=ranks)
         with prepare_ratings(spark, source, ready) as prepared:
-            assert prepared.placement == placement
+            assert prepared.plan.placement == placement
             outcomes[placement] = sweep(spark, prepared, ranks, objectives, options)
             if placement == "grid":
                 parts = dense_parts(prepared)
@@ -225,7 +224,7 @@ def test_partitions_and_order_of_the_input_do_not_matter(spark: SparkSession) ->
         given = frame.orderBy("rating", "item").repartition(7) if shuffled else frame.coalesce(1)
         ready = replace(EXACT, placement="ratings", partitions=partitions)
         with prepare_ratings(spark, source_from_frame(given), ready) as prepared:
-            assert prepared.n_blocks == partitions
+            assert prepared.plan.n_blocks == partitions
             outcomes.append(sweep(spark, prepared, [3], [0.5, 2.0], capped))
     with prepare_ratings(
         spark, source_from_frame(frame), replace(EXACT, placement="grid")
@@ -336,7 +335,7 @@ def test_cold_ratings_are_predicted_as_asked(spark: SparkSession) -> None:
             assert prepared.n_ratings == {"train": 30, "test": 4}
             collector = SweepCollector("test")
             capped = replace(OPTIONS, max_iter=2)
-            train_grid(spark, prepared, grid_specs([2], [1.0]), capped, collector)
+            train_grid(prepared, grid_specs([2], [1.0]), capped, collector)
             outcome = collector.outcome()
             means[cold_start] = outcome and outcome.points[0].errors["test"]
     user_0 = np.mean([r for u, _, r in train if u == 0])
