@@ -27,27 +27,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyspark import RDD, Broadcast
-from pyspark.sql import DataFrame, SparkSession
+from pyspark import Broadcast
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.model.ids import IdIndex
 from als_spark.solve.blocks import build_block, split_block
 from als_spark.solve.sorting import counting_argsort, sort_pairs
-from als_spark.spark.arrow import decode_values, ids_from_bytes, map_in_arrow, narrow, widen
+from als_spark.spark.arrow import decode_values, ids_from_bytes, narrow, widen
 from als_spark.spark.planner import SHARED_ROW
 from als_spark.spark.read.duplicates import resolve_duplicates
 from als_spark.spark.read.split import TEST, TRAIN, VALIDATION
 from als_spark.spark.train.exchange import SliceNumber, TrainSlice
 from als_spark.train.metrics import EvaluationPart, SideStats, build_evaluation_part, row_sums
 from als_spark.types import (
-    SIDES,
     ColdStart,
     DType,
     Duplicates,
@@ -57,6 +55,11 @@ from als_spark.types import (
     SplitName,
 )
 
+CHUNK_COLUMNS = (
+    *("users", "user_codes", "items", "item_codes"),
+    *("n_ratings", "ratings", "levels", "splits", "timestamps"),
+)
+"""What :func:`cut_partition` needs of a chunk."""
 PIECE_SCHEMA = (
     "key int, target int, n_ratings bigint, levels binary, "
     "rows binary, columns binary, ratings binary, splits binary, timestamps binary"
@@ -116,13 +119,9 @@ class Ratings(NamedTuple):
     timestamps: npt.NDArray[Any]
     """Empty where they are not needed."""
 
-    def take(self, positions: IntArray) -> Ratings:
-        """Choose, and order, ratings by position."""
-        return Ratings(*(a[positions] if a.size else a for a in self))
-
-    def choose(self, chosen: npt.NDArray[np.bool_]) -> Ratings:
-        """Choose ratings by a mask; all of them are not copied."""
-        return self if chosen.all() else self.take(np.flatnonzero(chosen))
+    def take(self, chosen: IntArray | npt.NDArray[np.bool_]) -> Ratings:
+        """Choose ratings by a mask, or choose and order them by position."""
+        return Ratings(*(a[chosen] if a.size else a for a in self))
 
 
 class HeldOut(NamedTuple):
@@ -160,27 +159,6 @@ class HeldOutStats(NamedTuple):
 
     split: SplitName
     n_ratings: int
-
-
-def pack_ratings(chunks: DataFrame, options: PackOptions, layout: Broadcast[Layout]) -> RDD[Entry]:
-    """Shuffle the ratings into blocks of both sides: a partition a block.
-
-    Parameters
-    ----------
-    chunks : DataFrame
-        From :func:`als_spark.spark.prepare.encode.encode_ratings`.
-    options : PackOptions
-    layout : Broadcast of Layout
-    """
-    columns = [f"{role}{what}" for role in SIDES for what in ("s", "_codes")]
-    wanted = chunks.where(F.col("n_ratings") > 0)
-    pieces = map_in_arrow(
-        wanted.select(*columns, "n_ratings", "ratings", "levels", "splits", "timestamps"),
-        partial(cut_partition, options=options, layout=layout),
-        PIECE_SCHEMA,
-    )
-    placed = pieces.repartition(len(options.sides) * options.n_blocks, "key").drop("key")
-    return placed.rdd.mapPartitions(partial(merge_partition, options=options, layout=layout))
 
 
 def shuffle_keys(session: SparkSession, n_partitions: int) -> IntArray:
@@ -320,7 +298,7 @@ def merge_block(
     shared = block_of[ratings.rows] == SHARED_ROW
     first = 0
     for is_shared, chosen in ((False, train & ~shared), (True, train & shared)):
-        own = ratings.choose(chosen)
+        own = ratings if chosen.all() else ratings.take(chosen)
         packed = build_block(
             *own[:3], n_rows=n_rows, n_columns=n_columns, dtype=options.dtype, presorted=True
         )
@@ -329,7 +307,7 @@ def merge_block(
             first += 1
     if side == "user":
         for code, split in HELD_OUT.items():
-            held = ratings.choose(ratings.splits == code)
+            held = ratings.take(ratings.splits == code)
             if held.rows.size:
                 yield HeldOut(split, *held[:3])
 

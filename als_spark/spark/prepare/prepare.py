@@ -15,9 +15,12 @@ from pyspark.sql import functions as F
 
 from als_spark.errors import DataError
 from als_spark.solve.blocks import build_block
+from als_spark.spark.arrow import map_in_arrow
 from als_spark.spark.planner import Choices, Plan, Sizes, place_rows, plan
 from als_spark.spark.prepare.encode import check_summary, encode_ratings, summarise
 from als_spark.spark.prepare.pack import (
+    CHUNK_COLUMNS,
+    PIECE_SCHEMA,
     Entry,
     HeldOut,
     HeldOutStats,
@@ -26,9 +29,10 @@ from als_spark.spark.prepare.pack import (
     Repeated,
     SliceStats,
     build_evaluation_parts,
+    cut_partition,
     describe_entries,
     evaluation_part,
-    pack_ratings,
+    merge_partition,
     shuffle_keys,
     train_slices,
 )
@@ -257,7 +261,7 @@ class _Packing:
         return placement, stats, n_ratings, n_duplicates
 
     def _pack(self, sides: tuple[Side, ...], resources: ExitStack) -> RDD[Entry]:
-        """Describe the packed ratings.
+        """Describe the packed ratings: a partition a block.
 
         Its broadcast stays until ``resources`` end: an executor that is lost takes blocks with it,
         which Spark packs again.
@@ -280,7 +284,13 @@ class _Packing:
             self._options.dtype,
             self.plan.slice_bytes,
         )
-        return pack_ratings(self._chunks, pack, layout)
+        pieces = map_in_arrow(
+            self._chunks.where(F.col("n_ratings") > 0).select(*CHUNK_COLUMNS),
+            partial(cut_partition, options=pack, layout=layout),
+            PIECE_SCHEMA,
+        )
+        placed = pieces.repartition(keys.size, "key").drop("key")
+        return placed.rdd.mapPartitions(partial(merge_partition, options=pack, layout=layout))
 
     def _separate(
         self, entries: RDD[Entry], stats: dict[Side, SideStats], resources: ExitStack

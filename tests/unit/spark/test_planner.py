@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -11,10 +11,16 @@ from als_spark.solve.blocks import assign_rows
 from als_spark.spark.planner import (
     MAX_GRID_BYTES,
     MERGE_BYTES,
+    SHARED_ROW,
+    SLICE_BYTES,
     WORKER_BYTES,
+    Choices,
     Sizes,
     choose_blocks,
     choose_placement,
+    half_step_bytes,
+    place_rows,
+    plan,
     row_costs,
     shared_rows,
 )
@@ -24,6 +30,67 @@ MOST = WORKER_BYTES // MERGE_BYTES
 SOURCE_GRID = (1, 5, 20, 50) * 4
 MOVIELENS_100K = Sizes(943, 1682, 80_000, SOURCE_GRID, 4, 2)
 TEN_MILLION = Sizes(70_000, 10_700, 10_000_000, (50,), 4, 2)
+
+
+class TestPlan:
+    @pytest.mark.parametrize("sizes", [MOVIELENS_100K, TEN_MILLION])
+    def test_auto_is_what_the_sizes_say(self, sizes):
+        decided = plan(sizes, Choices())
+        assert decided.placement == choose_placement(sizes)
+        assert decided.sizes == sizes
+
+    def test_the_grid_is_packed_whole(self):
+        decided = plan(TEN_MILLION, Choices("grid", partitions=7))
+        assert (decided.placement, decided.n_blocks, decided.slice_bytes) == ("grid", 1, None)
+        assert decided.exchange == {}
+
+    def test_ratings_in_slices_of_blocks(self):
+        decided = plan(MOVIELENS_100K, Choices("ratings"))
+        assert (decided.placement, decided.n_blocks) == ("ratings", choose_blocks(MOVIELENS_100K))
+        assert decided.slice_bytes == SLICE_BYTES
+        assert decided.exchange == {"user": "broadcast", "item": "broadcast"}
+        assert plan(MOVIELENS_100K, Choices("ratings", partitions=7)).n_blocks == 7
+
+    def test_groups_fit_a_worker_on_each_side(self):
+        # Many items and few users: solving users takes more memory.
+        sizes = Sizes(1000, 2_000_000, 10**7, (50,) * 8, 4, 2)
+        decided = plan(sizes, Choices("ratings"))
+        by_user, by_item = (decided.groups(side, sizes.ranks) for side in ("user", "item"))
+        assert len(by_user) > len(by_item) == 1
+        for group in by_user:
+            assert half_step_bytes(sizes.n_items, sizes.ranks[group], 4) <= decided.worker_bytes
+        assert decided.groups("user", [50]) == [slice(0, 1)]
+        tight = replace(decided, worker_bytes=1)
+        assert tight.groups("item", [50, 20]) == [slice(0, 1), slice(1, 2)]
+
+    def test_the_record(self):
+        record = plan(replace(MOVIELENS_100K, ranks=(5, 20)), Choices("ratings", 3)).as_record()
+        assert record == {
+            "placement": "ratings",
+            "blocks_a_side": 3,
+            "slice_bytes": SLICE_BYTES,
+            "exchange": {"user": "broadcast", "item": "broadcast"},
+            "worker_bytes": WORKER_BYTES,
+            "models_a_job": {"user": [2], "item": [2]},
+        }
+        assert plan(MOVIELENS_100K, Choices("grid")).as_record()["models_a_job"] == {}
+
+    def test_it_cannot_be_changed(self):
+        with pytest.raises(FrozenInstanceError):
+            plan(MOVIELENS_100K, Choices()).n_blocks = 9
+
+
+class TestRowsInBlocks:
+    def test_of_nearly_equal_work_with_shared_rows_in_none(self):
+        counts = np.array([1000, 3, 2, 2, 1, 1, 1, 2])
+        blocks = place_rows(counts, [4], 2)
+        assert blocks[0] == SHARED_ROW
+        assert set(blocks[1:].tolist()) == {0, 1}
+        loads = np.bincount(blocks[1:], row_costs(counts[1:], [4]))
+        assert np.ptp(loads) <= row_costs(counts[1:2], [4])[0]
+
+    def test_one_block_has_all_rows(self):
+        assert place_rows(np.array([9, 0, 1]), [4], 1).tolist() == [0, 0, 0]
 
 
 class TestPlacement:
