@@ -6,6 +6,7 @@ seconds from minutes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,7 +15,7 @@ import numpy as np
 
 from als_spark.solve.blocks import assign_rows
 from als_spark.solve.gram import WORKSPACE_BYTES
-from als_spark.types import SIDES, FloatArray, IntArray, PlacementChoice, PlacementName, Side
+from als_spark.types import FloatArray, IntArray, PlacementChoice, PlacementName, Side
 
 FLOPS = 20e9
 """Floating-point operations a second that a core does in a half-step, all told."""
@@ -24,19 +25,24 @@ JOB_SECONDS = 0.08
 """Fixed cost of a Spark job with one Python task a core."""
 BYTES_PER_SECOND = 200e6
 """Speed at which factors reach the executors and come back."""
-MAX_GRID_BYTES = 512 << 20
-"""Packed ratings that a worker may be asked to hold whole."""
 SLICE_BYTES = 2 << 20
 """Size of the slices in which blocks reach the workers: small pieces of memory are used again and
 again, large ones are asked of the system, and zeroed by it, each time."""
 WORKER_BYTES = 2 << 30
 """Memory that a Python worker may need, beyond its libraries: for a block while it is merged, for
-the fixed factors of all models while rows are solved."""
+the fixed factors of all models while rows are solved. Less where Spark limits it."""
+LIBRARY_BYTES = 256 << 20
+"""Memory of a Python worker that has loaded its libraries."""
+LEAST_BYTES = 64 << 20
+"""What is planned with where Spark allows a worker hardly more than its libraries."""
+GRID_SHARE = 4
+"""The packed ratings, held whole, may take one part in so many of a worker's memory."""
 SHARED_ROW = -1
 """Block number of a row that is shared by all blocks of its side."""
 MERGE_BYTES = 96
 """Bytes a rating while a block is merged: its piece, its sorted copy, the sorting, the block."""
-
+_SHIFTS = {"b": 0, "k": 10, "": 20, "m": 20, "g": 30, "t": 40, "p": 50}
+"""Powers of two of Spark's units of memory; MiB where there is none."""
 
 ExchangeName = Literal["broadcast"]
 """How the fixed factors reach the blocks (see :mod:`als_spark.spark.train.exchange`)."""
@@ -80,10 +86,13 @@ class Choices:
     placement : {"auto", "ratings", "grid"}
     partitions : int or None
         Blocks of each side.
+    worker_limit : int or None
+        Bytes that Spark allows a Python worker, from :func:`worker_limit`.
     """
 
     placement: PlacementChoice = "auto"
     partitions: int | None = None
+    worker_limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,24 +146,48 @@ class Plan:
 
 def plan(sizes: Sizes, choices: Choices) -> Plan:
     """Decide how a run uses the cluster."""
+    worker_bytes = WORKER_BYTES
+    if choices.worker_limit is not None:
+        worker_bytes = min(worker_bytes, max(choices.worker_limit - LIBRARY_BYTES, LEAST_BYTES))
     placement = choices.placement
     if placement == "auto":
-        placement = choose_placement(sizes)
+        placement = choose_placement(sizes, worker_bytes)
     if placement == "grid":
-        return Plan("grid", 1, None, {}, WORKER_BYTES, sizes)
-    n_blocks = choose_blocks(sizes) if choices.partitions is None else choices.partitions
-    exchange: dict[Side, ExchangeName] = dict.fromkeys(SIDES, "broadcast")
-    return Plan("ratings", n_blocks, SLICE_BYTES, exchange, WORKER_BYTES, sizes)
+        return Plan("grid", 1, None, {}, worker_bytes, sizes)
+    n_blocks = choices.partitions
+    if n_blocks is None:
+        n_blocks = choose_blocks(sizes, worker_bytes)
+    exchange: dict[Side, ExchangeName] = {"user": "broadcast", "item": "broadcast"}
+    return Plan("ratings", n_blocks, SLICE_BYTES, exchange, worker_bytes, sizes)
 
 
-def choose_placement(sizes: Sizes) -> Literal["ratings", "grid"]:
+def worker_limit(conf: Mapping[str, str]) -> int | None:
+    """Return the bytes that Spark allows a Python worker; None where it sets no limit.
+
+    An executor's ``spark.executor.pyspark.memory`` (in MiB unless it has a unit) is shared by the
+    workers of its cores.
+
+    Parameters
+    ----------
+    conf : mapping of str to str
+        Settings of the application.
+    """
+    written = conf.get("spark.executor.pyspark.memory", "").strip().lower()
+    found = re.fullmatch(r"(\d+)([bkmgtp]?)b?", written)
+    if found is None:
+        return None
+    number, unit = found.groups()
+    return (int(number) << _SHIFTS[unit]) // max(int(conf.get("spark.executor.cores", "1")), 1)
+
+
+def choose_placement(sizes: Sizes, worker_bytes: int = WORKER_BYTES) -> PlacementName:
     """Choose what Spark partitions: the ratings, or the grid.
 
     The grid, if the packed ratings fit into every worker and whole models, each trained in one
     task, are estimated to be done before half-steps spread over all cores, each with its Spark jobs
     and its traffic of factors.
     """
-    if sizes.packed_bytes > MAX_GRID_BYTES:
+    if sizes.packed_bytes > worker_bytes // GRID_SHARE:
         return "ratings"
     work = [_iteration_seconds(sizes, rank) for rank in sizes.ranks]
     # Models are handed out largest first, so the end comes with the average core or with the
@@ -165,9 +198,9 @@ def choose_placement(sizes: Sizes) -> Literal["ratings", "grid"]:
     return "grid" if by_grid <= by_ratings else "ratings"
 
 
-def choose_blocks(sizes: Sizes) -> int:
+def choose_blocks(sizes: Sizes, worker_bytes: int = WORKER_BYTES) -> int:
     """Choose the blocks of each side: one a core, more only where merging one would not fit."""
-    needed = -(-sizes.n_ratings * MERGE_BYTES // WORKER_BYTES)
+    needed = -(-sizes.n_ratings * MERGE_BYTES // worker_bytes)
     rounds = max(-(-needed // sizes.cores), 1)
     return min(rounds * sizes.cores, max(sizes.n_users, sizes.n_items, 1))
 

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from als_spark.errors import DataError
 from als_spark.solve.blocks import build_block
 from als_spark.spark.arrow import map_in_arrow
-from als_spark.spark.planner import Choices, Plan, Sizes, place_rows, plan
+from als_spark.spark.planner import Choices, Sizes, place_rows, plan, worker_limit
 from als_spark.spark.prepare.encode import check_summary, encode_ratings, summarise
 from als_spark.spark.prepare.pack import (
     CHUNK_COLUMNS,
@@ -205,7 +205,8 @@ class _Packing:
             itemsize=np.dtype(options.dtype).itemsize,
             cores=default_partitions(self._context),
         )
-        self.plan: Plan = plan(sizes, Choices(options.placement, options.partitions))
+        limit = worker_limit(dict(self._context.getConf().getAll()))
+        self.plan = plan(sizes, Choices(options.placement, options.partitions, limit))
 
     def distribute(self) -> _Placed:
         """Leave the blocks on the executors, partitioned by user and by item."""

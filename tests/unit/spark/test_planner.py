@@ -9,7 +9,9 @@ import pytest
 
 from als_spark.solve.blocks import assign_rows
 from als_spark.spark.planner import (
-    MAX_GRID_BYTES,
+    GRID_SHARE,
+    LEAST_BYTES,
+    LIBRARY_BYTES,
     MERGE_BYTES,
     SHARED_ROW,
     SLICE_BYTES,
@@ -23,6 +25,7 @@ from als_spark.spark.planner import (
     plan,
     row_costs,
     shared_rows,
+    worker_limit,
 )
 
 # Ratings of a block that fits into a worker while it is merged.
@@ -46,7 +49,10 @@ class TestPlan:
 
     def test_ratings_in_slices_of_blocks(self):
         decided = plan(MOVIELENS_100K, Choices("ratings"))
-        assert (decided.placement, decided.n_blocks) == ("ratings", choose_blocks(MOVIELENS_100K))
+        assert (decided.placement, decided.n_blocks) == (
+            "ratings",
+            choose_blocks(MOVIELENS_100K),
+        )
         assert decided.slice_bytes == SLICE_BYTES
         assert decided.exchange == {"user": "broadcast", "item": "broadcast"}
         assert plan(MOVIELENS_100K, Choices("ratings", partitions=7)).n_blocks == 7
@@ -74,6 +80,33 @@ class TestPlan:
             "models_a_job": {"user": [2], "item": [2]},
         }
         assert plan(MOVIELENS_100K, Choices("grid")).as_record()["models_a_job"] == {}
+
+    def test_less_memory_for_workers(self):
+        small = Choices(worker_limit=LIBRARY_BYTES + (64 << 20))
+        assert plan(MOVIELENS_100K, small).placement == "grid"
+        million = replace(MOVIELENS_100K, n_ratings=2_000_000)
+        assert plan(million, Choices()).placement == "grid"
+        decided = plan(million, small)
+        assert (decided.placement, decided.worker_bytes) == ("ratings", 64 << 20)
+        assert decided.n_blocks == 4 > plan(million, Choices("ratings")).n_blocks
+        # A limit that is no limit, and one that not even the libraries fit into.
+        assert plan(million, Choices(worker_limit=1 << 40)) == plan(million, Choices())
+        assert plan(million, Choices("grid", worker_limit=1)).worker_bytes == LEAST_BYTES
+
+    @pytest.mark.parametrize(
+        ("conf", "limit"),
+        [
+            ({}, None),
+            ({"spark.executor.pyspark.memory": ""}, None),
+            ({"spark.executor.pyspark.memory": "2g"}, 2 << 30),
+            ({"spark.executor.pyspark.memory": "2GB", "spark.executor.cores": "4"}, 1 << 29),
+            ({"spark.executor.pyspark.memory": "1024"}, 1 << 30),
+            ({"spark.executor.pyspark.memory": "512 m"}, None),
+            ({"spark.executor.pyspark.memory": "1536k", "spark.executor.cores": "2"}, 768 << 10),
+        ],
+    )
+    def test_what_spark_allows_a_worker(self, conf, limit):
+        assert worker_limit(conf) == limit
 
     def test_it_cannot_be_changed(self):
         with pytest.raises(FrozenInstanceError):
@@ -114,9 +147,9 @@ class TestPlacement:
     @pytest.mark.parametrize("itemsize", [4, 8])
     def test_ratings_that_do_not_fit_a_worker(self, itemsize):
         # Twice an int32 index and a rating.
-        most = MAX_GRID_BYTES // (2 * (4 + itemsize))
+        most = (WORKER_BYTES // GRID_SHARE) // (2 * (4 + itemsize))
         fitting = Sizes(1000, 1000, most, (5,), itemsize, 1)
-        assert fitting.packed_bytes <= MAX_GRID_BYTES
+        assert fitting.packed_bytes <= (WORKER_BYTES // GRID_SHARE)
         assert choose_placement(fitting) == "grid"
         assert choose_placement(replace(fitting, n_ratings=most + 1)) == "ratings"
 
