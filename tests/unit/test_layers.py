@@ -118,7 +118,7 @@ def test_the_imports_are_read():
     # The test of the tests: known imports of each kind are found.
     assert "als_spark.solve.blocks" in own_imports("als_spark.solve.rows")
     assert "als_spark.report.figures.sweep" in own_imports("als_spark.cli.sweep")
-    assert ("pyspark.sql", "DataFrame") in set(imports_of("als_spark.spark.prepare.pack"))
+    assert ("pyspark.sql", "DataFrame") in set(imports_of("als_spark.spark.prepare.prepare"))
     assert {layer_of(module) for module in MODULES} == {"", *LEVEL}
 
 

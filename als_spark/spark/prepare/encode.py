@@ -27,14 +27,7 @@ from als_spark.spark.arrow import (
     map_in_arrow,
     narrow,
 )
-from als_spark.spark.read.bad_rows import (
-    BAD_COLUMNS,
-    BAD_FIELDS,
-    BAD_SCHEMA,
-    BadRowCounts,
-    bad_column,
-    noun,
-)
+from als_spark.spark.read.bad_rows import BadRowCounts, bad_column, noun
 from als_spark.spark.read.facts import Summary
 from als_spark.types import IntArray
 
@@ -42,7 +35,7 @@ CHUNK_SCHEMA = (
     "users binary, items binary, user_counts binary, item_counts binary, "
     "user_codes binary, item_codes binary, ratings binary, levels binary, "
     "splits binary, timestamps binary, "
-    f"n_ratings bigint, lowest double, highest double, {BAD_SCHEMA}"
+    "n_ratings bigint, lowest double, highest double, bad string"
 )
 CHUNK_FIELDS = pa.schema(
     [
@@ -56,14 +49,12 @@ CHUNK_FIELDS = pa.schema(
         ("n_ratings", pa.int64()),
         ("lowest", pa.float64()),
         ("highest", pa.float64()),
-        *BAD_FIELDS,
+        ("bad", pa.string()),
     ]
 )
 _VALUE_COLUMNS = ("user", "item", "rating", "timestamp", "split")
-_SUMMARY_COLUMNS = (
-    *("users", "items", "user_counts", "item_counts", "n_ratings", "lowest", "highest"),
-    *BAD_COLUMNS,
-)
+_SUMMARY_COLUMNS = ["users", "items", "user_counts", "item_counts"]
+_SUMMARY_COLUMNS += ["n_ratings", "lowest", "highest", "bad"]
 
 
 def encode_ratings(ratings: DataFrame) -> DataFrame:
@@ -123,7 +114,7 @@ def encode_chunk(table: pa.Table) -> pa.RecordBatch:
         "n_ratings": good.num_rows,
         "lowest": float(extremes.min()) if extremes.size else np.inf,
         "highest": float(extremes.max()) if extremes.size else -np.inf,
-        **BadRowCounts.of_column(bad).as_columns(),
+        "bad": BadRowCounts.of_column(bad).as_text(),
     }
     return pa.RecordBatch.from_pylist([row], schema=CHUNK_FIELDS)
 
@@ -145,7 +136,7 @@ def summarise(chunks: DataFrame) -> Summary:
         item_counts=item_counts,
         lowest=min((row.lowest for row in rows), default=np.inf),
         highest=max((row.highest for row in rows), default=-np.inf),
-        bad=BadRowCounts.of_rows(rows),
+        bad=BadRowCounts.of_texts(row.bad for row in rows),
     )
 
 

@@ -7,12 +7,13 @@ that stay in Spark call :func:`count_rows`. Both end in :class:`BadRowCounts`.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame, Row
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 MAX_EXAMPLES = 3
@@ -20,14 +21,6 @@ MAX_EXAMPLES = 3
 MAX_EXAMPLE_LENGTH = 160
 """Characters of each that are shown."""
 
-BAD_COLUMNS = ("problems", "problem_counts", "examples")
-BAD_SCHEMA = "problems array<string>, problem_counts array<bigint>, examples array<string>"
-"""DDL of the columns in which a task sends its account to the driver."""
-BAD_FIELDS = (
-    pa.field("problems", pa.list_(pa.string())),
-    pa.field("problem_counts", pa.list_(pa.int64())),
-    pa.field("examples", pa.list_(pa.string())),
-)
 _BETWEEN = "\x1f"
 """Between a problem and the row that has it, in one column of text."""
 
@@ -77,24 +70,23 @@ class BadRowCounts:
                 shown.append(_one_line(raw))
         return BadRowCounts(counts, examples)
 
-    def as_columns(self) -> dict[str, Any]:
-        """Return the values of :data:`BAD_SCHEMA`."""
-        shown = ["\n".join(self.examples[problem]) for problem in self.counts]
-        values = (list(self.counts), list(self.counts.values()), shown)
-        return dict(zip(BAD_COLUMNS, values, strict=True))
+    def as_text(self) -> str:
+        """Return the text in which a task sends its account; :meth:`of_texts` reads it."""
+        return json.dumps([self.counts, self.examples])
 
     @staticmethod
-    def of_rows(collected: Iterable[Row]) -> BadRowCounts:
-        """Merge the accounts of several tasks, from rows with the columns :data:`BAD_SCHEMA`."""
-        counts: dict[str, int] = {}
+    def of_texts(texts: Iterable[str]) -> BadRowCounts:
+        """Merge the accounts of several tasks."""
+        counts: Counter[str] = Counter()
         examples: dict[str, list[str]] = {}
-        for row in collected:
-            for problem, count, shown in zip(*(row[name] for name in BAD_COLUMNS), strict=True):
-                counts[problem] = counts.get(problem, 0) + count
-                examples.setdefault(problem, []).extend(shown.split("\n"))
+        for text in texts:
+            of_task, shown = json.loads(text)
+            counts.update(of_task)
+            for problem, found in shown.items():
+                examples.setdefault(problem, []).extend(found)
         return BadRowCounts(
             dict(sorted(counts.items(), key=lambda kind: (-kind[1], kind[0]))),
-            {problem: sorted(shown)[:MAX_EXAMPLES] for problem, shown in examples.items()},
+            {problem: sorted(found)[:MAX_EXAMPLES] for problem, found in examples.items()},
         )
 
 

@@ -28,15 +28,17 @@ from als_spark.spark.arrow import (
     stream_to_bytes,
     table_from_bytes,
 )
-from als_spark.spark.read.bad_rows import BAD_FIELDS, BAD_SCHEMA, BadRowCounts, bad_column
+from als_spark.spark.read.bad_rows import BadRowCounts, bad_column
 from als_spark.spark.read.columns import typed_ratings
 from als_spark.spark.read.duplicates import resolve_duplicates
 from als_spark.spark.read.sources import Source, unreadable_files_are_named
 from als_spark.spark.session import broadcasted, described
 
-FOUND_SCHEMA = f"ratings binary, n_usable bigint, {BAD_SCHEMA}"
+FOUND_SCHEMA = "ratings binary, n_usable bigint, bad string"
 _COLUMNS = ("user", "item", "timestamp", "rating")
-_FOUND_FIELDS = pa.schema([("ratings", pa.binary()), ("n_usable", pa.int64()), *BAD_FIELDS])
+_FOUND_FIELDS = pa.schema(
+    [("ratings", pa.binary()), ("n_usable", pa.int64()), ("bad", pa.string())]
+)
 
 
 class Wanted(NamedTuple):
@@ -135,7 +137,7 @@ def read_new_ratings(
             partial(find_new, wanted=wanted),
             FOUND_SCHEMA,
         ).collect()
-    bad = BadRowCounts.of_rows(rows)
+    bad = BadRowCounts.of_texts(row.bad for row in rows)
     if not any(row.n_usable for row in rows):
         raise DataError(
             f"{source.label}: no usable ratings: {bad if bad.n else 'it is empty'}: "
@@ -160,7 +162,7 @@ def find_new(
         row = {
             "ratings": stream_to_bytes(good.filter(pa.array(new))),
             "n_usable": good.num_rows,
-            **BadRowCounts.of_column(table.column("bad")).as_columns(),
+            "bad": BadRowCounts.of_column(table.column("bad")).as_text(),
         }
         yield pa.RecordBatch.from_pylist([row], schema=_FOUND_FIELDS)
 

@@ -13,9 +13,7 @@ def test_both_ways_of_counting_agree(spark: SparkSession) -> None:
     typed = spark.createDataFrame(rows, "problem string, raw string").repartition(3)
     n_usable, bad = count_rows(typed)
     texts = [row.bad for row in typed.select(bad_column()).collect()]
-    in_python = BadRowCounts.of_rows(
-        [BadRowCounts.of_column(pa.chunked_array([texts])).as_columns()]  # type: ignore[list-item]
-    )
+    in_python = BadRowCounts.of_texts([BadRowCounts.of_column(pa.chunked_array([texts])).as_text()])
     assert n_usable == 4
     assert (
         list(bad.counts.items()) == list(in_python.counts.items()) == [("b", 2), ("a", 1), ("c", 1)]

@@ -93,11 +93,13 @@ def test_a_chunk_holds_the_good_rows_and_counts_the_bad_ones() -> None:
     ]
     (row,) = chunk.to_pylist()
     assert (row["lowest"], row["highest"]) == (0.5, 4.0)
-    problems = zip(row["problems"], row["problem_counts"], row["examples"], strict=True)
-    assert sorted(problems) == [
-        ("rating is missing", 1, "user=3, item=b"),
-        ("user is missing", 2, "user=null, item=a\nuser=null, item=c"),
-    ]
+    assert BadRowCounts.of_texts([row["bad"]]) == BadRowCounts(
+        {"user is missing": 2, "rating is missing": 1},
+        {
+            "rating is missing": ["user=3, item=b"],
+            "user is missing": ["user=null, item=a", "user=null, item=c"],
+        },
+    )
 
 
 def test_a_chunk_without_timestamps_keeps_none() -> None:
@@ -131,11 +133,12 @@ def test_a_chunk_of_bad_rows_only() -> None:
 def test_examples_are_few_and_short() -> None:
     bad = [(1, "a", None, 1.0, "bad", f"{k} {'x' * 10_000} in f.csv", 0) for k in range(9)]
     (row,) = encode_chunk(table(bad)).to_pylist()
-    examples = row["examples"][0].split("\n")
+    found = BadRowCounts.of_texts([row["bad"]])
+    examples = found.examples["bad"]
     assert [example[:3] for example in examples] == ["0 x", "1 x", "2 x"]
     assert all(len(example) <= 160 for example in examples)
     assert all(example.endswith("x in f.csv") for example in examples)
-    assert row["problem_counts"] == [9]
+    assert found.counts == {"bad": 9}
 
 
 @pytest.mark.parametrize(("most", "sizes"), [(1, [2, 1, 0]), (3, [3, 0]), (100, [3])])
