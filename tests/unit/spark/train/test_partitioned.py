@@ -11,16 +11,16 @@ import pytest
 
 from als_spark.errors import SolveError
 from als_spark.solve.blocks import build_block
-from als_spark.solve.rows import pad_factors
+from als_spark.solve.objective import Objective
 from als_spark.spark.planner import Choices, Sizes, half_step_bytes, plan
 from als_spark.spark.train import partitioned
-from als_spark.spark.train.broadcast import Task, solve_partition
+from als_spark.spark.train.broadcast import solve_partition
 from als_spark.spark.train.exchange import SharedSums, TrainSlice
 from als_spark.spark.train.partitioned import PartitionedRatings, errors_of_partition
 from als_spark.train.backend import Factors, HalfStep
 from als_spark.train.grid import SweepCollector, grid_specs, run_grid
-from als_spark.train.loop import TrainingOptions
 from als_spark.train.metrics import ErrorSums, EvaluationPart, SideStats
+from als_spark.train.spec import TrainingOptions
 from tests.conftest import local_backend, random_triples
 
 T = random_triples()
@@ -68,10 +68,9 @@ class ListExchange:
     def solve(self, steps, label):
         assert label
         self.groups.append(len(steps))
-        tasks = SimpleNamespace(
-            value=[Task(pad_factors(s.fixed), s.reg, s.exponent) for s in steps]
-        )
-        parts = list(solve_partition(self.slices, side=self.side, tasks=tasks))
+        solvers = [step.objective.row_solver(step.fixed) for step in steps]
+        broadcast = SimpleNamespace(value=solvers)
+        parts = list(solve_partition(self.slices, side=self.side, solvers=broadcast))
         for part in parts:
             if isinstance(part, SolveError):
                 raise part
@@ -98,7 +97,9 @@ def ratings(monkeypatch):
 
 def step(rank, reg, nu, n_fixed, n_rows):
     rng = np.random.default_rng(rank)
-    return HalfStep(rng.normal(size=(n_fixed, rank)), rng.normal(size=(n_rows, rank)), reg, nu)
+    return HalfStep(
+        rng.normal(size=(n_fixed, rank)), rng.normal(size=(n_rows, rank)), Objective(reg, nu)
+    )
 
 
 @pytest.mark.parametrize("side", ["user", "item"])
@@ -131,7 +132,7 @@ def test_models_go_in_the_groups_of_the_plan(ratings, monkeypatch):
 def test_a_shared_row_without_a_solution_is_named(ratings):
     # Only the shared row: the others would fail first.
     ratings._exchanges["user"].slices = [part for part in SLICES["user"] if part.shared]
-    nothing = HalfStep(np.zeros((30, 2)), np.zeros((40, 2)), 0.0, 0.0)
+    nothing = HalfStep(np.zeros((30, 2)), np.zeros((40, 2)), Objective(0.0))
     with pytest.raises(SolveError) as info:
         ratings.solve("user", [nothing], "x")
     assert (info.value.side, info.value.row) == ("user", 0)
