@@ -30,8 +30,9 @@ from als_spark.report.figures.drawing import png_of
 from als_spark.report.pages.evaluate import evaluate_page
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.predict.evaluate import RANKING_MEASURES, RankingOptions, evaluate_models
+from als_spark.spark.read.bad_rows import refuse_bad_rows
 from als_spark.spark.read.seen import without_pairs
-from als_spark.spark.read.snapshot import read_snapshot, refuse_bad_rows
+from als_spark.spark.read.snapshot import read_snapshot
 from als_spark.spark.read.sources import unreadable_files_are_named
 
 METRICS_FILE = "metrics.json"
@@ -121,7 +122,7 @@ def _evaluate(
             results = evaluate_models(session, snapshot.ratings, models, ranking, seen=left_out)
             found = results["model"]
     model = opened.model
-    warnings = [f"unusable rows left out: {problem}" for problem in snapshot.problems]
+    warnings = [f"unusable rows left out: {problem}" for problem in snapshot.bad.lines]
     warnings += snapshot.warnings
     if snapshot.n_duplicates:
         warnings.append(f"{snapshot.n_duplicates:,} repeated ratings of a pair: took the last")
@@ -130,10 +131,8 @@ def _evaluate(
             "rankings may hold items that a user has rated in training, which lowers their "
             "measures: leave them out with --exclude-seen"
         )
-    if seen is not None and seen.n_bad:
-        warnings.append(
-            f"unusable rows of {seen.label} left out: {seen.n_bad:,}: {'; '.join(seen.problems)}"
-        )
+    if seen is not None and seen.bad.n:
+        warnings.append(f"unusable rows of {seen.label} left out: {seen.bad.n:,}: {seen.bad}")
     return {
         "model": {
             "label": opened.label,
@@ -149,7 +148,7 @@ def _evaluate(
             "lowest": snapshot.lowest,
             "highest": snapshot.highest,
             "mean": snapshot.mean,
-            "bad_rows": snapshot.n_bad,
+            "bad_rows": snapshot.bad.n,
             "duplicates": snapshot.n_duplicates,
         },
         "metrics": dict(found.metrics),

@@ -18,10 +18,10 @@ from als_spark.cli.stored import open_model
 from als_spark.model.factor_model import FactorModel
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.predict.recommend import recommend_for_all, similar_items_for_all
-from als_spark.spark.prepare.prepare import union_typed
+from als_spark.spark.read.bad_rows import refuse_bad_rows
+from als_spark.spark.read.columns import union_typed
 from als_spark.spark.read.id_lists import read_ids
 from als_spark.spark.read.new_users import read_new_ratings
-from als_spark.spark.read.snapshot import refuse_bad_rows
 from als_spark.spark.read.sources import (
     Source,
     SourceOptions,

@@ -15,12 +15,13 @@ from als_spark.cli.config.sweep import RatingsConfig
 from als_spark.cli.interrupts import Interrupted, StopFlag, stop_on_signals
 from als_spark.cli.spark_paths import check_files_read
 from als_spark.report.progress import ProgressReporter
-from als_spark.spark.prepare.prepared import PreparedRatings
+from als_spark.spark.read.bad_rows import refuse_bad_rows
 from als_spark.spark.read.new_users import NewRatings
 from als_spark.spark.read.seen import SeenPairs, read_seen
-from als_spark.spark.read.snapshot import refuse_bad_rows
 from als_spark.spark.read.sources import Source, SourceOptions, read_source
 from als_spark.spark.session import described, quiet_spark, start_session, versions
+from als_spark.spark.train.run import PreparedRatings
+from als_spark.types import BadRows
 
 
 class SparkJob(NamedTuple):
@@ -101,7 +102,7 @@ def data_facts(prepared: PreparedRatings) -> dict[str, Any]:
         "users": len(summary.users),
         "items": len(summary.items),
         "ratings": dict(prepared.n_ratings),
-        "bad_rows_dropped": summary.problems,
+        "bad_rows_dropped": summary.bad.counts,
         "duplicate_pairs": prepared.n_duplicates,
         "lowest_rating": summary.lowest,
         "highest_rating": summary.highest,
@@ -113,7 +114,7 @@ def tell_data(progress: ProgressReporter, prepared: PreparedRatings, duplicates:
     summary = prepared.summary
     parts = ", ".join(f"{count:,} {part}" for part, count in prepared.n_ratings.items())
     progress.write(f"{len(summary.users):,} users, {len(summary.items):,} items, ratings: {parts}")
-    for problem, count in summary.problems.items():
+    for problem, count in summary.bad.counts.items():
         progress.write(f"dropped {count:,} rows: {problem}")
     if prepared.n_duplicates:
         progress.write(
@@ -138,7 +139,7 @@ def write_rejected(session: SparkSession, rejected: DataFrame, folder: Path) -> 
 
 
 def open_seen(
-    session: SparkSession, source: Source, bad_rows: str, progress: ProgressReporter
+    session: SparkSession, source: Source, bad_rows: BadRows, progress: ProgressReporter
 ) -> SeenPairs:
     """Read the pairs that are not to be recommended; tell how many they are.
 
@@ -156,7 +157,5 @@ def open_seen(
 
 def tell_bad_rows(progress: ProgressReporter, read: SeenPairs | NewRatings) -> None:
     """Tell of the unusable rows that were left out, if there are any."""
-    if read.n_bad:
-        progress.write(
-            f"{read.label}: left out {read.n_bad:,} unusable rows: {'; '.join(read.problems)}"
-        )
+    if read.bad.n:
+        progress.write(f"{read.label}: left out {read.bad.n:,} unusable rows: {read.bad}")

@@ -34,12 +34,11 @@ from als_spark.report.figures import sweep as plots
 from als_spark.report.pages.sweep import SWEEP_PICTURES, sweep_page
 from als_spark.report.progress import ProgressReporter
 from als_spark.report.table import results_table
-from als_spark.spark.prepare.prepare import prepare_ratings
-from als_spark.spark.prepare.prepared import PreparedRatings, PrepareOptions
+from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
 from als_spark.spark.read.sources import sample_ratings, unreadable_files_are_named
-from als_spark.spark.read.validation import SplitOptions
+from als_spark.spark.read.split import SplitOptions
 from als_spark.spark.session import blas_threads_of_workers
-from als_spark.spark.train.run import train_grid
+from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.grid import SweepCollector, SweepOutcome, grid_specs
 from als_spark.types import SplitName
 
@@ -179,8 +178,7 @@ class _Run:
 
     def _note_data(self, prepared: PreparedRatings) -> None:
         self._facts["data"] = data_facts(prepared)
-        self._facts["placement"] = prepared.placement
-        self._facts["blocks_a_side"] = prepared.n_blocks
+        self._facts |= prepared.plan.as_record()
         tell_data(self._progress, prepared, self._config.duplicates)
         self._facts["blas_threads_per_worker"] = blas_threads_of_workers(self._session.sparkContext)
 
@@ -193,7 +191,6 @@ class _Run:
     def _train(self, prepared: PreparedRatings) -> None:
         with self._progress.phase("training"):
             train_grid(
-                self._session,
                 prepared,
                 self._specs,
                 self._config.training,

@@ -25,13 +25,13 @@ from als_spark.nightly.run_record import (
 )
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.predict.evaluate import Evaluation, RankingOptions, evaluate_models
-from als_spark.spark.prepare.prepare import prepare_typed, split_ratings
-from als_spark.spark.prepare.prepared import PreparedRatings, PrepareOptions
+from als_spark.spark.prepare.prepare import PrepareOptions, prepare_typed
+from als_spark.spark.read.bad_rows import refuse_bad_rows
 from als_spark.spark.read.facts import DataFacts
-from als_spark.spark.read.snapshot import Snapshot, read_snapshot, refuse_bad_rows
+from als_spark.spark.read.snapshot import Snapshot, read_snapshot
 from als_spark.spark.read.sources import Source, SourceOptions, unreadable_files_are_named
-from als_spark.spark.read.validation import TRAIN, SplitOptions
-from als_spark.spark.train.run import train_grid
+from als_spark.spark.read.split import TRAIN, SplitOptions, split_ratings
+from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector
 from als_spark.train.records import PointResult
@@ -157,7 +157,7 @@ def read_ratings(
         if part.rows == 0:
             warn(f"{part.label} has no rows")
     refuse_bad_rows(snapshot, options.bad_rows)
-    for problem in snapshot.problems:
+    for problem in snapshot.bad.lines:
         warn(f"unusable rows left out: {problem}")
     for doubt in snapshot.warnings:
         warn(doubt)
@@ -229,7 +229,6 @@ def training_record(fitted: Fitted) -> TrainingRecord:
 
 
 def fit(
-    session: SparkSession,
     prepared: PreparedRatings,
     spec: Spec,
     options: FitOptions,
@@ -246,7 +245,6 @@ def fit(
     # By its training error, which is always finite: one point is the best anyway.
     collector = SweepCollector("train", progress.on_finished)
     train_grid(
-        session,
         prepared,
         [ModelSpec(0, spec.rank, spec.objective)],
         options.training,

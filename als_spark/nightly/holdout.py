@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from als_spark.errors import DataError
 from als_spark.model.factor_model import FactorModel
-from als_spark.spark.read.validation import TEST, SplitOptions, with_random_split
+from als_spark.spark.read.split import TEST, SplitOptions, with_random_split
 from als_spark.types import SplitStrategy
 
 

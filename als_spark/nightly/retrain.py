@@ -152,9 +152,7 @@ class Retrain:
             start = self._choose_start(ready, champion, spec)
             self._log.progress.write(f"{start.kind} start: {start.reason}")
             with self._log.progress.phase("training"):
-                fitted = fit(
-                    self._session, ready.prepared, spec, options.fit, start, self._log.progress
-                )
+                fitted = fit(ready.prepared, spec, options.fit, start, self._log.progress)
             log.record = replace(log.record, training=training_record(fitted))
             self._compare_and_publish(ready, fitted, champion)
 
@@ -203,7 +201,7 @@ class Retrain:
             stack,
             integer_ids=_integers_of(champion),
         )
-        data = DataRecord(snapshot.n_ratings, snapshot.n_bad, snapshot.n_duplicates)
+        data = DataRecord(snapshot.n_ratings, snapshot.bad.n, snapshot.n_duplicates)
         log.record = replace(log.record, data=data)
         return snapshot
 

@@ -91,13 +91,13 @@ def train_model(
         ready = make_ready(session, snapshot, options.spec.rank, options.fit, progress, stack)
         with progress.phase("training"):
             start = cold_start("a model of its own")
-            fitted = fit(session, ready.prepared, options.spec, options.fit, start, progress)
+            fitted = fit(ready.prepared, options.spec, options.fit, start, progress)
         metrics = None
         if ready.prepared.n_ratings.get("test", 0):
             with progress.phase("evaluating"):
                 found = measure(session, ready, {"model": fitted.model}, options.fit.ranking)
             metrics = dict(found["model"].metrics)
-        data = DataRecord(snapshot.n_ratings, snapshot.n_bad, snapshot.n_duplicates)
+        data = DataRecord(snapshot.n_ratings, snapshot.bad.n, snapshot.n_duplicates)
         known = replace(
             record(),
             source=SourceRecord(snapshot.label),

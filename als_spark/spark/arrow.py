@@ -1,4 +1,8 @@
-"""DataFrame partitions as Arrow batches, on every supported PySpark, with and without pandas."""
+"""DataFrame partitions as Arrow batches, and arrays as few bytes, on every supported PySpark.
+
+Dense indices below 65,536 take two bytes instead of four. Ratings usually come in a few levels
+(half stars, say), and then take one byte and a table of the levels instead of eight.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,22 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from threading import Lock
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas import functions as pandas_functions
 
 from als_spark.spark.worker import prepare_worker
+from als_spark.types import FloatArray, IntArray
 
 ArrowMap = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+
+CHUNK_ROWS = 2_000_000
+"""Rows that a chunk of a partition holds at most (about): ratings take five to 17 bytes each."""
+MAX_LEVELS = 256
 
 _CHECK = "require_minimum_pandas_version"
 _check_lock = Lock()
@@ -71,6 +83,47 @@ def table_from_bytes(data: bytes) -> pa.Table:
     """Read what :func:`stream_to_bytes` wrote."""
     with pa.ipc.open_stream(data) as reader:
         return reader.read_all()
+
+
+def ids_to_bytes(ids: pa.Array) -> bytes:
+    """Serialise an id list as an Arrow stream."""
+    return stream_to_bytes(pa.record_batch([ids], names=["id"]))
+
+
+def ids_from_bytes(data: bytes) -> pa.Array:
+    """Read what :func:`ids_to_bytes` wrote."""
+    return table_from_bytes(data).column("id").combine_chunks()
+
+
+def narrow(indices: IntArray, n: int) -> npt.NDArray[Any]:
+    """Bring indices in ``[0, n)`` to the smallest of uint16 and int32 that holds them."""
+    return indices.astype(np.uint16 if n <= 1 << 16 else np.int32, copy=False)
+
+
+def widen(data: bytes, count: int) -> IntArray:
+    """Read so many indices back, as int32."""
+    dtype = np.uint16 if len(data) == 2 * count else np.int32
+    return np.frombuffer(data, dtype).astype(np.int32, copy=False)
+
+
+def encode_values(values: pa.Array) -> tuple[npt.NDArray[Any], FloatArray]:
+    """Encode float64 values as uint8 codes and their levels.
+
+    Where there are too many levels, the values stay as they are, and the levels are empty.
+    """
+    encoded = values.dictionary_encode()
+    levels = encoded.dictionary.to_numpy(zero_copy_only=False)
+    if levels.size > MAX_LEVELS:
+        return values.to_numpy(zero_copy_only=False), levels[:0]
+    codes = encoded.indices.to_numpy(zero_copy_only=False)
+    return codes.astype(np.uint8), levels
+
+
+def decode_values(data: bytes, levels: bytes) -> FloatArray:
+    """Read float64 values back."""
+    if not levels:
+        return np.frombuffer(data, np.float64)
+    return np.frombuffer(levels, np.float64)[np.frombuffer(data, np.uint8)]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Decisions about the cluster, as pure functions of sizes: which placement, how many blocks.
+"""One plan of a run on the cluster, a pure function of sizes and choices.
 
 The constants are orders of magnitude from measurements on current x86 cores; they only have to tell
 seconds from minutes.
@@ -6,14 +6,16 @@ seconds from minutes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from als_spark.solve.blocks import assign_rows
 from als_spark.solve.gram import WORKSPACE_BYTES
-from als_spark.types import FloatArray, IntArray
+from als_spark.types import FloatArray, IntArray, PlacementChoice, PlacementName, Side
 
 FLOPS = 20e9
 """Floating-point operations a second that a core does in a half-step, all told."""
@@ -23,16 +25,27 @@ JOB_SECONDS = 0.08
 """Fixed cost of a Spark job with one Python task a core."""
 BYTES_PER_SECOND = 200e6
 """Speed at which factors reach the executors and come back."""
-MAX_GRID_BYTES = 512 << 20
-"""Packed ratings that a worker may be asked to hold whole."""
 SLICE_BYTES = 2 << 20
 """Size of the slices in which blocks reach the workers: small pieces of memory are used again and
 again, large ones are asked of the system, and zeroed by it, each time."""
 WORKER_BYTES = 2 << 30
 """Memory that a Python worker may need, beyond its libraries: for a block while it is merged, for
-the fixed factors of all models while rows are solved."""
+the fixed factors of all models while rows are solved. Less where Spark limits it."""
+LIBRARY_BYTES = 256 << 20
+"""Memory of a Python worker that has loaded its libraries."""
+LEAST_BYTES = 64 << 20
+"""What is planned with where Spark allows a worker hardly more than its libraries."""
+GRID_SHARE = 4
+"""The packed ratings, held whole, may take one part in so many of a worker's memory."""
+SHARED_ROW = -1
+"""Block number of a row that is shared by all blocks of its side."""
 MERGE_BYTES = 96
 """Bytes a rating while a block is merged: its piece, its sorted copy, the sorting, the block."""
+_SHIFTS = {"b": 0, "k": 10, "": 20, "m": 20, "g": 30, "t": 40, "p": 50}
+"""Powers of two of Spark's units of memory; MiB where there is none."""
+
+ExchangeName = Literal["broadcast"]
+"""How the fixed factors reach the blocks (see :mod:`als_spark.spark.train.exchange`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +77,117 @@ class Sizes:
         return 2 * self.n_ratings * (4 + self.itemsize)
 
 
-def choose_placement(sizes: Sizes) -> Literal["ratings", "grid"]:
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the user has chosen.
+
+    Attributes
+    ----------
+    placement : {"auto", "ratings", "grid"}
+    partitions : int or None
+        Blocks of each side.
+    worker_limit : int or None
+        Bytes that Spark allows a Python worker, from :func:`worker_limit`.
+    """
+
+    placement: PlacementChoice = "auto"
+    partitions: int | None = None
+    worker_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a run uses the cluster; decided once, by :func:`plan`.
+
+    Attributes
+    ----------
+    placement : {"ratings", "grid"}
+        What Spark partitions.
+    n_blocks : int
+        Blocks of each side.
+    slice_bytes : int or None
+        Largest size of a slice of a block; None for whole blocks.
+    exchange : mapping of side to {"broadcast"}
+        How the fixed factors reach the blocks of a side while it is solved; empty in the grid
+        placement, where they do not travel.
+    worker_bytes : int
+        Memory that a Python worker may need, beyond its libraries.
+    sizes : Sizes
+        What it was decided from.
+    """
+
+    placement: PlacementName
+    n_blocks: int
+    slice_bytes: int | None
+    exchange: Mapping[Side, ExchangeName]
+    worker_bytes: int
+    sizes: Sizes
+
+    def groups(self, side: Side, ranks: Sequence[int]) -> list[slice]:
+        """Group running models, by rank, so that a half-step of each group fits into a worker."""
+        sizes = self.sizes
+        n_fixed = sizes.n_items if side == "user" else sizes.n_users
+        return group_models(n_fixed, ranks, sizes.itemsize, self.worker_bytes)
+
+    def as_record(self) -> dict[str, Any]:
+        """Return what ``run.json`` tells of the plan."""
+        return {
+            "placement": self.placement,
+            "blocks_a_side": self.n_blocks,
+            "slice_bytes": self.slice_bytes,
+            "exchange": dict(self.exchange),
+            "worker_bytes": self.worker_bytes,
+            "models_a_job": {
+                side: [group.stop - group.start for group in self.groups(side, self.sizes.ranks)]
+                for side in self.exchange
+            },
+        }
+
+
+def plan(sizes: Sizes, choices: Choices) -> Plan:
+    """Decide how a run uses the cluster."""
+    worker_bytes = WORKER_BYTES
+    if choices.worker_limit is not None:
+        worker_bytes = min(worker_bytes, max(choices.worker_limit - LIBRARY_BYTES, LEAST_BYTES))
+    placement = choices.placement
+    if placement == "auto":
+        placement = choose_placement(sizes, worker_bytes)
+    if placement == "grid":
+        return Plan("grid", 1, None, {}, worker_bytes, sizes)
+    n_blocks = choices.partitions
+    if n_blocks is None:
+        n_blocks = choose_blocks(sizes, worker_bytes)
+    exchange: dict[Side, ExchangeName] = {"user": "broadcast", "item": "broadcast"}
+    return Plan("ratings", n_blocks, SLICE_BYTES, exchange, worker_bytes, sizes)
+
+
+def worker_limit(conf: Mapping[str, str]) -> int | None:
+    """Return the bytes that Spark allows a Python worker; None where it sets no limit.
+
+    An executor's ``spark.executor.pyspark.memory`` (in MiB unless it has a unit) is shared by the
+    workers of its cores.
+
+    Parameters
+    ----------
+    conf : mapping of str to str
+        Settings of the application.
+    """
+    written = conf.get("spark.executor.pyspark.memory", "").strip().lower()
+    found = re.fullmatch(r"(\d+)([bkmgtp]?)b?", written)
+    if found is None:
+        return None
+    number, unit = found.groups()
+    return (int(number) << _SHIFTS[unit]) // max(int(conf.get("spark.executor.cores", "1")), 1)
+
+
+def choose_placement(sizes: Sizes, worker_bytes: int = WORKER_BYTES) -> PlacementName:
     """Choose what Spark partitions: the ratings, or the grid.
 
     The grid, if the packed ratings fit into every worker and whole models, each trained in one
     task, are estimated to be done before half-steps spread over all cores, each with its Spark jobs
     and its traffic of factors.
     """
-    if sizes.packed_bytes > MAX_GRID_BYTES:
+    if sizes.packed_bytes > worker_bytes // GRID_SHARE:
         return "ratings"
     work = [_iteration_seconds(sizes, rank) for rank in sizes.ranks]
     # Models are handed out largest first, so the end comes with the average core or with the
@@ -82,9 +198,9 @@ def choose_placement(sizes: Sizes) -> Literal["ratings", "grid"]:
     return "grid" if by_grid <= by_ratings else "ratings"
 
 
-def choose_blocks(sizes: Sizes) -> int:
+def choose_blocks(sizes: Sizes, worker_bytes: int = WORKER_BYTES) -> int:
     """Choose the blocks of each side: one a core, more only where merging one would not fit."""
-    needed = -(-sizes.n_ratings * MERGE_BYTES // WORKER_BYTES)
+    needed = -(-sizes.n_ratings * MERGE_BYTES // worker_bytes)
     rounds = max(-(-needed // sizes.cores), 1)
     return min(rounds * sizes.cores, max(sizes.n_users, sizes.n_items, 1))
 
@@ -109,6 +225,30 @@ def shared_rows(costs: FloatArray, n_blocks: int) -> IntArray:
     return np.flatnonzero(costs > costs.sum() / n_blocks) if n_blocks > 1 else np.zeros(0, np.int64)
 
 
+def place_rows(counts: IntArray, ranks: Sequence[int], n_blocks: int) -> IntArray:
+    """Assign rows to blocks of nearly equal work.
+
+    Parameters
+    ----------
+    counts : (n_rows,) int
+        Ratings of each row.
+    ranks : sequence of int
+        Rank of every model.
+    n_blocks : int
+
+    Returns
+    -------
+    (n_rows,) int
+        Block of each row, ``SHARED_ROW`` for a shared one.
+    """
+    costs = row_costs(counts, ranks)
+    shared = shared_rows(costs, n_blocks)
+    costs[shared] = 0
+    blocks: IntArray = assign_rows(costs, n_blocks)
+    blocks[shared] = SHARED_ROW
+    return blocks
+
+
 def half_step_bytes(n_fixed: int, ranks: Sequence[int], itemsize: int) -> int:
     """Memory that a worker needs at most while it solves rows of a group of models.
 
@@ -131,10 +271,17 @@ def half_step_bytes(n_fixed: int, ranks: Sequence[int], itemsize: int) -> int:
     return padded + 3 * SLICE_BYTES + 2 * results + 6 * WORKSPACE_BYTES
 
 
-def group_models(n_fixed: int, ranks: Sequence[int], itemsize: int) -> list[slice]:
+def group_models(
+    n_fixed: int, ranks: Sequence[int], itemsize: int, worker_bytes: int
+) -> list[slice]:
     """Group models so that a half-step of each group fits into a worker.
 
-    Parameters are those of :func:`half_step_bytes`.
+    Parameters
+    ----------
+    n_fixed, ranks, itemsize
+        As in :func:`half_step_bytes`.
+    worker_bytes : int
+        Memory of a worker.
 
     Returns
     -------
@@ -144,7 +291,7 @@ def group_models(n_fixed: int, ranks: Sequence[int], itemsize: int) -> list[slic
     groups: list[slice] = []
     first = 0
     for k in range(1, len(ranks)):
-        if half_step_bytes(n_fixed, ranks[first : k + 1], itemsize) > WORKER_BYTES:
+        if half_step_bytes(n_fixed, ranks[first : k + 1], itemsize) > worker_bytes:
             groups.append(slice(first, k))
             first = k
     return [*groups, slice(first, len(ranks))]

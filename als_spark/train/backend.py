@@ -1,7 +1,7 @@
 """What the training loop asks of the place where the ratings are: two questions.
 
 :class:`als_spark.train.local.LocalBackend` answers them in one process,
-:class:`als_spark.spark.train.partitioned.SparkBackend` on the executors of a Spark cluster.
+:class:`als_spark.spark.train.partitioned.PartitionedRatings` on the executors of a Spark cluster.
 """
 
 from __future__ import annotations

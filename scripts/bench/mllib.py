@@ -190,9 +190,9 @@ def measure(fit: Callable[[int], Fit], n: int, repeats: int) -> tuple[dict[str, 
 def fit_ours(session: Any, frame: Any, rank: int, n_iterations: int) -> Fit:
     """Fit with the ratings placement, whatever the size."""
     from als_spark.solve.objective import Objective
-    from als_spark.spark.prepare.prepare import prepare_ratings, source_from_frame
-    from als_spark.spark.prepare.prepared import PrepareOptions
-    from als_spark.spark.read.validation import SplitOptions
+    from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
+    from als_spark.spark.read.columns import source_from_frame
+    from als_spark.spark.read.split import SplitOptions
     from als_spark.train.loop import train_models
     from als_spark.train.spec import ModelSpec, TrainingOptions
 

@@ -22,8 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from als_spark.spark.prepare.prepare import prepare_ratings
-from als_spark.spark.prepare.prepared import PrepareOptions
+from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
 from als_spark.spark.read.sources import SourceOptions, read_source
 from als_spark.spark.train.run import train_grid
 from als_spark.train.grid import SweepCollector, grid_specs
@@ -105,7 +104,7 @@ def against_notebook(
             with prepare_ratings(session, source, placed) as prepared:
                 collector = SweepCollector("test")
                 began = time.perf_counter()
-                train_grid(session, prepared, specs, training, collector)
+                train_grid(prepared, specs, training, collector)
                 seconds[placement] = time.perf_counter() - began
                 outcome = collector.outcome()
                 assert outcome is not None

@@ -145,7 +145,9 @@ def test_what_is_to_be_found_may_be_recommended_though_it_was_seen(
     assert records[0]["metrics"] == records[1]["metrics"]
     assert records[0]["metrics"]["recall"] > 0
     (warning,) = records[1]["warnings"]
-    assert warning.startswith(f"unusable rows of {seen} left out: 1: user is missing (1, such as")
+    assert warning.startswith(
+        f"unusable rows of {seen} left out: 1: user is missing (1 row, such as"
+    )
 
 
 def lake_lines(lake: Lake) -> list[str]:

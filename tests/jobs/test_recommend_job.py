@@ -193,7 +193,7 @@ def test_seen_pairs_need_no_ratings_and_those_folded_in_are_seen_too(
     options += ["--fold-in", str(lake.folder / "strangers.csv")]
     assert main(options) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert "pairs.csv: 1 unusable rows: user is missing (1, such as user=null, item=7" in said
+    assert "pairs.csv: 1 unusable rows: user is missing (1 row, such as user=null, item=7" in said
     assert said.endswith("leave these rows out with --bad-rows drop")
     assert main([*options, "--bad-rows", "drop"]) == 0
     assert f"{seen}: left out 1 unusable rows: user is missing" in caplog.text

@@ -469,7 +469,7 @@ class TestBadInput:
         (warning,) = lake.last()["warnings"]
         assert warning == (
             "unusable rows left out: user is text, where the current version has whole numbers "
-            "(1, such as user=guest, item=1, rating=3.0)"
+            "(1 row, such as user=guest, item=1, rating=3.0)"
         )
         assert lake.last()["outcome"] == "unchanged"
         assert lake.retrain("--bad-rows", "error", base=text) == 2

@@ -43,9 +43,15 @@ from als_spark.model.recommend import (
     plan_similar_items,
 )
 from als_spark.solve.sorting import counting_argsort
-from als_spark.spark.arrow import gather_batches, map_in_arrow
-from als_spark.spark.prepare.encode import CHUNK_ROWS, ids_from_bytes, ids_to_bytes
-from als_spark.spark.prepare.narrow import narrow, widen
+from als_spark.spark.arrow import (
+    CHUNK_ROWS,
+    gather_batches,
+    ids_from_bytes,
+    ids_to_bytes,
+    map_in_arrow,
+    narrow,
+    widen,
+)
 from als_spark.spark.prepare.pack import shuffle_keys
 from als_spark.spark.session import broadcasted, default_partitions, described
 from als_spark.types import IntArray, Side

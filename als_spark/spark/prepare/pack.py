@@ -27,28 +27,39 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyspark import RDD, Broadcast
-from pyspark.sql import DataFrame, SparkSession
+from pyspark import Broadcast
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.model.ids import IdIndex
 from als_spark.solve.blocks import build_block, split_block
 from als_spark.solve.sorting import counting_argsort, sort_pairs
-from als_spark.spark.arrow import map_in_arrow
-from als_spark.spark.prepare.encode import ids_from_bytes
-from als_spark.spark.prepare.narrow import decode_values, narrow, widen
-from als_spark.spark.prepare.slices import Entry, HeldOut, Repeated, TrainSlice
-from als_spark.spark.read.validation import TEST, TRAIN, VALIDATION
-from als_spark.types import SIDES, Duplicates, FloatArray, IntArray, Side, SplitName
+from als_spark.spark.arrow import decode_values, ids_from_bytes, narrow, widen
+from als_spark.spark.planner import SHARED_ROW
+from als_spark.spark.read.duplicates import resolve_duplicates
+from als_spark.spark.read.split import TEST, TRAIN, VALIDATION
+from als_spark.spark.train.exchange import SliceNumber, TrainSlice
+from als_spark.train.metrics import EvaluationPart, SideStats, build_evaluation_part, row_sums
+from als_spark.types import (
+    ColdStart,
+    DType,
+    Duplicates,
+    FloatArray,
+    IntArray,
+    Side,
+    SplitName,
+)
 
-SHARED_ROW = -1
-"""Block number of a shared row."""
+CHUNK_COLUMNS = (
+    *("users", "user_codes", "items", "item_codes"),
+    *("n_ratings", "ratings", "levels", "splits", "timestamps"),
+)
+"""What :func:`cut_partition` needs of a chunk."""
 PIECE_SCHEMA = (
     "key int, target int, n_ratings bigint, levels binary, "
     "rows binary, columns binary, ratings binary, splits binary, timestamps binary"
@@ -108,34 +119,46 @@ class Ratings(NamedTuple):
     timestamps: npt.NDArray[Any]
     """Empty where they are not needed."""
 
-    def take(self, positions: IntArray) -> Ratings:
-        """Choose, and order, ratings by position."""
-        return Ratings(*(a[positions] if a.size else a for a in self))
-
-    def choose(self, chosen: npt.NDArray[np.bool_]) -> Ratings:
-        """Choose ratings by a mask; all of them are not copied."""
-        return self if chosen.all() else self.take(np.flatnonzero(chosen))
+    def take(self, chosen: IntArray | npt.NDArray[np.bool_]) -> Ratings:
+        """Choose ratings by a mask, or choose and order them by position."""
+        return Ratings(*(a[chosen] if a.size else a for a in self))
 
 
-def pack_ratings(chunks: DataFrame, options: PackOptions, layout: Broadcast[Layout]) -> RDD[Entry]:
-    """Shuffle the ratings into blocks of both sides: a partition a block.
+class HeldOut(NamedTuple):
+    """Held-out ratings of the users of a block."""
 
-    Parameters
-    ----------
-    chunks : DataFrame
-        From :func:`als_spark.spark.prepare.encode.encode_ratings`.
-    options : PackOptions
-    layout : Broadcast of Layout
-    """
-    columns = [f"{role}{what}" for role in SIDES for what in ("s", "_codes")]
-    wanted = chunks.where(F.col("n_ratings") > 0)
-    pieces = map_in_arrow(
-        wanted.select(*columns, "n_ratings", "ratings", "levels", "splits", "timestamps"),
-        partial(cut_partition, options=options, layout=layout),
-        PIECE_SCHEMA,
-    )
-    placed = pieces.repartition(len(options.sides) * options.n_blocks, "key").drop("key")
-    return placed.rdd.mapPartitions(partial(merge_partition, options=options, layout=layout))
+    split: SplitName
+    users: IntArray
+    items: IntArray
+    ratings: FloatArray
+
+
+class Repeated(NamedTuple):
+    """How many pairs of a block were rated more than once, with the first few (user, item)."""
+
+    n_pairs: int
+    pairs: list[tuple[int, int]]
+
+
+Entry = TrainSlice | HeldOut | Repeated
+
+
+class SliceStats(NamedTuple):
+    """What the driver needs to know of a slice."""
+
+    side: Side
+    number: SliceNumber
+    shared: bool
+    rows: IntArray
+    degrees: IntArray
+    sums: FloatArray
+
+
+class HeldOutStats(NamedTuple):
+    """How many ratings of a block are held out."""
+
+    split: SplitName
+    n_ratings: int
 
 
 def shuffle_keys(session: SparkSession, n_partitions: int) -> IntArray:
@@ -250,11 +273,20 @@ def merge_block(
     options: PackOptions,
 ) -> Iterator[Entry]:
     """Merge the pieces of one block."""
+    if any(piece.timestamps.size for piece in pieces):
+        # A piece without any holds ratings whose times are all missing.
+        for k, piece in enumerate(pieces):
+            if not piece.timestamps.size:
+                pieces[k] = piece._replace(timestamps=np.full(piece.rows.size, np.nan))
     ratings = Ratings(*(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
     pieces.clear()
     n_rows = block_of.size
     ratings = ratings.take(sort_pairs(ratings.rows, ratings.columns, n_rows, n_columns))
-    kept, values, repeated = resolve_duplicates(*ratings, options.duplicates)
+    kept, values, repeated = resolve_duplicates(
+        *ratings[:3],
+        options.duplicates,
+        {"split": ratings.splits, "timestamp": ratings.timestamps},
+    )
     if repeated.size:
         if side == "user":
             examples = repeated[:MAX_DUPLICATE_EXAMPLES]
@@ -266,70 +298,68 @@ def merge_block(
     shared = block_of[ratings.rows] == SHARED_ROW
     first = 0
     for is_shared, chosen in ((False, train & ~shared), (True, train & shared)):
-        own = ratings.choose(chosen)
+        own = ratings if chosen.all() else ratings.take(chosen)
         packed = build_block(
             *own[:3], n_rows=n_rows, n_columns=n_columns, dtype=options.dtype, presorted=True
         )
-        for piece in split_block(packed, options.slice_bytes):
-            yield TrainSlice(side, (block, first), is_shared, piece)
+        for part in split_block(packed, options.slice_bytes):
+            yield TrainSlice(side, (block, first), is_shared, part)
             first += 1
     if side == "user":
         for code, split in HELD_OUT.items():
-            held = ratings.choose(ratings.splits == code)
+            held = ratings.take(ratings.splits == code)
             if held.rows.size:
                 yield HeldOut(split, *held[:3])
 
 
-def resolve_duplicates(
-    rows: IntArray,
-    columns: IntArray,
-    ratings: FloatArray,
-    splits: npt.NDArray[np.int8],
-    timestamps: FloatArray,
-    how: Duplicates,
-) -> tuple[IntArray, FloatArray, IntArray]:
-    """Leave one rating of each (row, column) pair.
+def describe_entries(entries: Iterable[Entry]) -> Iterator[SliceStats | HeldOutStats | Repeated]:
+    """Describe the entries of a partition for the driver: runs on an executor."""
+    for entry in entries:
+        if isinstance(entry, TrainSlice):
+            block = entry.ratings
+            yield SliceStats(
+                *entry[:3], rows=block.rows, degrees=block.degrees, sums=row_sums(block)
+            )
+        elif isinstance(entry, HeldOut):
+            yield HeldOutStats(entry.split, entry.ratings.size)
+        else:
+            yield entry
 
-    A pair that is held out by one of its ratings is held out: only its ratings of the latest split
-    count. Of those, the mean (summed in the order of the values, so that the order of the input
-    does not matter), or the last (by time; of several at one time the highest).
 
-    Parameters
-    ----------
-    rows, columns, ratings, splits : (n,)
-        Sorted by row, then by column.
-    timestamps : (n,) or (0,)
-        Needed for ``last``.
-    how : {"error", "mean", "last"}
-        ``error`` is treated as ``mean``; the caller stops.
+def train_slices(entries: Iterable[Entry]) -> Iterator[TrainSlice]:
+    """Pass on the training ratings of a partition: runs on an executor."""
+    for entry in entries:
+        if isinstance(entry, TrainSlice):
+            yield entry
 
-    Returns
-    -------
-    kept : (m,) int
-        Positions of the ratings that stay: one a pair, with the pair's split.
-    ratings : (m,)
-        Their values.
-    repeated : (k,) int
-        Positions of the first rating of each pair that came more than once.
-    """
-    new = np.ones(rows.size, bool)
-    new[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])
-    firsts = np.flatnonzero(new)
-    if firsts.size == rows.size:
-        return firsts, ratings, firsts[:0]
-    pair = np.cumsum(new) - 1
-    sizes = np.diff(np.append(firsts, rows.size))
-    # Inside each pair by split, then time, then value: the last of each pair is the one that is
-    # kept.
-    keys = (ratings, timestamps, splits, pair) if how == "last" else (ratings, splits, pair)
-    order = np.lexsort(keys)
-    kept = order[firsts + sizes - 1]
-    values = ratings[kept]
-    if how != "last":
-        latest = splits[order] == splits[kept][pair[order]]
-        sums = np.bincount(pair[order][latest], ratings[order][latest], minlength=firsts.size)
-        values = sums / np.bincount(pair[order][latest], minlength=firsts.size)
-    return kept, values, firsts[sizes > 1]
+
+def build_evaluation_parts(
+    entries: Iterable[Entry],
+    *,
+    stats: Broadcast[dict[Side, SideStats]],
+    cold_start: ColdStart,
+    dtype: DType,
+) -> Iterator[EvaluationPart]:
+    """Build the held-out parts of a partition: runs on an executor."""
+    for entry in entries:
+        if isinstance(entry, HeldOut):
+            yield evaluation_part(entry, stats.value, cold_start, dtype)
+
+
+def evaluation_part(
+    held_out: HeldOut, stats: Mapping[Side, SideStats], cold_start: ColdStart, dtype: DType
+) -> EvaluationPart:
+    """Make held-out ratings ready to be predicted by any model."""
+    return build_evaluation_part(
+        held_out.split,
+        held_out.users,
+        held_out.items,
+        held_out.ratings,
+        user_stats=stats["user"],
+        item_stats=stats["item"],
+        cold_start=cold_start,
+        dtype=dtype,
+    )
 
 
 def _binary_array(array: npt.NDArray[Any], counts: IntArray) -> pa.Array:

@@ -1,32 +1,86 @@
-"""From sources of ratings to a backend: checked, split, indexed, packed, placed."""
+"""From sources of ratings to a placement that trains on them: checked, split, packed, placed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from functools import reduce
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from pyspark import SparkContext, StorageLevel
+import numpy as np
+from pyspark import RDD, StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.errors import DataError
-from als_spark.spark.prepare.assembly import Assembler
+from als_spark.solve.blocks import build_block
+from als_spark.spark.arrow import map_in_arrow
+from als_spark.spark.planner import Choices, Sizes, place_rows, plan, worker_limit
 from als_spark.spark.prepare.encode import check_summary, encode_ratings, summarise
-from als_spark.spark.prepare.prepared import PreparedRatings, PrepareOptions
-from als_spark.spark.read.sources import Source
-from als_spark.spark.read.validation import (
-    TEST,
-    SplitOptions,
-    typed_ratings,
-    with_fixed_split,
-    with_random_split,
-    with_time_split,
+from als_spark.spark.prepare.pack import (
+    CHUNK_COLUMNS,
+    PIECE_SCHEMA,
+    Entry,
+    HeldOut,
+    HeldOutStats,
+    Layout,
+    PackOptions,
+    Repeated,
+    SliceStats,
+    build_evaluation_parts,
+    cut_partition,
+    describe_entries,
+    evaluation_part,
+    merge_partition,
+    shuffle_keys,
+    train_slices,
 )
-from als_spark.spark.session import described
+from als_spark.spark.read.columns import typed_ratings, union_typed
+from als_spark.spark.read.facts import Summary
+from als_spark.spark.read.sources import Source
+from als_spark.spark.read.split import TEST, SplitOptions, split_ratings, with_fixed_split
+from als_spark.spark.session import broadcasted, default_partitions, described
+from als_spark.spark.train.exchange import SliceNumber, TrainSlice
+from als_spark.spark.train.partitioned import PartitionedRatings
+from als_spark.spark.train.per_model import PerModel
+from als_spark.spark.train.run import Placement, PreparedRatings
+from als_spark.train.local import LocalBackend
+from als_spark.train.metrics import EvaluationPart, SideStats
+from als_spark.types import (
+    SIDES,
+    BadRows,
+    ColdStart,
+    DType,
+    Duplicates,
+    IntArray,
+    PlacementChoice,
+    Side,
+    SplitName,
+)
 
 Phase = Callable[[str], AbstractContextManager[Any]]
+
+
+_Placed = tuple[Placement, dict[Side, SideStats], dict[SplitName, int], int]
+"""Ratings in their place, the training ratings of each side, sizes of the parts, repeated pairs."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareOptions:
+    """How ratings are made ready; fields as the options of the sweep.
+
+    ``ranks`` has a rank for every model that will be trained: the blocks are balanced for them.
+    """
+
+    split: SplitOptions = field(default_factory=SplitOptions)
+    bad_rows: BadRows = "error"
+    duplicates: Duplicates = "error"
+    cold_start: ColdStart = "mean"
+    dtype: DType = "float32"
+    ranks: Sequence[int] = (10,)
+    placement: PlacementChoice = "auto"
+    partitions: int | None = None
 
 
 def prepare_ratings(
@@ -44,7 +98,7 @@ def prepare_ratings(
     session : SparkSession
     source : Source
         The ratings; from :func:`als_spark.spark.read.sources.read_source` or
-        :func:`source_from_frame`.
+        :func:`als_spark.spark.read.columns.source_from_frame`.
     options : PrepareOptions
     test_source : Source, optional
         Ratings to test on; nothing is then held out of ``source`` for testing.
@@ -57,8 +111,21 @@ def prepare_ratings(
         If the ratings cannot be trained on.
     """
     label = source.label if test_source is None else f"{source.label} + {test_source.label}"
+    split = options.split
+    if test_source is not None:
+        split = SplitOptions(split.strategy, split.seed, 0.0, split.validation_fraction)
+    with_times = options.duplicates == "last"
     with phase("splitting ratings"):
-        ratings = _split_sources(session.sparkContext, source, test_source, options)
+        ratings = split_ratings(
+            session.sparkContext,
+            typed_ratings(source, need_timestamp=with_times or split.strategy == "time"),
+            split,
+        )
+        if test_source is not None:
+            test = with_fixed_split(typed_ratings(test_source, need_timestamp=with_times), TEST)
+            ratings = union_typed([ratings, test])
+        elif split.test_fraction + split.validation_fraction == 0:
+            ratings = ratings.drop("split")
     return prepare_typed(session, ratings, label, options, phase=phase)
 
 
@@ -76,8 +143,8 @@ def prepare_typed(
     ----------
     session : SparkSession
     ratings : DataFrame
-        From :func:`als_spark.spark.read.validation.typed_ratings`, with the column ``split`` (see
-        :func:`split_ratings`) unless all of them are to be trained on.
+        From :func:`als_spark.spark.read.columns.typed_ratings`, with the column ``split`` (see
+        :func:`als_spark.spark.read.split.split_ratings`) unless all of them are to be trained on.
     label : str
         Names the ratings in messages.
     options, phase
@@ -89,90 +156,198 @@ def prepare_typed(
         If the ratings cannot be trained on.
     """
     context = session.sparkContext
-    with ExitStack() as failing:
+    if options.duplicates != "last":
+        # Needed to split by, not to resolve duplicates by.
+        ratings = ratings.drop("timestamp")
+    with ExitStack() as temporary:
         with phase("checking and numbering ratings"):
             chunks = encode_ratings(ratings).persist(StorageLevel.MEMORY_AND_DISK)
-            failing.callback(chunks.unpersist)
+            temporary.callback(chunks.unpersist)
             with described(context, f"checking and counting ratings of {label}"):
                 summary = summarise(chunks)
             check_summary(summary, label, drop_bad_rows=options.bad_rows == "drop")
         rejected = None
-        if summary.n_bad:
+        if summary.bad.n:
             rejected = ratings.where(F.col("problem").isNotNull()).select("problem", "raw")
         with phase("packing ratings into blocks"):
-            assembler = Assembler(session, chunks, summary, options, label)
-            prepared = assembler.assemble(rejected)
-    return prepared
-
-
-def split_ratings(context: SparkContext, ratings: DataFrame, options: SplitOptions) -> DataFrame:
-    """Add the column ``split`` to typed ratings: at random by their ids, or by their time."""
-    if options.strategy == "time":
-        with described(context, "finding the times to split at"):
-            return with_time_split(ratings, options)
-    return with_random_split(ratings, options)
-
-
-def union_typed(frames: Sequence[DataFrame]) -> DataFrame:
-    """Put typed ratings together; ids that are integers here and text there become text.
-
-    They become integers again where they are numbered, if all of them are integers.
-    """
-    for column in ("user", "item"):
-        if len({frame.schema[column].dataType.simpleString() for frame in frames}) > 1:
-            frames = [frame.withColumn(column, F.col(column).cast("string")) for frame in frames]
-    return reduce(DataFrame.unionByName, frames)
-
-
-def source_from_frame(
-    frame: DataFrame,
-    user: str = "user",
-    item: str = "item",
-    rating: str = "rating",
-    timestamp: str | None = None,
-) -> Source:
-    """Take a DataFrame as a source of ratings.
-
-    Parameters
-    ----------
-    frame : DataFrame
-    user, item, rating, timestamp : str
-        Names of its columns.
-
-    Raises
-    ------
-    DataError
-        If a column is not there.
-    """
-    columns = {"user": user, "item": item, "rating": rating}
-    if timestamp is not None:
-        columns["timestamp"] = timestamp
-    for role, name in columns.items():
-        if name not in frame.columns:
-            raise DataError(
-                f"the DataFrame has no {role} column {name!r}: "
-                f"its columns are {', '.join(frame.columns)}"
-            )
-    return Source(frame, columns, "the DataFrame", from_files=False)
-
-
-def _split_sources(
-    context: SparkContext, source: Source, test_source: Source | None, options: PrepareOptions
-) -> DataFrame:
-    by_time = options.split.strategy == "time"
-    need_timestamp = by_time or options.duplicates == "last"
-    ratings = typed_ratings(source, need_timestamp=need_timestamp)
-    split = options.split
-    if test_source is not None:
-        split = SplitOptions(split.strategy, split.seed, 0.0, split.validation_fraction)
-    ratings = split_ratings(context, ratings, split)
-    if options.duplicates != "last":
-        # Needed to split by, not to resolve duplicates by.
-        ratings = ratings.drop("timestamp")
-    if test_source is None:
-        held_out = split.test_fraction + split.validation_fraction > 0
-        return ratings if held_out else ratings.drop("split")
-    test = with_fixed_split(
-        typed_ratings(test_source, need_timestamp=options.duplicates == "last"), TEST
+            packing = _Packing(session, chunks, summary, options, label)
+            place = packing.collect if packing.plan.placement == "grid" else packing.distribute
+            placement, stats, n_ratings, n_duplicates = place()
+    return PreparedRatings(
+        summary, stats, n_ratings, n_duplicates, rejected, packing.plan, placement
     )
-    return union_typed([ratings, test.select(*ratings.columns)])
+
+
+class _Packing:
+    """The steps from checked chunks to a placement."""
+
+    def __init__(
+        self,
+        session: SparkSession,
+        chunks: DataFrame,
+        summary: Summary,
+        options: PrepareOptions,
+        label: str,
+    ) -> None:
+        self._session = session
+        self._context = session.sparkContext
+        self._chunks = chunks
+        self._options = options
+        self._label = label
+        self._ids = {"user": summary.users.ids, "item": summary.items.ids}
+        self._counts = {"user": summary.user_counts, "item": summary.item_counts}
+        self._n_rows: dict[Side, int] = {side: len(self._ids[side]) for side in SIDES}
+        sizes = Sizes(
+            n_users=self._n_rows["user"],
+            n_items=self._n_rows["item"],
+            n_ratings=summary.n_ratings,
+            ranks=options.ranks,
+            itemsize=np.dtype(options.dtype).itemsize,
+            cores=default_partitions(self._context),
+        )
+        limit = worker_limit(dict(self._context.getConf().getAll()))
+        self.plan = plan(sizes, Choices(options.placement, options.partitions, limit))
+
+    def distribute(self) -> _Placed:
+        """Leave the blocks on the executors, partitioned by user and by item."""
+        with ExitStack() as resources, ExitStack() as temporary:
+            with described(self._context, "packing ratings by user and by item"):
+                # Spark may run the first half of a shuffle as soon as it is described.
+                entries = self._pack(SIDES, resources)
+                entries.setName("als_spark: ratings").persist(StorageLevel.MEMORY_AND_DISK_DESER)
+                unpersist = temporary.callback(entries.unpersist)
+                found = entries.mapPartitions(describe_entries).collect()
+            stats, n_ratings, n_duplicates = self._check(found)
+            evaluation = None
+            if len(n_ratings) == 1 and n_duplicates == 0:
+                # Nothing but slices of training ratings: they stay as they are.
+                temporary.pop_all()
+                resources.callback(unpersist)
+                train: RDD[Any] = entries
+            else:
+                train, evaluation = self._separate(entries, stats, resources)
+            rows: dict[Side, dict[SliceNumber, IntArray]] = {"user": {}, "item": {}}
+            for part in found:
+                if isinstance(part, SliceStats) and not part.shared:
+                    rows[part.side][part.number] = part.rows
+            ratings = PartitionedRatings(
+                self._context, train, rows, evaluation, stats, self.plan, resources.pop_all()
+            )
+        return ratings, stats, n_ratings, n_duplicates
+
+    def collect(self) -> _Placed:
+        """Bring the ratings to the driver, as one block of each side."""
+        options = self._options
+        with ExitStack() as temporary, described(self._context, "packing ratings"):
+            entries = self._pack(("user",), temporary).collect()
+        found = list(describe_entries(entries))
+        stats, n_ratings, n_duplicates = self._check(found)
+        (by_user,) = (entry.ratings for entry in entries if isinstance(entry, TrainSlice))
+        users, items, values = by_user.triples()
+        by_item = build_block(
+            items,
+            users,
+            values,
+            n_rows=self._n_rows["item"],
+            n_columns=self._n_rows["user"],
+            dtype=options.dtype,
+        )
+        stats["item"] = SideStats.of(self._n_rows["item"], [by_item])
+        parts = [
+            evaluation_part(entry, stats, options.cold_start, options.dtype)
+            for entry in entries
+            if isinstance(entry, HeldOut)
+        ]
+        placement = PerModel(self._session, LocalBackend(by_user, by_item, parts))
+        return placement, stats, n_ratings, n_duplicates
+
+    def _pack(self, sides: tuple[Side, ...], resources: ExitStack) -> RDD[Entry]:
+        """Describe the packed ratings: a partition a block.
+
+        Its broadcast stays until ``resources`` end: an executor that is lost takes blocks with it,
+        which Spark packs again.
+        """
+        n_blocks = self.plan.n_blocks
+        block_of = {
+            side: place_rows(self._counts[side], self._options.ranks, n_blocks) for side in SIDES
+        }
+        keys: IntArray = np.zeros(1, np.int32)
+        if len(sides) * n_blocks > 1:
+            with described(self._context, f"finding places for {n_blocks} blocks a side"):
+                keys = shuffle_keys(self._session, len(sides) * n_blocks)
+        layout = resources.enter_context(
+            broadcasted(self._context, Layout(self._ids["user"], self._ids["item"], block_of, keys))
+        )
+        pack = PackOptions(
+            sides,
+            n_blocks,
+            self._options.duplicates,
+            self._options.dtype,
+            self.plan.slice_bytes,
+        )
+        pieces = map_in_arrow(
+            self._chunks.where(F.col("n_ratings") > 0).select(*CHUNK_COLUMNS),
+            partial(cut_partition, options=pack, layout=layout),
+            PIECE_SCHEMA,
+        )
+        placed = pieces.repartition(keys.size, "key").drop("key")
+        return placed.rdd.mapPartitions(partial(merge_partition, options=pack, layout=layout))
+
+    def _separate(
+        self, entries: RDD[Entry], stats: dict[Side, SideStats], resources: ExitStack
+    ) -> tuple[RDD[Any], RDD[EvaluationPart]]:
+        """Part the training ratings, which every half-step reads, from those held out."""
+        shared_stats = resources.enter_context(broadcasted(self._context, stats))
+        train = entries.mapPartitions(train_slices).setName("als_spark: training ratings")
+        build = partial(
+            build_evaluation_parts,
+            stats=shared_stats,
+            cold_start=self._options.cold_start,
+            dtype=self._options.dtype,
+        )
+        evaluation = entries.mapPartitions(build).setName("als_spark: held-out ratings")
+        for rdd in (train, evaluation):
+            rdd.persist(StorageLevel.MEMORY_AND_DISK_DESER)
+            resources.callback(rdd.unpersist)
+        with described(self._context, "placing the blocks"):
+            self._context.union([train, evaluation]).count()
+        return train, evaluation
+
+    def _check(
+        self, found: Iterable[SliceStats | HeldOutStats | Repeated]
+    ) -> tuple[dict[Side, SideStats], dict[SplitName, int], int]:
+        """Sum up what was packed; stop where it cannot be trained on."""
+        found = list(found)
+        repeated = [entry for entry in found if isinstance(entry, Repeated)]
+        n_duplicates = sum(entry.n_pairs for entry in repeated)
+        if n_duplicates and self._options.duplicates == "error":
+            self._refuse_duplicates(repeated, n_duplicates)
+        slices = [entry for entry in found if isinstance(entry, SliceStats)]
+        stats = {
+            side: SideStats.join(
+                self._n_rows[side],
+                ((s.rows, s.degrees, s.sums) for s in slices if s.side == side),
+            )
+            for side in SIDES
+        }
+        n_ratings: dict[SplitName, int] = {"train": int(stats["user"].degrees.sum(dtype=np.int64))}
+        if n_ratings["train"] == 0:
+            raise DataError(
+                f"{self._label}: no rating is left to train on after the split: "
+                "hold out a smaller share"
+            )
+        for entry in found:
+            if isinstance(entry, HeldOutStats):
+                n_ratings[entry.split] = n_ratings.get(entry.split, 0) + entry.n_ratings
+        return stats, n_ratings, n_duplicates
+
+    def _refuse_duplicates(self, repeated: Sequence[Repeated], n_duplicates: int) -> None:
+        pairs = [pair for entry in repeated for pair in entry.pairs]
+        users, items = self._ids["user"], self._ids["item"]
+        named = sorted((users[row].as_py(), items[column].as_py()) for row, column in pairs)[:3]
+        shown = ", ".join(f"user {user} item {item}" for user, item in named)
+        pairs_are = "pair is" if n_duplicates == 1 else "pairs are"
+        raise DataError(
+            f"{self._label}: {n_duplicates:,} (user, item) {pairs_are} rated more than once, "
+            f"such as {shown}: choose with --duplicates mean or --duplicates last"
+        )

@@ -6,6 +6,10 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from als_spark.model.ids import IdIndex
+from als_spark.spark.read.bad_rows import BadRowCounts
+from als_spark.types import IntArray
+
 
 @dataclass(frozen=True, slots=True)
 class PartFacts:
@@ -61,3 +65,32 @@ class DataFacts:
     def as_record(self) -> dict[str, Any]:
         """Return the facts as JSON has them."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the one pass over the ratings that are prepared has found.
+
+    Attributes
+    ----------
+    n_ratings : int
+        Usable ratings.
+    users, items : IdIndex
+        All ids among them, by falling number of ratings, then by rising id: the rows that are used
+        most lie together.
+    user_counts, item_counts : (n,) int64
+        Usable ratings of each.
+    lowest, highest : float
+        Range of the ratings.
+    bad : BadRowCounts
+        Rows that cannot be used.
+    """
+
+    n_ratings: int
+    users: IdIndex
+    items: IdIndex
+    user_counts: IntArray
+    item_counts: IntArray
+    lowest: float
+    highest: float
+    bad: BadRowCounts

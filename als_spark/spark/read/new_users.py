@@ -12,37 +12,32 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from als_spark.errors import DataError, SolveError
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.foldin import FoldedRows, fold_in
 from als_spark.model.ids import IdIndex
-from als_spark.spark.arrow import gather_batches, map_in_arrow, stream_to_bytes, table_from_bytes
-from als_spark.spark.prepare.encode import CHUNK_ROWS, bad_rows, count_problems, merge_problems
+from als_spark.spark.arrow import (
+    CHUNK_ROWS,
+    gather_batches,
+    map_in_arrow,
+    stream_to_bytes,
+    table_from_bytes,
+)
+from als_spark.spark.read.bad_rows import BadRowCounts, bad_column
+from als_spark.spark.read.columns import typed_ratings
+from als_spark.spark.read.duplicates import resolve_duplicates
 from als_spark.spark.read.sources import Source, unreadable_files_are_named
-from als_spark.spark.read.validation import SHOWN_PROBLEMS, problem_text, typed_ratings
 from als_spark.spark.session import broadcasted, described
 
-FOUND_SCHEMA = (
-    "ratings binary, n_usable bigint, "
-    "problems array<string>, problem_counts array<bigint>, examples array<string>"
-)
+FOUND_SCHEMA = "ratings binary, n_usable bigint, bad string"
 _COLUMNS = ("user", "item", "timestamp", "rating")
-"""Of the ratings that are found; sorted by these, the last of each pair is the one that counts."""
 _FOUND_FIELDS = pa.schema(
-    [
-        ("ratings", pa.binary()),
-        ("n_usable", pa.int64()),
-        ("problems", pa.list_(pa.string())),
-        ("problem_counts", pa.list_(pa.int64())),
-        ("examples", pa.list_(pa.string())),
-    ]
+    [("ratings", pa.binary()), ("n_usable", pa.int64()), ("bad", pa.string())]
 )
 
 
@@ -62,20 +57,17 @@ class NewRatings:
     Attributes
     ----------
     table : pyarrow.Table
-        ``user``, ``item`` (int64 or string) and ``rating`` (float64), one of each pair: the last by
-        time, where there are times (a rating without one is the earliest), then by value.
+        ``user``, ``item`` (int64 or string) and ``rating`` (float64), the last of each pair (see
+        :mod:`als_spark.spark.read.duplicates`).
     label : str
         Names the source.
-    n_bad : int
+    bad : BadRowCounts
         Unusable rows of the source, of whichever user.
-    problems : list of str
-        What is wrong with these, with an example of each kind.
     """
 
     table: pa.Table
     label: str
-    n_bad: int
-    problems: list[str]
+    bad: BadRowCounts
 
     def fold_in(self, model: FactorModel) -> FoldedRows:
         """Solve the users against the model.
@@ -134,7 +126,6 @@ def read_new_ratings(
     # Times decide between ratings of a pair, and do no more.
     timed = "timestamp" in source.columns
     typed = typed_ratings(source, need_timestamp=timed, strict_timestamp=False)
-    time = F.coalesce("timestamp", F.lit(float("-inf")))
     trained = model.users.ids.filter(pa.array(model.user_stats.degrees > 0))
     with (
         unreadable_files_are_named(source.label),
@@ -142,20 +133,18 @@ def read_new_ratings(
         broadcasted(context, Wanted(trained, asked)) as wanted,
     ):
         rows = map_in_arrow(
-            typed.withColumn("timestamp", time).select(*_COLUMNS, bad_rows()),
+            typed.select(*_COLUMNS, bad_column()),
             partial(find_new, wanted=wanted),
             FOUND_SCHEMA,
         ).collect()
-    counts, examples = merge_problems(rows)
-    problems = [problem_text(name, n, examples[name][0]) for name, n in counts.items()]
-    problems = problems[:SHOWN_PROBLEMS]
+    bad = BadRowCounts.of_texts(row.bad for row in rows)
     if not any(row.n_usable for row in rows):
         raise DataError(
-            f"{source.label}: no usable ratings: {'; '.join(problems) or 'it is empty'}: "
+            f"{source.label}: no usable ratings: {bad if bad.n else 'it is empty'}: "
             "give ratings of the users to fold in"
         )
     found = pa.concat_tables([table_from_bytes(row.ratings) for row in rows])
-    return NewRatings(latest_of_pairs(found), source.label, sum(counts.values()), problems)
+    return NewRatings(last_of_pairs(found), source.label, bad)
 
 
 def find_new(
@@ -165,25 +154,21 @@ def find_new(
     trained = IdIndex(wanted.value.trained)
     asked = None if wanted.value.asked is None else IdIndex(wanted.value.asked)
     for table in gather_batches(batches, CHUNK_ROWS):
-        bad = table.column("bad").drop_null()
         good = table.filter(pc.is_null(table.column("bad"))).select(list(_COLUMNS))
         users = good.column("user").combine_chunks()
         new = trained.rows_of(users) < 0
         if asked is not None:
             new &= asked.rows_of(users) >= 0
-        problems, counts, examples = count_problems(bad)
         row = {
             "ratings": stream_to_bytes(good.filter(pa.array(new))),
             "n_usable": good.num_rows,
-            "problems": problems,
-            "problem_counts": counts,
-            "examples": examples,
+            "bad": BadRowCounts.of_column(table.column("bad")).as_text(),
         }
         yield pa.RecordBatch.from_pylist([row], schema=_FOUND_FIELDS)
 
 
-def latest_of_pairs(ratings: pa.Table) -> pa.Table:
-    """Leave the last rating of each pair: by ``timestamp``, then by value.
+def last_of_pairs(ratings: pa.Table) -> pa.Table:
+    """Leave the last rating of each pair.
 
     Parameters
     ----------
@@ -195,15 +180,14 @@ def latest_of_pairs(ratings: pa.Table) -> pa.Table:
     pyarrow.Table
         ``user``, ``item``, ``rating``, by rising pair.
     """
-    ordered = ratings.sort_by([(name, "ascending") for name in _COLUMNS])
-    last = np.ones(ordered.num_rows, bool)
-    if ordered.num_rows:
-        changes = (
-            pc.not_equal(ids.slice(1).combine_chunks(), ids.slice(0, len(ids) - 1).combine_chunks())
-            for ids in (ordered.column("user"), ordered.column("item"))
-        )
-        last[:-1] = pc.or_(*changes).to_numpy(zero_copy_only=False)
-    return ordered.filter(pa.array(last)).select(["user", "item", "rating"])
+    ordered = ratings.sort_by([("user", "ascending"), ("item", "ascending")]).combine_chunks()
+    users, items = (
+        ordered.column(name).combine_chunks().dictionary_encode().indices.to_numpy()
+        for name in ("user", "item")
+    )
+    ratings_of, moments = (ordered.column(name).to_numpy() for name in ("rating", "timestamp"))
+    resolved = resolve_duplicates(users, items, ratings_of, "last", {"timestamp": moments})
+    return ordered.take(pa.array(resolved.kept)).select(["user", "item", "rating"])
 
 
 def unpack_pairs(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

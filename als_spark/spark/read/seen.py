@@ -8,8 +8,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.errors import DataError
+from als_spark.spark.read.bad_rows import BadRowCounts, count_rows
+from als_spark.spark.read.columns import typed_pairs
 from als_spark.spark.read.sources import Source, unreadable_files_are_named
-from als_spark.spark.read.validation import SHOWN_PROBLEMS, problem_kinds, problem_text, typed_pairs
 from als_spark.spark.session import described
 
 
@@ -23,17 +24,16 @@ class SeenPairs:
         ``user`` and ``item`` (bigint or string) of each usable row; read whenever it is used.
     label : str
         Names the source.
-    n_pairs, n_bad : int
-        Rows with two usable ids, and the others.
-    problems : list of str
-        What is wrong with these, with an example of each kind.
+    n_pairs : int
+        Rows with two usable ids.
+    bad : BadRowCounts
+        The others.
     """
 
     pairs: DataFrame
     label: str
     n_pairs: int
-    n_bad: int
-    problems: list[str]
+    bad: BadRowCounts
 
 
 def read_seen(session: SparkSession, source: Source) -> SeenPairs:
@@ -55,18 +55,14 @@ def read_seen(session: SparkSession, source: Source) -> SeenPairs:
         unreadable_files_are_named(source.label),
         described(session.sparkContext, f"counting the pairs in {source.label}"),
     ):
-        kinds = problem_kinds(typed).collect()
-    bad = [row for row in kinds if row.problem is not None]
-    problems = [problem_text(row.problem, row.n, row.example) for row in bad[:SHOWN_PROBLEMS]]
-    n_bad = sum(row.n for row in bad)
-    n_pairs = sum(row.n for row in kinds) - n_bad
+        n_pairs, bad = count_rows(typed)
     if n_pairs == 0:
         raise DataError(
             f"{source.label}: no usable pairs of a user and an item: "
-            f"{'; '.join(problems) or 'it is empty'}: check the file, --user-col and --item-col"
+            f"{bad if bad.n else 'it is empty'}: check the file, --user-col and --item-col"
         )
     pairs = typed.where(F.col("problem").isNull()).select("user", "item")
-    return SeenPairs(pairs, source.label, n_pairs, n_bad, problems)
+    return SeenPairs(pairs, source.label, n_pairs, bad)
 
 
 def without_pairs(pairs: DataFrame, others: DataFrame) -> DataFrame:

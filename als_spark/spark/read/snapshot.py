@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Protocol
 
 from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -18,15 +17,11 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType
 
 from als_spark.errors import DataError
-from als_spark.spark.prepare.prepare import union_typed
+from als_spark.spark.read.bad_rows import BadRowCounts, count_rows
+from als_spark.spark.read.columns import typed_ratings, union_typed
+from als_spark.spark.read.duplicates import last_of_group, rating_of_group
 from als_spark.spark.read.facts import PartFacts
 from als_spark.spark.read.sources import Source
-from als_spark.spark.read.validation import (
-    SHOWN_PROBLEMS,
-    problem_kinds,
-    problem_text,
-    typed_ratings,
-)
 from als_spark.spark.session import default_partitions, described
 from als_spark.types import Duplicates, Side
 
@@ -50,8 +45,8 @@ class Snapshot:
         Names the sources.
     parts : list of PartFacts
         Each source as read.
-    problems : list of str
-        What is wrong with the unusable rows, with an example of each kind.
+    bad : BadRowCounts
+        Unusable rows of all sources.
     warnings : list of str
         What is doubtful about which rating of a pair is the last.
     n_ratings, n_duplicates : int
@@ -65,7 +60,7 @@ class Snapshot:
     ratings: DataFrame
     label: str
     parts: list[PartFacts]
-    problems: list[str]
+    bad: BadRowCounts
     warnings: list[str]
     n_ratings: int
     n_duplicates: int
@@ -75,11 +70,6 @@ class Snapshot:
     spread: float
     """Standard deviation."""
     fingerprint: str
-
-    @property
-    def n_bad(self) -> int:
-        """Unusable rows."""
-        return sum(part.bad_rows for part in self.parts)
 
 
 @contextmanager
@@ -98,9 +88,8 @@ def read_snapshot(
     sources : sequence of Source
         Oldest first.
     duplicates : {"error", "mean", "last"}
-        Of a pair that was rated more than once: stop; the mean; or the last, by time where all
-        sources have timestamps, then by the order of the sources, then by value. Where one has
-        none, the order of the sources comes first.
+        Of a pair that was rated more than once: stop, or the rule of
+        :mod:`als_spark.spark.read.duplicates`, by time where all sources have timestamps.
     integer_ids : collection of {"user", "item"}
         Ids that must be integers, as those of a model are: text is unusable.
 
@@ -109,7 +98,7 @@ def read_snapshot(
     DataError
         If no rating is usable, or a pair is rated twice that must not be.
     """
-    timeless = [source.label for source in sources if "timestamp" not in source.columns]
+    untimed = [source.label for source in sources if "timestamp" not in source.columns]
     frames = [_integers_only(typed, integer_ids) for typed in _typed_with_origin(sources)]
     label = " + ".join(source.label for source in sources)
     context = session.sparkContext
@@ -118,19 +107,19 @@ def read_snapshot(
         kept.callback(rows.unpersist)
         with described(context, f"reading {label}"):
             parts = _count_parts(rows, sources)
-        problems: list[str] = []
+        bad = BadRowCounts({}, {})
         if any(part.bad_rows for part in parts):
             with described(context, "looking at unusable rows"):
-                problems = _describe_problems(rows)
+                bad = count_rows(rows.where(F.col("problem").isNotNull()))[1]
         n_usable = sum(part.rows - part.bad_rows for part in parts)
         if n_usable == 0:
-            raise DataError(f"{label}: no usable ratings: {'; '.join(problems) or 'it is empty'}")
+            raise DataError(f"{label}: no usable ratings: {bad if bad.n else 'it is empty'}")
         n_partitions = max(default_partitions(context), n_usable // PARTITION_ROWS)
-        resolved = _resolved(rows, duplicates, n_partitions, by_time=not timeless)
+        resolved = _resolved(rows, duplicates, n_partitions, by_time=not untimed)
         ratings = resolved.persist(StorageLevel.MEMORY_AND_DISK)
         kept.callback(ratings.unpersist)
         with described(context, f"resolving and fingerprinting {label}"):
-            n, lowest, highest, mean, spread, repeated, untold, digest = ratings.agg(
+            n, lowest, highest, mean, spread, repeated, n_ambiguous, digest = ratings.agg(
                 F.count("*"),
                 F.min("rating"),
                 F.max("rating"),
@@ -149,8 +138,8 @@ def read_snapshot(
             ratings.drop("copies", "origins"),
             label,
             parts,
-            problems,
-            _doubts(parts, timeless, untold) if duplicates == "last" else [],
+            bad,
+            _doubts(parts, untimed, n_ambiguous) if duplicates == "last" else [],
             n,
             n_usable - n,
             lowest,
@@ -198,7 +187,7 @@ def _integers_only(typed: DataFrame, sides: Collection[Side]) -> DataFrame:
     return typed
 
 
-def _doubts(parts: Sequence[PartFacts], timeless: list[str], untold: int) -> list[str]:
+def _doubts(parts: Sequence[PartFacts], untimed: list[str], n_ambiguous: int) -> list[str]:
     """Say where "the last" rating of a pair is not told by its time."""
     doubts = []
     timed = sorted((part.latest, part.label) for part in parts if part.latest > 0)
@@ -208,15 +197,15 @@ def _doubts(parts: Sequence[PartFacts], timeless: list[str], untold: int) -> lis
             f"{timed[0][0]:.6g}: if one is in milliseconds, its ratings win or lose against all "
             "others"
         )
-    if 0 < len(timeless) < len(parts):
+    if 0 < len(untimed) < len(parts):
         doubts.append(
-            f"no timestamps in {', '.join(timeless)}: of a pair that is rated in several sources "
+            f"no timestamps in {', '.join(untimed)}: of a pair that is rated in several sources "
             "the later source counts, whatever the times of the others"
         )
-    if untold and timeless:
+    if n_ambiguous and untimed:
         doubts.append(
-            f"{untold:,} pairs are rated more than once within a source, and not all sources have "
-            "timestamps: where there are none, the highest rating was taken"
+            f"{n_ambiguous:,} pairs are rated more than once within a source, and not all sources "
+            "have timestamps: where there are none, the highest rating was taken"
         )
     return doubts
 
@@ -225,15 +214,12 @@ def _resolved(
     rows: DataFrame, duplicates: Duplicates, n_partitions: int, *, by_time: bool
 ) -> DataFrame:
     """Leave one row of each pair of the usable ones, in the form of typed ratings."""
-    order = ("timestamp", "origin") if by_time else ("origin", "timestamp")
-    latest = F.max(F.struct(*order, "rating"))
-    value = F.avg("rating") if duplicates == "mean" else latest["rating"]
     usable = rows.where(F.col("problem").isNull())
     # As many partitions as there is work for: what is kept is read by Python tasks.
     by_pair = usable.repartition(n_partitions, "user", "item").groupBy("user", "item")
     return by_pair.agg(
-        value.alias("rating"),
-        latest["timestamp"].alias("timestamp"),
+        rating_of_group(duplicates, by_time=by_time).alias("rating"),
+        last_of_group(by_time=by_time)["timestamp"].alias("timestamp"),
         F.count("*").alias("copies"),
         (F.lit(None).cast("int") if by_time else F.size(F.collect_set("origin"))).alias("origins"),
     ).select(
@@ -267,39 +253,3 @@ def _count_parts(rows: DataFrame, sources: Sequence[Source]) -> list[PartFacts]:
         numbers = (float("nan") if value is None else float(value) for value in figures)
         parts.append(PartFacts(source.label, n, n_bad, *numbers))
     return parts
-
-
-def _describe_problems(rows: DataFrame) -> list[str]:
-    kinds = problem_kinds(rows.where(F.col("problem").isNotNull())).limit(SHOWN_PROBLEMS).collect()
-    return [problem_text(row.problem, row.n, row.example) for row in kinds]
-
-
-class ReadRows(Protocol):
-    """What reading a source has found."""
-
-    @property
-    def label(self) -> str:
-        """Names the source."""
-
-    @property
-    def n_bad(self) -> int:
-        """Unusable rows."""
-
-    @property
-    def problems(self) -> Sequence[str]:
-        """What is wrong with them, with an example of each kind."""
-
-
-def refuse_bad_rows(read: ReadRows, bad_rows: str) -> None:
-    """Stop on unusable rows, unless they are to be dropped.
-
-    Raises
-    ------
-    DataError
-        With counts, examples and the remedy.
-    """
-    if read.n_bad and bad_rows == "error":
-        raise DataError(
-            f"{read.label}: {read.n_bad:,} unusable rows: {'; '.join(read.problems)}: "
-            "mend the data, or leave these rows out with --bad-rows drop"
-        )

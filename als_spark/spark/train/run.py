@@ -2,22 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame
 
 from als_spark.errors import SolveError
-from als_spark.spark.prepare.prepared import PreparedRatings
-from als_spark.spark.train.per_model import run_grid_on_executors
-from als_spark.train.backend import Factors
-from als_spark.train.grid import SweepCollector, run_grid
-from als_spark.train.local import LocalBackend
+from als_spark.spark.planner import Plan
+from als_spark.spark.read.facts import Summary
+from als_spark.train.backend import Backend, Factors
+from als_spark.train.grid import SweepCollector
 from als_spark.train.loop import OnIteration
+from als_spark.train.metrics import SideStats
 from als_spark.train.spec import ModelSpec, TrainingOptions
+from als_spark.types import Side, SplitName
+
+
+class Placement(Protocol):
+    """Ratings where they are trained on, and how.
+
+    :class:`als_spark.spark.train.partitioned.PartitionedRatings` partitions the ratings,
+    :class:`als_spark.spark.train.per_model.PerModel` the grid.
+    """
+
+    @property
+    def backend(self) -> Backend:
+        """The ratings, for a training loop on the driver."""
+        ...
+
+    def train(
+        self,
+        specs: Sequence[ModelSpec],
+        options: TrainingOptions,
+        collector: SweepCollector,
+        *,
+        starts: Sequence[Factors] | None = None,
+        on_iteration: OnIteration | None = None,
+    ) -> None:
+        """Train all points of a grid: parameters as in :func:`train_grid`."""
+        ...
+
+    def close(self) -> None:
+        """Free what it keeps on the executors."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRatings:
+    """Ratings that can be trained on, with what is known of them.
+
+    Close it, or leave its ``with`` block, to free the executors' memory.
+
+    Attributes
+    ----------
+    summary : Summary
+        Ids, counts, range; of all usable ratings.
+    stats : mapping of side to SideStats
+        The training ratings.
+    n_ratings : mapping of split name to int
+        Sizes of the parts, after duplicates were resolved.
+    n_duplicates : int
+        Pairs that were rated more than once.
+    rejected : DataFrame or None
+        The rows that were dropped (columns ``problem`` and ``raw``); None where there are none.
+    plan : Plan
+        How the run uses the cluster.
+    placement : Placement
+        Where the ratings are.
+    """
+
+    summary: Summary
+    stats: Mapping[Side, SideStats]
+    n_ratings: Mapping[SplitName, int]
+    n_duplicates: int
+    rejected: DataFrame | None
+    plan: Plan
+    placement: Placement
+
+    @property
+    def backend(self) -> Backend:
+        """The ratings, for a training loop on the driver."""
+        return self.placement.backend
+
+    def close(self) -> None:
+        """Free what the placement keeps on the executors."""
+        self.placement.close()
+
+    def __enter__(self) -> PreparedRatings:
+        """Return the ratings themselves."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close them."""
+        self.close()
 
 
 def train_grid(
-    session: SparkSession,
     prepared: PreparedRatings,
     specs: Sequence[ModelSpec],
     options: TrainingOptions,
@@ -30,7 +111,6 @@ def train_grid(
 
     Parameters
     ----------
-    session : SparkSession
     prepared : PreparedRatings
         From :func:`als_spark.spark.prepare.prepare.prepare_ratings`.
     specs : sequence of ModelSpec
@@ -43,7 +123,8 @@ def train_grid(
         Starting factors, one a point, by dense row: row k belongs to
         ``prepared.summary.users.ids[k]``, or ``items``.
     on_iteration : callable, optional
-        Called with iterations' records.
+        Called with the record of every iteration: as it happens where the ratings are partitioned,
+        once the collector has the model where the grid is.
 
     Raises
     ------
@@ -51,25 +132,9 @@ def train_grid(
         If a row's system has no finite solution; it names the row by its original id.
     """
     try:
-        if isinstance(prepared.backend, LocalBackend):
-            run_grid_on_executors(
-                session,
-                prepared.backend,
-                specs,
-                options,
-                collector,
-                starts=starts,
-                on_iteration=on_iteration,
-            )
-        else:
-            run_grid(
-                prepared.backend,
-                specs,
-                options,
-                collector,
-                starts=starts,
-                on_iteration=on_iteration,
-            )
+        prepared.placement.train(
+            specs, options, collector, starts=starts, on_iteration=on_iteration
+        )
     except SolveError as error:
         ids = prepared.summary.users if error.side == "user" else prepared.summary.items
         raise error.named(ids.ids[error.row].as_py()) from error

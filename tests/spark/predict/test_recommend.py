@@ -32,8 +32,7 @@ from als_spark.spark.predict.recommend import (
     recommend_for_all,
     similar_items_for_all,
 )
-from als_spark.spark.prepare.prepare import prepare_ratings
-from als_spark.spark.prepare.prepared import PrepareOptions
+from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
 from als_spark.spark.read.sources import SourceOptions, read_source
 from als_spark.train.loop import train_models
 from als_spark.train.spec import ModelSpec, TrainingOptions

@@ -13,7 +13,8 @@ from pyspark.sql import SparkSession
 
 from als_spark.errors import DataError
 from als_spark.model.foldin import fold_in
-from als_spark.spark.read.new_users import NewRatings, latest_of_pairs, read_new_ratings
+from als_spark.spark.read.bad_rows import BadRowCounts
+from als_spark.spark.read.new_users import NewRatings, last_of_pairs, read_new_ratings
 from als_spark.spark.read.sources import SourceOptions, read_source
 from tests.conftest import random_model
 
@@ -40,7 +41,7 @@ def test_those_that_the_model_has_not_trained_on(spark: SparkSession, tmp_path: 
     found = read(spark, tmp_path / "r.csv", ["user,item,rating", *lines])
     expected = [(9001, b, 3.0), (9001, c, 4.0), (9002, a, 5.0), (UNRATED, a, 2.0)]
     assert sorted(rows(found)) == sorted((str(u), str(i), r) for u, i, r in expected)
-    assert (found.n_bad, found.problems) == (0, [])
+    assert (found.bad.n, found.bad.lines) == (0, [])
     folded = found.fold_in(MODEL)
     wanted = fold_in(MODEL, "user", *(list(column) for column in zip(*expected, strict=True)))
     assert folded.ids.ids.equals(wanted.ids.ids)
@@ -66,9 +67,9 @@ def test_times_decide_between_ratings_of_a_pair_and_do_no_more(
     lines += ["9002,1,4,", "9002,1,1,1e300", "9002,1,x,7"]
     found = read(spark, tmp_path / "r.csv", lines)
     assert rows(found) == [("9001", "1", 3.0), ("9002", "1", 4.0)]
-    assert found.n_bad == 1
-    (problem,) = found.problems
-    assert problem.startswith("rating is not a number (1, such as user=9002, item=1, rating=x,")
+    assert found.bad.n == 1
+    (problem,) = found.bad.lines
+    assert problem.startswith("rating is not a number (1 row, such as user=9002, item=1, rating=x,")
 
 
 def test_a_column_that_holds_no_times_is_not_looked_at(spark: SparkSession) -> None:
@@ -94,12 +95,12 @@ def test_a_user_whose_system_has_no_solution() -> None:
     table = pa.table({"user": [9001], "item": ITEMS[:1], "rating": [3.0]})
     message = r"^r\.csv: user 9001 cannot be folded in, .* lambda=0: leave these ratings out, or"
     with pytest.raises(DataError, match=message):
-        NewRatings(table, "r.csv", 0, []).fold_in(model)
+        NewRatings(table, "r.csv", BadRowCounts({}, {})).fold_in(model)
 
 
 def test_nothing_to_use(spark: SparkSession, tmp_path: Path) -> None:
     message = (
-        r"r\.csv: no usable ratings: rating is not a number \(2, such as .*\): give ratings of"
+        r"r\.csv: no usable ratings: rating is not a number \(2 rows, such as .*\): give ratings of"
     )
     with pytest.raises(DataError, match=message):
         read(spark, tmp_path / "r.csv", ["user,item,rating", "1,2,x", "3,4,y"])
@@ -109,12 +110,12 @@ def test_the_last_of_each_pair() -> None:
     columns = {
         "user": ["b", "a", "a", "a", "b"],
         "item": [1, 1, 2, 1, 1],
-        "timestamp": [5.0, -np.inf, 0.0, -np.inf, 4.0],
+        "timestamp": [5.0, None, 0.0, None, 4.0],
         "rating": [1.0, 2.0, 3.0, 4.0, 5.0],
     }
     for order in (range(5), [4, 2, 0, 3, 1]):
         table = pa.table({name: [values[k] for k in order] for name, values in columns.items()})
-        found = latest_of_pairs(table).to_pydict()
+        found = last_of_pairs(table).to_pydict()
         assert found == {"user": ["a", "a", "b"], "item": [1, 2, 1], "rating": [4.0, 3.0, 1.0]}
-    assert latest_of_pairs(table.slice(0, 0)).num_rows == 0
-    assert latest_of_pairs(table.slice(0, 1)).num_rows == 1
+    assert last_of_pairs(table.slice(0, 0)).num_rows == 0
+    assert last_of_pairs(table.slice(0, 1)).num_rows == 1

@@ -37,24 +37,28 @@ def test_ratings_are_not_needed(spark: SparkSession, tmp_path: Path, name: str, 
     # A column of another file's ratings is none of this one's business.
     seen = read(spark, tmp_path / name, rating="stars", timestamp="moment")
     assert pairs(seen.pairs) == [("1", "a"), ("2", "b"), ("3", "c")]
-    assert (seen.n_pairs, seen.n_bad, seen.problems) == (3, 0, [])
+    assert (seen.n_pairs, seen.bad.n, seen.bad.lines) == (3, 0, [])
 
 
 def test_rows_without_two_ids_are_counted(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("user,item,rating\n1,a,3\n,b,4\n2, ,4\n,,1\n2,b,x\n")
     seen = read(spark, tmp_path / "s.csv")
     assert pairs(seen.pairs) == [("1", "a"), ("2", "b")]
-    assert (seen.n_pairs, seen.n_bad) == (2, 3)
-    assert seen.problems == [
-        "user is missing (2, such as user=null, item=b, in s.csv)",
-        "item is missing (1, such as user=2, item=null, in s.csv)",
+    assert (seen.n_pairs, seen.bad.n) == (2, 3)
+    assert seen.bad.lines == [
+        "user is missing (2 rows, such as user=null, item=b, in s.csv)",
+        "item is missing (1 row, such as user=2, item=null, in s.csv)",
     ]
 
 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("bad.csv", "user,item\n,b\n,c\n", r"no usable pairs .*: user is missing \(2, such as"),
+        (
+            "bad.csv",
+            "user,item\n,b\n,c\n",
+            r"no usable pairs .*: user is missing \(2 rows, such as",
+        ),
         ("bare.csv", "user,item\n", r"no usable pairs of a user and an item: it is empty: check"),
         ("one.csv", "user\n1\n", r"the first line 'user' has one field: a user and an item are"),
         ("odd.csv", "who,what\na,b\n", r"no user column among who, what: name it with --user-col"),

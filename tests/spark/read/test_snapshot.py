@@ -10,7 +10,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from als_spark.errors import DataError
-from als_spark.spark.prepare.prepare import source_from_frame
+from als_spark.spark.read.columns import source_from_frame
 from als_spark.spark.read.snapshot import Snapshot, read_snapshot
 from als_spark.spark.read.sources import Source, SourceOptions, read_source
 
@@ -55,9 +55,9 @@ def test_files_of_one_shape_are_read_as_files_of_several_are(
         counts = [(part.rows, part.bad_rows, part.highest) for part in snapshot.parts]
         assert counts == [(3, 1, 2.0), (1, 0, 4.0), (2, 1, 5.0)]
         assert [part.label for part in snapshot.parts] == [s.label for s in (base, other, alike)]
-        (problem,) = snapshot.problems
+        (problem,) = snapshot.bad.lines
         # The example is of the file that it stands in.
-        assert "rating is not a number (2, such as user=2, item=1, rating=oops" in problem
+        assert "rating is not a number (2 rows, such as user=2, item=1, rating=oops" in problem
         assert problem.endswith("in base.csv)")
         mixed = snapshot.fingerprint
     assert fingerprint(spark, base, alike, other) == mixed
@@ -68,7 +68,7 @@ def test_the_later_time_wins_whatever_the_order_of_the_sources(spark: SparkSessi
     for sources in ([timed(spark, BASE), later], [later, timed(spark, BASE)]):
         with read_snapshot(spark, sources, "last") as snapshot:
             assert ratings_of(snapshot) == {(1, 1): 5.0, (1, 2): 2.0, (2, 1): 3.0}
-            assert (snapshot.n_ratings, snapshot.n_duplicates, snapshot.n_bad) == (3, 2, 0)
+            assert (snapshot.n_ratings, snapshot.n_duplicates, snapshot.bad.n) == (3, 2, 0)
             assert (snapshot.lowest, snapshot.highest) == (2.0, 5.0)
             assert snapshot.mean == pytest.approx(10 / 3)
 
@@ -127,15 +127,15 @@ def test_text_is_unusable_where_ids_must_be_integers(spark: SparkSession) -> Non
     source = untimed(spark, words, "string")
     with read_snapshot(spark, [source], "last", integer_ids=["user", "item"]) as snapshot:
         assert ratings_of(snapshot) == {("7", "7"): 1.0, (str(2**63 - 1), "1"): 6.0}
-        problems = dict(problem.split(" (", 1) for problem in snapshot.problems)
+        problems = dict(problem.split(" (", 1) for problem in snapshot.bad.lines)
         wrong = "is text, where the current version has whole numbers"
-        assert problems[f"item {wrong}"] == "1, such as user=-3, item=x, rating=2.0)"
-        assert problems[f"user {wrong}"].startswith("3, such as user=007, item=1, rating=4.0")
+        assert problems[f"item {wrong}"] == "1 row, such as user=-3, item=x, rating=2.0)"
+        assert problems[f"user {wrong}"].startswith("3 rows, such as user=007, item=1, rating=4.0")
         assert snapshot.spread == 2.5
     with read_snapshot(spark, [source], "last", integer_ids=["item"]) as snapshot:
-        assert snapshot.n_bad == 1
+        assert snapshot.bad.n == 1
     with read_snapshot(spark, [untimed(spark, [(1, 1, 1.0)])], "last", integer_ids=["user"]) as s:
-        assert s.n_bad == 0
+        assert s.bad.n == 0
 
 
 def test_mean_and_error(spark: SparkSession) -> None:
@@ -162,16 +162,16 @@ def test_unusable_rows_are_counted_by_source(spark: SparkSession) -> None:
         assert (snapshot.parts[0].lowest, snapshot.parts[0].highest) == (1.0, 5.0)
         assert snapshot.parts[0].mean == 3.0
         assert all(math.isnan(snapshot.parts[k].mean) for k in (1, 2))
-        assert snapshot.n_bad == 3
-        assert snapshot.problems == [
-            "rating is NaN (2, such as user=1, item=2, rating=NaN)",
-            "item is missing (1, such as user=1, item=null, rating=2.0)",
+        assert snapshot.bad.n == 3
+        assert snapshot.bad.lines == [
+            "rating is NaN (2 rows, such as user=1, item=2, rating=NaN)",
+            "item is missing (1 row, such as user=1, item=null, rating=2.0)",
         ]
         assert ratings_of(snapshot) == {(1, 1): 5.0, (2, 2): 1.0}
 
 
 def test_no_usable_rows(spark: SparkSession) -> None:
-    message = r"no usable ratings: rating is NaN \(1, such as user=1, item=1, rating=NaN\)"
+    message = r"no usable ratings: rating is NaN \(1 row, such as user=1, item=1, rating=NaN\)"
     with (
         pytest.raises(DataError, match=message),
         read_snapshot(spark, [untimed(spark, [(1, 1, math.nan)])], "last"),

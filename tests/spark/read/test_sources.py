@@ -22,6 +22,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.errors import ConfigError, DataError
 from als_spark.spark.prepare.encode import encode_ratings, summarise
+from als_spark.spark.read.columns import typed_ratings
 from als_spark.spark.read.sources import (
     Source,
     SourceOptions,
@@ -30,7 +31,7 @@ from als_spark.spark.read.sources import (
     sample_ratings,
     unreadable_files_are_named,
 )
-from als_spark.spark.read.validation import typed_ratings, with_fixed_split
+from als_spark.spark.read.split import with_fixed_split
 
 RATINGS = [(1, 10, 4.0, 100.0), (1, 20, 3.5, 200.0), (2, 10, 5.0, 300.0), (30, 9, 0.5, 400.0)]
 """What every format below holds: user, item, rating, timestamp."""
@@ -339,7 +340,7 @@ def ids_of(source: Source) -> tuple[list[Any], list[Any]]:
     """The ids that a run would speak of, by dense row."""
     ratings = with_fixed_split(typed_ratings(source, need_timestamp=False), 0)
     summary = summarise(encode_ratings(ratings))
-    assert summary.n_bad == 0
+    assert summary.bad.n == 0
     return summary.users.ids.to_pylist(), summary.items.ids.to_pylist()
 
 

@@ -14,11 +14,11 @@ from pyspark.sql import DataFrame, SparkSession
 from als_spark.errors import SolveError
 from als_spark.solve.objective import Objective
 from als_spark.spark import planner as planning
-from als_spark.spark.prepare.prepare import prepare_ratings, source_from_frame
-from als_spark.spark.prepare.prepared import PreparedRatings, PrepareOptions
+from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
+from als_spark.spark.read.columns import source_from_frame
 from als_spark.spark.read.sources import SourceOptions, read_source, sample_ratings
-from als_spark.spark.read.validation import SplitOptions
-from als_spark.spark.train.run import train_grid
+from als_spark.spark.read.split import SplitOptions
+from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector, SweepOutcome, grid_specs
 from als_spark.train.local import LocalBackend
@@ -34,7 +34,6 @@ OPTIONS = TrainingOptions(dtype="float64", seed=5)
 
 
 def sweep(
-    spark: SparkSession,
     prepared: PreparedRatings,
     ranks: Sequence[int],
     objectives: Sequence[Objective | float],
@@ -42,7 +41,7 @@ def sweep(
     **extra: Any,
 ) -> SweepOutcome:
     collector = SweepCollector("test")
-    train_grid(spark, prepared, grid_specs(ranks, objectives), options, collector, **extra)
+    train_grid(prepared, grid_specs(ranks, objectives), options, collector, **extra)
     outcome = collector.outcome()
     assert outcome is not None
     return outcome
@@ -89,8 +88,8 @@ def test_every_grid_point_is_the_notebooks_in_both_placements(
     for placement in placements:
         ready = replace(EXACT, placement=placement, ranks=ranks)
         with prepare_ratings(spark, source, ready) as prepared:
-            assert prepared.placement == placement
-            outcomes[placement] = sweep(spark, prepared, ranks, objectives, options)
+            assert prepared.plan.placement == placement
+            outcomes[placement] = sweep(prepared, ranks, objectives, options)
             if placement == "grid":
                 parts = dense_parts(prepared)
     n_users, n_items = 30, 100
@@ -121,9 +120,9 @@ def test_rows_with_more_work_than_a_block_are_shared(spark: SparkSession) -> Non
     for placement, partitions in (("ratings", 12), ("ratings", 1), ("grid", None)):
         ready = replace(EXACT, placement=placement, partitions=partitions)
         with prepare_ratings(spark, source_from_frame(frame), ready) as prepared:
-            outcomes.append(sweep(spark, prepared, [2, 4], [Objective(0.3, 0.5)], options))
+            outcomes.append(sweep(prepared, [2, 4], [0.3], options))
             if partitions == 12:
-                slices = prepared.backend._slices.collect()  # type: ignore[union-attr]
+                slices = prepared.backend._slices.collect()  # type: ignore[attr-defined]
                 shared = [part for part in slices if part.shared]
     for side in ("user", "item"):
         parts = [part.ratings for part in shared if part.side == side]
@@ -188,7 +187,7 @@ def test_models_too_large_for_a_worker_go_in_groups(
     for _ in range(2):
         ready = replace(EXACT, placement="ratings", partitions=2)
         with prepare_ratings(spark, source_from_frame(frame_of(spark)), ready) as prepared:
-            outcomes.append(sweep(spark, prepared, [2, 3], [1.0], options))
+            outcomes.append(sweep(prepared, [2, 3], [1.0], options))
         monkeypatch.setattr(planning, "WORKER_BYTES", 1)
     for whole, grouped in zip(*(outcome.points for outcome in outcomes), strict=True):
         assert measures(whole) == measures(grouped)
@@ -201,12 +200,12 @@ def test_accelerated_in_both_placements(spark: SparkSession) -> None:
     for placement, partitions in (("ratings", 1), ("ratings", 5), ("grid", None)):
         ready = replace(EXACT, placement=placement, partitions=partitions)
         with prepare_ratings(spark, source_from_frame(frame), ready) as prepared:
-            outcomes.append(sweep(spark, prepared, [2, 6], [0.1, 1.0], options))
+            outcomes.append(sweep(prepared, [2, 6], [0.1, 1.0], options))
     plain = replace(options, accelerate=False)
     with prepare_ratings(
         spark, source_from_frame(frame), replace(EXACT, placement="grid")
     ) as prepared:
-        slow = sweep(spark, prepared, [2, 6], [0.1, 1.0], plain)
+        slow = sweep(prepared, [2, 6], [0.1, 1.0], plain)
     for points in zip(*(outcome.points for outcome in outcomes), slow.points, strict=True):
         first, *same, without = points
         assert first.objective < without.objective
@@ -224,12 +223,12 @@ def test_partitions_and_order_of_the_input_do_not_matter(spark: SparkSession) ->
         given = frame.orderBy("rating", "item").repartition(7) if shuffled else frame.coalesce(1)
         ready = replace(EXACT, placement="ratings", partitions=partitions)
         with prepare_ratings(spark, source_from_frame(given), ready) as prepared:
-            assert prepared.n_blocks == partitions
-            outcomes.append(sweep(spark, prepared, [3], [0.5, 2.0], capped))
+            assert prepared.plan.n_blocks == partitions
+            outcomes.append(sweep(prepared, [3], [0.5, 2.0], capped))
     with prepare_ratings(
         spark, source_from_frame(frame), replace(EXACT, placement="grid")
     ) as prepared:
-        outcomes.append(sweep(spark, prepared, [3], [0.5, 2.0], capped))
+        outcomes.append(sweep(prepared, [3], [0.5, 2.0], capped))
     for outcome in outcomes[1:]:
         assert outcome.best == outcomes[0].best
         for point, first in zip(outcome.points, outcomes[0].points, strict=True):
@@ -247,7 +246,7 @@ def test_more_partitions_than_rows(spark: SparkSession) -> None:
     for partitions in (1, 6):
         ready = replace(EXACT, placement="ratings", partitions=partitions)
         with prepare_ratings(spark, source_from_frame(frame), ready) as prepared:
-            found.append(sweep(spark, prepared, [2], [1.0], replace(OPTIONS, max_iter=2)))
+            found.append(sweep(prepared, [2], [1.0], replace(OPTIONS, max_iter=2)))
     np.testing.assert_allclose(*(measures(o.points[0]) for o in found), rtol=1e-9)
 
 
@@ -260,7 +259,7 @@ def test_same_seed_and_partitioning_is_the_same_bit_for_bit(
         ready = replace(EXACT, placement=placement, partitions=3, dtype="float32")
         with prepare_ratings(spark, source_from_frame(frame_of(spark)), ready) as prepared:
             options = replace(OPTIONS, dtype="float32", max_iter=5)
-            found.append(sweep(spark, prepared, [4], [1.0], options))
+            found.append(sweep(prepared, [4], [1.0], options))
     first, second = found
     assert [measures(p) for p in first.points] == [measures(p) for p in second.points]
     np.testing.assert_array_equal(first.best_factors.items, second.best_factors.items)
@@ -274,8 +273,8 @@ def test_given_starts_are_used(spark: SparkSession, placement: str) -> None:
         sizes = len(prepared.summary.users), len(prepared.summary.items)
         start = Factors(rng.normal(size=(sizes[0], 2)), rng.normal(size=(sizes[1], 2)))
         capped = replace(OPTIONS, max_iter=1)
-        mine = sweep(spark, prepared, [2], [1.0], capped, starts=[start])
-        usual = sweep(spark, prepared, [2], [1.0], capped)
+        mine = sweep(prepared, [2], [1.0], capped, starts=[start])
+        usual = sweep(prepared, [2], [1.0], capped)
         if placement == "grid":
             parts = dense_parts(prepared)
             fit = reference.notebook_als(*parts["train"], start, 1.0, max_iter=1)
@@ -285,13 +284,26 @@ def test_given_starts_are_used(spark: SparkSession, placement: str) -> None:
     assert measures(mine.points[0]) != measures(usual.points[0])
 
 
+@pytest.mark.parametrize("placement", ["ratings", "grid"])
+def test_every_iteration_is_heard_of_once(spark: SparkSession, placement: str) -> None:
+    heard: list[Any] = []
+    ready = replace(EXACT, placement=placement)
+    with prepare_ratings(spark, source_from_frame(frame_of(spark)), ready) as prepared:
+        capped = replace(OPTIONS, max_iter=3, tol=0.0)
+        outcome = sweep(prepared, [2, 3], [1.0], capped, on_iteration=heard.append)
+    for k, point in enumerate(outcome.points):
+        assert [record.iteration for record in point.history] == [1, 2, 3]
+        assert [record for record in heard if record.point == k] == list(point.history)
+    assert len(heard) == 6
+
+
 def test_float32_reaches_the_test_error_of_float64(spark: SparkSession) -> None:
     source = read_source(spark, SourceOptions(path=sample_ratings()))
     errors = {}
     for dtype in ("float32", "float64"):
         ready = replace(EXACT, dtype=dtype, placement="grid")
         with prepare_ratings(spark, source, ready) as prepared:
-            outcome = sweep(spark, prepared, [5, 20], [2.0], replace(OPTIONS, dtype=dtype))
+            outcome = sweep(prepared, [5, 20], [2.0], replace(OPTIONS, dtype=dtype))
         assert outcome.best_factors.items.dtype == dtype
         errors[dtype] = [point.errors["test"].mse for point in outcome.points]
     np.testing.assert_allclose(errors["float32"], errors["float64"], atol=1e-3)
@@ -312,7 +324,7 @@ def test_exact_rank_data_are_recovered(spark: SparkSession, placement: str) -> N
         spark, source_from_frame(frame), replace(EXACT, placement=placement)
     ) as prepared:
         options = replace(OPTIONS, tol=1e-9, max_iter=2000 if placement == "grid" else 40)
-        outcome = sweep(spark, prepared, [3], [1e-8], options)
+        outcome = sweep(prepared, [3], [1e-8], options)
     assert outcome.points[0].errors["test"].rmse < 1e-3
 
 
@@ -335,7 +347,7 @@ def test_cold_ratings_are_predicted_as_asked(spark: SparkSession) -> None:
             assert prepared.n_ratings == {"train": 30, "test": 4}
             collector = SweepCollector("test")
             capped = replace(OPTIONS, max_iter=2)
-            train_grid(spark, prepared, grid_specs([2], [1.0]), capped, collector)
+            train_grid(prepared, grid_specs([2], [1.0]), capped, collector)
             outcome = collector.outcome()
             means[cold_start] = outcome and outcome.points[0].errors["test"]
     user_0 = np.mean([r for u, _, r in train if u == 0])
@@ -378,7 +390,7 @@ def test_spark_jobs_are_described_and_nothing_stays_behind(spark: SparkSession) 
     ready = replace(EXACT, placement="ratings", partitions=2)
     jvm_persisted = context._jsc.getPersistentRDDs().size()
     with prepare_ratings(spark, source_from_frame(frame_of(spark)), ready) as prepared:
-        sweep(spark, prepared, [2], [1.0], replace(OPTIONS, max_iter=2))
+        sweep(prepared, [2], [1.0], replace(OPTIONS, max_iter=2))
         names = {rdd.name() for rdd in context._jsc.getPersistentRDDs().values()}
         assert {"als_spark: training ratings", "als_spark: held-out ratings"} <= names
     assert context._jsc.getPersistentRDDs().size() == jvm_persisted
@@ -395,6 +407,6 @@ def test_the_real_ratings_meet_the_rule(spark: SparkSession, movielens: Path) ->
     with prepare_ratings(spark, source, PrepareOptions(placement="grid")) as prepared:
         assert len(prepared.summary.users) == 671
         assert sum(prepared.n_ratings.values()) == 100_004
-        outcome = sweep(spark, prepared, [1, 5], [2.0, 6.0], TrainingOptions())
+        outcome = sweep(prepared, [1, 5], [2.0, 6.0], TrainingOptions())
     assert all(point.converged and 20 < point.iterations < 300 for point in outcome.points)
     assert 0.8 < outcome.points[outcome.best].errors["test"].mse < 0.9

@@ -17,11 +17,16 @@ import pytest
 from als_spark.solve.blocks import RatingBlock, build_block, split_block
 from als_spark.solve.gram import WORKSPACE_BYTES
 from als_spark.solve.objective import Objective
-from als_spark.spark import planner as planning
-from als_spark.spark.planner import MERGE_BYTES, SLICE_BYTES, group_models, half_step_bytes
+from als_spark.spark.planner import (
+    MERGE_BYTES,
+    SLICE_BYTES,
+    WORKER_BYTES,
+    group_models,
+    half_step_bytes,
+)
 from als_spark.spark.prepare.pack import PackOptions, Ratings, merge_block
-from als_spark.spark.prepare.slices import TrainSlice
-from als_spark.spark.train.partitioned import solve_partition
+from als_spark.spark.train.broadcast import solve_partition
+from als_spark.spark.train.exchange import TrainSlice
 
 N_COLUMNS = 3000
 
@@ -126,18 +131,16 @@ class TestMerging:
 
 class TestGroups:
     def test_all_models_at_once_where_they_fit(self):
-        assert group_models(10_000, [1, 5, 20, 50] * 4, 4) == [slice(0, 16)]
+        assert group_models(10_000, [1, 5, 20, 50] * 4, 4, WORKER_BYTES) == [slice(0, 16)]
 
-    def test_each_group_fits(self, monkeypatch):
+    def test_each_group_fits(self):
         ranks = [50, 20, 5, 1, 50, 50, 20]
         budget = half_step_bytes(100_000, [50, 20], 8)
-        monkeypatch.setattr(planning, "WORKER_BYTES", budget)
-        groups = group_models(100_000, ranks, 8)
+        groups = group_models(100_000, ranks, 8, budget)
         assert [rank for group in groups for rank in ranks[group]] == ranks
         assert 1 < len(groups) < len(ranks)
         for group in groups:
             assert half_step_bytes(100_000, ranks[group], 8) <= budget
 
-    def test_a_model_that_does_not_fit_goes_alone(self, monkeypatch):
-        monkeypatch.setattr(planning, "WORKER_BYTES", 1)
-        assert group_models(10, [3, 4], 4) == [slice(0, 1), slice(1, 2)]
+    def test_a_model_that_does_not_fit_goes_alone(self):
+        assert group_models(10, [3, 4], 4, 1) == [slice(0, 1), slice(1, 2)]

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
 
 from als_spark.solve.blocks import assign_rows
 from als_spark.spark.planner import (
-    MAX_GRID_BYTES,
+    GRID_SHARE,
+    LEAST_BYTES,
+    LIBRARY_BYTES,
     MERGE_BYTES,
+    SHARED_ROW,
+    SLICE_BYTES,
     WORKER_BYTES,
+    Choices,
     Sizes,
     choose_blocks,
     choose_placement,
+    half_step_bytes,
+    place_rows,
+    plan,
     row_costs,
     shared_rows,
+    worker_limit,
 )
 
 # Ratings of a block that fits into a worker while it is merged.
@@ -24,6 +33,97 @@ MOST = WORKER_BYTES // MERGE_BYTES
 SOURCE_GRID = (1, 5, 20, 50) * 4
 MOVIELENS_100K = Sizes(943, 1682, 80_000, SOURCE_GRID, 4, 2)
 TEN_MILLION = Sizes(70_000, 10_700, 10_000_000, (50,), 4, 2)
+
+
+class TestPlan:
+    @pytest.mark.parametrize("sizes", [MOVIELENS_100K, TEN_MILLION])
+    def test_auto_is_what_the_sizes_say(self, sizes):
+        decided = plan(sizes, Choices())
+        assert decided.placement == choose_placement(sizes)
+        assert decided.sizes == sizes
+
+    def test_the_grid_is_packed_whole(self):
+        decided = plan(TEN_MILLION, Choices("grid", partitions=7))
+        assert (decided.placement, decided.n_blocks, decided.slice_bytes) == ("grid", 1, None)
+        assert decided.exchange == {}
+
+    def test_ratings_in_slices_of_blocks(self):
+        decided = plan(MOVIELENS_100K, Choices("ratings"))
+        assert (decided.placement, decided.n_blocks) == (
+            "ratings",
+            choose_blocks(MOVIELENS_100K),
+        )
+        assert decided.slice_bytes == SLICE_BYTES
+        assert decided.exchange == {"user": "broadcast", "item": "broadcast"}
+        assert plan(MOVIELENS_100K, Choices("ratings", partitions=7)).n_blocks == 7
+
+    def test_groups_fit_a_worker_on_each_side(self):
+        # Many items and few users: solving users takes more memory.
+        sizes = Sizes(1000, 2_000_000, 10**7, (50,) * 8, 4, 2)
+        decided = plan(sizes, Choices("ratings"))
+        by_user, by_item = (decided.groups(side, sizes.ranks) for side in ("user", "item"))
+        assert len(by_user) > len(by_item) == 1
+        for group in by_user:
+            assert half_step_bytes(sizes.n_items, sizes.ranks[group], 4) <= decided.worker_bytes
+        assert decided.groups("user", [50]) == [slice(0, 1)]
+        tight = replace(decided, worker_bytes=1)
+        assert tight.groups("item", [50, 20]) == [slice(0, 1), slice(1, 2)]
+
+    def test_the_record(self):
+        record = plan(replace(MOVIELENS_100K, ranks=(5, 20)), Choices("ratings", 3)).as_record()
+        assert record == {
+            "placement": "ratings",
+            "blocks_a_side": 3,
+            "slice_bytes": SLICE_BYTES,
+            "exchange": {"user": "broadcast", "item": "broadcast"},
+            "worker_bytes": WORKER_BYTES,
+            "models_a_job": {"user": [2], "item": [2]},
+        }
+        assert plan(MOVIELENS_100K, Choices("grid")).as_record()["models_a_job"] == {}
+
+    def test_less_memory_for_workers(self):
+        small = Choices(worker_limit=LIBRARY_BYTES + (64 << 20))
+        assert plan(MOVIELENS_100K, small).placement == "grid"
+        million = replace(MOVIELENS_100K, n_ratings=2_000_000)
+        assert plan(million, Choices()).placement == "grid"
+        decided = plan(million, small)
+        assert (decided.placement, decided.worker_bytes) == ("ratings", 64 << 20)
+        assert decided.n_blocks == 4 > plan(million, Choices("ratings")).n_blocks
+        # A limit that is no limit, and one that not even the libraries fit into.
+        assert plan(million, Choices(worker_limit=1 << 40)) == plan(million, Choices())
+        assert plan(million, Choices("grid", worker_limit=1)).worker_bytes == LEAST_BYTES
+
+    @pytest.mark.parametrize(
+        ("conf", "limit"),
+        [
+            ({}, None),
+            ({"spark.executor.pyspark.memory": ""}, None),
+            ({"spark.executor.pyspark.memory": "2g"}, 2 << 30),
+            ({"spark.executor.pyspark.memory": "2GB", "spark.executor.cores": "4"}, 1 << 29),
+            ({"spark.executor.pyspark.memory": "1024"}, 1 << 30),
+            ({"spark.executor.pyspark.memory": "512 m"}, None),
+            ({"spark.executor.pyspark.memory": "1536k", "spark.executor.cores": "2"}, 768 << 10),
+        ],
+    )
+    def test_what_spark_allows_a_worker(self, conf, limit):
+        assert worker_limit(conf) == limit
+
+    def test_it_cannot_be_changed(self):
+        with pytest.raises(FrozenInstanceError):
+            plan(MOVIELENS_100K, Choices()).n_blocks = 9
+
+
+class TestRowsInBlocks:
+    def test_of_nearly_equal_work_with_shared_rows_in_none(self):
+        counts = np.array([1000, 3, 2, 2, 1, 1, 1, 2])
+        blocks = place_rows(counts, [4], 2)
+        assert blocks[0] == SHARED_ROW
+        assert set(blocks[1:].tolist()) == {0, 1}
+        loads = np.bincount(blocks[1:], row_costs(counts[1:], [4]))
+        assert np.ptp(loads) <= row_costs(counts[1:2], [4])[0]
+
+    def test_one_block_has_all_rows(self):
+        assert place_rows(np.array([9, 0, 1]), [4], 1).tolist() == [0, 0, 0]
 
 
 class TestPlacement:
@@ -47,9 +147,9 @@ class TestPlacement:
     @pytest.mark.parametrize("itemsize", [4, 8])
     def test_ratings_that_do_not_fit_a_worker(self, itemsize):
         # Twice an int32 index and a rating.
-        most = MAX_GRID_BYTES // (2 * (4 + itemsize))
+        most = (WORKER_BYTES // GRID_SHARE) // (2 * (4 + itemsize))
         fitting = Sizes(1000, 1000, most, (5,), itemsize, 1)
-        assert fitting.packed_bytes <= MAX_GRID_BYTES
+        assert fitting.packed_bytes <= (WORKER_BYTES // GRID_SHARE)
         assert choose_placement(fitting) == "grid"
         assert choose_placement(replace(fitting, n_ratings=most + 1)) == "ratings"
 

@@ -6,7 +6,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from als_spark.spark.prepare.narrow import MAX_LEVELS, decode_values, encode_values, narrow, widen
+from als_spark.spark.arrow import (
+    MAX_LEVELS,
+    decode_values,
+    encode_values,
+    gather_batches,
+    ids_from_bytes,
+    ids_to_bytes,
+    narrow,
+    stream_to_bytes,
+    table_from_bytes,
+    widen,
+)
 
 
 @pytest.mark.parametrize(("n", "itemsize"), [(1, 2), (65_536, 2), (65_537, 4), (2**31 - 1, 4)])
@@ -37,3 +48,30 @@ def test_values(n_levels):
 def test_no_values():
     codes, table = encode_values(pa.array([], pa.float64()))
     assert decode_values(codes.tobytes(), table.tobytes()).size == 0
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [pa.array([3, -(2**63)], pa.int64()), pa.array(["007", "é", ""]), pa.array([], pa.int64())],
+)
+def test_ids_survive_as_bytes(ids):
+    assert ids_from_bytes(ids_to_bytes(ids)).equals(ids)
+
+
+def test_tables_survive_as_bytes():
+    table = pa.table({"a": [1, None], "b": ["x", "y"]})
+    assert table_from_bytes(stream_to_bytes(table)).equals(table)
+
+
+@pytest.mark.parametrize(
+    ("most", "sizes"), [(1, [2, 2, 1]), (2, [2, 2, 1]), (3, [4, 1]), (100, [5])]
+)
+def test_batches_are_gathered_up_to_a_size(most, sizes):
+    batches = pa.table({"a": range(5)}).to_batches(max_chunksize=2)
+    tables = list(gather_batches(batches, most))
+    assert [table.num_rows for table in tables] == sizes
+    assert pa.concat_tables(tables).column("a").to_pylist() == list(range(5))
+
+
+def test_no_batches():
+    assert list(gather_batches([], 10)) == []

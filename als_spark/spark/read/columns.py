@@ -6,7 +6,7 @@ The checks are column expressions, so that they run in the pass that reads the d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -14,10 +14,6 @@ from pyspark.sql import types as T
 
 from als_spark.errors import DataError
 from als_spark.spark.read.sources import Source
-from als_spark.types import SplitStrategy
-
-TRAIN, VALIDATION, TEST = 0, 1, 2
-"""Codes of the splits in the column ``split``."""
 
 _INTEGERS = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 _FLOATS = (T.FloatType, T.DoubleType)
@@ -26,31 +22,6 @@ _TIMES = (*_INTEGERS, *_FLOATS, T.DecimalType, *_MOMENTS, T.StringType)
 """Types of columns that can hold timestamps."""
 _LARGEST_EXACT = 2.0**53
 _LARGEST_SECONDS = 2.0**63
-
-SHOWN_PROBLEMS = 3
-"""Kinds of unusable rows that are told of, with an example each."""
-LONGEST_EXAMPLE = 160
-"""Characters of an unusable row that are shown."""
-
-
-@dataclass(frozen=True, slots=True)
-class SplitOptions:
-    """How ratings are split.
-
-    Attributes
-    ----------
-    strategy : {"random", "time"}
-        By a hash of the seed and the pair of ids, or by time.
-    seed : int
-        Of the random split.
-    test_fraction, validation_fraction : float
-        Shares held out.
-    """
-
-    strategy: SplitStrategy = "random"
-    seed: int = 0
-    test_fraction: float = 0.2
-    validation_fraction: float = 0.0
 
 
 def typed_ratings(
@@ -126,92 +97,47 @@ def typed_pairs(source: Source) -> DataFrame:
     )
 
 
-def problem_kinds(typed: DataFrame) -> DataFrame:
-    """Count the rows with each ``problem`` (null: none): ``n``, and an ``example``; most first."""
-    return (
-        typed.groupBy("problem")
-        .agg(F.count("*").alias("n"), F.min("raw").alias("example"))
-        .orderBy(F.desc("n"), "problem")
-    )
+def union_typed(frames: Sequence[DataFrame]) -> DataFrame:
+    """Put typed ratings together; ids that are integers here and text there become text.
 
-
-def problem_text(problem: str, count: int, example: str) -> str:
-    """Tell of a kind of unusable rows in one line."""
-    return f"{problem} ({count:,}, such as {example[:LONGEST_EXAMPLE]})"
-
-
-def with_random_split(ratings: DataFrame, options: SplitOptions) -> DataFrame:
-    """Add the column ``split``, from a hash of the seed and the pair of ids alone.
-
-    The ids are hashed as text, so that a pair lands on the same side whether a CSV file or a table
-    with integer columns holds it, in whatever order and partitioning.
+    They become integers again where they are numbered, if all of them are integers.
     """
-    pair = F.xxhash64(
-        F.lit(options.seed).cast("bigint"),
-        F.col("user").cast("string"),
-        F.col("item").cast("string"),
-    )
-    # The upper 53 bits, as a number in [0, 1).
-    share = F.shiftrightunsigned(pair, 11).cast("double") / F.lit(_LARGEST_EXACT)
-    return ratings.withColumn("split", _split_code(share, options))
+    for column in ("user", "item"):
+        if len({frame.schema[column].dataType.simpleString() for frame in frames}) > 1:
+            frames = [frame.withColumn(column, F.col(column).cast("string")) for frame in frames]
+    return reduce(DataFrame.unionByName, frames)
 
 
-def with_time_split(ratings: DataFrame, options: SplitOptions) -> DataFrame:
-    """Add the column ``split``, by time.
+def source_from_frame(
+    frame: DataFrame,
+    user: str = "user",
+    item: str = "item",
+    rating: str = "rating",
+    timestamp: str | None = None,
+) -> Source:
+    """Take a DataFrame as a source of ratings.
 
-    The latest ratings are the test part, those just before them the validation part.
-    Ratings of one second stay together, on the earlier side, so the parts may be smaller than
-    asked.
+    Parameters
+    ----------
+    frame : DataFrame
+    user, item, rating, timestamp : str
+        Names of its columns.
+
+    Raises
+    ------
+    DataError
+        If a column is not there.
     """
-    held = options.test_fraction + options.validation_fraction
-    to_train, to_validation = _time_quantiles(ratings, [1 - held, 1 - options.test_fraction])
-    code = (
-        F.when(F.col("timestamp") > to_validation, TEST)
-        .when(F.col("timestamp") > to_train, VALIDATION)
-        .otherwise(TRAIN)
-    )
-    return ratings.withColumn("split", code.cast("tinyint"))
-
-
-def with_fixed_split(ratings: DataFrame, code: int) -> DataFrame:
-    """Add the column ``split`` with one value."""
-    return ratings.withColumn("split", F.lit(code).cast("tinyint"))
-
-
-def _split_code(share: Column, options: SplitOptions) -> Column:
-    held = options.test_fraction + options.validation_fraction
-    code = F.when(share < options.test_fraction, TEST).when(share < held, VALIDATION)
-    return code.otherwise(TRAIN).cast("tinyint")
-
-
-def _time_quantiles(ratings: DataFrame, shares: list[float]) -> list[float]:
-    """Find exact quantiles of the timestamps: count by day, then within the days wanted."""
-    usable = ratings.where(F.col("problem").isNull())
-    day = F.floor(F.col("timestamp") / 86400)
-    by_day = sorted(tuple(row) for row in usable.groupBy(day.alias("day")).count().collect())
-    total = sum(count for _, count in by_day)
-    targets = [share * total for share in shares]
-    days = {_reach(by_day, target)[0] for target in targets}
-    if not by_day:
-        return [0.0 for _ in shares]
-    within = usable.where(day.isin([int(d) for d in days])).groupBy("timestamp").count().collect()
-    quantiles = []
-    for target in targets:
-        wanted, before = _reach(by_day, target)
-        seconds = sorted(tuple(row) for row in within if row[0] // 86400 == wanted)
-        quantiles.append(float(_reach(seconds, target - before)[0]))
-    return quantiles
-
-
-def _reach(counts: list[tuple[float, int]], target: float) -> tuple[float, int]:
-    """Return the first value whose running count reaches the target, and the count before it."""
-    before = 0
-    for value, count in counts:
-        # A hair of tolerance: 0.8 * 100000 must not need a rating more than 80000.
-        if before + count >= target - 1e-6:
-            return value, before
-        before += count
-    return (counts[-1][0], before - counts[-1][1]) if counts else (0.0, 0)
+    columns = {"user": user, "item": item, "rating": rating}
+    if timestamp is not None:
+        columns["timestamp"] = timestamp
+    for role, name in columns.items():
+        if name not in frame.columns:
+            raise DataError(
+                f"the DataFrame has no {role} column {name!r}: "
+                f"its columns are {', '.join(frame.columns)}"
+            )
+    return Source(frame, columns, "the DataFrame", from_files=False)
 
 
 def _corrupt_line(source: Source) -> Column:
