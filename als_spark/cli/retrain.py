@@ -13,7 +13,6 @@ from typing import Any, get_args
 import numpy as np
 from pyspark.sql import SparkSession
 
-from als_spark.cli.batch_options import RETRAIN
 from als_spark.cli.config.batch import RetrainConfig, Spec
 from als_spark.cli.fitting import (
     Fitted,
@@ -29,6 +28,7 @@ from als_spark.cli.fitting import (
     write_version,
 )
 from als_spark.cli.holdout import HoldoutRule, unseen_by_both
+from als_spark.cli.options import parse
 from als_spark.cli.program import exits_if_locked, interrupts_noted, run_program
 from als_spark.cli.run_log import RunLog
 from als_spark.cli.spark_job import all_versions, open_ratings, refuse_bad_rows, spark_job
@@ -61,15 +61,13 @@ from als_spark.types import Side
 logger = logging.getLogger("als_spark.retrain")
 
 
-def main(argv: Sequence[str] | None = None, default_config: Path | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Retrain.
 
     Parameters
     ----------
     argv : sequence of str, optional
         Options; those of the process if not given.
-    default_config : Path, optional
-        Configuration file that is read if ``--config`` is not given.
 
     Returns
     -------
@@ -77,7 +75,7 @@ def main(argv: Sequence[str] | None = None, default_config: Path | None = None) 
         0 published, or nothing new; 3 kept the champion; 4 data check failed; 5 locked; 2 the
         input or an option is unusable; 130 stopped by Ctrl-C or SIGTERM; 1 anything else.
     """
-    work = exits_if_locked("retrain", lambda: _run(RETRAIN.parse(argv, default_config)))
+    work = exits_if_locked("retrain", lambda: _run(parse(RetrainConfig, argv)))
     return run_program("retrain", work, "stopped before the run began; the store is as it was")
 
 
@@ -136,8 +134,7 @@ class _Retrain:
         self._champion_name, champion = self._read_champion()
         self._past = self._store.history.read_history()
         previous, last = last_passed(self._past)
-        # If no version can be read, the next is trained as they were.
-        spec = self._config.spec(_spec_of(champion) or _spec_from(last.get("settings")))
+        spec = self._choose_spec(champion, last.get("settings"))
         decision = (self._config.measure, self._config.margin, self._config.largest_decline)
         self._unseen_by = None
         if champion is not None:
@@ -178,6 +175,17 @@ class _Retrain:
                 )
             self._log.record["training"] = training_record(fitted)
             self._compare_and_publish(ready, fitted, champion)
+
+    def _choose_spec(
+        self, champion: FactorModel | None, settings: Mapping[str, Any] | None
+    ) -> Spec:
+        other, source = _spec_of(champion), f"version {self._champion_name}"
+        if other is None:
+            # If no version can be read, the next is trained as they were.
+            other, source = _spec_from(settings), "the last run"
+        spec = self._config.spec(other)
+        self._progress.write(self._config.objective_words(spec, None if other is None else source))
+        return spec
 
     def _clean_up(self) -> None:
         removed = self._store.recover()

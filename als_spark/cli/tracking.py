@@ -10,7 +10,6 @@ A job calls :func:`check_tracking` before it works, where a mistake is still the
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from als_spark.cli.config.settings import JobConfig
 from als_spark.errors import ConfigError
 from als_spark.model.files import json_ready
 
@@ -145,16 +145,16 @@ def log_run(
     return None
 
 
-def config_record(config: Any) -> dict[str, Any]:
+def config_record(config: JobConfig) -> dict[str, Any]:
     """Return a configuration as the files of a run and MLflow keep it: without a password.
 
     Parameters
     ----------
-    config : dataclass
+    config : JobConfig
         Configuration of any job; user and password of its ``mlflow``, if it has one, are blotted
         out.
     """
-    record = json_ready(dataclasses.asdict(config))
+    record = json_ready(config.model_dump())
     if record.get("mlflow") is not None:
         record["mlflow"] = _without_password(record["mlflow"], record["mlflow"])
     return record

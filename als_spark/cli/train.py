@@ -13,7 +13,6 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from als_spark.cli.batch_options import TRAIN
 from als_spark.cli.config.batch import Spec, TrainConfig
 from als_spark.cli.fitting import (
     cold_start,
@@ -24,6 +23,7 @@ from als_spark.cli.fitting import (
     training_settings,
     write_version,
 )
+from als_spark.cli.options import parse
 from als_spark.cli.program import EXIT_DONE, exits_if_locked, run_program
 from als_spark.cli.run_log import RunLog
 from als_spark.cli.spark_job import (
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done; 2 the input or an option is unusable; 5 another run is at work on the store; 130
         stopped by Ctrl-C or SIGTERM; 1 anything else.
     """
-    work = exits_if_locked("train", lambda: _run(TRAIN.parse(argv)))
+    work = exits_if_locked("train", lambda: _run(parse(TrainConfig, argv)))
     return run_program("train", work, "stopped; nothing was published or written")
 
 
@@ -75,6 +75,8 @@ def _run(config: TrainConfig) -> int:
         with unwritable_is_usage("--output", config.output):
             check_replaceable(folder, RUN_FILE)
     with ProgressReporter(1, logger=logger) as progress, spark_job("train", progress) as job:
+        source = None if config.from_sweep is None else f"the sweep in {config.from_sweep}"
+        progress.write(config.objective_words(spec, source))
         if config.output is not None:
             words = _into_folder(config, spec, job.session, progress)
         else:

@@ -17,15 +17,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
 
-from als_spark.cli.batch_options import RETRAIN
 from als_spark.cli.config.batch import RetrainConfig, Spec
 from als_spark.cli.fitting import cold_start, fit, make_ready
+from als_spark.cli.options import parse
 from als_spark.cli.program import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -173,7 +172,8 @@ def cold_iterations(
     None if :data:`LONGEST` are not enough: the two may end in different places.
     """
     argv = [*settings, *night.options, "--store", str(path)]
-    config: RetrainConfig = replace(RETRAIN.parse(argv), tol=0.0, max_iter=LONGEST)
+    parsed = parse(RetrainConfig, argv)
+    config = parsed.model_copy(update={"tol": 0.0, "max_iter": LONGEST})
     training = record["training"]
     spec = Spec(training["rank"], Objective(training["lambda"], training["exponent"]))
     # The objective is a sum in the factors' dtype: as good as the same is the same.

@@ -46,7 +46,7 @@ ALLOWED_THIRD_PARTIES = {
     "spark": {"numpy", "pyarrow", "pyspark", "py4j", "threadpoolctl", "scipy"},
     "report": {"numpy", "matplotlib", "tqdm"},
     "nightly": {"pyspark"},
-    "cli": {"pyspark", "mlflow", "numpy", "pyarrow"},
+    "cli": {"pydantic", "pyspark", "mlflow", "numpy", "pyarrow"},
 }
 
 LONGEST = 500
@@ -159,7 +159,7 @@ class TestLoading:
         names = [m for m in MODULES if layer_of(m) in NUMPY_LAYERS]
         loaded = loaded_after("\n".join(f"import {name}" for name in names))
         assert "als_spark.train.loop" in loaded
-        assert loaded & {"pyspark", "py4j", "matplotlib", "pandas", "tqdm"} == set()
+        assert loaded & {"pyspark", "py4j", "matplotlib", "pandas", "tqdm", "pydantic"} == set()
 
     def test_kernels_and_the_loop_do_not_load_arrow(self):
         names = [m for m in MODULES if layer_of(m) in ("solve", "train")]
@@ -169,7 +169,7 @@ class TestLoading:
 
     def test_the_package_alone_loads_nothing(self):
         loaded = loaded_after("import als_spark")
-        assert loaded & {"numpy", "scipy", "pyarrow", "pyspark", "matplotlib"} == set()
+        assert loaded & {"numpy", "scipy", "pyarrow", "pyspark", "matplotlib", "pydantic"} == set()
         assert {name for name in loaded if name.startswith("als_spark.")} == set()
 
     def test_programs_load_mlflow_only_to_log_a_run(self):
