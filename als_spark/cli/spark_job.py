@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 import als_spark
 from als_spark.cli.config.sweep import RatingsConfig
+from als_spark.cli.launch import prepare_launch
 from als_spark.cli.program import Interrupted, interrupts_raise
 from als_spark.errors import ConfigError, DataError
 from als_spark.report.progress import ProgressReporter
@@ -45,6 +46,8 @@ def spark_job(name: str, progress: ProgressReporter) -> Iterator[SparkJob]:
     """
     with progress.phase("starting Spark"):
         ours = SparkSession.getActiveSession() is None
+        if ours:
+            prepare_launch()
         session = start_session(f"als_spark {name}")
         if ours:
             quiet_spark(session)
