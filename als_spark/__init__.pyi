@@ -15,6 +15,7 @@ from als_spark.model.recommend import recommend as recommend
 from als_spark.model.recommend import similar_items as similar_items
 from als_spark.solve.blocks import RatingBlock as RatingBlock
 from als_spark.solve.blocks import build_block as build_block
+from als_spark.solve.objective import Objective as Objective
 from als_spark.spark.hadoop import store_at as store_at
 from als_spark.spark.predict.evaluate import evaluate_models as evaluate_models
 from als_spark.spark.predict.recommend import recommend_for_all as recommend_for_all
@@ -32,10 +33,13 @@ from als_spark.train.backend import Factors as Factors
 from als_spark.train.grid import SweepCollector as SweepCollector
 from als_spark.train.grid import grid_specs as grid_specs
 from als_spark.train.local import LocalBackend as LocalBackend
-from als_spark.train.loop import ModelSpec as ModelSpec
-from als_spark.train.loop import TrainingOptions as TrainingOptions
-from als_spark.train.loop import initial_factors as initial_factors
+from als_spark.train.loop import continue_training as continue_training
 from als_spark.train.loop import train_models as train_models
+from als_spark.train.spec import ModelSpec as ModelSpec
+from als_spark.train.spec import TrainingOptions as TrainingOptions
+from als_spark.train.start import initial_factors as initial_factors
+from als_spark.train.start import start_states as start_states
+from als_spark.train.state import LoopState as LoopState
 
 __version__: str
 __all__: list[str]

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from als_spark import __version__
+import als_spark
 
 COMMANDS = {
     "sweep": "train a grid of models (rank x lambda), report their errors, keep the best",
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(USAGE)
         return 0
     if command == "--version":
-        print(f"als-spark {__version__}")
+        print(f"als-spark {als_spark.__version__}")
         return 0
     if command not in COMMANDS:
         print(
