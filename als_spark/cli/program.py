@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from als_spark.cli.config.settings import in_options
 from als_spark.errors import LockLost, PublishConflict, StoreLocked, UserError
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -61,7 +62,7 @@ def run_program(
     try:
         return work()
     except UserError as error:
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{name}: {in_options(' '.join(str(error).split()))}", file=sys.stderr)
         return EXIT_USAGE
     except (LockLost, PublishConflict) as error:
         # Neither input nor defect: another process came in between.

@@ -5,6 +5,7 @@ Defaults are overridden by the TOML file, the file by the command line. An unkno
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from importlib.resources.abc import Traversable
@@ -186,6 +187,26 @@ def group_of(kind: type[JobConfig], name: str) -> str:
 def option_name(field: str) -> str:
     """Name the command-line option of a field."""
     return "--" + _WORDS.get(field, field).replace("_", "-")
+
+
+_PARAMETER = re.compile(r'`(\w+)="?([^"`]*)"?`|`columns\["(\w+)"\]`')
+
+
+def in_options(message: str) -> str:
+    """Say a message of the library with the options of the command line.
+
+    The library names its parameters in backticks: ```duplicates="mean"``` is ``--duplicates mean``,
+    ```format=``` is ``--format``, ```columns["user"]``` is ``--user-col``. Other words in
+    backticks, such as the names of columns in Spark's messages, stay.
+    """
+
+    def word(found: re.Match[str]) -> str:
+        name, value, role = found.groups()
+        if role is not None:
+            return option_name(f"{role}_col")
+        return option_name(name) + (f" {value}" if value else "")
+
+    return _PARAMETER.sub(word, message)
 
 
 def field_name(key: str) -> str:

@@ -63,7 +63,8 @@ def read_seen(session: SparkSession, source: Source) -> SeenPairs:
     if n_pairs == 0:
         raise DataError(
             f"{source.label}: no usable pairs of a user and an item: "
-            f"{'; '.join(problems) or 'it is empty'}: check the file, --user-col and --item-col"
+            f"{'; '.join(problems) or 'it is empty'}: "
+            'check the file, `columns["user"]` and `columns["item"]`'
         )
     pairs = typed.where(F.col("problem").isNull()).select("user", "item")
     return SeenPairs(pairs, source.label, n_pairs, n_bad, problems)

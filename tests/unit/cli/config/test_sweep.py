@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from als_spark.cli.config.settings import option_name, option_types, read_toml, resolve
+from als_spark.cli.config.settings import in_options, option_name, option_types, read_toml, resolve
 from als_spark.cli.config.sweep import SweepConfig
 from als_spark.errors import ConfigError
 from als_spark.solve.objective import Objective
@@ -338,3 +338,20 @@ class TestShippedFile:
         named |= read_toml(SweepConfig, self.PATH).keys()
         # Of one run, not of a configuration: where it tests and where it writes.
         assert FIELDS.keys() - named == {"test", "output"}
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (
+            'with `duplicates="mean"` or `duplicates="last"`',
+            "with --duplicates mean or --duplicates last",
+        ),
+        ("use a smaller `test_fraction=`", "use a smaller --test-fraction"),
+        ("`reg=5`: too large", "--lambda 5: too large"),
+        ('check `columns["user"]`', "check --user-col"),
+        ("`lake`.`ratings` and d=5 stay", "`lake`.`ratings` and d=5 stay"),
+    ],
+)
+def test_messages_of_the_library_name_options(message, said):
+    assert in_options(message) == said
