@@ -49,7 +49,10 @@ _HOMES = {
     "train_grid": "spark.train.run",
     "train_models": "train.loop",
 }
-"""Where each public name lives. Resolved on first use, since every executor imports this module."""
+"""Where each public name lives. Resolved on first use, since every executor imports this module.
+
+Type checkers read the names from ``__init__.pyi``.
+"""
 
 __all__ = ["__version__", *sorted(_HOMES)]
 
@@ -58,3 +61,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

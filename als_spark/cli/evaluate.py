@@ -11,9 +11,9 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from als_spark.cli.batch_options import EVALUATE
 from als_spark.cli.config.batch import EvaluateConfig
 from als_spark.cli.config.record import config_record
+from als_spark.cli.options import parse
 from als_spark.cli.program import EXIT_DONE, run_program
 from als_spark.cli.spark_job import (
     all_versions,
@@ -54,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done; 2 the input or an option is unusable; 130 stopped by Ctrl-C or SIGTERM; 1 anything
         else.
     """
-    return run_program("evaluate", lambda: _run(EVALUATE.parse(argv)), "stopped; nothing written")
+    return run_program(
+        "evaluate", lambda: _run(parse(EvaluateConfig, argv)), "stopped; nothing written"
+    )
 
 
 def _run(config: EvaluateConfig) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from als_spark.cli.config.settings import Role, option_name, paths_of
+from als_spark.cli.config.settings import JobConfig, Role, option_name, paths_of
 from als_spark.errors import ConfigError
 from als_spark.files.places import Place, lies_in, places_of
 from als_spark.model.files import DESCRIPTION_FILE, MODEL_FORMAT, local_path
@@ -30,7 +30,7 @@ class GivenPath(NamedTuple):
         return f"{self.option} {self.text}"
 
 
-def given_paths(config: object, file: Path | None = None) -> list[GivenPath]:
+def given_paths(config: JobConfig, file: Path | None = None) -> list[GivenPath]:
     """Return the paths of a configuration, and the file that it was read from."""
     found = [GivenPath(option_name(name), role, text) for name, role, text in paths_of(config)]
     if file is not None:
@@ -38,12 +38,12 @@ def given_paths(config: object, file: Path | None = None) -> list[GivenPath]:
     return found
 
 
-def check_local_paths(config: object, file: Path | None) -> None:
+def check_local_paths(config: JobConfig, file: Path | None) -> None:
     """Compare the paths of this machine; needs no Spark.
 
     Parameters
     ----------
-    config : dataclass
+    config : JobConfig
         Whose fields say what role their paths have.
     file : Path or None
         That it was read from.

@@ -9,6 +9,7 @@ import threading
 import traceback
 from collections.abc import Callable
 
+from als_spark.cli.config.settings import in_options
 from als_spark.errors import LockLost, PublishConflict, StoreLocked, UserError
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -46,7 +47,7 @@ def run_program(
     try:
         return work()
     except UserError as error:
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{name}: {in_options(' '.join(str(error).split()))}", file=sys.stderr)
         return EXIT_USAGE
     except (LockLost, PublishConflict) as error:
         # Neither input nor defect: another process came in between.

@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
-from als_spark.cli.batch_options import RECOMMEND
 from als_spark.cli.config.batch import RecommendConfig
+from als_spark.cli.options import parse
 from als_spark.cli.program import EXIT_DONE, run_program
 from als_spark.cli.spark_job import open_seen, open_source, spark_job, tell_bad_rows
 from als_spark.cli.spark_paths import check_files_read, check_output, open_spark_output
@@ -47,7 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done; 2 the input or an option is unusable; 130 stopped by Ctrl-C or SIGTERM; 1 anything
         else.
     """
-    return run_program("recommend", lambda: _run(RECOMMEND.parse(argv)), "stopped; nothing written")
+    return run_program(
+        "recommend", lambda: _run(parse(RecommendConfig, argv)), "stopped; nothing written"
+    )
 
 
 def _run(config: RecommendConfig) -> int:

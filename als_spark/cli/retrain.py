@@ -7,33 +7,31 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
-from als_spark.cli.batch_options import RETRAIN
 from als_spark.cli.config.batch import RetrainConfig
 from als_spark.cli.interrupts import stop_on_signals
 from als_spark.cli.nightly import fit_options, read_options, run_log, source_options
+from als_spark.cli.options import parse
 from als_spark.cli.program import exits_if_locked, run_program
 from als_spark.cli.spark_job import all_versions, open_source, spark_job
 from als_spark.cli.spark_paths import check_paths
 from als_spark.cli.stored import permission_is_usage, store_of
 from als_spark.model.files import local_path
 from als_spark.nightly.retrain import Retrain, RetrainOptions
+from als_spark.nightly.run_record import Spec
 from als_spark.nightly.tracking import check_tracking
 from als_spark.report.progress import ProgressReporter
 
 logger = logging.getLogger("als_spark.retrain")
 
 
-def main(argv: Sequence[str] | None = None, default_config: Path | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Retrain.
 
     Parameters
     ----------
     argv : sequence of str, optional
         Options; those of the process if not given.
-    default_config : Path, optional
-        Configuration file that is read if ``--config`` is not given.
 
     Returns
     -------
@@ -41,7 +39,7 @@ def main(argv: Sequence[str] | None = None, default_config: Path | None = None) 
         0 published, or nothing new; 3 kept the champion; 4 data check failed; 5 locked; 2 the
         input or an option is unusable; 130 stopped by Ctrl-C or SIGTERM; 1 anything else.
     """
-    work = exits_if_locked("retrain", lambda: _run(RETRAIN.parse(argv, default_config)))
+    work = exits_if_locked("retrain", lambda: _run(parse(RetrainConfig, argv)))
     return run_program("retrain", work, "stopped before the run began; the store is as it was")
 
 
@@ -66,13 +64,19 @@ def _run(config: RetrainConfig) -> int:
         # Within the record too, which says what the exit code says.
         stack.enter_context(permission_is_usage("--store", config.store))
         log.record = replace(log.record, versions=all_versions(session))
-        Retrain(session, retrain_options(config), log).work()
+        Retrain(session, retrain_options(config, progress), log).work()
     print(f"{log.record.sentence}\nThe report is runs/{log.run}/report.html in {config.store}.")
     return log.exit_code
 
 
-def retrain_options(config: RetrainConfig) -> RetrainOptions:
+def retrain_options(config: RetrainConfig, progress: ProgressReporter) -> RetrainOptions:
     """Turn the configuration into the parameters of a nightly run."""
+
+    def choose(other: Spec | None, origin: str | None) -> Spec:
+        spec = config.spec(other)
+        progress.write(config.objective_words(spec, origin))
+        return spec
+
     by_time = config.split == "time"
     return RetrainOptions(
         ratings=source_options(config, config.ratings, config.table, need_timestamp=by_time),
@@ -82,7 +86,7 @@ def retrain_options(config: RetrainConfig) -> RetrainOptions:
         open_source=partial(open_source, config),
         reading=read_options(config),
         fit=fit_options(config),
-        choose=lambda other, _origin: config.spec(other),
+        choose=choose,
         limits=config.limits,
         measure=config.measure,
         margin=config.margin,

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 from pyspark.sql import DataFrame, SparkSession
 
 import als_spark
+from als_spark.cli.config.settings import JobConfig
 from als_spark.cli.config.sweep import RatingsConfig
 from als_spark.cli.interrupts import Interrupted, StopFlag, stop_on_signals
+from als_spark.cli.launch import prepare_launch
 from als_spark.cli.spark_paths import check_files_read
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.read.bad_rows import refuse_bad_rows
@@ -48,6 +50,8 @@ def spark_job(name: str, progress: ProgressReporter) -> Iterator[SparkJob]:
     with stop_on_signals() as stop:
         with progress.phase("starting Spark"):
             ours = SparkSession.getActiveSession() is None
+            if ours:
+                prepare_launch()
             session = start_session(f"als_spark {name}")
             if ours:
                 quiet_spark(session)
@@ -83,7 +87,7 @@ def open_ratings(
     return open_source(config, session, options)
 
 
-def open_source(config: object, session: SparkSession, options: SourceOptions) -> Source:
+def open_source(config: JobConfig, session: SparkSession, options: SourceOptions) -> Source:
     """Open a source, none of whose files may lie in what the job writes."""
     source = read_source(session, options)
     check_files_read(session, config, source.frame, source.label)

@@ -10,6 +10,7 @@ from pathlib import Path
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
+from als_spark.cli.config.settings import JobConfig
 from als_spark.cli.paths import READ, WRITTEN, given_paths, refuse_inside, refuse_output_inside
 from als_spark.errors import ConfigError
 from als_spark.files.outputs import Kind, StagedFolder, check_local_target
@@ -28,7 +29,7 @@ def check_output(output: str, kind: Kind) -> None:
 
 @contextmanager
 def open_output(
-    session: SparkSession, config: object, output: str, kind: Kind
+    session: SparkSession, config: JobConfig, output: str, kind: Kind
 ) -> Iterator[StagedFolder]:
     """Give the folder for a job's files; see :func:`als_spark.spark.output.output_folder`."""
     check_paths(session, config)
@@ -41,7 +42,7 @@ def open_output(
 
 @contextmanager
 def open_spark_output(
-    session: SparkSession, config: object, output: str, kind: Kind
+    session: SparkSession, config: JobConfig, output: str, kind: Kind
 ) -> Iterator[str]:
     """Give the folder for Spark's files; see :func:`als_spark.spark.output.spark_output`."""
     check_paths(session, config)
@@ -52,7 +53,7 @@ def open_spark_output(
         yield uri
 
 
-def check_paths(session: SparkSession, config: object) -> None:
+def check_paths(session: SparkSession, config: JobConfig) -> None:
     """Compare the paths of a configuration on all file systems.
 
     Raises
@@ -76,13 +77,15 @@ def check_paths(session: SparkSession, config: object) -> None:
                 refuse_output_inside(target, folder, path, place)
 
 
-def check_files_read(session: SparkSession, config: object, frame: DataFrame, label: str) -> None:
+def check_files_read(
+    session: SparkSession, config: JobConfig, frame: DataFrame, label: str
+) -> None:
     """Refuse to read files that lie in what the run writes, however a source has led to them.
 
     Parameters
     ----------
     session : SparkSession
-    config : dataclass
+    config : JobConfig
         The job's.
     frame : DataFrame
         The source, as Spark reads it.

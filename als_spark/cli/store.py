@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from als_spark.cli.launch import prepare_launch
 from als_spark.cli.options import OneLineParser
 from als_spark.cli.program import EXIT_DONE, EXIT_FAILED, exits_if_locked, run_program
 from als_spark.errors import ConfigError, DataError, StoreLocked
@@ -112,6 +113,8 @@ def _opened(path: str) -> Iterator[ModelStore]:
     from als_spark.spark.session import quiet_spark, start_session
 
     ours = SparkSession.getActiveSession() is None
+    if ours:
+        prepare_launch()
     session = start_session("als_spark store")
     try:
         if ours:

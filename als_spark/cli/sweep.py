@@ -7,13 +7,12 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from als_spark.cli.config.record import config_record
 from als_spark.cli.config.sweep import SweepConfig
 from als_spark.cli.interrupts import Interrupted
-from als_spark.cli.options import SWEEP
+from als_spark.cli.options import parse
 from als_spark.cli.program import EXIT_DONE, EXIT_INTERRUPTED, run_program
 from als_spark.cli.spark_job import (
     SparkJob,
@@ -47,17 +46,15 @@ RUN_FILE = "run.json"
 logger = logging.getLogger("als_spark.sweep")
 
 
-def main(argv: Sequence[str] | None = None, default_config: Path | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the sweep; see :func:`als_spark.cli.program.run_program` for the exit codes.
 
     Parameters
     ----------
     argv : sequence of str, optional
         Options; those of the process if not given.
-    default_config : Path, optional
-        Configuration file that is read if ``--config`` is not given.
     """
-    return run_program("sweep", lambda: _run(SWEEP.parse(argv, default_config)))
+    return run_program("sweep", lambda: _run(parse(SweepConfig, argv)))
 
 
 def _run(config: SweepConfig) -> int:

@@ -11,10 +11,10 @@ from functools import partial
 
 from pyspark.sql import SparkSession
 
-from als_spark.cli.batch_options import TRAIN
 from als_spark.cli.config.batch import TrainConfig
 from als_spark.cli.config.record import config_record
 from als_spark.cli.nightly import fit_options, read_options, run_log, source_options
+from als_spark.cli.options import parse
 from als_spark.cli.program import EXIT_DONE, exits_if_locked, run_program
 from als_spark.cli.spark_job import all_versions, open_source, spark_job
 from als_spark.cli.spark_paths import check_output, check_paths, open_output
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done; 2 the input or an option is unusable; 5 another run is at work on the store; 130
         stopped by Ctrl-C or SIGTERM; 1 anything else.
     """
-    work = exits_if_locked("train", lambda: _run(TRAIN.parse(argv)))
+    work = exits_if_locked("train", lambda: _run(parse(TrainConfig, argv)))
     return run_program("train", work, "stopped; nothing was published or written")
 
 
@@ -59,6 +59,8 @@ def _run(config: TrainConfig) -> int:
     if config.output is not None:
         check_output(config.output, "train")
     with ProgressReporter(1, logger=logger) as progress, spark_job("train", progress) as job:
+        source = None if config.from_sweep is None else f"the sweep in {config.from_sweep}"
+        progress.write(config.objective_words(spec, source))
         if config.output is not None:
             words = _into_folder(config, options, job.session, progress)
         else:

@@ -141,7 +141,7 @@ class Retrain:
             if ready.prepared.n_ratings.get("test", 0) == 0:
                 raise DataError(
                     f"{snapshot.label}: no rating is held out, so challenger and champion cannot "
-                    "be compared: use a larger --test-fraction"
+                    "be compared: use a larger `test_fraction`"
                 )
             unknown = _unknown_shares(ready, champion)
             self._note_data(ready.facts, unknown)

@@ -302,7 +302,7 @@ submit() {
     if [[ -z ${SPARK_CONF_DIR:-} ]]; then
         # Spark splits these options like a shell; log4j wants a URI.
         options+=(--driver-java-options
-            "\"-Dlog4j2.configurationFile=file:${ROOT// /%20}/conf/log4j2.properties\"")
+            "\"-Dlog4j2.configurationFile=file:${ROOT// /%20}/als_spark/conf/log4j2.properties\"")
     fi
 
     use_quiet_java
@@ -335,5 +335,5 @@ third_of_memory() {
 # Puts the filter of quiet-java/ in front of the Java that was found.
 use_quiet_java() {
     export ALS_SPARK_JAVA_HOME=$JAVA_HOME
-    export JAVA_HOME=$ROOT/scripts/lib/quiet-java
+    export JAVA_HOME=$ROOT/als_spark/conf/quiet-java
 }

@@ -70,7 +70,7 @@ exec "$here/python/bin/python{version}" "$@"
 def code_files(package: Path) -> Iterator[tuple[str, Path]]:
     """Yield ``(name in the zip, file)`` of the package, sorted by name."""
     for path in sorted(package.rglob("*")):
-        if path.suffix == ".py" or path.name == "py.typed":
+        if path.suffix in (".py", ".toml") or path.name == "py.typed":
             yield path.relative_to(package.parent).as_posix(), path
 
 

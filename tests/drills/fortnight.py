@@ -16,16 +16,15 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
 
-from als_spark.cli.batch_options import RETRAIN
 from als_spark.cli.config.batch import RetrainConfig
 from als_spark.cli.interrupts import Interrupted, signals_raise
 from als_spark.cli.nightly import fit_options
+from als_spark.cli.options import parse
 from als_spark.cli.program import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -173,7 +172,8 @@ def cold_iterations(
     None if :data:`LONGEST` are not enough: the two may end in different places.
     """
     argv = [*settings, *night.options, "--store", str(path)]
-    config: RetrainConfig = replace(RETRAIN.parse(argv), tol=0.0, max_iter=LONGEST)
+    parsed = parse(RetrainConfig, argv)
+    config = parsed.model_copy(update={"tol": 0.0, "max_iter": LONGEST})
     options, run = fit_options(config), RunRecord.read(record)
     assert run.settings is not None
     assert run.training is not None
@@ -190,7 +190,7 @@ def cold_iterations(
         )
         ready = make_ready(session, snapshot, spec.rank, options, progress, stack)
         start = cold_start("to compare")
-        fitted = fit(session, ready.prepared, spec, options, start, progress)
+        fitted = fit(ready.prepared, spec, options, start, progress)
     reached = (r.iteration for r in fitted.result.history if r.objective <= objective)
     return next(reached, None)
 

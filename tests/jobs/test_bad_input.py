@@ -98,11 +98,8 @@ def bad_config(name: str, text: str, says: str) -> Case:
 
 
 def not_a_choice(option: str, value: str, choices: str) -> Case:
-    quoted = ", ".join(f"'?{choice}'?" for choice in choices.split())
-    return bad_option(
-        f"{option} {value}",
-        rf"argument {option}: invalid choice: '{value}' \(choose from {quoted}\): see --help",
-    )
+    listed = ", ".join(choices.split())
+    return bad_option(f"{option} {value}", f"{option} {value}: not usable: use one of {listed}")
 
 
 def empty_folder(desk: Desk) -> list[str]:
@@ -574,25 +571,33 @@ OPTIONS = [
     bad_option("stray", r"unrecognized arguments: stray: see --help"),
     bad_option("--ranks", r"argument --ranks: expected one argument: see --help"),
     bad_option("--ranks 0", r"--ranks 0: not usable: use whole numbers from 1 to 10000"),
-    bad_option("--ranks five", r"argument --ranks: 'five' is not a whole number: see --help"),
-    bad_option("--ranks 2.5", r"argument --ranks: '2\.5' is not a whole number: see --help"),
-    bad_option("--ranks ,", r"--ranks .*: not usable: give at least one rank, such as 5"),
+    bad_option("--ranks five", r"--ranks five: not usable: use whole numbers from 1 to 10000"),
+    bad_option("--ranks 2.5", r"--ranks 2\.5: not usable: use whole numbers from 1 to 10000"),
+    bad_option("--ranks ,", r"--ranks is empty: give at least one, such as 5"),
     bad_option("--ranks 2,2", r"--ranks 2,2: not usable: name each value once"),
-    bad_option("--lambdas -1", r"--lambdas -1\.0: not usable: use finite numbers of at least 0"),
-    bad_option("--lambdas nan", r"--lambdas nan: not usable: use finite numbers of at least 0"),
-    bad_option("--lambdas inf", r"--lambdas inf: not usable: use finite numbers of at least 0"),
-    bad_option("--lambdas big", r"argument --lambdas: 'big' is not a number: see --help"),
-    bad_option("--lambdas ,", r"--lambdas .*: not usable: give at least one λ, such as 1"),
-    bad_option("--tol -1", r"--tol -1\.0: not usable: use a number such as 1e-3"),
-    bad_option("--tol nan", r"--tol nan: not usable: use a number such as 1e-3"),
+    bad_option(
+        "--lambdas -1", r"--lambdas -1\.0: not usable: use finite numbers of at least 0, .*"
+    ),
+    bad_option("--lambdas nan", r"--lambdas nan: not usable: use finite numbers of at least 0, .*"),
+    bad_option("--lambdas inf", r"--lambdas inf: not usable: use finite numbers of at least 0, .*"),
+    bad_option("--lambdas big", r"--lambdas big: not usable: use finite numbers of at least 0, .*"),
+    bad_option("--lambdas ,", r"--lambdas is empty: give at least one, such as 5"),
+    bad_option(
+        "--tol -1", r"--tol -1\.0: not usable: use a finite number of at least 0, such as 0\.001"
+    ),
+    bad_option(
+        "--tol nan", r"--tol nan: not usable: use a finite number of at least 0, such as 0\.001"
+    ),
     bad_option("--max-iter 0", r"--max-iter 0: not usable: use a whole number of at least 1"),
-    bad_option("--max-iter 1.5", r"argument --max-iter: '1\.5' is not a whole number: see --help"),
+    bad_option("--max-iter 1.5", r"--max-iter 1\.5: not usable: use a whole number of at least 1"),
     bad_option(
         "--seed -1", r"--seed -1: not usable: use a whole number from 0 to 9223372036854775807"
     ),
     bad_option("--seed 9223372036854775808", r"--seed 9223372036854775808: not usable: .*"),
-    bad_option("--test-fraction 1", r"--test-fraction 1\.0: not usable: use a share in \[0, 1\).*"),
-    bad_option("--test-fraction nan", r"--test-fraction nan: not usable: use a share in .*"),
+    bad_option(
+        "--test-fraction 1", r"--test-fraction 1\.0: not usable: use a number in \[0, 1\).*"
+    ),
+    bad_option("--test-fraction nan", r"--test-fraction nan: not usable: use a number in .*"),
     bad_option("--validation-fraction -0.1", r"--validation-fraction -0\.1: not usable: use a .*"),
     bad_option(
         "--test-fraction 0.5 --validation-fraction 0.5",
@@ -609,7 +614,9 @@ OPTIONS = [
     bad_option(
         "--partitions 0", r"--partitions 0: not usable: use a whole number from 1 to 100000"
     ),
-    bad_option("--partitions x", r"argument --partitions: 'x' is not a whole number: see --help"),
+    bad_option(
+        "--partitions x", r"--partitions x: not usable: use a whole number from 1 to 100000"
+    ),
     not_a_choice("--dtype", "float16", "float32 float64"),
     not_a_choice("--placement", "x", "auto ratings grid"),
     not_a_choice("--split", "x", "random time"),
@@ -660,21 +667,21 @@ CONFIGS = [
         bad_config(
             f"the wrong type: {text}",
             text,
-            rf"^sweep: \S*/sweep\.toml: {re.escape(shown)} is of the wrong type: use {wanted}$",
+            rf"^sweep: \S*/sweep\.toml: {re.escape(shown)}: not usable: use {wanted}",
         )
         for text, shown, wanted in (
-            ('ranks = "5"', "ranks = '5'", "a whole number"),
+            ('ranks = "5"', "ranks = '5'", "whole numbers from 1"),
             ("max_iter = 2.5", "max_iter = 2.5", "a whole number"),
             ("seed = true", "seed = True", "a whole number"),
-            ('lambdas = ["x"]', "lambdas = 'x'", "a number"),
-            ("dtype = 32", "dtype = 32", "text in quotes"),
+            ('lambdas = ["x"]', "lambdas = 'x'", "finite numbers"),
+            ("dtype = 32", "dtype = 32", "one of float32, float64$"),
             ("output = 3", "output = 3", "text in quotes"),
         )
     ),
     bad_config(
         "an unusable value",
         'dtype = "float16"',
-        r"^sweep: --dtype float16: not usable: use one of float32, float64$",
+        r"^sweep: \S*/sweep\.toml: dtype = 'float16': not usable: use one of float32, float64$",
     ),
 ]
 

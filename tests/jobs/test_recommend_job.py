@@ -221,7 +221,7 @@ def test_seen_pairs_need_no_ratings_and_those_folded_in_are_seen_too(
         (["--fold-in", "{folder}/none.csv"], "none.csv: cannot be read: Path does not exist"),
         (["--exclude-seen", "{folder}/none.csv"], "check the path and the file"),
         (["--exclude-seen", "{folder}/empty.csv"], "no usable pairs of a user and an item"),
-        (["--exclude-seen", "x", "--bad-rows", "keep"], "invalid choice: 'keep'"),
+        (["--exclude-seen", "x", "--bad-rows", "keep"], "--bad-rows keep: not usable: use one of"),
     ],
 )
 def test_bad_input(

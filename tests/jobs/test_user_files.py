@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import shutil
-import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from pyspark.sql import SparkSession
 
 from als_spark.cli import spark_job as running
 from als_spark.cli.config.batch import EvaluateConfig, RecommendConfig, RetrainConfig, TrainConfig
-from als_spark.cli.config.settings import option_name
+from als_spark.cli.config.settings import option_name, option_types
 from als_spark.cli.config.sweep import SweepConfig
 from als_spark.files.outputs import replaced_folder
 from als_spark.store.store import open_store
@@ -45,8 +43,8 @@ WRITTEN = ("output", "target store")
 
 def roles(job: str) -> dict[str, str]:
     """Role of each option that takes a path."""
-    fields = dataclasses.fields(CONFIGS[job])
-    return {field.name: field.metadata["role"] for field in fields if "role" in field.metadata}
+    types = option_types(CONFIGS[job])
+    return {name: one.shown.role for name, one in types.items() if one.shown.role is not None}
 
 
 CASES = [
@@ -114,8 +112,8 @@ def no_spark(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_option_that_takes_a_path_has_a_role() -> None:
     for job, config in CONFIGS.items():
-        types = typing.get_type_hints(config)
-        texts = {n for n, t in types.items() if t in (str, str | None, tuple[str, ...])}
+        types = option_types(config)
+        texts = {name for name, one in types.items() if one.base is str and not one.words}
         assert texts == roles(job).keys() | (texts & WORDS), job
         assert any(role in WRITTEN for role in roles(job).values())
     assert {"ratings", "test", "increments", "exclude_seen", "users", "fold_in", "from_sweep"} == {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import shlex
 from typing import Any
@@ -10,8 +9,15 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from als_spark.cli.batch_options import EVALUATE, RECOMMEND, RETRAIN, TRAIN
-from als_spark.cli.options import SWEEP, JobOptions
+from als_spark.cli.config.batch import (
+    EvaluateConfig,
+    RecommendConfig,
+    RetrainConfig,
+    TrainConfig,
+)
+from als_spark.cli.config.settings import JobConfig
+from als_spark.cli.config.sweep import SweepConfig
+from als_spark.cli.options import parse
 from als_spark.cli.store import store_parser
 from als_spark.model.factor_model import FactorModel
 from tests.conftest import ROOT
@@ -60,16 +66,16 @@ def test_the_command_lines_are_accepted() -> None:
     assert len(commands) == 5
     for words in commands:
         start = next(k for k, word in enumerate(words) if word.endswith(("sweep.sh", "sweep.py")))
-        assert SWEEP.parse(words[start + 1 :], None).output.startswith(
+        assert parse(SweepConfig, words[start + 1 :]).output.startswith(
             ("results/", "hdfs://", "s3a://")
         )
 
 
-JOBS: dict[str, JobOptions[Any]] = {
-    "train": TRAIN,
-    "retrain": RETRAIN,
-    "evaluate": EVALUATE,
-    "recommend": RECOMMEND,
+JOBS: dict[str, type[JobConfig]] = {
+    "train": TrainConfig,
+    "retrain": RetrainConfig,
+    "evaluate": EvaluateConfig,
+    "recommend": RecommendConfig,
 }
 
 
@@ -84,7 +90,7 @@ def test_the_command_lines_of_the_batch_jobs_are_accepted() -> None:
         if name == "store":
             assert store_parser().parse_args(words).store == "models"
         else:
-            assert dataclasses.asdict(JOBS[name].parse(words))["store"] == "models"
+            assert parse(JOBS[name], words).model_dump()["store"] == "models"
 
 
 def test_every_file_that_is_named_is_there() -> None:

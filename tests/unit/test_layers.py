@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
+import importlib.metadata
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,7 +54,7 @@ ALLOWED_THIRD_PARTIES = {
     "spark": {"numpy", "pyarrow", "pyspark", "py4j", "threadpoolctl", "scipy"},
     "report": {"numpy", "matplotlib", "tqdm"},
     "nightly": {"pyspark", "numpy", "pydantic", "mlflow"},
-    "cli": {"pyspark", "numpy", "pyarrow"},
+    "cli": {"pydantic", "pyspark", "numpy", "pyarrow"},
 }
 
 LONGEST = 500
@@ -166,7 +167,7 @@ class TestLoading:
         names = [m for m in MODULES if layer_of(m) in NUMPY_LAYERS]
         loaded = loaded_after("\n".join(f"import {name}" for name in names))
         assert "als_spark.train.loop" in loaded
-        assert loaded & {"pyspark", "py4j", "matplotlib", "pandas", "tqdm"} == set()
+        assert loaded & {"pyspark", "py4j", "matplotlib", "pandas", "tqdm", "pydantic"} == set()
 
     def test_kernels_and_the_loop_do_not_load_arrow(self):
         names = [m for m in MODULES if layer_of(m) in ("solve", "train")]
@@ -176,7 +177,7 @@ class TestLoading:
 
     def test_the_package_alone_loads_nothing(self):
         loaded = loaded_after("import als_spark")
-        assert loaded & {"numpy", "scipy", "pyarrow", "pyspark", "matplotlib"} == set()
+        assert loaded & {"numpy", "scipy", "pyarrow", "pyspark", "matplotlib", "pydantic"} == set()
         assert {name for name in loaded if name.startswith("als_spark.")} == set()
 
     def test_programs_load_mlflow_only_to_log_a_run(self):
@@ -211,6 +212,47 @@ class TestPublicNames:
         with pytest.raises(AttributeError, match="module 'als_spark' has no attribute 'train_all'"):
             als_spark.train_all  # noqa: B018
 
+    def test_they_are_listed(self):
+        assert set(als_spark.__all__) <= set(dir(als_spark))
+
+    def test_type_checkers_see_the_same_names(self):
+        tree = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
+        homes = {
+            alias.asname: node.module
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+            if alias.name == alias.asname
+        }
+        declared = {node.target.id for node in tree.body if isinstance(node, ast.AnnAssign)}
+        assert {*homes, *declared} == {*als_spark.__all__, "__all__"}
+        for name, home in homes.items():
+            assert getattr(als_spark, name) is getattr(importlib.import_module(home), name), name
+
+    def test_type_checkers_see_the_types(self, tmp_path):
+        snippet = tmp_path / "snippet.py"
+        snippet.write_text(
+            "import als_spark\n"
+            "reveal_type(als_spark.grid_specs)\n"
+            "reveal_type(als_spark.load_model)\n"
+            "reveal_type(als_spark.FactorModel)\n"
+            "als_spark.train_all\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", str(snippet)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert "-> list[als_spark.train.spec.ModelSpec]" in done.stdout, done.stdout + done.stderr
+        assert "-> als_spark.model.factor_model.FactorModel" in done.stdout
+        assert "type[als_spark.model.factor_model.FactorModel]" in done.stdout or (
+            "def (users: als_spark.model.ids" in done.stdout
+        )
+        assert 'Module has no attribute "train_all"' in done.stdout
+        assert "Any" not in [line.split('"')[1] for line in done.stdout.splitlines()[:3]]
+
     def test_version_is_that_of_the_distribution(self):
-        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        assert als_spark.__version__ == project["version"]
+        assert als_spark.__version__ == importlib.metadata.version("als-spark")

@@ -1,28 +1,49 @@
 """Configurations of the batch jobs: train, retrain, evaluate, recommend.
 
 Fields are named as the options and the TOML keys (``reg`` is ``lambda``, ``recommend_for`` is
-``for``); what they mean on the command line is told by :mod:`als_spark.cli.batch_options`.
+``for``).
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, get_args
+from dataclasses import fields
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from als_spark.cli.config.settings import option_name, path_field, require
+from pydantic import Field, model_validator
+
+from als_spark.cli.config.settings import (
+    REQUIRED,
+    Alternatives,
+    Column,
+    Count,
+    CountOrNone,
+    InputFolder,
+    InputPath,
+    JobConfig,
+    Listed,
+    ModelFolder,
+    OutputFolder,
+    Share,
+    Shown,
+    StoreFolder,
+    TargetStore,
+    Text,
+    option,
+)
 from als_spark.cli.config.sweep import (
+    DEFAULTS,
+    HELD_OUT,
+    RATINGS,
+    Exponent,
     FitConfig,
+    Rank,
     RatingsConfig,
-    check_exponent,
-    check_flag,
-    check_not_empty,
-    check_rank,
-    check_reg,
+    Reg,
 )
 from als_spark.errors import ConfigError
 from als_spark.nightly.checks import CheckLimits
-from als_spark.nightly.comparison import LARGER_IS_BETTER, MEASURES, Measure
+from als_spark.nightly.comparison import LARGER_IS_BETTER, Measure
+from als_spark.nightly.past_runs import MEMORY
 from als_spark.nightly.run_record import Spec
 from als_spark.solve.objective import Objective
 from als_spark.types import BadRows, Duplicates
@@ -30,76 +51,70 @@ from als_spark.types import BadRows, Duplicates
 Audience = Literal["users", "items", "similar-items"]
 OutputFormat = Literal["parquet", "json"]
 
+Limit = Annotated[float, Field(ge=0, allow_inf_nan=True, examples=[0.1]), Shown("SHARE")]
+Margin = Annotated[float, Field(ge=0, examples=[0.01]), Shown("SHARE")]
+Slack = Annotated[float, Field(ge=0, allow_inf_nan=True, examples=[0.5]), Shown("RATING")]
+Rating = Annotated[float, Field(examples=[4]), Shown("RATING")]
+Minutes = Annotated[float, Field(ge=0.05, le=1e6, examples=[10]), Shown("MINUTES")]
+TopCount = Annotated[int, Field(ge=1, le=2**31 - 1), Shown("K")]
+Tracker = Annotated[str, Field(min_length=1), Shown("URI", role="tracking")]
+Version = Annotated[str, Field(min_length=1), Shown("V")]
+
+MODEL, RANKING, RESULT = "model", "ranking measures", "result"
+CHAMPION = "champion and challenger"
+_BASE = "default: that of the sweep or the current version, else"
+
 
 DEFAULT_SPEC = Spec(10, Objective(0.1, exponent=1.0))
-"""Where nothing is said: the defaults of Spark MLlib's ALS."""
-PLAIN = 0.0
-"""The exponent of the plain ridge."""
+"""Where nothing is said: the defaults of Spark MLlib's ALS, and its objective."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelConfig(FitConfig):
-    """One model to train, and where to keep it.
+def _limit(text: str, default: float) -> Any:
+    return option("data checks", text, default)
 
-    Attributes
-    ----------
-    rank, reg, exponent : int, float, float or None
-        d, λ and the frequency exponent ν of the model, whose row of n ratings has the ridge λ n^ν
-        (0: plain; 1: MLlib's). Not given: see :meth:`spec`.
-    top : int
-        k of the ranking measures.
-    relevant_from : float or None
-        Held-out ratings of at least this much count as relevant for the ranking measures; the mean
-        of the held-out ratings if not given.
-    ranking_users : int
-        The ranking measures are over at most about so many users, chosen by a hash of their ids; 0:
-        they are not taken.
-    keep : int
-        Versions that are kept in the store.
-    lock_minutes : float
-        How long a run's lock on the store outlives a machine that died.
-    mlflow, mlflow_experiment : str or None, str
-        Address of an MLflow tracking server or folder; and the experiment.
-    """
 
-    test_fraction: float = 0.1
-    rank: int | None = None
-    reg: float | None = None
-    exponent: float | None = None
-    top: int = 10
-    relevant_from: float | None = None
-    ranking_users: int = 20_000
-    keep: int = 7
-    lock_minutes: float = 10.0
-    mlflow: str | None = path_field("tracking")
-    mlflow_experiment: str = "als_spark"
-
-    def check_model(self) -> None:
-        """Check the fields above and all of :class:`als_spark.cli.config.sweep.FitConfig`."""
-        self.check_ratings()
-        self.check_fit()
-        if self.rank is not None:
-            check_rank("rank", self.rank)
-        if self.reg is not None:
-            check_reg("reg", self.reg)
-        if self.exponent is not None:
-            check_exponent(self.exponent)
-        check_ranking(self)
-        _at_least(self, "ranking_users", 0)
-        _at_least(self, "keep", 1)
-        require(
-            math.isfinite(self.lock_minutes) and self.lock_minutes >= 0.05,
-            "lock_minutes",
-            self.lock_minutes,
-            "use a number of minutes such as 10",
+def _ratings_given(config: RatingsConfig) -> None:
+    if config.ratings is None and config.table is None:
+        raise ConfigError(
+            "--ratings is missing: give a file or folder of ratings, or a table with --table"
         )
-        check_not_empty(self, ("mlflow", "mlflow_experiment"))
+
+
+class RankingConfig(JobConfig):
+    """How models are measured by what they recommend."""
+
+    top: TopCount = option(RANKING, "k of the ranking measures", 10)
+    relevant_from: Rating | None = option(
+        RANKING, "held-out ratings from here on are relevant (default: from their mean)"
+    )
+    ranking_users: CountOrNone = option(
+        RANKING, "users that the ranking measures are over, at most about; 0: none are taken", 20000
+    )
+
+
+class ModelConfig(RankingConfig, FitConfig):
+    """One model to train, and where to keep it."""
+
+    test_fraction: Share = option(HELD_OUT, "share to test on", 0.1)
+    rank: Rank | None = option(MODEL, f"rank d of the model ({_BASE} 10)")
+    reg: Reg | None = option(MODEL, f"ridge, lambda * n^exponent ({_BASE} 0.1)")
+    exponent: Exponent | None = option(
+        MODEL, f"0: plain ridge; 1: the objective of Spark MLlib ({_BASE} 1)"
+    )
+    keep: Count = option(RESULT, "versions that the store keeps", 7)
+    lock_minutes: Minutes = option(
+        RESULT, "how long the lock of a machine that died holds up other runs", 10.0
+    )
+    mlflow: Tracker | None = option(
+        RESULT, "log a training into a store to this MLflow address or folder, too"
+    )
+    mlflow_experiment: Text = option(RESULT, "MLflow experiment", "als_spark")
 
     def spec(self, other: Spec | None) -> Spec:
         """Say which model to train: what is given, the rest from another model or the defaults.
 
-        A λ that is given alone belongs to the objective of the other model; without one, to the
-        plain ridge (exponent 0), as in the sweep.
+        A λ that is given alone belongs to the objective of the other model, or of the default: to
+        give it never changes the exponent.
 
         Parameters
         ----------
@@ -111,51 +126,53 @@ class ModelConfig(FitConfig):
         ConfigError
             If another exponent is given without its λ.
         """
-        base = other or DEFAULT_SPEC
-        rank = base.rank if self.rank is None else self.rank
-        if self.reg is None:
-            if self.exponent not in (None, base.objective.exponent):
-                raise ConfigError(
-                    f"--exponent {self.exponent:g} without --lambda: a lambda of exponent "
-                    f"{base.objective.exponent:g} ({base.objective.reg:g}) means something else "
-                    "there: give both"
-                )
-            return Spec(rank, base.objective)
-        usual = PLAIN if other is None else other.objective.exponent
-        exponent = usual if self.exponent is None else self.exponent
-        return Spec(rank, Objective(self.reg, exponent))
+        rank, base = other or DEFAULT_SPEC
+        exponent = base.exponent if self.exponent is None else self.exponent
+        if self.reg is None and exponent != base.exponent:
+            raise ConfigError(
+                f"--exponent {exponent:g} without --lambda: a lambda of exponent "
+                f"{base.exponent:g} ({base.reg:g}) means something else there: give both"
+            )
+        reg = base.reg if self.reg is None else self.reg
+        return Spec(rank if self.rank is None else self.rank, Objective(reg, exponent))
 
+    def objective_words(self, spec: Spec, source: str | None) -> str:
+        """Say which objective a λ belongs to, and who says so.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig(ModelConfig):
-    """Everything that decides ``jobs/train.py``.
-
-    Attributes
-    ----------
-    store, output : str or None
-        Where the model goes: published into a store, or into a folder.
-    from_sweep : str or None
-        Output folder of a sweep, whose best point gives rank, λ and exponent.
-    """
-
-    ALTERNATIVES: ClassVar[tuple[tuple[str, ...], ...]] = (
-        *RatingsConfig.ALTERNATIVES,
-        ("store", "output"),
-    )
-
-    store: str | None = path_field("target store")
-    output: str | None = path_field("output")
-    from_sweep: str | None = path_field("input")
-
-    def __post_init__(self) -> None:
-        """Check every value.
-
-        Raises
-        ------
-        ConfigError
-            Names the option, its value and the remedy.
+        Parameters
+        ----------
+        spec : Spec
+            The model to train.
+        source : str or None
+            What to call the other model that :meth:`spec` was given.
         """
-        check_not_empty(self, ("store", "output", "from_sweep"))
+        if self.exponent is not None:
+            why = "as given"
+        else:
+            why = "the default" if source is None else f"as {source} has it"
+        return f"lambda {spec.objective.reg:g} of the {spec.objective.note}, {why}"
+
+
+class TrainConfig(ModelConfig):
+    """Everything that decides ``jobs/train.py``."""
+
+    command = "train"
+    about = "Train one ALS model and put it into a model store, or into a folder."
+    exit_codes = (
+        "0 done, 2 unusable input or options, 5 another run is at work on the store, "
+        "1 anything else"
+    )
+    alternatives: ClassVar[Alternatives] = (*RatingsConfig.alternatives, ("store", "output"))
+
+    bad_rows: BadRows = option(RATINGS, "stop on unusable rows, or leave them out", "error")
+    from_sweep: InputFolder | None = option(
+        MODEL, "take rank, lambda and exponent of the best point of a sweep's folder"
+    )
+    store: TargetStore | None = option(RESULT, "publish the model into this store")
+    output: OutputFolder | None = option(RESULT, "write the model into this folder instead")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
         if (self.store is None) == (self.output is None):
             raise ConfigError(
                 "--store and --output: give one of the two: the store that the model is "
@@ -167,111 +184,94 @@ class TrainConfig(ModelConfig):
                 f"--mlflow with --output {self.output}: only trainings into a store are logged: "
                 "give --store in place of --output, or leave --mlflow out"
             )
-        self.check_model()
-        _require_ratings(self)
+        _ratings_given(self)
+        return self
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RetrainConfig(ModelConfig):
     """Everything that decides ``jobs/retrain.py``.
 
-    Attributes
-    ----------
-    increments : tuple of str
-        Ratings that came after ``ratings``, oldest first. Later ratings of a pair win: by their
-        time, where all sources have timestamps, else by the order of the sources.
-    store : str
-        The store that is published into.
-    measure : {"rmse", "mse", "mae", "ndcg", "recall"}
-        By which challenger and champion are compared.
-    margin : float
-        How much worse the challenger may be and still be published, as a share of the champion's
-        measure.
-    max_decline : float or None
-        How much worse than any version that the champion has followed: many steps, each within the
-        margin, must not add up. Not given: three margins (see :attr:`largest_decline`).
-    full_every : int
-        One in so many trainings, published or not, is from the usual start; the others start warm,
-        from the factors of the current version. 1: always from the usual start.
-    force : bool
-        Train although the snapshot was trained on already, and in spite of a failed data check. The
-        comparison with the champion still decides.
-    max_bad_share, max_shrink, max_growth, max_total_shrink, range_slack, max_mean_shift,
-    max_spread_shift, max_fresh_mean_shift, max_unknown_share : float
-        Limits of the data checks (see :class:`als_spark.nightly.checks.CheckLimits`).
+    One in ``full_every`` trainings, published or not, is from the usual start; the others start
+    warm, from the factors of the current version. With ``force`` a run trains although the snapshot
+    was trained on already, and in spite of a failed data check; the comparison still decides.
     """
 
-    bad_rows: BadRows = "drop"
-    duplicates: Duplicates = "last"
-    increments: tuple[str, ...] = path_field("input", ())
-    store: str = path_field("target store", "")
-    measure: Measure = "rmse"
-    margin: float = 0.01
-    max_decline: float | None = None
-    full_every: int = 7
-    force: bool = False
-    max_bad_share: float = CheckLimits.max_bad_share
-    max_shrink: float = CheckLimits.max_shrink
-    max_growth: float = CheckLimits.max_growth
-    max_total_shrink: float = CheckLimits.max_total_shrink
-    range_slack: float = CheckLimits.range_slack
-    max_mean_shift: float = CheckLimits.max_mean_shift
-    max_spread_shift: float = CheckLimits.max_spread_shift
-    max_fresh_mean_shift: float = CheckLimits.max_fresh_mean_shift
-    max_unknown_share: float = CheckLimits.max_unknown_share
+    command = "retrain"
+    about = (
+        "The nightly job: check the new ratings, train a challenger, and publish it into the "
+        "store unless it is worse than the current model."
+    )
+    exit_codes = (
+        "0 published, or nothing new; 3 kept the champion; 4 data check failed; 5 locked; 2 bad "
+        "input; 1 other"
+    )
+    defaults = DEFAULTS / "retrain.toml"
 
-    def __post_init__(self) -> None:
-        """Check every value.
+    bad_rows: BadRows = option(
+        RATINGS, "stop on any unusable row, or leave them out and check their share", "drop"
+    )
+    duplicates: Duplicates = option(
+        RATINGS, "what becomes of a (user, item) pair that is rated twice", "last"
+    )
+    increments: Annotated[tuple[InputPath, ...], Listed] = option(
+        RATINGS, "ratings that came later, oldest first; they win", ()
+    )
+    max_bad_share: Limit = _limit(
+        "unusable rows, as a share of a source's rows", CheckLimits.max_bad_share
+    )
+    max_shrink: Limit = _limit(
+        "fewer ratings, users or items than the last run, as a share", CheckLimits.max_shrink
+    )
+    max_growth: Limit = _limit(
+        "more ratings, users or items than the last run, as a share", CheckLimits.max_growth
+    )
+    max_total_shrink: Limit = _limit(
+        f"fewer than the most of the last {MEMORY} runs, as a share; --force begins anew",
+        CheckLimits.max_total_shrink,
+    )
+    range_slack: Slack = _limit(
+        "ratings outside the range of the last run, by how much", CheckLimits.range_slack
+    )
+    max_mean_shift: Limit = _limit(
+        "shift of the mean since the last run, as a share of the range", CheckLimits.max_mean_shift
+    )
+    max_spread_shift: Limit = _limit(
+        "change of the standard deviation, as a share of the range", CheckLimits.max_spread_shift
+    )
+    max_fresh_mean_shift: Limit = _limit(
+        "the same for an increment's mean, beyond three standard errors",
+        CheckLimits.max_fresh_mean_shift,
+    )
+    max_unknown_share: Limit = _limit(
+        "ratings of users, or items, that the current version does not know",
+        CheckLimits.max_unknown_share,
+    )
+    full_every: Count = option(MODEL, "train from the usual start every so many trainings", 7)
+    measure: Measure = option(CHAMPION, "compare challenger and champion by this", "rmse")
+    margin: Margin = option(CHAMPION, "publish a challenger that is at most this share worse", 0.01)
+    max_decline: Margin | None = option(
+        CHAMPION,
+        "and this share worse than any version before the champion (default: three margins)",
+    )
+    store: TargetStore = option(RESULT, "the store (required)", REQUIRED)
+    force: bool = option(
+        RESULT, "train on a snapshot again, and in spite of a failed data check", False
+    )
 
-        Raises
-        ------
-        ConfigError
-            Names the option, its value and the remedy.
-        """
-        if not self.store:
-            raise ConfigError("--store is missing: give the folder of the model store")
-        self.check_model()
-        _require_ratings(self)
-        if any(not path for path in self.increments):
-            raise ConfigError("--increments has an empty path: give paths of ratings")
-        require(
-            self.measure in MEASURES, "measure", self.measure, f"use one of {', '.join(MEASURES)}"
-        )
-        require(
-            self.ranking_users > 0 or self.measure not in LARGER_IS_BETTER,
-            "ranking_users",
-            self.ranking_users,
-            f"without ranking measures there is no {self.measure}: use a number such as 20000, or "
-            "another --measure",
-        )
-        require(
-            self.test_fraction > 0,
-            "test_fraction",
-            self.test_fraction,
-            "challenger and champion are compared on held-out ratings: use a share such as 0.1",
-        )
-        require(
-            math.isfinite(self.margin) and self.margin >= 0,
-            "margin",
-            self.margin,
-            "use a share such as 0.01",
-        )
-        require(
-            self.max_decline is None or 0 <= self.max_decline < math.inf,
-            "max_decline",
-            self.max_decline,
-            "use a share such as 0.03",
-        )
-        _at_least(self, "full_every", 1)
-        check_flag(self, "force")
-        for limit in fields(CheckLimits):
-            value = getattr(self, limit.name)
-            require(
-                not math.isnan(value) and value >= 0,
-                limit.name,
-                value,
-                "use a number of at least 0",
+    @model_validator(mode="after")
+    def _comparable(self) -> Self:
+        _ratings_given(self)
+        if self.ranking_users == 0 and self.measure in LARGER_IS_BETTER:
+            raise ConfigError(
+                f"--ranking-users 0: not usable: without ranking measures there is no "
+                f"{self.measure}: use a number such as 20000, or another --measure"
             )
+        if self.test_fraction == 0:
+            raise ConfigError(
+                "--test-fraction 0: not usable: challenger and champion are compared on held-out "
+                "ratings: use a share such as 0.1"
+            )
+        return self
 
     @property
     def largest_decline(self) -> float:
@@ -286,144 +286,91 @@ class RetrainConfig(ModelConfig):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class StoredModelConfig:
-    """A model that is there already.
+class StoredModelConfig(JobConfig):
+    """A model that is there already."""
 
-    Attributes
-    ----------
-    store, version : str or None
-        A model store, and the version; the current one if not given.
-    model : str or None
-        A model's folder instead.
-    """
+    alternatives: ClassVar[Alternatives] = (("store", "model"),)
 
-    ALTERNATIVES: ClassVar[tuple[tuple[str, ...], ...]] = (("store", "model"),)
+    store: StoreFolder | None = option(MODEL, "take the model from this store")
+    version: Version | None = option(MODEL, "the version (default: the current one)")
+    model: ModelFolder | None = option(MODEL, "take the model from this folder instead")
 
-    store: str | None = path_field("store")
-    version: str | None = None
-    model: str | None = path_field("model")
-
-    def check_stored(self) -> None:
-        """Check the fields above."""
-        check_not_empty(self, ("store", "version", "model"))
+    @model_validator(mode="after")
+    def _one_model(self) -> Self:
         if (self.store is None) == (self.model is None):
             raise ConfigError("--store and --model: give one of the two, to say which model")
         if self.version is not None and self.store is None:
             raise ConfigError(
                 f"--version {self.version}: versions are in a store: give --store DIR"
             )
+        return self
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateConfig(RatingsConfig, StoredModelConfig):
-    """Everything that decides ``jobs/evaluate.py``.
+class EvaluateConfig(RankingConfig, RatingsConfig, StoredModelConfig):
+    """Everything that decides ``jobs/evaluate.py``."""
 
-    Attributes
-    ----------
-    exclude_seen : str or None
-        Ratings, usually those trained on: their items are left out of a user's ranking. Pairs that
-        are among ``ratings`` stay in: what is never recommended cannot be found.
-    bad_rows : {"error", "drop"}
-        Whether unusable rows stop the run or are left out.
-    top, relevant_from, ranking_users
-        As in :class:`ModelConfig`.
-    output : str
-        Folder for the results.
-    """
-
-    ALTERNATIVES: ClassVar[tuple[tuple[str, ...], ...]] = (
-        *RatingsConfig.ALTERNATIVES,
-        *StoredModelConfig.ALTERNATIVES,
+    command = "evaluate"
+    about = (
+        "Measure a stored model on ratings: errors, rankings, errors by activity and popularity."
+    )
+    exit_codes = "0 done, 2 unusable input or options, 1 anything else"
+    alternatives: ClassVar[Alternatives] = (
+        *RatingsConfig.alternatives,
+        *StoredModelConfig.alternatives,
     )
 
-    bad_rows: BadRows = "error"
-    exclude_seen: str | None = path_field("input")
-    top: int = 10
-    relevant_from: float | None = None
-    ranking_users: int = 20_000
-    output: str = path_field("output", "")
+    bad_rows: BadRows = option(RATINGS, "stop on unusable rows, or leave them out", "error")
+    exclude_seen: InputPath | None = option(
+        RANKING,
+        "leave the items of these ratings out of each user's ranking, except for pairs that are "
+        "among the ratings measured on",
+    )
+    output: OutputFolder = option(RESULT, "folder for the results (required)", REQUIRED)
 
-    def __post_init__(self) -> None:
-        """Check every value.
-
-        Raises
-        ------
-        ConfigError
-            Names the option, its value and the remedy.
-        """
-        self.check_stored()
-        self.check_ratings()
-        _require_ratings(self)
-        check_not_empty(self, ("exclude_seen",))
-        check_ranking(self)
-        _at_least(self, "ranking_users", 0)
-        _require_output(self.output)
+    @model_validator(mode="after")
+    def _has_ratings(self) -> Self:
+        _ratings_given(self)
+        return self
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RecommendConfig(StoredModelConfig):
-    """Everything that decides ``jobs/recommend.py``.
+    """Everything that decides ``jobs/recommend.py``."""
 
-    Attributes
-    ----------
-    top : int
-        Recommendations of each user, or item.
-    users : str or None
-        File or folder with the ids to recommend for, one a row; all that the model knows if not
-        given.
-    recommend_for : {"users", "items", "similar-items"}
-        Items to users, users to items, or to each item the items most like it.
-    exclude_seen : str or None
-        Ratings whose items (users) are left out of what their user (item) gets; with ``fold_in``,
-        so are those that a folded user has rated there.
-    fold_in : str or None
-        Ratings of users that the model does not know: they get factors from these ratings instead
-        of the popular items.
-    bad_rows : {"error", "drop"}
-        Whether unusable rows of ``exclude_seen`` and ``fold_in`` stop the run or are left out.
-    format : {"parquet", "json"}
-        Of the output.
-    files : int or None
-        Files of the output, at most; as Spark cuts it if not given.
-    user_col, item_col, rating_col : str or None
-        Columns of the files above, where they have unusual names.
-    output : str
-        Folder for the recommendations.
-    """
+    command = "recommend"
+    about = "Write the best items of every user (or users of every item, or similar items)."
+    exit_codes = "0 done, 2 unusable input or options, 1 anything else"
 
-    top: int = 10
-    users: str | None = path_field("input")
-    recommend_for: Audience = "users"
-    exclude_seen: str | None = path_field("input")
-    fold_in: str | None = path_field("input")
-    bad_rows: BadRows = "error"
-    format: OutputFormat = "parquet"
-    files: int | None = None
-    user_col: str | None = None
-    item_col: str | None = None
-    rating_col: str | None = None
-    output: str = path_field("output", "")
+    top: TopCount = option("recommendations", "how many recommendations each gets", 10)
+    recommend_for: Audience = option(
+        "recommendations", "items to users, users to items, or similar items to items", "users"
+    )
+    users: InputPath | None = option(
+        "recommendations",
+        "recommend for the users (or items) in this file only: an id on each line, or a column of "
+        "a csv, json or parquet file",
+    )
+    exclude_seen: InputPath | None = option(
+        "recommendations",
+        "leave out the pairs of users and items in this file (ratings, or nothing but the two "
+        "ids); with --fold-in, also what folded users have rated there",
+    )
+    fold_in: InputPath | None = option(
+        "recommendations",
+        "ratings of users that the model does not know: factors are solved from them, where such "
+        "users otherwise get the popular items",
+    )
+    user_col: Column | None = option("files", "their column of the users")
+    item_col: Column | None = option("files", "their column of the items")
+    rating_col: Column | None = option("files", "their column of the ratings")
+    bad_rows: BadRows = option(
+        "files", "stop on unusable rows of --exclude-seen and --fold-in, or leave them out", "error"
+    )
+    output: OutputFolder = option(RESULT, "folder for the recommendations (required)", REQUIRED)
+    format: OutputFormat = option(RESULT, "format of the output", "parquet")
+    files: Count | None = option(RESULT, "files of the output, at most (default: as Spark cuts it)")
 
-    def __post_init__(self) -> None:
-        """Check every value.
-
-        Raises
-        ------
-        ConfigError
-            Names the option, its value and the remedy.
-        """
-        self.check_stored()
-        words_of = {"recommend_for": Audience, "bad_rows": BadRows, "format": OutputFormat}
-        for name, choices in words_of.items():
-            value, words = getattr(self, name), get_args(choices)
-            require(value in words, name, value, f"use one of {', '.join(words)}")
-        check_not_empty(
-            self, ("users", "exclude_seen", "fold_in", "user_col", "item_col", "rating_col")
-        )
-        _at_least(self, "top", 1)
-        if self.files is not None:
-            _at_least(self, "files", 1)
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
         if self.fold_in is not None and self.recommend_for != "users":
             raise ConfigError(
                 f"--fold-in {self.fold_in}: users are folded in, so it goes with --for users"
@@ -433,34 +380,4 @@ class RecommendConfig(StoredModelConfig):
                 f"--exclude-seen {self.exclude_seen}: similar items have nothing seen to leave "
                 "out: leave the option out, or use --for users"
             )
-        _require_output(self.output)
-
-
-def check_ranking(config: Any) -> None:
-    """Check what the ranking measures take."""
-    _at_least(config, "top", 1)
-    if config.relevant_from is not None:
-        require(
-            math.isfinite(config.relevant_from),
-            "relevant_from",
-            config.relevant_from,
-            "use a rating such as 4",
-        )
-
-
-def _at_least(config: object, name: str, least: int) -> None:
-    value = getattr(config, name)
-    require(value >= least, name, value, f"use a whole number of at least {least}")
-
-
-def _require_ratings(config: RatingsConfig) -> None:
-    if config.ratings is None and config.table is None:
-        raise ConfigError(
-            f"{option_name('ratings')} is missing: give a file or folder of ratings, "
-            "or a table with --table"
-        )
-
-
-def _require_output(output: str) -> None:
-    if not output:
-        raise ConfigError("--output is missing: give a folder for the results")
+        return self

@@ -6,12 +6,26 @@ and a command line, in :mod:`als_spark.cli.config.settings`.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from importlib.resources import files
+from typing import Annotated, Any, ClassVar, Self
 
-from als_spark.cli.config.settings import option_name, path_field, require
+from pydantic import Field, model_validator
+
+from als_spark.cli.config.settings import (
+    REQUIRED,
+    Alternatives,
+    Column,
+    Count,
+    InputPath,
+    JobConfig,
+    Listed,
+    OutputFolder,
+    Share,
+    Shown,
+    Text,
+    option,
+    option_name,
+)
 from als_spark.errors import ConfigError
 from als_spark.solve.objective import Objective
 from als_spark.train.spec import TrainingOptions
@@ -28,41 +42,40 @@ from als_spark.types import (
 LARGEST_SEED = 2**63 - 1
 LARGEST_RANK = 10_000
 
-CHOICES: Mapping[str, tuple[str, ...]] = {
-    "format": get_args(Format),
-    "bad_rows": get_args(BadRows),
-    "duplicates": get_args(Duplicates),
-    "split": get_args(SplitStrategy),
-    "dtype": get_args(DType),
-    "cold_start": get_args(ColdStart),
-    "placement": get_args(PlacementChoice),
-}
-"""The options that take one of a few words."""
+Rank = Annotated[int, Field(ge=1, le=LARGEST_RANK), Shown("D")]
+Reg = Annotated[float, Field(ge=0, examples=[0.1]), Shown("L")]
+Exponent = Annotated[
+    float,
+    Field(ge=0, le=4),
+    Shown("NU", remedy="a number from 0 (plain ridge) to 4; 1 is Spark MLlib's"),
+]
+Tolerance = Annotated[float, Field(ge=0, examples=[1e-3]), Shown("TOL")]
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED), Shown("N")]
+Partitions = Annotated[int, Field(ge=1, le=100_000), Shown("N")]
+
+RATINGS, HELD_OUT, TRAINING = "ratings", "held-out ratings", "training"
+"""Titles in ``--help``."""
+
+DEFAULTS = files("als_spark") / "conf"
+"""The jobs' configuration files, part of the package."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RatingsConfig:
-    """Where ratings come from. Fields are named as the options and the TOML keys.
+def _column(role: str) -> Any:
+    return option(RATINGS, f"column of the {role}, if it has an unusual name")
 
-    Attributes
-    ----------
-    ratings, table : str or None
-        A path that Spark reads, or the name of a table.
-    format : str
-        Of the files; ``auto`` looks at names and content.
-    user_col, item_col, rating_col, timestamp_col : str or None
-        Columns; found by their usual names if not given.
-    """
 
-    ALTERNATIVES: ClassVar[tuple[tuple[str, ...], ...]] = (("ratings", "table"),)
+class RatingsConfig(JobConfig):
+    """Where ratings come from."""
 
-    ratings: str | None = path_field("input")
-    table: str | None = None
-    format: Format = "auto"
-    user_col: str | None = None
-    item_col: str | None = None
-    rating_col: str | None = None
-    timestamp_col: str | None = None
+    alternatives: ClassVar[Alternatives] = (("ratings", "table"),)
+
+    ratings: InputPath | None = option(RATINGS, "file or folder that Spark can read")
+    table: Text | None = option(RATINGS, "a Spark table instead of files")
+    format: Format = option(RATINGS, "format of the files", "auto")
+    user_col: Column | None = _column("users")
+    item_col: Column | None = _column("items")
+    rating_col: Column | None = _column("ratings")
+    timestamp_col: Column | None = _column("timestamps")
 
     @property
     def columns(self) -> dict[str, str | None]:
@@ -74,80 +87,39 @@ class RatingsConfig:
             "timestamp": self.timestamp_col,
         }
 
-    def check_ratings(self) -> None:
-        """Check the fields above, and every field that takes one of a few words."""
-        for field, choices in CHOICES.items():
-            if hasattr(self, field):
-                value = getattr(self, field)
-                require(value in choices, field, value, f"use one of {', '.join(choices)}")
-        check_not_empty(
-            self, ("ratings", "table", "user_col", "item_col", "rating_col", "timestamp_col")
-        )
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
         if self.ratings and self.table:
             raise ConfigError("--ratings and --table are both given: give one source of ratings")
+        return self
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class FitConfig(RatingsConfig):
-    """How models are fitted to ratings.
+    """How models are fitted to ratings."""
 
-    Attributes
-    ----------
-    bad_rows : {"error", "drop"}
-        Whether unusable rows stop the run or are set aside.
-    duplicates : {"error", "mean", "last"}
-        What becomes of a (user, item) pair that is rated twice.
-    split : {"random", "time"}
-        Hold out by a hash of the pair, or the latest ratings.
-    test_fraction : float
-        Share of the ratings held out, in [0, 1).
-    tol, max_iter : float, int
-        Stopping rule and cap (see :mod:`als_spark.train.loop`).
-    seed : int
-        Of the split and of the start.
-    dtype : {"float32", "float64"}
-        Of the factors and of the systems.
-    accelerate : bool
-        Whether iterations begin at extrapolated factors (see :mod:`als_spark.train.acceleration`).
-    placement : {"auto", "ratings", "grid"}
-        Whether Spark partitions the ratings or the grid.
-    partitions : int or None
-        Blocks of each side in the ratings placement; from the cluster's cores if not given.
-    """
-
-    bad_rows: BadRows = "error"
-    duplicates: Duplicates = "error"
-    split: SplitStrategy = "random"
-    test_fraction: float = 0.2
-    tol: float = 1e-3
-    max_iter: int = 1000
-    seed: int = 0
-    dtype: DType = "float32"
-    accelerate: bool = False
-    placement: PlacementChoice = "auto"
-    partitions: int | None = None
-
-    def check_fit(self) -> None:
-        """Check the fields above."""
-        check_share(self, "test_fraction")
-        require(
-            math.isfinite(self.tol) and self.tol >= 0, "tol", self.tol, "use a number such as 1e-3"
-        )
-        require(self.max_iter >= 1, "max_iter", self.max_iter, "use a whole number of at least 1")
-        check_flag(self, "accelerate")
-        require(
-            0 <= self.seed <= LARGEST_SEED,
-            "seed",
-            self.seed,
-            f"use a whole number from 0 to {LARGEST_SEED}",
-        )
-        if self.partitions is not None:
-            require(
-                1 <= self.partitions <= 100_000,
-                "partitions",
-                self.partitions,
-                "use a whole number from 1 to 100000",
-            )
+    bad_rows: BadRows = option(
+        RATINGS, "stop on unusable rows, or set them aside in DIR/rejected/", "error"
+    )
+    duplicates: Duplicates = option(
+        RATINGS, "what becomes of a (user, item) pair that is rated twice", "error"
+    )
+    split: SplitStrategy = option(
+        HELD_OUT, "hold out by a hash of the pair of ids, or the latest ratings", "random"
+    )
+    test_fraction: Share = option(HELD_OUT, "share to test on", 0.2)
+    tol: Tolerance = option(TRAINING, "stop when the change settles to within this", 1e-3)
+    max_iter: Count = option(TRAINING, "cap on the iterations", 1000)
+    seed: Seed = option(TRAINING, "of the split and the start", 0)
+    dtype: DType = option(TRAINING, "of the factors and the systems", "float32")
+    accelerate: bool = option(
+        TRAINING,
+        "extrapolate from the last iterations: the same objective in far fewer of them",
+        False,
+    )
+    placement: PlacementChoice = option(
+        TRAINING, "what Spark partitions: the ratings (large data) or the grid", "auto"
+    )
+    partitions: Partitions | None = option(TRAINING, "rating blocks a side (default: by cores)")
 
     @property
     def training(self) -> TrainingOptions:
@@ -155,71 +127,59 @@ class FitConfig(RatingsConfig):
         return TrainingOptions(self.tol, self.max_iter, self.seed, self.dtype, self.accelerate)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SweepConfig(FitConfig):
     """Everything that decides a sweep.
 
     Without ratings or a table it runs on the sample of the Spark distribution.
-
-    Attributes
-    ----------
-    test : str or None
-        Ratings to test on, instead of a split.
-    validation_fraction : float
-        Share of the ratings held out to choose the best point on, in [0, 1).
-    ranks : tuple of int
-        d of the grid.
-    lambdas : tuple of float
-        λ of the grid; ``exponent`` says of which objective.
-    exponent : float
-        Frequency exponent ν: a row of n training ratings has the ridge λ n^ν (0: the notebook's λI;
-        1: MLlib's).
-    cold_start : {"mean", "drop", "initial"}
-        Prediction for held-out ratings whose user or item has no training rating.
-    output : str
-        Folder for the results.
     """
 
-    test: str | None = path_field("input")
-    validation_fraction: float = 0.0
-    ranks: tuple[int, ...] = (1, 5, 20, 50)
-    lambdas: tuple[float, ...] = (1.0, 2.0, 4.0, 6.0)
-    exponent: float = 0.0
-    cold_start: ColdStart = "mean"
-    output: str = path_field("output", "")
+    command = "sweep"
+    about = (
+        "Train a grid of ALS models (rank d x ridge lambda) on Spark, report and plot their "
+        "errors, and keep the best."
+    )
+    exit_codes = "0 done, 2 unusable input or options, 1 anything else"
+    defaults = DEFAULTS / "sweep.toml"
 
-    def __post_init__(self) -> None:
-        """Check every value.
-
-        Raises
-        ------
-        ConfigError
-            Names the option, its value and the remedy.
-        """
-        if not self.output:
-            raise ConfigError("--output is missing: give a folder for the results")
-        self.check_ratings()
-        check_not_empty(self, ("test",))
-        self.check_fit()
-        check_share(self, "validation_fraction")
-        self._check_held_out()
-        require(bool(self.ranks), "ranks", self.ranks, "give at least one rank, such as 5")
-        require(bool(self.lambdas), "lambdas", self.lambdas, "give at least one λ, such as 1")
-        for field in ("ranks", "lambdas"):
-            values = getattr(self, field)
-            require(len(set(values)) == len(values), field, _join(values), "name each value once")
-        for rank in self.ranks:
-            check_rank("ranks", rank)
-        for reg in self.lambdas:
-            check_reg("lambdas", reg)
-        check_exponent(self.exponent)
+    ratings: InputPath | None = option(
+        RATINGS, "file or folder that Spark can read (default: Spark's MovieLens sample)"
+    )
+    validation_fraction: Share = option(
+        HELD_OUT, "share to choose the best point on; the test part then stays untouched", 0.0
+    )
+    test: InputPath | None = option(HELD_OUT, "test on these ratings instead of a share")
+    cold_start: ColdStart = option(
+        HELD_OUT, "how to predict test ratings of users or items unknown in train", "mean"
+    )
+    ranks: Annotated[tuple[Rank, ...], Listed, Shown("D,...")] = option(
+        "grid", "ranks d", (1, 5, 20, 50)
+    )
+    lambdas: Annotated[tuple[Reg, ...], Listed, Shown("L,...")] = option(
+        "grid", "ridges; of a row with n ratings: lambda * n^exponent", (1.0, 2.0, 4.0, 6.0)
+    )
+    exponent: Exponent = option(
+        "grid", "0: plain ridge; 1: ALS-WR, the objective of Spark MLlib", 0.0
+    )
+    output: OutputFolder = option("result", "folder for the results (required)", REQUIRED)
 
     @property
     def objectives(self) -> list[Objective]:
         """The objectives of the grid: one for each λ."""
         return [Objective(reg, self.exponent) for reg in self.lambdas]
 
-    def _check_held_out(self) -> None:
+    @model_validator(mode="after")
+    def _grid(self) -> Self:
+        for name in ("ranks", "lambdas"):
+            values = getattr(self, name)
+            if not values:
+                raise ConfigError(f"{option_name(name)} is empty: give at least one, such as 5")
+            if len(set(values)) < len(values):
+                listed = ",".join(f"{value:g}" for value in values)
+                raise ConfigError(f"{option_name(name)} {listed}: not usable: name each value once")
+        return self
+
+    @model_validator(mode="after")
+    def _held_out(self) -> Self:
         shares = self.validation_fraction + (0 if self.test else self.test_fraction)
         if shares >= 1:
             raise ConfigError(
@@ -232,46 +192,4 @@ class SweepConfig(FitConfig):
                 "--test-fraction 0 and --validation-fraction 0 leave nothing to choose the best "
                 "point by: hold out a share of the ratings, or give --test PATH"
             )
-
-
-def check_not_empty(config: object, fields: Sequence[str]) -> None:
-    """Refuse options that are given as an empty text."""
-    for field in fields:
-        if getattr(config, field) == "":
-            raise ConfigError(f"{option_name(field)} is empty: give a value, or leave it out")
-
-
-def check_share(config: object, field: str) -> None:
-    """Refuse what is no share of the ratings."""
-    value = getattr(config, field)
-    require(0 <= value < 1, field, value, "use a share in [0, 1), such as 0.2")
-
-
-def check_flag(config: object, field: str) -> None:
-    """Refuse what is neither true nor false."""
-    value = getattr(config, field)
-    require(isinstance(value, bool), field, value, "use true or false")
-
-
-def check_rank(field: str, rank: int) -> None:
-    """Refuse what is no rank."""
-    require(1 <= rank <= LARGEST_RANK, field, rank, f"use whole numbers from 1 to {LARGEST_RANK}")
-
-
-def check_reg(field: str, reg: float) -> None:
-    """Refuse what is no λ."""
-    require(math.isfinite(reg) and reg >= 0, field, reg, "use finite numbers of at least 0")
-
-
-def check_exponent(exponent: float) -> None:
-    """Refuse what is no frequency exponent."""
-    require(
-        math.isfinite(exponent) and 0 <= exponent <= 4,
-        "exponent",
-        exponent,
-        "use a number from 0 (plain ridge) to 4; 1 is MLlib's",
-    )
-
-
-def _join(values: tuple[Any, ...]) -> str:
-    return ",".join(f"{value:g}" for value in values)
+        return self

@@ -177,7 +177,7 @@ def check_summary(summary: Summary, label: str, *, drop_bad_rows: bool) -> None:
     if n_bad and not drop_bad_rows:
         raise DataError(
             f"{label}: {n_bad:,} unusable {noun(n_bad)}: {summary.bad}: "
-            "mend the data, or set these rows aside with --bad-rows drop"
+            'mend the data, or set these rows aside with `bad_rows="drop"`'
         )
     if summary.n_ratings == 0:
         left = " left after the unusable rows were dropped" if n_bad else ""
@@ -186,10 +186,10 @@ def check_summary(summary: Summary, label: str, *, drop_bad_rows: bool) -> None:
         if len(ids) == 1:
             raise DataError(
                 f"{label}: all ratings are of one {side} ({ids.ids[0].as_py()}): "
-                f"a factorisation needs at least two; check --{side}-col"
+                f'a factorisation needs at least two; check `columns["{side}"]`'
             )
     if summary.lowest == summary.highest:
         raise DataError(
             f"{label}: every rating is {summary.lowest:g}: there is nothing to learn; "
-            "check --rating-col"
+            'check `columns["rating"]`'
         )

@@ -349,5 +349,5 @@ class _Packing:
         pairs_are = "pair is" if n_duplicates == 1 else "pairs are"
         raise DataError(
             f"{self._label}: {n_duplicates:,} (user, item) {pairs_are} rated more than once, "
-            f"such as {shown}: choose with --duplicates mean or --duplicates last"
+            f'such as {shown}: choose with `duplicates="mean"` or `duplicates="last"`'
         )

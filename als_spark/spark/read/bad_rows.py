@@ -146,7 +146,7 @@ def refuse_bad_rows(read: ReadRows, bad_rows: BadRows) -> None:
     if read.bad.n and bad_rows == "error":
         raise DataError(
             f"{read.label}: {read.bad.n:,} unusable rows: {read.bad}: "
-            "mend the data, or leave these rows out with --bad-rows drop"
+            'mend the data, or leave these rows out with `bad_rows="drop"`'
         )
 
 

@@ -215,7 +215,7 @@ def _can_be_timestamp(source: Source) -> bool:
 def _timestamp_column(source: Source) -> tuple[Column, Column]:
     """Return the timestamp as double seconds, and its problem."""
     if "timestamp" not in source.columns:
-        raise DataError(f"{source.label}: no timestamp column: name it with --timestamp-col")
+        raise DataError(f'{source.label}: no timestamp column: name it with `columns["timestamp"]`')
     name = source.columns["timestamp"]
     column, kind = F.col(_quoted(name)), source.frame.schema[name].dataType
     if isinstance(kind, (*_INTEGERS, *_FLOATS, T.DecimalType)):
@@ -242,7 +242,7 @@ def _wrong_type(source: Source, role: str, wanted: str) -> DataError:
     kind = source.frame.schema[name].dataType.simpleString()
     return DataError(
         f"{source.label}: the {role} column {name!r} is of type {kind}: "
-        f"{wanted} are needed; choose another with --{role}-col"
+        f'{wanted} are needed; choose another with `columns["{role}"]`'
     )
 
 

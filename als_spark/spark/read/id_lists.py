@@ -101,7 +101,7 @@ def _find(columns: list[str], path: str, side: Side, column: str | None) -> str:
         found = columns[0]
     if found is None:
         raise DataError(
-            f"{path}: no {side} column among {', '.join(columns)}: name it with --{side}-col"
+            f'{path}: no {side} column among {", ".join(columns)}: name it with `columns["{side}"]`'
         )
     return found
 

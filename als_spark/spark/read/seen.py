@@ -59,7 +59,8 @@ def read_seen(session: SparkSession, source: Source) -> SeenPairs:
     if n_pairs == 0:
         raise DataError(
             f"{source.label}: no usable pairs of a user and an item: "
-            f"{bad if bad.n else 'it is empty'}: check the file, --user-col and --item-col"
+            f"{bad if bad.n else 'it is empty'}: "
+            'check the file, `columns["user"]` and `columns["item"]`'
         )
     pairs = typed.where(F.col("problem").isNull()).select("user", "item")
     return SeenPairs(pairs, source.label, n_pairs, bad)

@@ -131,8 +131,8 @@ def read_snapshot(
             ).head()  # type: ignore[misc]
         if repeated and duplicates == "error":
             raise DataError(
-                f"{label}: {repeated:,} pairs are rated more than once: choose with --duplicates "
-                "mean or --duplicates last"
+                f"{label}: {repeated:,} pairs are rated more than once: choose with "
+                '`duplicates="mean"` or `duplicates="last"`'
             )
         yield Snapshot(
             ratings.drop("copies", "origins"),

@@ -113,7 +113,7 @@ def sample_ratings() -> str:
             return f"file://{path}"
     raise ConfigError(
         f"the sample ratings {SAMPLE} are in neither SPARK_HOME nor the pyspark package: "
-        "give --ratings PATH"
+        "give a path of ratings (`ratings=`)"
     )
 
 
@@ -140,7 +140,7 @@ def read_source(session: SparkSession, options: SourceOptions) -> Source:
             if options.table is not None:
                 remedy = "the name of the table"
             else:
-                remedy = f"the path and {'--format' if options.format_option else 'the file'}"
+                remedy = f"the path and {'`format=`' if options.format_option else 'the file'}"
             raise DataError(
                 f"{options.label}: cannot be read: {reason(error)}: check {remedy}"
             ) from error
@@ -186,7 +186,7 @@ def find_columns(names: Sequence[str], options: SourceOptions) -> dict[str, str]
         if given is not None:
             if given not in names:
                 raise DataError(
-                    f"{options.label}: no column {given!r} (--{role}-col): "
+                    f'{options.label}: no column {given!r} (`columns["{role}"]`): '
                     f"the columns are {', '.join(names)}"
                 )
             found[role] = given
@@ -197,13 +197,14 @@ def find_columns(names: Sequence[str], options: SourceOptions) -> dict[str, str]
         elif role != "timestamp" or options.need_timestamp:
             raise DataError(
                 f"{options.label}: no {role} column among {', '.join(names)}: "
-                f"name it with --{role}-col"
+                f'name it with `columns["{role}"]`'
             )
     if len(set(found.values())) < len(found):
+        named = ", ".join(f'`columns["{role}"]`' for role in options.roles[:3])
         raise DataError(
             f"{options.label}: one column has two roles "
             f"({', '.join(f'{role} = {name}' for role, name in found.items())}): "
-            f"name the columns with {', '.join(f'--{role}-col' for role in options.roles[:3])}"
+            f"name the columns with {named}"
         )
     return found
 

@@ -61,7 +61,11 @@ def test_rows_without_two_ids_are_counted(spark: SparkSession, tmp_path: Path) -
         ),
         ("bare.csv", "user,item\n", r"no usable pairs of a user and an item: it is empty: check"),
         ("one.csv", "user\n1\n", r"the first line 'user' has one field: a user and an item are"),
-        ("odd.csv", "who,what\na,b\n", r"no user column among who, what: name it with --user-col"),
+        (
+            "odd.csv",
+            "who,what\na,b\n",
+            r'no user column among who, what: name it with `columns\["user"\]`',
+        ),
         ("a.parquet", "rubbish", r"cannot be read: .*: check the path and the file$"),
     ],
 )

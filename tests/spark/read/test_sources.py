@@ -255,11 +255,15 @@ def test_a_source_without_timestamps_does_unless_they_are_needed() -> None:
 @pytest.mark.parametrize(
     ("columns", "given", "message"),
     [
-        ("user,rating", {}, "^f: no item column among user, rating: name it with --item-col$"),
+        (
+            "user,rating",
+            {},
+            r'^f: no item column among user, rating: name it with `columns\["item"\]`$',
+        ),
         (
             "user,item,rating",
             {"rating": "Stars"},
-            r"^f: no column 'Stars' \(--rating-col\): the columns are user, item, rating$",
+            r'^f: no column .Stars. \(`columns\["rating"\]`\): the columns are user, item, rating$',
         ),
         (
             "user,item,rating",
@@ -410,7 +414,7 @@ def test_ids_in_typed_files(
         (b"1,2\n", {}, r"the first line '1,2' has fewer than three fields: ratings need a user"),
         (b"user item rating\n", {"format": "movielens"}, "the first line .* has fewer than three"),
         (b"hello\n", {"format": "json"}, "not JSON: each line must be an object such as"),
-        (b"PAR1", {"format": "parquet"}, "cannot be read: .*: check the path and --format"),
+        (b"PAR1", {"format": "parquet"}, "cannot be read: .*: check the path and `format=`"),
     ],
     ids=["empty", "blank", "two fields", "spaces", "not JSON", "not Parquet"],
 )

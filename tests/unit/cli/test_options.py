@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
 
-from als_spark.cli.config.settings import option_name
-from als_spark.cli.config.sweep import CHOICES, SweepConfig
-from als_spark.cli.options import SWEEP
+from als_spark.cli.config.settings import option_name, option_types
+from als_spark.cli.config.sweep import SweepConfig
+from als_spark.cli.options import job_parser, parse
 from als_spark.errors import ConfigError
 
 # For every field a value that is not the default, as it is typed and as it arrives.
@@ -40,7 +39,8 @@ TYPED = {
     "partitions": ("9", 9),
     "output": ("elsewhere", "elsewhere"),
 }
-FIELDS = [field.name for field in dataclasses.fields(SweepConfig)]
+FIELDS = list(SweepConfig.model_fields)
+CHOICES = {name: kind.words for name, kind in option_types(SweepConfig).items() if kind.words}
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -51,17 +51,17 @@ def test_every_field_has_an_option(field, form):
     words = [option, text] if form == "two words" else [f"{option}={text}"]
     if text is None:  # a switch
         words = [option]
-    config = SWEEP.parse(["--output", "out", *words], None)
+    config = parse(SweepConfig, ["--output", "out", *words])
     default = getattr(SweepConfig(output="out"), field)
     assert value != default
     assert getattr(config, field) == value
     assert type(getattr(config, field)) is type(value)
     # And it changes no other field.
-    assert config == dataclasses.replace(SweepConfig(output="out"), **{field: value})
+    assert config == SweepConfig(**{"output": "out", field: value})
 
 
 def test_no_options_but_the_fields_and_config():
-    actions = {action.dest for action in SWEEP.parser(None)._actions}
+    actions = {action.dest for action in job_parser(SweepConfig)._actions}
     assert actions == {*FIELDS, "config", "help"}
 
 
@@ -69,27 +69,20 @@ def test_a_switch_of_the_file_can_be_turned_off(tmp_path):
     file = tmp_path / "sweep.toml"
     file.write_text("accelerate = true\n")
     words = ["--output", "out", "--config", str(file)]
-    assert SWEEP.parse(words, None).accelerate
-    assert not SWEEP.parse([*words, "--no-accelerate"], None).accelerate
+    assert parse(SweepConfig, words).accelerate
+    assert not parse(SweepConfig, [*words, "--no-accelerate"]).accelerate
 
 
 @pytest.mark.parametrize("field", CHOICES)
 def test_every_choice_can_be_typed(field):
     for choice in CHOICES[field]:
-        config = SWEEP.parse(["--output", "out", option_name(field), choice], None)
+        config = parse(SweepConfig, ["--output", "out", option_name(field), choice])
         assert getattr(config, field) == choice
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--format", "xml"], "argument --format: invalid choice: 'xml'"),
-        (["--ranks", "1,x"], "argument --ranks: 'x' is not a whole number"),
-        (["--ranks", "1.5"], "argument --ranks: '1.5' is not a whole number"),
-        (["--lambdas", "1,two"], "argument --lambdas: 'two' is not a number"),
-        (["--seed", "one"], "argument --seed: 'one' is not a whole number"),
-        (["--max-iter", ""], "argument --max-iter: '' is not a whole number"),
-        (["--tol", "small"], "argument --tol: 'small' is not a number"),
         (["--seed"], "argument --seed: expected one argument"),
         (["--lambda", "1"], "unrecognized arguments: --lambda 1"),
         (["--out", "x"], "unrecognized arguments: --out x"),
@@ -98,7 +91,7 @@ def test_every_choice_can_be_typed(field):
 )
 def test_unusable_words(words, message, capsys):
     with pytest.raises(ConfigError) as info:
-        SWEEP.parse(["--output", "out", *words], None)
+        parse(SweepConfig, ["--output", "out", *words])
     text = str(info.value)
     assert text.startswith(message)
     assert text.endswith(": see --help")
@@ -110,7 +103,14 @@ def test_unusable_words(words, message, capsys):
     ("words", "message"),
     [
         ([], "--output is missing: give a folder for the results"),
-        (["--output", "out", "--ranks", ","], r"--ranks \(\): not usable: give at least one rank"),
+        (["--output", "out", "--ranks", ","], "--ranks is empty: give at least one, such as 5"),
+        (["--output", "out", "--format", "xml"], "--format xml: not usable: use one of auto, csv"),
+        (["--output", "out", "--ranks", "1,x"], "--ranks x: not usable: use whole numbers from 1"),
+        (["--output", "out", "--ranks", "1.5"], r"--ranks 1\.5: not usable: use whole numbers"),
+        (["--output", "out", "--lambdas", "1,two"], "--lambdas two: not usable: use finite numb"),
+        (["--output", "out", "--seed", "one"], "--seed one: not usable: use a whole number from"),
+        (["--output", "out", "--max-iter", "x"], "--max-iter x: not usable: use a whole number of"),
+        (["--output", "out", "--tol", "small"], "--tol small: not usable: use a finite number of"),
         (["--output", "out", "--ranks", "0"], "--ranks 0: not usable"),
         (["--output", "out", "--lambdas", "nan"], "--lambdas nan: not usable"),
         (["--output", "out", "--seed", "-1"], "--seed -1: not usable"),
@@ -118,13 +118,14 @@ def test_unusable_words(words, message, capsys):
     ],
 )
 def test_unusable_values(words, message):
-    with pytest.raises(ConfigError, match=message):
-        SWEEP.parse(words, None)
+    with pytest.raises(ConfigError, match=message) as info:
+        parse(SweepConfig, words)
+    assert "\n" not in str(info.value)
 
 
 def test_help(capsys):
     with pytest.raises(SystemExit) as info:
-        SWEEP.parse(["--help"], Path("conf") / "sweep.toml")
+        parse(SweepConfig, ["--help"])
     assert info.value.code == 0
     shown, complaints = capsys.readouterr()
     assert complaints == ""
@@ -136,38 +137,51 @@ def test_help(capsys):
     assert "Exit codes" in shown
 
 
-def test_help_of_a_checkout_with_a_percent_sign(capsys):
+def test_help_tells_the_defaults(capsys):
     with pytest.raises(SystemExit):
-        SWEEP.parse(["--help"], Path("100%s") / "sweep.toml")
+        parse(SweepConfig, ["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for text in ("share to test on (default: 0.2)", "ranks d (default: 1,5,20,50)"):
+        assert text in shown
+    assert "of the split and the start (default: 0)" in shown
+    assert "(default: False)" not in shown
+    assert "(default: None)" not in shown
+
+
+def test_help_of_a_checkout_with_a_percent_sign(capsys, monkeypatch):
+    monkeypatch.setattr(SweepConfig, "defaults", Path("100%s") / "sweep.toml")
+    with pytest.raises(SystemExit):
+        parse(SweepConfig, ["--help"])
     assert "100%s/sweep.toml" in "".join(capsys.readouterr().out.split())
 
 
 class TestConfigFile:
-    @pytest.fixture
-    def default(self, tmp_path) -> Path:
+    @pytest.fixture(autouse=True)
+    def default(self, tmp_path, monkeypatch) -> Path:
         path = tmp_path / "default.toml"
         path.write_text("seed = 1\nmax_iter = 11\n")
+        monkeypatch.setattr(SweepConfig, "defaults", path)
         return path
 
-    def test_the_default_file_is_read(self, default):
-        config = SWEEP.parse(["--output", "out"], default)
+    def test_the_default_file_is_read(self):
+        config = parse(SweepConfig, ["--output", "out"])
         assert (config.seed, config.max_iter) == (1, 11)
 
-    def test_an_option_wins_over_it(self, default):
-        config = SWEEP.parse(["--output", "out", "--seed", "0"], default)
+    def test_an_option_wins_over_it(self):
+        config = parse(SweepConfig, ["--output", "out", "--seed", "0"])
         assert (config.seed, config.max_iter) == (0, 11)
 
-    def test_another_file_replaces_it(self, default, tmp_path):
+    def test_another_file_replaces_it(self, tmp_path):
         other = tmp_path / "other.toml"
         other.write_text("seed = 2\noutput = 'from-file'\n")
-        config = SWEEP.parse(["--config", str(other)], default)
+        config = parse(SweepConfig, ["--config", str(other)])
         assert (config.seed, config.max_iter, config.output) == (2, 1000, "from-file")
 
-    def test_missing_file(self, default):
+    def test_missing_file(self):
         with pytest.raises(ConfigError, match=r"--config nowhere\.toml: cannot be read"):
-            SWEEP.parse(["--config", "nowhere.toml", "--output", "out"], default)
+            parse(SweepConfig, ["--config", "nowhere.toml", "--output", "out"])
 
 
 def test_words_of_the_process(monkeypatch):
     monkeypatch.setattr("sys.argv", ["sweep", "--output", "out", "--seed", "4"])
-    assert SWEEP.parse(None, None) == SweepConfig(output="out", seed=4)
+    assert parse(SweepConfig, None) == SweepConfig(output="out", seed=4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import math
 import os
@@ -149,8 +148,7 @@ class TestConfigRecord:
     def test_all_else_is_as_it_was_given(self):
         config = RetrainConfig(ratings="r", store="s", increments=("a", "b"), max_growth=math.inf)
         record = config_record(config)
-        names = {field.name for field in dataclasses.fields(config)}
-        assert record.keys() == names - {"reg"} | {"lambda_reg"}
+        assert record.keys() == set(RetrainConfig.model_fields) - {"reg"} | {"lambda_reg"}
         assert (record["increments"], record["max_growth"]) == (["a", "b"], "inf")
         assert "mlflow" not in config_record(EvaluateConfig(ratings="r", store="s", output="o"))
 

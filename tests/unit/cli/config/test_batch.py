@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from pathlib import Path
 
 import pytest
 
-from als_spark.cli.batch_options import EVALUATE, RECOMMEND, RETRAIN, TRAIN
 from als_spark.cli.config.batch import (
     DEFAULT_SPEC,
     EvaluateConfig,
@@ -16,7 +16,15 @@ from als_spark.cli.config.batch import (
     Spec,
     TrainConfig,
 )
-from als_spark.cli.config.settings import field_name, option_name, read_toml, resolve
+from als_spark.cli.config.settings import (
+    field_name,
+    option_name,
+    option_types,
+    paths_of,
+    read_toml,
+    resolve,
+)
+from als_spark.cli.options import job_parser, parse
 from als_spark.errors import ConfigError
 from als_spark.nightly.checks import CheckLimits
 from als_spark.solve.objective import Objective
@@ -28,8 +36,6 @@ LEAST = {
     EvaluateConfig: {"ratings": "r.csv", "store": "s", "output": "o"},
     RecommendConfig: {"store": "s", "output": "o"},
 }
-JOBS = {TrainConfig: TRAIN, RetrainConfig: RETRAIN, EvaluateConfig: EVALUATE}
-JOBS[RecommendConfig] = RECOMMEND
 
 MODEL_REFUSED = [
     ({"format": "xml"}, "--format xml: not usable"),
@@ -72,10 +78,10 @@ REFUSED = {
     ],
     RetrainConfig: [
         *MODEL_REFUSED,
-        ({"store": ""}, "--store is missing"),
-        ({"increments": ("a", "")}, "--increments has an empty path"),
+        ({"store": ""}, "--store is missing: give the folder of the model store"),
+        ({"increments": ("a", "")}, "--increments is empty: give a value, or leave it out"),
         ({"measure": "luck"}, "--measure luck: not usable: use one of rmse, mse, mae"),
-        ({"test_fraction": 0.0}, r"--test-fraction 0\.0: not usable: challenger and champion"),
+        ({"test_fraction": 0.0}, r"--test-fraction 0: not usable: challenger and champion"),
         ({"margin": -0.1}, r"--margin -0\.1: not usable"),
         (
             {"measure": "recall", "ranking_users": 0},
@@ -120,7 +126,7 @@ CASES = [(kind, *case) for kind, cases in REFUSED.items() for case in cases]
 @pytest.mark.parametrize(("kind", "fields", "message"), CASES)
 def test_refused(kind, fields, message):
     with pytest.raises(ConfigError, match=message) as info:
-        kind(**{**LEAST[kind], **fields})
+        resolve(kind, None, {**LEAST[kind], **fields})
     assert "\n" not in str(info.value)
 
 
@@ -133,25 +139,25 @@ def test_the_least_that_is_needed(kind):
     ("job", "text", "words", "fields"),
     [
         (
-            TRAIN,
+            TrainConfig,
             "ratings = 'r'\nstore = 's'\nrank = 7\nlambda = 2\n",
             ["--rank", "8", "--output", "o"],
             {"ratings": "r", "store": None, "output": "o", "rank": 8, "reg": 2.0},
         ),
         (
-            RETRAIN,
+            RetrainConfig,
             "table = 't'\nstore = 's'\nincrements = ['a', 'b']\n",
             ["--ratings", "r"],
             {"ratings": "r", "table": None, "increments": ("a", "b")},
         ),
         (
-            EVALUATE,
+            EvaluateConfig,
             "ratings = 'r'\nstore = 's'\noutput = 'o'\n",
             ["--model", "m"],
             {"store": None, "model": "m", "output": "o"},
         ),
         (
-            RECOMMEND,
+            RecommendConfig,
             "for = 'items'\nmodel = 'm'\noutput = 'o'\ntop = 3\n",
             ["--store", "s", "--top", "4"],
             {"recommend_for": "items", "store": "s", "model": None, "top": 4},
@@ -161,11 +167,11 @@ def test_the_least_that_is_needed(kind):
 def test_a_file_and_options_that_win_over_it(tmp_path, job, text, words, fields):
     file = tmp_path / "job.toml"
     file.write_text(text)
-    config = job.parse(["--config", str(file), *words])
+    config = parse(job, ["--config", str(file), *words])
     assert {name: getattr(config, name) for name in fields} == fields
     file.write_text(f"{text}alternatives = 1\n")
     with pytest.raises(ConfigError, match="unknown key 'alternatives'"):
-        job.parse(["--config", str(file), *words])
+        parse(job, ["--config", str(file), *words])
 
 
 class TestSpec:
@@ -178,8 +184,9 @@ class TestSpec:
             ({}, OTHER, OTHER),
             ({"rank": 3}, None, Spec(3, Objective(0.1, 1.0))),
             ({"rank": 3}, OTHER, Spec(3, Objective(2.0, 0.5))),
-            # A lambda alone belongs to the plain ridge, as in the sweep, or to the model before.
-            ({"reg": 4.0}, None, Spec(10, Objective(4.0, 0.0))),
+            # A lambda alone changes no exponent.
+            ({"reg": 4.0}, None, Spec(10, Objective(4.0, 1.0))),
+            ({"reg": 4.0, "exponent": 0.0}, None, Spec(10, Objective(4.0, 0.0))),
             ({"reg": 4.0}, OTHER, Spec(20, Objective(4.0, 0.5))),
             ({"reg": 4.0, "exponent": 1.0}, OTHER, Spec(20, Objective(4.0, 1.0))),
             ({"exponent": 1.0}, None, DEFAULT_SPEC),
@@ -195,6 +202,45 @@ class TestSpec:
         with pytest.raises(ConfigError, match=r"without --lambda: .*: give both"):
             config.spec(other)
 
+    @pytest.mark.parametrize(
+        ("fields", "source", "words"),
+        [
+            (
+                {},
+                None,
+                (
+                    "lambda 0.1 of the ridge λ·n·|x|² for a row of n ratings (exponent 1, as "
+                    "Spark MLlib), the default"
+                ),
+            ),
+            (
+                {"reg": 4.0, "exponent": 0.0},
+                None,
+                "lambda 4 of the ridge λ|x|² for each row (exponent 0), as given",
+            ),
+            (
+                {"reg": 4.0},
+                "version v1",
+                "lambda 4 of the ridge λ·n^0.5·|x|² for a row of n ratings, as version v1 has it",
+            ),
+        ],
+    )
+    def test_words(self, fields, source, words):
+        config = RetrainConfig(**LEAST[RetrainConfig], **fields)
+        spec = config.spec(None if source is None else self.OTHER)
+        assert config.objective_words(spec, source) == words
+
+
+def test_roles_of_paths():
+    config = RetrainConfig(ratings="r", increments=("a", "b"), store="s", mlflow="m")
+    assert list(paths_of(config)) == [
+        ("ratings", "input", "r"),
+        ("mlflow", "tracking", "m"),
+        ("increments", "input", "a"),
+        ("increments", "input", "b"),
+        ("store", "target store", "s"),
+    ]
+
 
 def test_limits():
     names = [field.name for field in dataclasses.fields(CheckLimits)]
@@ -208,8 +254,12 @@ class TestFile:
     PATH = ROOT / "conf" / "retrain.toml"
 
     def test_its_values_are_the_defaults(self):
-        for name, value in read_toml(RetrainConfig, self.PATH).items():
-            assert value == getattr(RetrainConfig(**LEAST[RetrainConfig]), name), name
+        least = LEAST[RetrainConfig]
+        assert len(read_toml(RetrainConfig, self.PATH)) > 20
+        assert resolve(RetrainConfig, self.PATH, least) == RetrainConfig(**least)
+
+    def test_it_is_the_package_s(self):
+        assert self.PATH.resolve() == Path(str(RetrainConfig.defaults))
 
     def test_every_option_is_in_it(self, tmp_path):
         text = self.PATH.read_text()
@@ -222,7 +272,7 @@ class TestFile:
         file.write_text("\n".join(commented))
         # The examples are of the right types, too.
         named = read_toml(RetrainConfig, file).keys() | read_toml(RetrainConfig, self.PATH).keys()
-        assert named == {field.name for field in dataclasses.fields(RetrainConfig)}
+        assert named == set(RetrainConfig.model_fields)
         assert "lambda" in tomllib.loads(file.read_text())
 
     def test_words_that_python_keeps(self):
@@ -250,7 +300,7 @@ OTHER_VALUES = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [(kind, f.name) for kind in LEAST for f in dataclasses.fields(kind)]
+    ("kind", "name"), [(kind, name) for kind in LEAST for name in kind.model_fields]
 )
 def test_every_field_has_an_option_that_changes_it_alone(kind, name):
     least = dict(LEAST[kind])
@@ -259,7 +309,7 @@ def test_every_field_has_an_option_that_changes_it_alone(kind, name):
     if name == "model" or (kind is TrainConfig and name == "output"):
         del least["store"]
     default = getattr(kind(**LEAST[kind]), name)
-    declared = {f.name: str(f.type) for f in dataclasses.fields(kind)}[name]
+    declared = option_types(kind)[name].base
     if isinstance(default, bool):
         words, value = [option_name(name)], not default
     else:
@@ -267,48 +317,48 @@ def test_every_field_has_an_option_that_changes_it_alone(kind, name):
             value = OTHER_VALUES[name]
             if value == default:
                 value = "error"
-        elif declared.startswith("int"):
+        elif declared is int:
             value = 11
-        elif declared.startswith("float"):
+        elif declared is float:
             value = 0.25
         else:
             value = "elsewhere"
         words = [option_name(name), *words_of(value)]
     least.pop(name, None)
     given = [word for key, v in least.items() for word in (option_name(key), str(v))]
-    config = JOBS[kind].parse([*given, *words])
+    config = parse(kind, [*given, *words])
     assert value != default
     assert config == kind(**{**least, name: value})
 
 
 @pytest.mark.parametrize("kind", LEAST)
 def test_no_options_but_the_fields(kind):
-    dests = [action.dest for action in JOBS[kind].parser()._actions]
+    dests = [action.dest for action in job_parser(kind)._actions]
     assert len(dests) == len(set(dests))
-    named = {field.name for field in dataclasses.fields(kind)}
+    named = set(kind.model_fields)
     assert set(dests) - {"help", "config"} == named
 
 
 @pytest.mark.parametrize("kind", LEAST)
 def test_help(kind, capsys):
     with pytest.raises(SystemExit) as info:
-        JOBS[kind].parse(["--help"])
+        parse(kind, ["--help"])
     assert info.value.code == 0
     shown, complaints = capsys.readouterr()
     assert complaints == ""
     assert "Exit codes" in shown
-    for field in dataclasses.fields(kind):
-        assert option_name(field.name) in shown
+    for name in kind.model_fields:
+        assert option_name(name) in shown
 
 
 @pytest.mark.parametrize("kind", LEAST)
 def test_complaints_are_one_line(kind):
     with pytest.raises(ConfigError, match="unrecognized arguments: --nonsense: see --help"):
-        JOBS[kind].parse(["--nonsense"])
+        parse(kind, ["--nonsense"])
 
 
 def test_retrain_reads_a_file_and_the_command_line_wins(tmp_path):
     file = tmp_path / "retrain.toml"
     file.write_text("store = 's'\nratings = 'r'\nlambda = 2\nkeep = 3\nmax-growth = inf\n")
-    config = RETRAIN.parse(["--keep", "4"], file)
+    config = parse(RetrainConfig, ["--config", str(file), "--keep", "4"])
     assert (config.reg, config.keep, config.max_growth) == (2.0, 4, float("inf"))

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from als_spark.cli.config.settings import option_name, read_toml, resolve
-from als_spark.cli.config.sweep import CHOICES, SweepConfig
+from als_spark.cli.config.settings import in_options, option_name, option_types, read_toml, resolve
+from als_spark.cli.config.sweep import SweepConfig
 from als_spark.errors import ConfigError
 from als_spark.solve.objective import Objective
 from als_spark.train.spec import TrainingOptions
 from tests.conftest import ROOT
 
-FIELDS = {field.name: field for field in dataclasses.fields(SweepConfig)}
+FIELDS = SweepConfig.model_fields
+CHOICES = {name: kind.words for name, kind in option_types(SweepConfig).items() if kind.words}
 NAN, INF = math.nan, math.inf
 
 # Every value that must be refused, with the part of the message that names it.
@@ -30,19 +31,19 @@ REFUSED = [
     ("cold_start", "nan", "--cold-start nan: not usable: use one of mean, drop, initial"),
     ("placement", "rows", "--placement rows: not usable: use one of auto, ratings, grid"),
     ("output", "", "--output is missing: give a folder for the results"),
-    ("test_fraction", -0.1, r"--test-fraction -0\.1: not usable: use a share in \[0, 1\)"),
+    ("test_fraction", -0.1, r"--test-fraction -0\.1: not usable: use a number in \[0, 1\)"),
     ("test_fraction", 1.0, r"--test-fraction 1\.0: not usable"),
     ("test_fraction", NAN, "--test-fraction nan: not usable"),
     ("validation_fraction", -1e-9, "--validation-fraction -1e-09: not usable"),
-    ("validation_fraction", 1.5, r"--validation-fraction 1\.5: not usable: use a share"),
+    ("validation_fraction", 1.5, r"--validation-fraction 1\.5: not usable: use a number"),
     ("validation_fraction", NAN, "--validation-fraction nan: not usable"),
     ("validation_fraction", 0.8, r"--test-fraction 0\.2 and --validation-fraction 0\.8 leave noth"),
     ("test_fraction", 0.0, "--test-fraction 0 and --validation-fraction 0 leave nothing to choose"),
-    ("ranks", (), r"--ranks \(\): not usable: give at least one rank"),
+    ("ranks", (), "--ranks is empty: give at least one, such as 5"),
     ("ranks", (5, 0), "--ranks 0: not usable: use whole numbers from 1 to 10000"),
     ("ranks", (10_001,), "--ranks 10001: not usable"),
     ("ranks", (5, 1, 5), "--ranks 5,1,5: not usable: name each value once"),
-    ("lambdas", (), r"--lambdas \(\): not usable: give at least one λ"),
+    ("lambdas", (), "--lambdas is empty: give at least one"),
     ("lambdas", (1.0, -0.5), r"--lambdas -0\.5: not usable: use finite numbers of at least 0"),
     ("lambdas", (INF,), "--lambdas inf: not usable"),
     ("lambdas", (NAN,), "--lambdas nan: not usable"),
@@ -50,7 +51,7 @@ REFUSED = [
     ("exponent", -0.5, r"--exponent -0\.5: not usable: use a number from 0 \(plain ridge\) to 4"),
     ("exponent", 4.5, r"--exponent 4\.5: not usable"),
     ("exponent", NAN, "--exponent nan: not usable"),
-    ("tol", -1e-3, r"--tol -0\.001: not usable: use a number such as 1e-3"),
+    ("tol", -1e-3, r"--tol -0\.001: not usable: use a finite number of at least 0, such as 0\.001"),
     ("tol", INF, "--tol inf: not usable"),
     ("tol", NAN, "--tol nan: not usable"),
     ("accelerate", "yes", "--accelerate yes: not usable: use true or false"),
@@ -74,7 +75,7 @@ class TestChecks:
     @pytest.mark.parametrize(("field", "value", "message"), REFUSED)
     def test_refused(self, field, value, message):
         with pytest.raises(ConfigError, match=message) as info:
-            SweepConfig(**{"output": "out", field: value})
+            resolve(SweepConfig, None, {"output": "out", field: value})
         assert "\n" not in str(info.value)
 
     def test_every_field_is_checked(self):
@@ -82,7 +83,7 @@ class TestChecks:
 
     def test_two_sources(self):
         with pytest.raises(ConfigError, match="--ratings and --table are both given"):
-            SweepConfig(output="out", ratings="a.csv", table="b")
+            resolve(SweepConfig, None, {"output": "out", "ratings": "a.csv", "table": "b"})
 
     @pytest.mark.parametrize(
         "fields",
@@ -165,20 +166,22 @@ class TestToml:
         assert values == {
             "ratings": "r.csv",
             "test_fraction": 0.25,
-            "validation_fraction": 0.0,
-            "ranks": (2, 3),
-            "lambdas": (1.0, 0.5),
+            "validation_fraction": 0,
+            "ranks": [2, 3],
+            "lambdas": [1, 0.5],
             "seed": 9,
             "partitions": 4,
             "dtype": "float64",
         }
-        assert type(values["validation_fraction"]) is float
-        assert [type(value) for value in values["lambdas"]] == [float, float]
-        assert SweepConfig(output="out", **values).ranks == (2, 3)
+        config = resolve(SweepConfig, file, {"output": "out"})
+        assert (config.ranks, config.lambdas) == ((2, 3), (1.0, 0.5))
+        assert type(config.validation_fraction) is float
+        assert [type(value) for value in config.lambdas] == [float, float]
 
     def test_a_single_value_for_a_list(self, tmp_path):
         file = toml(tmp_path, "ranks = 20\nlambdas = 2\n")
-        assert read_toml(SweepConfig, file) == {"ranks": (20,), "lambdas": (2.0,)}
+        config = resolve(SweepConfig, file, {"output": "out"})
+        assert (config.ranks, config.lambdas) == ((20,), (2.0,))
 
     def test_unknown_key(self, tmp_path):
         file = toml(tmp_path, "rank = 5\n")
@@ -194,16 +197,16 @@ class TestToml:
     @pytest.mark.parametrize(
         ("line", "remedy"),
         [
-            ("seed = 1.0", "a whole number"),
+            ("seed = 1.0", "a whole number from 0 to 9223372036854775807$"),
             ("seed = true", "a whole number"),
             ('max_iter = "7"', "a whole number"),
             ("partitions = 2.5", "a whole number"),
-            ("tol = true", "a number"),
-            ('tol = "1e-3"', "a number"),
-            ("ranks = [1, 2.5]", "a whole number"),
-            ('lambdas = "1,2"', "a number"),
-            ("lambdas = [1, [2]]", "a number"),
-            ("format = 3", "text in quotes"),
+            ("tol = true", r"a finite number of at least 0, such as 0\.001$"),
+            ('tol = "1e-3"', "a finite number"),
+            ("ranks = [1, 2.5]", "whole numbers from 1 to 10000$"),
+            ('lambdas = "1,2"', "finite numbers"),
+            ("lambdas = [1, [2]]", "finite numbers"),
+            ("format = 3", "one of auto, csv"),
             ("output = 3", "text in quotes"),
             ("accelerate = 1", "true or false"),
             ("ratings = 2024-01-01", "text in quotes"),
@@ -214,13 +217,36 @@ class TestToml:
     def test_wrong_type(self, tmp_path, line, remedy):
         file = toml(tmp_path, line)
         key = re.match(r"\[?(\w+)", line)[1]
-        message = rf"{file}: {key} = .* is of the wrong type: use {remedy}$"
-        with pytest.raises(ConfigError, match=message):
-            read_toml(SweepConfig, file)
+        message = rf"^{file}: {key} = .*: not usable: use {remedy}"
+        with pytest.raises(ConfigError, match=message) as info:
+            resolve(SweepConfig, file, {"output": "out", "ratings": "r.csv", "seed": 1})
+        assert "\n" not in str(info.value)
+
+    @pytest.mark.parametrize("field", ["seed", "max_iter", "tol", "ranks", "ratings", "accelerate"])
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            ("1" * 400, "not usable: use "),
+            ("1" * 5_000, "not valid TOML: "),
+            ("0x" + "f" * 5_000, r"\(too long to show, of type int\): not usable: use "),
+            ("[" * 100_000 + "]" * 100_000, "not valid TOML: "),
+            ("[" * 60 + "1" + "]" * 60, "not usable: use "),
+            ("nan", "not usable: use "),
+            ("1e400", "not usable: use "),
+        ],
+        ids=["400 digits", "5,000 digits", "5,000 hex digits", "deep", "60 deep", "nan", "inf"],
+    )
+    def test_enormous_values(self, tmp_path, field, value, message):
+        file = toml(tmp_path, f"output = 'out'\n{field} = {value}\n")
+        with pytest.raises(ConfigError, match=message) as info:
+            resolve(SweepConfig, file, {})
+        assert str(info.value).startswith(f"{file}: ")
+        assert "\n" not in str(info.value)
+        assert len(str(info.value)) < 400 + len(str(file))
 
     def test_value_that_is_refused(self, tmp_path):
         file = toml(tmp_path, 'dtype = "float16"\noutput = "out"\n')
-        with pytest.raises(ConfigError, match="--dtype float16: not usable"):
+        with pytest.raises(ConfigError, match=f"{file}: dtype = 'float16': not usable: use one of"):
             resolve(SweepConfig, file, {})
 
     def test_missing_file(self, tmp_path):
@@ -292,7 +318,11 @@ class TestShippedFile:
 
     def test_values_are_the_defaults(self):
         values = read_toml(SweepConfig, self.PATH)
-        assert values == {name: FIELDS[name].default for name in values}
+        assert len(values) > 10
+        assert resolve(SweepConfig, self.PATH, {"output": "out"}) == SweepConfig(output="out")
+
+    def test_it_is_the_package_s(self):
+        assert self.PATH.resolve() == Path(str(SweepConfig.defaults))
 
     def test_commented_out_keys_are_fields_that_are_not_set(self, tmp_path):
         keys = [next(iter(tomllib.loads(line))) for line in self.commented_out()]
@@ -300,12 +330,28 @@ class TestShippedFile:
         assert set(keys) <= FIELDS.keys()
         assert {FIELDS[key].default for key in keys} == {None}
         # Their example values are of the right type as well.
-        assert read_toml(
-            SweepConfig, toml(tmp_path, "\n".join(self.commented_out()))
-        ).keys() == set(keys)
+        for line in self.commented_out():
+            resolve(SweepConfig, toml(tmp_path, line), {"output": "out"})
 
     def test_every_field_is_in_it(self):
         named = {next(iter(tomllib.loads(line))) for line in self.commented_out()}
         named |= read_toml(SweepConfig, self.PATH).keys()
         # Of one run, not of a configuration: where it tests and where it writes.
         assert FIELDS.keys() - named == {"test", "output"}
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (
+            'with `duplicates="mean"` or `duplicates="last"`',
+            "with --duplicates mean or --duplicates last",
+        ),
+        ("use a smaller `test_fraction=`", "use a smaller --test-fraction"),
+        ("`reg=5`: too large", "--lambda 5: too large"),
+        ('check `columns["user"]`', "check --user-col"),
+        ("`lake`.`ratings` and d=5 stay", "`lake`.`ratings` and d=5 stay"),
+    ],
+)
+def test_messages_of_the_library_name_options(message, said):
+    assert in_options(message) == said

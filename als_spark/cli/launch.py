@@ -1,0 +1,136 @@
+"""What PySpark needs to start its JVM from Python, as ``scripts/run.sh`` gives it to spark-submit.
+
+Read from the environment, as there: ``ALS_SPARK_SUBMIT_ARGS``, ``SPARK_DRIVER_MEMORY``,
+``SPARK_CONF_DIR``, ``JAVA_HOME``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, MutableMapping
+from importlib.resources import files
+from pathlib import Path
+
+from als_spark.errors import ConfigError
+
+JAVA_FLOOR = 17
+_JAVA_PLACES = Path("/usr/lib/jvm")
+_MACOS_JAVA_HOME = "/usr/libexec/java_home"
+_CONF = Path(str(files("als_spark") / "conf"))
+
+
+def prepare_launch(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Set what PySpark reads when it starts its JVM; under spark-submit there is one already.
+
+    Raises
+    ------
+    ConfigError
+        If there is no Java that Spark runs on, or ``ALS_SPARK_SUBMIT_ARGS`` cannot be read.
+    """
+    if "PYSPARK_GATEWAY_PORT" in environment:
+        return
+    java = find_java(environment)
+    environment["PYSPARK_SUBMIT_ARGS"] = shlex.join(submit_arguments(environment))
+    environment["JAVA_HOME"] = str(java)
+    quiet = _CONF / "quiet-java"
+    if os.access(quiet / "bin" / "java", os.X_OK):
+        environment["ALS_SPARK_JAVA_HOME"] = str(java)
+        environment["JAVA_HOME"] = str(quiet)
+
+
+def submit_arguments(environment: Mapping[str, str]) -> list[str]:
+    """Return the options of spark-submit: ours, and then the user's, which win."""
+    theirs = [
+        *_split(environment, "ALS_SPARK_SUBMIT_ARGS", ""),
+        *_split(environment, "PYSPARK_SUBMIT_ARGS", "pyspark-shell"),
+    ]
+    if "SPARK_CONF_DIR" in environment:
+        # Whoever configures Spark has said how much memory, and how Spark shall log.
+        return theirs
+    ours = []
+    if not any(word.startswith("--properties-file") for word in theirs):
+        memory = environment.get("SPARK_DRIVER_MEMORY") or f"{third_of_memory()}m"
+        ours += ["--driver-memory", memory]
+    log = _CONF / "log4j2.properties"
+    if log.is_file():
+        ours += ["--driver-java-options", f"-Dlog4j2.configurationFile={log.as_uri()}"]
+    return ours + theirs
+
+
+def third_of_memory() -> int:
+    """Return a third of the machine's memory in MiB, which leaves room for Python's workers.
+
+    At least Spark's own default.
+    """
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        total = 0
+    return max(total // 2**20 // 3, 1024)
+
+
+def find_java(environment: Mapping[str, str]) -> Path:
+    """Return the home of a Java that is new enough: ``JAVA_HOME``, on ``PATH``, or installed.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    for home in _java_homes(environment):
+        if _java_major(home) >= JAVA_FLOOR:
+            return home
+    raise ConfigError(
+        f"found no Java {JAVA_FLOOR} or newer (JAVA_HOME, PATH): install one (Debian, Ubuntu: "
+        "apt-get install openjdk-17-jre-headless; macOS: brew install openjdk@17) or set JAVA_HOME"
+    )
+
+
+def _java_homes(environment: Mapping[str, str]) -> Iterator[Path]:
+    if environment.get("JAVA_HOME"):
+        yield Path(environment["JAVA_HOME"])
+    java = shutil.which("java", path=environment.get("PATH", os.defpath))
+    if java is not None:
+        yield Path(java).resolve().parents[1]
+    told = _output(_MACOS_JAVA_HOME, "-v", f"{JAVA_FLOOR}+").strip()
+    if told:
+        yield Path(told)
+    if _JAVA_PLACES.is_dir():
+        yield from sorted(_JAVA_PLACES.iterdir())
+
+
+def _java_major(home: Path) -> int:
+    """Return the version of the Java of a home (8 of 1.8 too); 0 if there is none."""
+    java, release = home / "bin" / "java", home / "release"
+    if not os.access(java, os.X_OK):
+        return 0
+    try:
+        # Reading it spares the start of a JVM.
+        text = release.read_text("utf-8", "replace")
+    except OSError:
+        text = ""
+    found = re.search(r'^JAVA_VERSION="(?:1\.)?(\d+)', text, re.MULTILINE)
+    found = found or re.search(r' version "(?:1\.)?(\d+)', _output(str(java), "-version"))
+    return int(found[1]) if found else 0
+
+
+def _output(*command: str) -> str:
+    """Return all that a program writes; nothing if it does not run."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout + done.stderr if done.returncode == 0 else ""
+
+
+def _split(environment: Mapping[str, str], name: str, usual: str) -> list[str]:
+    """Split options as a shell does."""
+    text = environment.get(name) or usual
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"{name} has an unmatched quote: {text}") from error
