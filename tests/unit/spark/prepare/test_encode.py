@@ -207,13 +207,22 @@ BAD = {
             (
                 r"^f: 1,201 unusable rows: rating is NaN \(1,200 rows, such as user=1 \| user=2\); "
                 r"user is missing \(1 row, such as user=null\): mend the data, or set these rows "
-                r"aside with --bad-rows drop$"
+                r'aside with `bad_rows="drop"`$'
             ),
         ),
         ({"n_ratings": 0}, r"^f: no ratings: give a source with ratings$"),
-        ({"users": ONE}, r"^f: all ratings are of one user \(solo\): .*; check --user-col$"),
-        ({"items": ONE}, r"^f: all ratings are of one item \(solo\): .*; check --item-col$"),
-        ({"lowest": 5.0}, r"^f: every rating is 5: there is nothing to learn; check --rating-col$"),
+        (
+            {"users": ONE},
+            r'^f: all ratings are of one user \(solo\): .*; check `columns\["user"\]`$',
+        ),
+        (
+            {"items": ONE},
+            r'^f: all ratings are of one item \(solo\): .*; check `columns\["item"\]`$',
+        ),
+        (
+            {"lowest": 5.0},
+            r'^f: every rating is 5: there is nothing to learn; check `columns\["rating"\]`$',
+        ),
     ],
     ids=["bad rows", "nothing", "one user", "one item", "constant"],
 )
