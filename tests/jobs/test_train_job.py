@@ -56,7 +56,14 @@ class TestIntoAFolder:
         predicted = model.predict(BASE.users.tolist(), BASE.items.tolist())
         squared = (BASE.ratings - predicted) ** 2
         assert run["challenger"]["mse"] == pytest.approx(squared[test].mean(), rel=1e-9)
-        ridge = 2.0 * sum(float(np.sum(factors**2)) for factors in model.factors)
+        # A lambda given alone keeps the default's exponent, 1: times the ratings of each row.
+        assert model.description["exponent"] == 1
+        ridge = 2.0 * sum(
+            float(stats.degrees @ np.sum(np.square(factors, dtype=np.float64), axis=1))
+            for stats, factors in zip(
+                (model.user_stats, model.item_stats), model.factors, strict=True
+            )
+        )
         objective = squared[~test].sum() + ridge
         assert run["training"]["objective"] == pytest.approx(objective, rel=1e-9)
         assert run["data"]["ratings"] == N_BASE

@@ -210,7 +210,7 @@ def test_the_sample_is_looked_for_in_spark_home_first(
 def test_a_spark_without_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPARK_HOME", str(tmp_path))
     monkeypatch.setattr("pyspark.__file__", str(tmp_path / "__init__.py"))
-    with pytest.raises(ConfigError, match=r"neither SPARK_HOME nor the pyspark .*: give --ratings"):
+    with pytest.raises(ConfigError, match=r"neither SPARK_HOME nor the pyspark .*: give a path"):
         sample_ratings()
 
 
