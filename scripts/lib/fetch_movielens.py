@@ -43,20 +43,11 @@ DATASETS = {"ml-latest-small": CSV, "ml-latest": CSV, "ml-25m": CSV, "ml-32m": C
 DATASETS |= {"ml-1m": DAT, "ml-100k": TAB}
 
 
+Options = argparse.Namespace
+
+
 class FetchError(Exception):
     """The data set could not be fetched; the message is one line for the user."""
-
-
-class Options(argparse.Namespace):
-    """The command line, and the paths that follow from it."""
-
-    def derive(self) -> None:
-        """Set the paths."""
-        self.output = Path(os.path.abspath(self.output))
-        self.archive = f"{self.dataset}.zip"  # its name on the server
-        self.target = self.output / self.dataset
-        self.scratch = self.output / f".{self.dataset}.fetch"
-        self.unpacked, self.old = self.scratch / "unpacked", self.scratch / "old"
 
 
 class Parser(argparse.ArgumentParser):
@@ -88,17 +79,13 @@ def parse_options(argv: list[str] | None) -> Options:
     text = "folder to unpack into (default: data/ at the root of the project)"
     add("--output", metavar="DIR", type=Path, default=ROOT / "data", help=text)
     text = "folder that holds NAME.zip and NAME.zip.md5, for a mirror (default: %(default)s)"
-    like = f"{BASE_URL} (http or https, no user name, no query)"
-    kind = matching(
-        ADDRESS, f"the address of a folder that holds the archives; give one like {like}"
-    )
+    like = f"give one like {BASE_URL} (http or https, no user name, no query)"
+    kind = matching(ADDRESS, f"the address of a folder that holds the archives; {like}")
     add("--base-url", metavar="URL", type=kind, default=BASE_URL, help=text)
     text = "MD5 the archive must have; NAME.zip.md5 is then not asked for"
     digits = "an MD5: give its 32 hexadecimal digits, as md5sum prints them"
     add("--md5", metavar="HEX", type=matching("[0-9a-fA-F]{32}", digits, str.lower), help=text)
-    text = (
-        "fetch again, and replace DIR/NAME unless it holds anything that this program did not write"
-    )
+    text = "fetch again, and replace DIR/NAME unless it holds anything of somebody else"
     add("--force", action="store_true", help=text)
     text = "give a connection up after this long without a byte (default: %(default)s)"
     kind = matching(r"(?=.*[1-9])[0-9]{0,6}(\.[0-9]+)?", "a number of seconds above 0", float)
@@ -106,8 +93,12 @@ def parse_options(argv: list[str] | None) -> Options:
     text = "how often a failed download is tried again (default: %(default)s)"
     kind = matching("[0-9]{1,6}", "a whole number, 0 or more", int)
     add("--retries", metavar="N", type=kind, default=5, help=text)
-    options = parser.parse_args(argv, Options())
-    options.derive()
+    options = parser.parse_args(argv)
+    options.output = Path(os.path.abspath(options.output))
+    options.archive = f"{options.dataset}.zip"  # its name on the server
+    options.target = options.output / options.dataset
+    options.scratch = options.output / f".{options.dataset}.fetch"
+    options.unpacked, options.old = options.scratch / "unpacked", options.scratch / "old"
     return options
 
 
