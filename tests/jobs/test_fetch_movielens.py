@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import importlib.util
 import io
@@ -501,6 +502,11 @@ def a_link(target: Path) -> None:
     target.symlink_to("../disk")
 
 
+def moved_behind_a_link(target: Path) -> None:
+    (target / "ratings.csv").rename(target.parent.parent / "ratings.csv")
+    (target / "ratings.csv").symlink_to("../../ratings.csv")
+
+
 def a_file(target: Path) -> None:
     shutil.rmtree(target)
     target.write_bytes(b"mine")
@@ -511,6 +517,7 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
     "a hidden file": lambda target: (target / ".notes").write_bytes(b"mine"),
     "an empty folder": lambda target: (target / "results").mkdir(),
     "a link inside": lambda target: (target / "link").symlink_to("ratings.csv"),
+    "a file moved": moved_behind_a_link,
     "a file edited": lambda target: (target / "ratings.csv").write_bytes(b"mine"),
     "a pipe": lambda target: os.mkfifo(target / "pipe"),
     "by hand": by_hand,
@@ -589,6 +596,28 @@ def test_the_old_folder_stays_when_the_new_one_fails(fault, site, data, run, mon
         monkeypatch.setattr(Path, "rename", rename)
     assert run("--force") == 2
     assert tree(data / NAME) == before
+
+
+def test_what_a_killed_run_unpacked_is_not_taken(data, run):
+    left = data / f".{NAME}.fetch" / "unpacked" / NAME
+    left.mkdir(parents=True)
+    (left / "half.csv").write_bytes(b"half")
+    assert run() == 0
+    assert not (data / NAME / "half.csv").exists()
+    assert_unpacked(data)
+
+
+def test_one_fetch_into_a_folder_after_the_other(site, data, run):
+    data.mkdir()
+    lock = os.open(data, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(0.5)
+    assert (thread.is_alive(), site.seen) == (True, [])
+    os.close(lock)
+    thread.join(60)
+    assert_unpacked(data)
 
 
 # --- the disk -----------------------------------------------------------------------------------
