@@ -100,8 +100,8 @@ ensure_python() {
 }
 
 install_environment() {
-    local level=$1 extra='' uv='' python='' started=$SECONDS
-    [[ $level == run ]] || extra="[$level]"
+    local level=$1 extra='[data]' uv='' python='' started=$SECONDS
+    [[ $level == run ]] || extra="[data,$level]"
     command -v uv >/dev/null && uv=$(command -v uv)
 
     # A killed pip leaves packages half unpacked that look installed: begin afresh then. Also

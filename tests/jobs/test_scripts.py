@@ -32,7 +32,7 @@ class TestEnvironment:
         assert checkout.installs() == [
             f"venv --quiet --clear --python {sys.executable} {checkout.venv}",
             f"{install} setuptools",
-            f"{install} --no-build-isolation --editable {checkout.root}",
+            f"{install} --no-build-isolation --editable {checkout.root}[data]",
         ]
         assert "creating" in first.stderr
         assert "environment ready" in first.stderr
@@ -58,7 +58,7 @@ class TestEnvironment:
         checkout.run("scripts/setup.sh")
         checkout.installs()
         assert checkout.run("scripts/setup.sh", "test").returncode == 0
-        assert checkout.installs()[-1].endswith(f"--editable {checkout.root}[test]")
+        assert checkout.installs()[-1].endswith(f"--editable {checkout.root}[data,test]")
         # Both levels are there now.
         for arguments in ([], ["test"]):
             assert checkout.run("scripts/setup.sh", *arguments).stderr == ""
