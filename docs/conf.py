@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+from sphinx.application import Sphinx
+
 import als_spark
 
 project = "als_spark"
@@ -22,11 +26,33 @@ napoleon_use_rtype = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autodoc_class_signature = "mixed"
-autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_default_options = {"members": True}
 python_maximum_signature_line_length = 90
 
 # The pages need no network: the theme brings its styles and scripts, and formulas are plain text.
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_title = "als_spark"
 html_copy_source = False
 html_show_sphinx = False
+
+
+def one_attribute_an_entry(
+    _app: Sphinx, _what: str, _name: str, _object: object, _options: object, lines: list[str]
+) -> None:
+    """Repeat an entry ``a, b : type`` of the section "Attributes" for each of its names.
+
+    Napoleon does so for parameters, but takes the later names of attributes for a type.
+    """
+    head, underline, attributes = "\n".join(lines).partition("\nAttributes\n----------\n")
+    entry = re.compile(r"^(\w+(?:, \w+)+)( : .*\n(?:[ ].*\n|\n(?=[ ]))*)", re.MULTILINE)
+    spread = entry.sub(
+        lambda found: "".join(name + found[2] for name in found[1].split(", ")), f"{attributes}\n"
+    )
+    lines[:] = (head + underline + spread).splitlines()
+
+
+def setup(app: Sphinx) -> None:
+    """Register the hook before Napoleon's."""
+    app.connect("autodoc-process-docstring", one_attribute_an_entry, priority=100)
