@@ -21,4 +21,4 @@ ensure_java
 ensure_spark_home
 export PYSPARK_PYTHON=$VENV/bin/python PYSPARK_DRIVER_PYTHON=$VENV/bin/python
 export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
-exec "$VENV/bin/python" -m "scripts.drills.$drill" "${@:2}"
+exec "$VENV/bin/python" -m "tests.drills.$drill" "${@:2}"

@@ -15,12 +15,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
-from als_spark.backend import Factors
-from als_spark.blocks import build_block
-from als_spark.ids import IdIndex
-from als_spark.local import LocalBackend
-from als_spark.metrics import ColdStart, SideStats, build_evaluation_part
-from als_spark.model import FactorModel
+from als_spark.model.factor_model import FactorModel
+from als_spark.model.ids import IdIndex
+from als_spark.solve.blocks import build_block
+from als_spark.train.backend import Factors
+from als_spark.train.local import LocalBackend
+from als_spark.train.metrics import SideStats, build_evaluation_part
+from als_spark.types import ColdStart
 
 LOST_JVM = "Spark's JVM died"
 EXIT_LOST_JVM = 75

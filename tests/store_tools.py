@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from als_spark.backend import Factors
-from als_spark.ids import IdIndex
-from als_spark.metrics import SideStats
-from als_spark.model import FactorModel
-from als_spark.persistence import save_model, write_json
+from als_spark.model.factor_model import FactorModel
+from als_spark.model.files import save_model, write_json
+from als_spark.model.ids import IdIndex
+from als_spark.train.backend import Factors
+from als_spark.train.metrics import SideStats
 
 
 def make_folder(folder: Path, value: int, n_items: int = 3) -> Path:

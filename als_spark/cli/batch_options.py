@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from als_spark.batch_config import EvaluateConfig, RecommendConfig, RetrainConfig, TrainConfig
+from als_spark.cli.config.batch import EvaluateConfig, RecommendConfig, RetrainConfig, TrainConfig
 from als_spark.cli.options import JobOptions
-from als_spark.cli.past_runs import MEMORY
+from als_spark.nightly.past_runs import MEMORY
 
 _SOURCE = ("format", "user_col", "item_col", "rating_col", "timestamp_col")
 _TRAINING = (

@@ -11,10 +11,10 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from als_spark.batch_config import EvaluateConfig
 from als_spark.cli.batch_options import EVALUATE
+from als_spark.cli.config.batch import EvaluateConfig
 from als_spark.cli.program import EXIT_DONE, run_program
-from als_spark.cli.running import (
+from als_spark.cli.spark_job import (
     all_versions,
     open_ratings,
     open_seen,
@@ -25,16 +25,16 @@ from als_spark.cli.running import (
 )
 from als_spark.cli.stored import open_model
 from als_spark.cli.tracking import config_record
-from als_spark.persistence import check_replaceable, local_path, write_json
-from als_spark.report.breakdown import bins_of, breakdown_figure
-from als_spark.report.drawing import png_of
-from als_spark.report.evaluate_page import evaluate_page
+from als_spark.model.files import check_replaceable, local_path, write_json
+from als_spark.report.figures.breakdown import bins_of, breakdown_figure
+from als_spark.report.figures.drawing import png_of
+from als_spark.report.pages.evaluate import evaluate_page
 from als_spark.report.progress import ProgressReporter
-from als_spark.spark.evaluation import RANKING_MEASURES, RankingOptions, evaluate_models
-from als_spark.spark.filesystem import output_folder
-from als_spark.spark.seen import without_pairs
-from als_spark.spark.snapshot import read_snapshot
-from als_spark.spark.sources import unreadable_files_are_named
+from als_spark.spark.output import output_folder
+from als_spark.spark.predict.evaluate import RANKING_MEASURES, RankingOptions, evaluate_models
+from als_spark.spark.read.seen import without_pairs
+from als_spark.spark.read.snapshot import read_snapshot
+from als_spark.spark.read.sources import unreadable_files_are_named
 
 METRICS_FILE = "metrics.json"
 """Every output folder has it, and is known by it as one that a later run may replace."""

@@ -11,23 +11,23 @@ import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from als_spark.backend import Factors
-from als_spark.batch_config import ModelConfig, Spec
-from als_spark.checks import DataFacts
+from als_spark.cli.config.batch import ModelConfig, Spec
+from als_spark.cli.config.sweep import objective_note
 from als_spark.cli.holdout import HoldoutRule, held_out
-from als_spark.config import objective_note
-from als_spark.model import FactorModel
-from als_spark.persistence import save_model, write_json
+from als_spark.model.factor_model import FactorModel
+from als_spark.model.files import save_model, write_json
 from als_spark.report.progress import ProgressReporter
-from als_spark.results import PointResult
-from als_spark.spark.evaluation import Evaluation, RankingOptions, evaluate_models
-from als_spark.spark.prepared import PreparedRatings, PrepareOptions
-from als_spark.spark.ratings import prepare_typed, split_ratings
-from als_spark.spark.snapshot import Snapshot
-from als_spark.spark.sweep import train_grid
-from als_spark.spark.validation import TRAIN, SplitOptions
-from als_spark.sweep import SweepCollector
-from als_spark.training import ModelSpec, initial_factors
+from als_spark.spark.predict.evaluate import Evaluation, RankingOptions, evaluate_models
+from als_spark.spark.prepare.prepare import prepare_typed, split_ratings
+from als_spark.spark.prepare.prepared import PreparedRatings, PrepareOptions
+from als_spark.spark.read.facts import DataFacts
+from als_spark.spark.read.snapshot import Snapshot
+from als_spark.spark.read.validation import TRAIN, SplitOptions
+from als_spark.spark.train.run import train_grid
+from als_spark.train.backend import Factors
+from als_spark.train.grid import SweepCollector
+from als_spark.train.loop import ModelSpec, initial_factors
+from als_spark.train.records import PointResult
 
 VERSION_FILES = ("metrics.json", "fingerprint.json", "config.json", "versions.json")
 """What a version holds besides its model."""

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from als_spark.batch_config import ModelConfig
+from als_spark.cli.config.batch import ModelConfig
 from als_spark.errors import DataError
-from als_spark.model import FactorModel
-from als_spark.spark.validation import TEST, SplitOptions, with_random_split
+from als_spark.model.factor_model import FactorModel
+from als_spark.spark.read.validation import TEST, SplitOptions, with_random_split
 
 
 class HoldoutRule(NamedTuple):

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, NoReturn, TypeVar, get_args
 
-from als_spark.config import SweepConfig
+from als_spark.cli.config.settings import option_name, resolve
+from als_spark.cli.config.sweep import SweepConfig
 from als_spark.errors import ConfigError
-from als_spark.settings import option_name, resolve
 
 T = TypeVar("T")
 

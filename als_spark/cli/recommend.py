@@ -9,26 +9,26 @@ from contextlib import ExitStack, contextmanager
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
-from als_spark.batch_config import RecommendConfig
-from als_spark.blocks import Side
 from als_spark.cli.batch_options import RECOMMEND
+from als_spark.cli.config.batch import RecommendConfig
 from als_spark.cli.program import EXIT_DONE, run_program
-from als_spark.cli.running import open_seen, refuse_bad_rows, spark_job, tell_bad_rows
+from als_spark.cli.spark_job import open_seen, refuse_bad_rows, spark_job, tell_bad_rows
 from als_spark.cli.stored import open_model
-from als_spark.model import FactorModel
+from als_spark.model.factor_model import FactorModel
 from als_spark.report.progress import ProgressReporter
-from als_spark.spark.filesystem import spark_output
-from als_spark.spark.id_files import read_ids
-from als_spark.spark.new_users import read_new_ratings
-from als_spark.spark.ratings import union_typed
-from als_spark.spark.recommend import recommend_for_all, similar_items_for_all
-from als_spark.spark.session import described
-from als_spark.spark.sources import (
+from als_spark.spark.output import spark_output
+from als_spark.spark.predict.recommend import recommend_for_all, similar_items_for_all
+from als_spark.spark.prepare.prepare import union_typed
+from als_spark.spark.read.id_lists import read_ids
+from als_spark.spark.read.new_users import read_new_ratings
+from als_spark.spark.read.sources import (
     Source,
     SourceOptions,
     read_source,
     unreadable_files_are_named,
 )
+from als_spark.spark.session import described
+from als_spark.types import Side
 
 logger = logging.getLogger("als_spark.recommend")
 

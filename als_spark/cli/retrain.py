@@ -13,10 +13,8 @@ from typing import Any, get_args
 import numpy as np
 from pyspark.sql import SparkSession
 
-from als_spark.batch_config import RetrainConfig, Spec
-from als_spark.blocks import Side
-from als_spark.checks import Check, DataFacts, check_parts, check_unknown, check_whole
 from als_spark.cli.batch_options import RETRAIN
+from als_spark.cli.config.batch import RetrainConfig, Spec
 from als_spark.cli.fitting import (
     Fitted,
     ReadyRatings,
@@ -31,30 +29,33 @@ from als_spark.cli.fitting import (
     write_version,
 )
 from als_spark.cli.holdout import HoldoutRule, unseen_by_both
-from als_spark.cli.past_runs import (
+from als_spark.cli.program import exits_if_locked, interrupts_noted, run_program
+from als_spark.cli.run_log import RunLog
+from als_spark.cli.spark_job import all_versions, open_ratings, refuse_bad_rows, spark_job
+from als_spark.cli.stored import permission_is_usage, store_of
+from als_spark.cli.tracking import check_tracking, config_record
+from als_spark.errors import DataError, EmptySourceError
+from als_spark.model.factor_model import FactorModel
+from als_spark.model.files import local_path
+from als_spark.nightly.checks import Check, check_parts, check_unknown, check_whole
+from als_spark.nightly.comparison import Verdict, judge
+from als_spark.nightly.past_runs import (
     ancestors_of,
     kept_by,
     last_passed,
     most_lately,
     warm_trainings,
 )
-from als_spark.cli.program import exits_if_locked, interrupts_noted, run_program
-from als_spark.cli.run_log import RunLog
-from als_spark.cli.running import all_versions, open_ratings, refuse_bad_rows, spark_job
-from als_spark.cli.stored import permission_is_usage, store_of
-from als_spark.cli.tracking import check_tracking, config_record
-from als_spark.comparison import Verdict, judge
-from als_spark.errors import DataError, EmptySourceError
-from als_spark.model import FactorModel
-from als_spark.persistence import local_path
-from als_spark.report.breakdown import bins_of, breakdown_figure
-from als_spark.report.drawing import png_of
+from als_spark.report.figures.breakdown import bins_of, breakdown_figure
+from als_spark.report.figures.drawing import png_of
 from als_spark.report.progress import ProgressReporter
-from als_spark.spark.evaluation import Evaluation
-from als_spark.spark.snapshot import Snapshot, read_snapshot
-from als_spark.spark.sources import Source, unreadable_files_are_named
+from als_spark.spark.predict.evaluate import Evaluation
+from als_spark.spark.read.facts import DataFacts
+from als_spark.spark.read.snapshot import Snapshot, read_snapshot
+from als_spark.spark.read.sources import Source, unreadable_files_are_named
 from als_spark.store.lock import StoreLock
 from als_spark.store.store import ModelStore
+from als_spark.types import Side
 
 logger = logging.getLogger("als_spark.retrain")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import als_spark
-from als_spark.batch_config import ModelConfig
+from als_spark.cli.config.batch import ModelConfig
 from als_spark.cli.program import (
     EXIT_DATA_CHECK,
     EXIT_DONE,
@@ -24,14 +24,14 @@ from als_spark.cli.program import (
     Interrupted,
     interrupts_wait,
 )
-from als_spark.cli.running import rounded_seconds
+from als_spark.cli.spark_job import rounded_seconds
 from als_spark.cli.tracking import config_record, log_run
 from als_spark.errors import StoreLocked, UserError
-from als_spark.report.drawing import png_of
-from als_spark.report.learning import learning_figure, training_of
+from als_spark.report.figures.drawing import png_of
+from als_spark.report.figures.learning import learning_figure, training_of
+from als_spark.report.figures.quality import quality_picture
+from als_spark.report.pages.retrain import retrain_page
 from als_spark.report.progress import ProgressReporter
-from als_spark.report.quality import quality_picture
-from als_spark.report.retrain_page import retrain_page
 from als_spark.store.history import DIED, new_run_id
 from als_spark.store.layout import RUNS
 from als_spark.store.lock import StoreLock

@@ -11,7 +11,7 @@ from typing import Any
 from als_spark.cli.options import OneLineParser
 from als_spark.cli.program import EXIT_DONE, EXIT_FAILED, exits_if_locked, run_program
 from als_spark.errors import ConfigError, DataError, StoreLocked
-from als_spark.persistence import local_path
+from als_spark.model.files import local_path
 from als_spark.store.history import new_run_id
 from als_spark.store.layout import MANIFEST
 from als_spark.store.manifest import Manifest
@@ -108,7 +108,7 @@ def _opened(path: str) -> Iterator[ModelStore]:
         return
     from pyspark.sql import SparkSession
 
-    from als_spark.spark.hadoop_files import store_at
+    from als_spark.spark.hadoop import store_at
     from als_spark.spark.session import quiet_spark, start_session
 
     ours = SparkSession.getActiveSession() is None

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from pyspark.sql import SparkSession
 
-from als_spark.batch_config import StoredModelConfig
+from als_spark.cli.config.batch import StoredModelConfig
 from als_spark.errors import ConfigError, DataError
-from als_spark.model import FactorModel
-from als_spark.persistence import load_model, local_path
-from als_spark.spark.hadoop_files import HadoopFiles, store_at
+from als_spark.model.factor_model import FactorModel
+from als_spark.model.files import load_model, local_path
+from als_spark.spark.hadoop import HadoopFiles, store_at
 from als_spark.store.store import ModelStore, open_store
 
 

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from als_spark.cli.config.sweep import SweepConfig
 from als_spark.cli.options import SWEEP
 from als_spark.cli.program import EXIT_DONE, EXIT_INTERRUPTED, Interrupted, run_program
-from als_spark.cli.running import (
+from als_spark.cli.spark_job import (
     SparkJob,
     all_versions,
     data_facts,
@@ -24,29 +25,28 @@ from als_spark.cli.running import (
     write_rejected,
 )
 from als_spark.cli.tracking import config_record
-from als_spark.config import SweepConfig
 from als_spark.errors import DataError
-from als_spark.model import FactorModel
-from als_spark.persistence import (
+from als_spark.model.factor_model import FactorModel
+from als_spark.model.files import (
     StagedFolder,
     check_replaceable,
     local_path,
     save_model,
     write_json,
 )
-from als_spark.report import plots
+from als_spark.report.figures import sweep as plots
+from als_spark.report.pages.sweep import SWEEP_PICTURES, sweep_page
 from als_spark.report.progress import ProgressReporter
-from als_spark.report.sweep_page import SWEEP_PICTURES, sweep_page
 from als_spark.report.table import results_table
-from als_spark.results import SplitName
-from als_spark.spark.filesystem import output_folder
-from als_spark.spark.prepared import PreparedRatings, PrepareOptions
-from als_spark.spark.ratings import prepare_ratings
+from als_spark.spark.output import output_folder
+from als_spark.spark.prepare.prepare import prepare_ratings
+from als_spark.spark.prepare.prepared import PreparedRatings, PrepareOptions
+from als_spark.spark.read.sources import sample_ratings, unreadable_files_are_named
+from als_spark.spark.read.validation import SplitOptions
 from als_spark.spark.session import blas_threads_of_workers
-from als_spark.spark.sources import sample_ratings, unreadable_files_are_named
-from als_spark.spark.sweep import train_grid
-from als_spark.spark.validation import SplitOptions
-from als_spark.sweep import SweepCollector, SweepOutcome, grid_specs
+from als_spark.spark.train.run import train_grid
+from als_spark.train.grid import SweepCollector, SweepOutcome, grid_specs
+from als_spark.types import SplitName
 
 RUN_FILE = "run.json"
 """Every output folder has it, and is known by it as one that a later run may replace."""

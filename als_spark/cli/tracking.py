@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from als_spark.errors import ConfigError
-from als_spark.persistence import json_ready
+from als_spark.model.files import json_ready
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from als_spark.batch_config import Spec, TrainConfig
 from als_spark.cli.batch_options import TRAIN
+from als_spark.cli.config.batch import Spec, TrainConfig
 from als_spark.cli.fitting import (
     cold_start,
     fit,
@@ -26,7 +26,7 @@ from als_spark.cli.fitting import (
 )
 from als_spark.cli.program import EXIT_DONE, exits_if_locked, run_program
 from als_spark.cli.run_log import RunLog
-from als_spark.cli.running import (
+from als_spark.cli.spark_job import (
     all_versions,
     open_ratings,
     refuse_bad_rows,
@@ -37,11 +37,11 @@ from als_spark.cli.running import (
 from als_spark.cli.stored import permission_is_usage, store_of
 from als_spark.cli.tracking import check_tracking, config_record
 from als_spark.errors import ConfigError
-from als_spark.persistence import check_replaceable, local_path, write_json
+from als_spark.model.files import check_replaceable, local_path, write_json
 from als_spark.report.progress import ProgressReporter
-from als_spark.spark.filesystem import output_folder
-from als_spark.spark.snapshot import read_snapshot
-from als_spark.spark.sources import unreadable_files_are_named
+from als_spark.spark.output import output_folder
+from als_spark.spark.read.snapshot import read_snapshot
+from als_spark.spark.read.sources import unreadable_files_are_named
 
 RUN_FILE = "run.json"
 

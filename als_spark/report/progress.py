@@ -1,9 +1,9 @@
 """Progress of a run: one bar on a terminal, plain log lines elsewhere.
 
 The driver job feeds it: phases (``reading ratings``, ``packing blocks``, ...) by a context manager,
-training by the same :class:`~als_spark.results.IterationRecord` that feeds log, history and plots.
-Records may come from several threads, of several models at once, in any order; a lost or a late one
-does no harm.
+training by the same :class:`~als_spark.train.records.IterationRecord` that feeds log, history and
+plots. Records may come from several threads, of several models at once, in any order; a lost or a
+late one does no harm.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
 
-from als_spark.report.words import duration
-from als_spark.results import IterationRecord
+from als_spark.report.format import duration
+from als_spark.train.records import IterationRecord
 
 __all__ = ["FinishedPoint", "Progress", "ProgressReporter"]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from als_spark.report.words import number
-from als_spark.results import PointResult, SplitName
+from als_spark.report.format import number
+from als_spark.train.records import PointResult
+from als_spark.types import SplitName
 
 __all__ = ["results_table"]
 

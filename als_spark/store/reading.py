@@ -11,8 +11,8 @@ from datetime import datetime
 from pathlib import Path
 
 from als_spark.errors import DataError
-from als_spark.model import FactorModel
-from als_spark.persistence import load_model
+from als_spark.model.factor_model import FactorModel
+from als_spark.model.files import load_model
 from als_spark.store.files import Files
 from als_spark.store.layout import (
     MANIFEST,

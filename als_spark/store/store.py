@@ -25,7 +25,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from als_spark.errors import ConfigError, DataError, PublishConflict
-from als_spark.persistence import DESCRIPTION_FILE, FACTOR_FILES, local_path
+from als_spark.model.files import DESCRIPTION_FILE, FACTOR_FILES, local_path
 from als_spark.store.files import SCRATCH, Files, LocalFiles
 from als_spark.store.history import RunHistory
 from als_spark.store.layout import (
@@ -103,7 +103,7 @@ class ModelStore(StoreReader):
         Parameters
         ----------
         folder : Path
-            A model as :func:`~als_spark.persistence.save_model` writes it, and whatever else is to
+            A model as :func:`~als_spark.model.files.save_model` writes it, and whatever else is to
             be kept with it. It is copied; names that begin with a dot are left out.
         run : str
             Id of the run.

@@ -16,10 +16,10 @@ from typing import Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
-from als_spark.blocks import build_block
-from als_spark.local import LocalBackend
-from als_spark.results import IterationRecord
-from als_spark.training import ModelSpec, TrainedModel, TrainingOptions, train_models
+from als_spark.solve.blocks import build_block
+from als_spark.train.local import LocalBackend
+from als_spark.train.loop import ModelSpec, TrainedModel, TrainingOptions, train_models
+from als_spark.train.records import IterationRecord
 from scripts.bench.common import MOVIELENS, bench_parser, write_result
 from scripts.bench.plots import draw_accelerated
 from scripts.bench.synthetic import Ratings, generate

@@ -145,7 +145,7 @@ def rmse(ratings: Ratings, users: Any, items: Any) -> float:
 
 def objective(ratings: Ratings, users: Any, items: Any, reg: float) -> float:
     """Σ (r − u·v)² + λ Σ n |x|² (frequency exponent 1), in float64."""
-    from als_spark.training import ridge_term
+    from als_spark.train.loop import ridge_term
 
     total = rmse(ratings, users, items) ** 2 * ratings.users.size
     for rows, factors in ((ratings.users, users), (ratings.items, items)):

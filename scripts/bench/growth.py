@@ -95,10 +95,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def measure(n_ratings: int, rank: int, repeats: int) -> dict[str, Any]:
     """Prepare and train on so many ratings."""
-    from als_spark.spark.prepared import PrepareOptions
-    from als_spark.spark.ratings import prepare_ratings, source_from_frame
-    from als_spark.spark.validation import SplitOptions
-    from als_spark.training import ModelSpec, TrainingOptions, train_models
+    from als_spark.spark.prepare.prepare import prepare_ratings, source_from_frame
+    from als_spark.spark.prepare.prepared import PrepareOptions
+    from als_spark.spark.read.validation import SplitOptions
+    from als_spark.train.loop import ModelSpec, TrainingOptions, train_models
 
     phases: dict[str, float] = {}
 

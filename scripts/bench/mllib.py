@@ -189,10 +189,10 @@ def measure(fit: Callable[[int], Fit], n: int, repeats: int) -> tuple[dict[str, 
 
 def fit_ours(session: Any, frame: Any, rank: int, n_iterations: int) -> Fit:
     """Fit with the ratings placement, whatever the size."""
-    from als_spark.spark.prepared import PrepareOptions
-    from als_spark.spark.ratings import prepare_ratings, source_from_frame
-    from als_spark.spark.validation import SplitOptions
-    from als_spark.training import ModelSpec, TrainingOptions, train_models
+    from als_spark.spark.prepare.prepare import prepare_ratings, source_from_frame
+    from als_spark.spark.prepare.prepared import PrepareOptions
+    from als_spark.spark.read.validation import SplitOptions
+    from als_spark.train.loop import ModelSpec, TrainingOptions, train_models
 
     began = time.perf_counter()
     options = PrepareOptions(

@@ -22,13 +22,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from als_spark.results import PointResult
-from als_spark.spark.prepared import PrepareOptions
-from als_spark.spark.ratings import prepare_ratings
-from als_spark.spark.sources import SourceOptions, read_source
-from als_spark.spark.sweep import train_grid
-from als_spark.sweep import SweepCollector, grid_specs
-from als_spark.training import ModelSpec, TrainingOptions, initial_factors
+from als_spark.spark.prepare.prepare import prepare_ratings
+from als_spark.spark.prepare.prepared import PrepareOptions
+from als_spark.spark.read.sources import SourceOptions, read_source
+from als_spark.spark.train.run import train_grid
+from als_spark.train.grid import SweepCollector, grid_specs
+from als_spark.train.loop import ModelSpec, TrainingOptions, initial_factors
+from als_spark.train.records import PointResult
 from scripts.bench.common import (
     MOVIELENS,
     ROOT,

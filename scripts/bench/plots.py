@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from als_spark.report.drawing import new_figure, save_figure, tidy, titled
+from als_spark.report.figures.drawing import new_figure, save_figure, tidy, titled
 
 COLOURS = ("#2166AC", "#B2182B", "#E08214", "#5AAE61", "#762A83")
 

@@ -104,8 +104,8 @@ def measure_rank(
     session: Any, frame: Any, ratings: Ratings, rank: int, options: Any
 ) -> dict[str, Any]:
     """Measure one rank, and compare the results."""
-    from als_spark.spark.recommend import recommend_for_all
-    from als_spark.topn import top_items
+    from als_spark.solve.topk import top_items
+    from als_spark.spark.predict.recommend import recommend_for_all
 
     fitted = fit_mllib(frame, rank)
     model = as_model(fitted, ratings)
@@ -150,7 +150,7 @@ def cover(ratings: Ratings, n_users: int, n_items: int) -> Ratings:
 
 def warm_up(session: Any, top: int) -> None:
     """Let the JVM compile both on small data, so that no run that counts pays for it."""
-    from als_spark.spark.recommend import recommend_for_all
+    from als_spark.spark.predict.recommend import recommend_for_all
 
     ratings = cover(generate(30_000, 3000, 700), 3000, 700)
     with synthetic_frame(session, ratings) as frame:
@@ -175,10 +175,10 @@ def fit_mllib(frame: Any, rank: int) -> Any:
 
 def as_model(fitted: Any, ratings: Ratings) -> Any:
     """Make a model of ours from MLlib's factors."""
-    from als_spark.backend import Factors
-    from als_spark.ids import IdIndex
-    from als_spark.metrics import SideStats
-    from als_spark.model import FactorModel
+    from als_spark.model.factor_model import FactorModel
+    from als_spark.model.ids import IdIndex
+    from als_spark.train.backend import Factors
+    from als_spark.train.metrics import SideStats
 
     ids, factors, stats = [], [], []
     for part, rows in ((fitted.userFactors, ratings.users), (fitted.itemFactors, ratings.items)):

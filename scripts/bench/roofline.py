@@ -20,10 +20,10 @@ from typing import Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
-from als_spark import kernels
-from als_spark.blocks import RatingBlock, assign_rows, build_block
-from als_spark.spark.planning import row_costs
-from als_spark.training import ModelSpec, TrainingOptions, initial_factors, train_models
+from als_spark.solve import rows as kernels
+from als_spark.solve.blocks import RatingBlock, assign_rows, build_block
+from als_spark.spark.planner import row_costs
+from als_spark.train.loop import ModelSpec, TrainingOptions, initial_factors, train_models
 from scripts.bench.common import bench_parser, bench_session, synthetic_frame, write_result
 from scripts.bench.plots import draw_shares
 from scripts.bench.synthetic import Ratings, generate
@@ -184,9 +184,9 @@ def products_alone(shapes: list[tuple[Callable[..., Any], tuple[int, ...]]]) -> 
 
 def measure_spark(ratings: Ratings, rank: int, repeats: int) -> list[float]:
     """Seconds of each iteration on Spark, in the ratings placement."""
-    from als_spark.spark.prepared import PrepareOptions
-    from als_spark.spark.ratings import prepare_ratings, source_from_frame
-    from als_spark.spark.validation import SplitOptions
+    from als_spark.spark.prepare.prepare import prepare_ratings, source_from_frame
+    from als_spark.spark.prepare.prepared import PrepareOptions
+    from als_spark.spark.read.validation import SplitOptions
 
     with bench_session("roofline") as session, synthetic_frame(session, ratings) as frame:
         prepare = PrepareOptions(

@@ -12,7 +12,7 @@ import numpy as np
 
 from als_spark.store.store import ModelStore, open_store
 from jobs.retrain import main as retrain
-from scripts.drills.ratings import HEADER, Ratings, draw_ratings, write_csv
+from tests.drills.ratings import HEADER, Ratings, draw_ratings, write_csv
 
 SMALL = ("--rank", "3", "--lambda", "2", "--max-iter", "300", "--ranking-users", "0")
 """Without ranking measures a run takes a quarter less time."""

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from als_spark.cli.sweep import main
-from scripts.drills.processes import QUICK_JVM
+from tests.drills.processes import QUICK_JVM
 from tests.jobs.checkout import ROOT, Checkout, only_line, wait_for
 
 # On the executors: which interpreter and which packages are theirs. Once more with the

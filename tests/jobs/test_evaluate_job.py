@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from als_spark.model import FactorModel
+from als_spark.model.factor_model import FactorModel
 from jobs.evaluate import main
 from tests.jobs.nightly import BASE, FRESH, Lake
 from tests.pages import pictures, read_page, warnings_of

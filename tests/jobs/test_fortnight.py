@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-import scripts.drills.fortnight
+import tests.drills.fortnight
 from als_spark.cli.program import Interrupted
 from als_spark.store.store import open_store
 from jobs.retrain import main
-from scripts.drills.fortnight import cold_iterations, problems_of
-from scripts.drills.nights import NIGHTS, nights
-from scripts.drills.ratings import draw_ratings
-from scripts.drills.victim import killed_at
+from tests.drills.fortnight import cold_iterations, problems_of
+from tests.drills.nights import NIGHTS, nights
+from tests.drills.ratings import draw_ratings
+from tests.drills.victim import killed_at
 from tests.pages import read_page, warnings_of
 
 SMALL = ("--rank", "3", "--lambda", "2", "--max-iter", "400", "--margin", "0.05", "--keep", "3")
@@ -120,7 +120,7 @@ def test_other_data_are_refused_in_one_line(
     path = tmp_path / "ratings.csv"
     if content is not None:
         path.write_text(content)
-    assert scripts.drills.fortnight.main(["--data", str(path)]) == 2
+    assert tests.drills.fortnight.main(["--data", str(path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"fortnight: {path}: ")
     assert says in line
@@ -129,7 +129,7 @@ def test_other_data_are_refused_in_one_line(
 def test_whoever_stops_a_night_stops_the_drill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scripts.drills.fortnight, "retrain", lambda _: 130)
+    monkeypatch.setattr(tests.drills.fortnight, "retrain", lambda _: 130)
     (night, *_) = nights(tmp_path, draw_ratings(20, 20, 100))
     with pytest.raises(Interrupted):
-        scripts.drills.fortnight.run_night(tmp_path / "store", night, ())
+        tests.drills.fortnight.run_night(tmp_path / "store", night, ())

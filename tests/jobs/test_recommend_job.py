@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from als_spark.model import FactorModel
+from als_spark.model.factor_model import FactorModel
 from jobs.recommend import main
 from tests.jobs.nightly import BASE, Lake
 

@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 import als_spark.cli.retrain
 import als_spark.cli.run_log
 from als_spark.cli.program import Interrupted
-from als_spark.persistence import load_model
+from als_spark.model.files import load_model
 from als_spark.store.history import RunHistory
 from als_spark.store.store import ModelStore
 from jobs.retrain import main

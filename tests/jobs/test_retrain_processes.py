@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import scripts.drills.kills
+import tests.drills.kills
 from als_spark.cli.program import Interrupted
-from scripts.drills.kills import Aim, Store, kill_one, phase_hit
-from scripts.drills.processes import SUBMIT, Job
-from scripts.drills.ratings import draw_ratings
-from scripts.drills.victim import STEPS, killed_at
 from tests.conftest import ROOT
+from tests.drills.kills import Aim, Store, kill_one, phase_hit
+from tests.drills.processes import SUBMIT, Job
+from tests.drills.ratings import draw_ratings
+from tests.drills.victim import STEPS, killed_at
 from tests.jobs.nightly import SMALL, Lake, fresh_lines
 from tests.logs import driver_tracebacks
 
@@ -153,7 +153,7 @@ class Ended:
 def test_a_run_that_fails_by_itself_is_not_one_that_was_too_quick(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    monkeypatch.setattr(scripts.drills.kills, "start", lambda *_: Ended(code))
+    monkeypatch.setattr(tests.drills.kills, "start", lambda *_: Ended(code))
     store, rng = Store(tmp_path / "store"), np.random.default_rng(0)
     found = kill_one(tmp_path, store, draw_ratings(5, 5, 9), Aim(rng, {}), rng, 3, None)
     assert found == (None, None)
@@ -177,7 +177,7 @@ def test_a_drill_that_is_stopped_leaves_no_run_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, rng = Endless(), np.random.default_rng(0)
-    monkeypatch.setattr(scripts.drills.kills, "start", lambda *_: job)
+    monkeypatch.setattr(tests.drills.kills, "start", lambda *_: job)
     store = Store(tmp_path / "store")
     with pytest.raises(KeyboardInterrupt):
         kill_one(tmp_path, store, draw_ratings(5, 5, 9), Aim(rng, {}), rng, 1, None)
@@ -212,11 +212,11 @@ def test_a_drill_that_is_stopped_tells_what_it_has_seen(
             return None, hit
         raise Interrupted
 
-    monkeypatch.setattr(scripts.drills.kills, "first_run", lambda *_: {})
-    monkeypatch.setattr(scripts.drills.kills, "kill_one", kill)
-    monkeypatch.setattr(scripts.drills.kills.subprocess, "Popen", StoppedReader)
+    monkeypatch.setattr(tests.drills.kills, "first_run", lambda *_: {})
+    monkeypatch.setattr(tests.drills.kills, "kill_one", kill)
+    monkeypatch.setattr(tests.drills.kills.subprocess, "Popen", StoppedReader)
     figures = tmp_path / "figures.json"
-    assert scripts.drills.kills.main(["--output", str(figures)]) == 130
+    assert tests.drills.kills.main(["--output", str(figures)]) == 130
     said = capsys.readouterr()
     assert said.err == ("" if kills else "kills: stopped before the first kill\n")
     assert ("(seed 0), stopped early: 100 were asked for:\n" in said.out) == (kills > 0)

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from als_spark.cli.program import Interrupted
-from als_spark.cli.running import spark_job
+from als_spark.cli.spark_job import spark_job
 from als_spark.report.progress import ProgressReporter
 
 pytestmark = pytest.mark.usefixtures("spark")

@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from als_spark.persistence import load_model
-from als_spark.report.sweep_page import SWEEP_PICTURES
+from als_spark.model.files import load_model
+from als_spark.report.pages.sweep import SWEEP_PICTURES
 from jobs.sweep import main
 from tests.conftest import ROOT
 from tests.logs import driver_tracebacks

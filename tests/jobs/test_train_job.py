@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from als_spark.persistence import load_model
+from als_spark.model.files import load_model
 from jobs.train import main
 from tests.jobs.nightly import BASE, N_BASE, SMALL, Lake, fresh_lines, held_out_by_time
 

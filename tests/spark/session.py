@@ -8,7 +8,7 @@ import sys
 from pyspark.sql import SparkSession
 
 from als_spark.spark.session import SESSION_DEFAULTS, local_defaults
-from scripts.drills.processes import QUICK_JVM
+from tests.drills.processes import QUICK_JVM
 
 QUICK_START = dict.fromkeys(("SPARK_SUBMIT_OPTS", "SPARK_LAUNCHER_OPTS"), QUICK_JVM)
 """Environment of the Sparks that tests start as processes of their own."""

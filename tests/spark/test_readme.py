@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from als_spark.cli.batch_options import EVALUATE, RECOMMEND, RETRAIN, TRAIN
 from als_spark.cli.options import SWEEP, JobOptions
 from als_spark.cli.store import store_parser
-from als_spark.model import FactorModel
+from als_spark.model.factor_model import FactorModel
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -40,7 +40,7 @@ def test_the_python_snippets_run(
         {"lambda_reg": outcome.points[outcome.best].reg, "exponent": 0.0},
     )
     # The folder of the snippet exists only after the first command of the README.
-    monkeypatch.setattr("als_spark.persistence.load_model", lambda folder: model)
+    monkeypatch.setattr("als_spark.model.files.load_model", lambda folder: model)
     exec(second, names)
     assert names["model"].predict([0, 1], [10, 12]).shape == (2,)
     exec(third, names)

@@ -17,35 +17,35 @@ from tests.conftest import ROOT
 
 PACKAGE = ROOT / "als_spark"
 
-# The NumPy core from the ground up: a module imports from the lines above its own only.
-CORE = (
-    ("errors", "results", "blocks"),
-    ("solvers", "ids"),
-    ("kernels", "topn"),
-    ("metrics",),
-    ("backend", "acceleration"),
-    ("local", "training", "model"),
-    ("settings", "checks", "comparison"),
-    ("sweep", "config", "persistence", "foldin"),
-    ("batch_config", "recommending"),
+# The layers from the ground up: a module imports from its own layer and from those above it in this
+# list. A module belongs to the longest prefix of its name.
+LAYERS = (
+    ("types", "errors"),
+    ("solve",),
+    ("train",),
+    ("model",),
+    ("store",),
+    ("spark", "spark.read", "spark.prepare", "spark.train", "spark.predict"),
+    ("report",),
+    ("nightly",),
+    ("cli",),
 )
-CORE_LEVEL = {name: level for level, names in enumerate(CORE) for name in names}
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
-# Which parts of this package, and which third parties, the modules of a part may import.
-ALLOWED_PARTS = {
-    "root": set(),
-    "core": {"core"},
-    "store": {"core", "store"},
-    "spark": {"core", "store", "spark"},
-    "report": {"core", "report"},
-    "cli": {"root", "core", "store", "spark", "report", "cli"},
-}
+# What executors import: NumPy, SciPy and Arrow alone.
+NUMPY_LAYERS = ("types", "errors", "solve", "train", "model")
+
 ALLOWED_THIRD_PARTIES = {
-    "root": set(),
-    "core": {"numpy", "scipy", "pyarrow"},
+    "": set(),
+    "types": {"numpy"},
+    "errors": set(),
+    "solve": {"numpy", "scipy"},
+    "train": {"numpy"},
+    "model": {"numpy", "pyarrow"},
     "store": {"numpy", "pyarrow"},
     "spark": {"numpy", "pyarrow", "pyspark", "py4j", "threadpoolctl", "scipy"},
     "report": {"numpy", "matplotlib", "tqdm"},
+    "nightly": {"pyspark"},
     "cli": {"pyspark", "mlflow", "numpy", "pyarrow"},
 }
 
@@ -60,12 +60,17 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def part_of(module: str) -> str:
-    """The part of the package that a module belongs to."""
-    below = module.split(".")[1:]
-    if not below:
-        return "root"
-    return below[0] if below[0] in ALLOWED_PARTS else "core"
+def layer_of(module: str) -> str:
+    """The layer that a module belongs to: "" for the package itself."""
+    below = module.removeprefix("als_spark").lstrip(".")
+    while below and below not in LEVEL:
+        below = below.rpartition(".")[0]
+    return below
+
+
+def third_parties_of(layer: str) -> set[str]:
+    """What a layer may import of others; a folder of a layer may import what the layer may."""
+    return ALLOWED_THIRD_PARTIES[layer.partition(".")[0]]
 
 
 def imports_of(module: str) -> Iterator[tuple[str, str | None]]:
@@ -106,31 +111,27 @@ def loaded_after(code: str) -> set[str]:
 
 def test_the_imports_are_read():
     # The test of the tests: known imports of each kind are found.
-    assert "als_spark.blocks" in own_imports("als_spark.kernels")
-    assert "als_spark.report.plots" in own_imports("als_spark.cli.sweep")
-    assert ("pyspark.sql", "DataFrame") in set(imports_of("als_spark.spark.packing"))
-    assert {part_of(module) for module in MODULES} == ALLOWED_PARTS.keys()
-
-
-def test_every_core_module_has_a_level():
-    core = {module.split(".")[1] for module in MODULES if part_of(module) == "core"}
-    assert core == CORE_LEVEL.keys()
-
-
-@pytest.mark.parametrize("name", CORE_LEVEL)
-def test_core_imports_go_down(name):
-    for imported in own_imports(f"als_spark.{name}"):
-        assert CORE_LEVEL[imported.split(".")[1]] < CORE_LEVEL[name], imported
+    assert "als_spark.solve.blocks" in own_imports("als_spark.solve.rows")
+    assert "als_spark.report.figures.sweep" in own_imports("als_spark.cli.sweep")
+    assert ("pyspark.sql", "DataFrame") in set(imports_of("als_spark.spark.prepare.pack"))
+    assert {layer_of(module) for module in MODULES} == {"", *LEVEL}
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_parts_and_third_parties(module):
-    part = part_of(module)
+def test_imports_go_down(module):
+    layer = layer_of(module)
     for imported in own_imports(module):
         assert imported in MODULES, f"{module} imports {imported}, which is no module"
-        assert part_of(imported) in ALLOWED_PARTS[part], imported
+        # Only the programs name the version, which the package itself holds.
+        assert layer_of(imported) or layer in {"", "cli"}, imported
+        if layer and layer_of(imported):
+            assert LEVEL[layer_of(imported)] <= LEVEL[layer], imported
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_third_parties(module):
     others = {name.split(".")[0] for name, _ in imports_of(module)} - {"als_spark"}
-    assert others - sys.stdlib_module_names <= ALLOWED_THIRD_PARTIES[part]
+    assert others - sys.stdlib_module_names <= third_parties_of(layer_of(module))
 
 
 def test_no_cycles():
@@ -155,14 +156,14 @@ def test_no_long_modules(module):
 
 class TestLoading:
     def test_executors_load_neither_pyspark_nor_matplotlib(self):
-        code = "import als_spark\n" + "\n".join(f"import als_spark.{name}" for name in CORE_LEVEL)
-        loaded = loaded_after(code)
-        assert "als_spark.training" in loaded
+        names = [m for m in MODULES if layer_of(m) in NUMPY_LAYERS]
+        loaded = loaded_after("\n".join(f"import {name}" for name in names))
+        assert "als_spark.train.loop" in loaded
         assert loaded & {"pyspark", "py4j", "matplotlib", "pandas", "tqdm"} == set()
 
     def test_kernels_and_the_loop_do_not_load_arrow(self):
-        names = ("kernels", "training", "local", "sweep")
-        loaded = loaded_after("\n".join(f"import als_spark.{name}" for name in names))
+        names = [m for m in MODULES if layer_of(m) in ("solve", "train")]
+        loaded = loaded_after("\n".join(f"import {name}" for name in names))
         assert "numpy" in loaded
         assert loaded & {"pyspark", "matplotlib", "pyarrow"} == set()
 
@@ -177,13 +178,13 @@ class TestLoading:
         assert "mlflow" not in loaded
 
     def test_reports_need_no_spark(self):
-        names = [module for module in MODULES if part_of(module) == "report"]
+        names = [module for module in MODULES if layer_of(module) == "report"]
         loaded = loaded_after("\n".join(f"import {name}" for name in names))
-        assert "als_spark.report.plots" in loaded
+        assert "als_spark.report.figures.sweep" in loaded
         assert loaded & {"pyspark", "py4j"} == set()
 
     def test_the_store_and_its_command_line_need_no_spark(self):
-        names = [module for module in MODULES if part_of(module) == "store"]
+        names = [module for module in MODULES if layer_of(module) == "store"]
         names.append("als_spark.cli.store")
         loaded = loaded_after("\n".join(f"import {name}" for name in names))
         assert "als_spark.store.store" in loaded

@@ -16,7 +16,7 @@ Traceback (most recent call last):
   File "/x/pyspark.zip/pyspark/daemon.py", line 95, in worker
 BrokenPipeError: [Errno 32] Broken pipe
 ERROR Executor: Exception in task 1.0: [PYTHON_EXCEPTION] Traceback (most recent call last):
-  File "/x/als_spark/spark/placement.py", line 197, in solve_partition
+  File "/x/als_spark/spark/train/partitioned.py", line 197, in solve_partition
 FileNotFoundError: [Errno 2] No such file or directory
 Exception in thread "Executor task launch worker" java.lang.OutOfMemoryError
 """

@@ -1,0 +1,1 @@
+"""Configurations of the jobs, and how they are read."""

@@ -1,0 +1,1 @@
+"""A trained model: factors and ids, folding in, recommendations, files."""

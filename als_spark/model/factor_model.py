@@ -1,0 +1,116 @@
+"""A trained model: factors, the original ids, and what is needed to predict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from als_spark.errors import ConfigError
+from als_spark.model.ids import IdIndex
+from als_spark.train.backend import Factors
+from als_spark.train.metrics import SideStats
+from als_spark.types import FloatArray, Side
+
+
+class ModelSide(NamedTuple):
+    """One side of a model."""
+
+    ids: IdIndex
+    factors: FloatArray
+    """(n_rows, rank)"""
+    stats: SideStats
+
+
+@dataclass(frozen=True, slots=True)
+class FactorModel:
+    """Factors of users and items with their original ids.
+
+    Attributes
+    ----------
+    users, items : IdIndex
+        Ids in the order of the factors' rows.
+    factors : Factors
+        (n_users, rank) and (n_items, rank).
+    user_stats, item_stats : SideStats
+        Training ratings of each row: the fall-back of a prediction without factors.
+    description : mapping
+        What is written into the model's JSON: rank, λ, exponent, errors and so on.
+    """
+
+    users: IdIndex
+    items: IdIndex
+    factors: Factors
+    user_stats: SideStats
+    item_stats: SideStats
+    description: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def rank(self) -> int:
+        """Number of factors d."""
+        return int(self.factors.items.shape[1])
+
+    def side(self, side: Side) -> ModelSide:
+        """Users or items, with all that the model knows of them."""
+        if side == "user":
+            return ModelSide(self.users, self.factors.users, self.user_stats)
+        return ModelSide(self.items, self.factors.items, self.item_stats)
+
+    def predict(
+        self,
+        users: pa.Array | Sequence[Any],
+        items: pa.Array | Sequence[Any],
+        cold_start: Literal["mean", "nan"] = "mean",
+    ) -> FloatArray:
+        """Predict the ratings of (user, item) pairs given by their original ids.
+
+        Parameters
+        ----------
+        users, items : sequences of ids, of equal length
+            Integers or strings.
+        cold_start : {"mean", "nan"}
+            What an unknown id, or one without a training rating, gets: the mean training rating of
+            the pair's user, else of its item, else of all; or NaN, as Spark MLlib does.
+
+        Returns
+        -------
+        (n,) float64
+            Predicted ratings, in the users' units.
+
+        Raises
+        ------
+        ConfigError
+            If the two lists differ in length, or ``cold_start`` is none of the two words.
+        """
+        if cold_start not in ("mean", "nan"):
+            raise ConfigError(f"cold_start={cold_start!r}: not usable: use 'mean' or 'nan'")
+        user_rows = self.users.rows_of(users)
+        item_rows = self.items.rows_of(items)
+        if user_rows.size != item_rows.size:
+            raise ConfigError(
+                f"{user_rows.size} users and {item_rows.size} items given: "
+                "a prediction needs one of each"
+            )
+        user_means = _means_with_unknown(self.user_stats)[user_rows]
+        item_means = _means_with_unknown(self.item_stats)[item_rows]
+        predicted = np.full(user_rows.size, np.nan)
+        known = ~np.isnan(user_means) & ~np.isnan(item_means)
+        predicted[known] = np.einsum(
+            "nd,nd->n",
+            self.factors.users[user_rows[known]],
+            self.factors.items[item_rows[known]],
+            dtype=np.float64,
+        )
+        if cold_start == "nan":
+            return predicted
+        fallback = np.where(np.isnan(user_means), item_means, user_means)
+        fallback = np.where(np.isnan(fallback), self.user_stats.mean, fallback)
+        return np.where(known, predicted, fallback)
+
+
+def _means_with_unknown(stats: SideStats) -> FloatArray:
+    """Row means with a NaN behind them, which row −1, an unknown id, picks."""
+    return np.append(stats.means(), np.nan)

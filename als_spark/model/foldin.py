@@ -1,0 +1,170 @@
+"""Folding in: the factors that one half-step would give to new users, or items, from their ratings.
+
+The model stays as it is; only rows of one side are solved, against the fixed factors of the other,
+with the λ and the exponent ν that the model was trained with (:mod:`als_spark.solve.rows` has the
+formula). A known user with other ratings is solved from those alone, as if it were new.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from als_spark.errors import ConfigError, DataError, SolveError
+from als_spark.model.factor_model import FactorModel
+from als_spark.model.ids import IdIndex, ids_like
+from als_spark.solve.blocks import build_block, sort_pairs
+from als_spark.solve.rows import solve_block
+from als_spark.train.backend import Factors
+from als_spark.train.metrics import SideStats, row_sums
+from als_spark.types import FloatArray, Side
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FoldedRows:
+    """Rows of one side that were solved against a trained model.
+
+    Attributes
+    ----------
+    side : {"user", "item"}
+        What the rows are.
+    ids : IdIndex
+        Their original ids, rising, of the type of the model's.
+    factors : (n, rank), dtype of the model's factors
+    stats : SideStats
+        The ratings that each row was solved from.
+    n_unknown : int
+        Ratings left out, because the model has no trained factors for their other id.
+    """
+
+    side: Side
+    ids: IdIndex
+    factors: FloatArray
+    stats: SideStats
+    n_unknown: int
+
+
+def fold_in(
+    model: FactorModel,
+    side: Side,
+    row_ids: pa.Array | Sequence[Any],
+    column_ids: pa.Array | Sequence[Any],
+    ratings: FloatArray | Sequence[float],
+) -> FoldedRows:
+    """Solve rows from their ratings, with the factors of the other side fixed.
+
+    Parameters
+    ----------
+    model : FactorModel
+        Its description has ``lambda_reg`` and ``exponent``.
+    side : {"user", "item"}
+        What is solved.
+    row_ids : (n,) ids
+        Users, if ``side`` is ``"user"``: new or known.
+    column_ids : (n,) ids
+        What they have rated: items, if ``side`` is ``"user"``. Those that the model does not know,
+        or that had no training rating, are left out.
+    ratings : (n,) float
+        In the users' units.
+
+    Returns
+    -------
+    FoldedRows
+        Ids of which no rating is left have no row.
+
+    Raises
+    ------
+    ConfigError
+        If the lists differ in length, or the model has no λ or exponent.
+    DataError
+        If an id is missing or not of the model's kind, a rating is not finite, or a pair comes
+        twice.
+    SolveError
+        If a row has no finite solution.
+    """
+    reg, exponent = (_from_description(model, key) for key in ("lambda_reg", "exponent"))
+    rows_side, columns_side = model.side(side), model.side("item" if side == "user" else "user")
+    ids = ids_like(rows_side.ids, row_ids, f"{side} id")
+    columns = columns_side.ids.rows_of(column_ids)
+    values = np.asarray(ratings, np.float64)
+    if not len(ids) == columns.size == values.size:
+        raise ConfigError(
+            f"{len(ids)} {side} ids, {columns.size} ids of what they rated and {values.size} "
+            "ratings given: a rating needs one of each"
+        )
+    if not np.isfinite(values).all():
+        raise DataError("a rating to fold in is not finite: leave it out")
+    known = np.append(columns_side.stats.degrees > 0, False)[columns]
+    columns, values = columns[known], values[known]
+    kept = ids.filter(pa.array(known))
+    unique = kept.unique()
+    index = IdIndex(unique.take(pc.array_sort_indices(unique)))
+    rows = index.rows_of(kept)
+    n_rows, n_columns = len(index), len(columns_side.ids)
+    _check_pairs(index, rows, columns, n_columns, side)
+    block = build_block(
+        rows, columns, values, n_rows=n_rows, n_columns=n_columns, dtype=columns_side.factors.dtype
+    )
+    try:
+        solved, _ = solve_block(block, columns_side.factors, reg, exponent, side=side)
+    except SolveError as error:
+        raise error.named(index.ids[error.row]) from error
+    factors = np.empty((n_rows, model.rank), solved.dtype)
+    factors[block.rows] = solved
+    stats = SideStats.join(n_rows, [(block.rows, block.degrees, row_sums(block))])
+    return FoldedRows(side, index, factors, stats, int(known.size - known.sum()))
+
+
+def extend_model(model: FactorModel, folded: FoldedRows) -> FactorModel:
+    """Return the model with folded rows in it: predictions and recommendations know them.
+
+    New ids are appended; those that the model has already are replaced, with their statistics. The
+    other side keeps its own: its counts are of training ratings alone.
+    """
+    side = model.side(folded.side)
+    at = side.ids.rows_of(folded.ids.ids).copy()
+    new = at < 0
+    at[new] = len(side.ids) + np.arange(np.count_nonzero(new))
+    ids = IdIndex(pa.concat_arrays([side.ids.ids, folded.ids.ids.filter(pa.array(new))]))
+    extended = []
+    for old, rows in (
+        (side.factors, folded.factors),
+        (side.stats.degrees, folded.stats.degrees),
+        (side.stats.sums, folded.stats.sums),
+    ):
+        whole = np.empty((len(ids), *old.shape[1:]), old.dtype)
+        whole[: len(side.ids)] = old
+        whole[at] = rows
+        extended.append(whole)
+    factors, stats = extended[0], SideStats(extended[1], extended[2])
+    if folded.side == "user":
+        both = Factors(factors, model.factors.items)
+        return dataclasses.replace(model, users=ids, factors=both, user_stats=stats)
+    both = Factors(model.factors.users, factors)
+    return dataclasses.replace(model, items=ids, factors=both, item_stats=stats)
+
+
+def _from_description(model: FactorModel, key: str) -> float:
+    value = model.description.get(key)
+    if not isinstance(value, int | float):
+        raise ConfigError(
+            f"the model's description has no {key}: folding in needs lambda_reg and exponent, as "
+            "they were in training"
+        )
+    return float(value)
+
+
+def _check_pairs(index: IdIndex, rows: Any, columns: Any, n_columns: int, side: Side) -> None:
+    order = sort_pairs(rows, columns, len(index), n_columns)
+    rows, columns = rows[order], columns[order]
+    again = np.flatnonzero((rows[1:] == rows[:-1]) & (columns[1:] == columns[:-1]))
+    if again.size:
+        raise DataError(
+            f"{side} {index.ids[int(rows[again[0]])]} has rated the same twice: give one rating of "
+            "each pair"
+        )

@@ -1,0 +1,372 @@
+"""What a trained model recommends, by original ids: items to users, users to items, similar items.
+
+Rows without a training rating hold nothing but their random start: they are never recommended, and
+a user without one is not known. Such users get the *popular* items, those with the most training
+ratings, or are folded in, where there are ratings of theirs (:mod:`als_spark.model.foldin`).
+
+A :class:`Plan` says who is answered from what; :mod:`als_spark.spark.predict.recommend` hands it
+out in slices, the functions here answer all of it in this process. Both come to the same table: a
+row for each id that is answered, with the columns ``user`` (or ``item``), ``recommendations``, a
+list of (``item`` or ``user``, ``score``), best first, and ``source``, one of
+
+    model      factors of the training
+    fold_in    factors solved from ratings given now
+    popular    none: the popular items, whose score is their mean training rating
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from als_spark.errors import ConfigError
+from als_spark.model.factor_model import FactorModel
+from als_spark.model.foldin import FoldedRows
+from als_spark.model.ids import IdIndex, as_id_array, ids_like
+from als_spark.solve.blocks import counting_argsort
+from als_spark.solve.topk import Seen, TopItems, top_items
+from als_spark.types import FloatArray, IntArray, Side
+
+Source = Literal["model", "fold_in", "popular"]
+IdList: TypeAlias = pa.Array | Sequence[Any]
+
+
+class Candidates(NamedTuple):
+    """What can be recommended: the rows of a side that have training ratings."""
+
+    ids: pa.Array
+    factors: FloatArray
+    """(n, rank)"""
+    places: IntArray
+    """(n,) Place of each among all by popularity: 0 for the one with the most training ratings;
+    ties by rising id."""
+    means: FloatArray
+    """(n,) Mean training rating."""
+
+    def best_for(self, factors: FloatArray, top: int, seen: Seen | None) -> TopItems:
+        """Best candidates by the product of factors."""
+        return top_items(factors, self.factors, top, seen)
+
+    def popular_for(self, n: int, top: int, seen: Seen | None) -> TopItems:
+        """Most popular candidates for ``n`` users of whom nothing else is known."""
+        # By factors of rank one, whose products are the places.
+        rows, _ = top_items(np.ones((n, 1)), -1.0 * self.places[:, None], top, seen)
+        return TopItems(rows, np.append(self.means, np.nan)[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Ids that are answered from one source.
+
+    Attributes
+    ----------
+    source : {"model", "fold_in", "popular"}
+    ids : pyarrow.Array
+    factors : (any, rank)
+        Factors with those of the ids among them; unused for ``popular``.
+    rows : (n,) int
+        Row of the factors of each id.
+    """
+
+    source: Source
+    ids: pa.Array
+    factors: FloatArray
+    rows: IntArray
+
+    def answer(self, candidates: Candidates, top: int, seen: Seen | None) -> TopItems:
+        """Find the best candidates of each id."""
+        if self.source == "popular":
+            return candidates.popular_for(len(self.ids), top, seen)
+        return candidates.best_for(self.factors[self.rows], top, seen)
+
+    def part(self, which: slice) -> Asked:
+        """Take some of the ids, with their own factors only."""
+        rows, factors = self.rows[which], self.factors
+        if self.source != "popular":
+            rows, factors = np.arange(rows.size), factors[rows]
+        return Asked(self.source, self.ids[which], factors, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Who gets recommendations, of what, and from which source.
+
+    Attributes
+    ----------
+    asked_name, found_name : {"user", "item"}
+        What is answered, and what is recommended to it.
+    asked_type : pyarrow.DataType
+        Of the ids that are answered: int64 or string.
+    candidates : Candidates
+    groups : list of Asked
+        No id twice; those that cannot be answered are in none.
+    top : int
+        Recommendations wanted for each id: no more than there are candidates.
+    not_itself : bool
+        Whether an id is left out of its own recommendations.
+    """
+
+    asked_name: Side
+    found_name: Side
+    asked_type: pa.DataType
+    candidates: Candidates
+    groups: list[Asked]
+    top: int
+    not_itself: bool = False
+
+
+def plan_recommendations(
+    model: FactorModel,
+    side: Side = "user",
+    top: int = 10,
+    ids: IdList | None = None,
+    *,
+    folded: FoldedRows | None = None,
+    popular: bool = True,
+) -> Plan:
+    """Sort out who is answered from which source.
+
+    Parameters
+    ----------
+    model : FactorModel
+    side : {"user", "item"}
+        Who gets recommendations: users, of items; or items, of users.
+    top : int
+        Recommendations wanted for each.
+    ids : ids, optional
+        Who is answered, each once; all of the model, and all folded rows, if not given.
+    folded : FoldedRows, optional
+        Factors that are taken before the model's.
+    popular : bool
+        Whether users without factors get the popular items. Items without factors are left out, as
+        are users if this is False.
+
+    Raises
+    ------
+    ConfigError
+        If ``top`` is not positive, or the folded rows are of the other side.
+    DataError
+        If an id is missing or not of the model's kind.
+    """
+    _check_top(top)
+    if folded is not None and folded.side != side:
+        raise ConfigError(
+            f"folded {folded.side}s given to recommend to {side}s: fold in {side}s, or extend the "
+            "model with extend_model"
+        )
+    other: Side = "item" if side == "user" else "user"
+    own = model.side(side)
+    chosen = None if ids is None else ids_like(own.ids, ids, f"{side} id").unique()
+    groups: list[Asked] = []
+    if folded is not None:
+        asked = folded.ids.ids if chosen is None else chosen
+        rows = folded.ids.rows_of(asked)
+        _add(groups, "fold_in", asked, folded.factors, rows, rows >= 0)
+    if chosen is None:
+        chosen, rows = own.ids.ids, np.arange(len(own.ids))
+    else:
+        rows = own.ids.rows_of(chosen)
+    left = np.ones(rows.size, bool) if folded is None else folded.ids.rows_of(chosen) < 0
+    trained = np.append(own.stats.degrees > 0, False)[rows]
+    _add(groups, "model", chosen, own.factors, rows, left & trained)
+    if popular and side == "user":
+        _add(groups, "popular", chosen, own.factors, rows, left & ~trained)
+    candidates = candidates_of(model, other)
+    top = _most(top, candidates)
+    return Plan(side, other, own.ids.ids.type, candidates, groups, top)
+
+
+def plan_similar_items(model: FactorModel, top: int = 10, ids: IdList | None = None) -> Plan:
+    """Plan the items most similar to each item, by the cosine of their factors, in float64.
+
+    Items without a training rating have no similar items, and are similar to none. A row of zeros
+    has the cosine 0 with every other.
+
+    Parameters
+    ----------
+    model, top, ids
+        As in :func:`plan_recommendations`.
+    """
+    _check_top(top)
+    candidates = candidates_of(model, "item")
+    factors = candidates.factors.astype(np.float64)
+    lengths = np.sqrt(np.einsum("nd,nd->n", factors, factors))
+    factors /= np.where(lengths > 0, lengths, 1.0)[:, None]
+    chosen = candidates.ids if ids is None else ids_like(model.items, ids, "item id").unique()
+    rows = IdIndex(candidates.ids).rows_of(chosen)
+    groups: list[Asked] = []
+    _add(groups, "model", chosen, factors, rows, rows >= 0)
+    candidates = candidates._replace(factors=factors)
+    top = _most(top, candidates)
+    return Plan("item", "item", model.items.ids.type, candidates, groups, top, not_itself=True)
+
+
+def recommend(
+    model: FactorModel,
+    ids: IdList | None = None,
+    top: int = 10,
+    exclude: tuple[IdList, IdList] | None = None,
+    *,
+    side: Side = "user",
+    folded: FoldedRows | None = None,
+    popular: bool = True,
+) -> pa.Table:
+    """Recommend items to users, or users to items, in this process.
+
+    Parameters
+    ----------
+    model, ids, top, side, folded, popular
+        See :func:`plan_recommendations`.
+    exclude : pair of (n,) ids, optional
+        Users and items: pairs that are not recommended, such as those rated already.
+
+    Returns
+    -------
+    pyarrow.Table
+        See the module; the rows come by source.
+
+    Raises
+    ------
+    ConfigError
+        If ``top`` is not positive, the folded rows are of the other side, or the pairs to exclude
+        are not pairs.
+    DataError
+        If an id is missing or not of the model's kind.
+    """
+    plan = plan_recommendations(model, side, top, ids, folded=folded, popular=popular)
+    pairs = None
+    if exclude is not None:
+        users, items = (i if isinstance(i, pa.Array) else as_id_array(i) for i in exclude)
+        if len(users) != len(items):
+            raise ConfigError(
+                f"{len(users)} users and {len(items)} items to exclude given: a pair needs one of "
+                "each"
+            )
+        pairs = (users, items) if side == "user" else (items, users)
+    return _answer_here(plan, pairs)
+
+
+def similar_items(model: FactorModel, ids: IdList | None = None, top: int = 10) -> pa.Table:
+    """Find the items most similar to each item, in this process; not the item itself.
+
+    Parameters are those of :func:`plan_similar_items`; the table is that of the module.
+    """
+    return _answer_here(plan_similar_items(model, top, ids), None)
+
+
+def popular_items(model: FactorModel, top: int = 10) -> pa.Table:
+    """Return the items with the most training ratings; ties by rising id.
+
+    Returns
+    -------
+    pyarrow.Table
+        Columns ``item`` and ``score``, the mean training rating; at most ``top`` rows.
+    """
+    _check_top(top)
+    candidates = candidates_of(model, "item")
+    best = np.argsort(candidates.places)[:top]
+    return pa.table({"item": candidates.ids.take(pa.array(best)), "score": candidates.means[best]})
+
+
+def candidates_of(model: FactorModel, side: Side) -> Candidates:
+    """Return the rows of a side that can be recommended."""
+    ids, factors, stats = model.side(side)
+    kept = np.flatnonzero(stats.degrees > 0)
+    own = ids.ids.take(pa.array(kept))
+    order = pa.table({"id": own, "n": -stats.degrees[kept].astype(np.int64)})
+    order = order.append_column("row", pa.array(np.arange(kept.size)))
+    ranked = order.sort_by([("n", "ascending"), ("id", "ascending")]).column("row").to_numpy()
+    places = np.empty(kept.size, np.int64)
+    places[ranked] = np.arange(kept.size)
+    # All rows of a side are not copied.
+    factors = factors if kept.size == len(ids) else factors[kept]
+    return Candidates(own, factors, places, stats.means()[kept])
+
+
+def seen_of_pairs(rows: IntArray, columns: IntArray, n_rows: int) -> Seen:
+    """Group pairs of asked row and candidate by row; a row or column of −1 is no one's."""
+    known = (rows >= 0) & (columns >= 0)
+    rows, columns = rows[known], columns[known]
+    indptr = np.zeros(n_rows + 1, np.int64)
+    np.cumsum(np.bincount(rows, minlength=n_rows), out=indptr[1:])
+    return Seen(indptr, columns[counting_argsort(rows, n_rows)])
+
+
+def answer_batch(plan: Plan, part: Asked, pairs: list[tuple[IntArray, IntArray]]) -> pa.RecordBatch:
+    """Answer some ids, as a batch of the table of the module.
+
+    Parameters
+    ----------
+    plan : Plan
+        Its groups are not looked at.
+    part : Asked
+        Who is answered.
+    pairs : list of (rows, columns)
+        Positions in ``part`` and in the candidates of what is left out; −1 for what is in neither.
+    """
+    n, found = len(part.ids), plan.candidates.ids
+    if plan.not_itself:
+        itself = IdIndex(found).rows_of(part.ids)
+        pairs = [*pairs, (np.arange(n, dtype=np.int32), itself)]
+    seen = None
+    if pairs:
+        rows, columns = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
+        seen = seen_of_pairs(rows, columns, n)
+    best = part.answer(plan.candidates, plan.top, seen)
+    there = best.rows >= 0
+    offsets = np.zeros(n + 1, np.int32)
+    np.cumsum(there.sum(axis=1), out=offsets[1:])
+    chosen = pa.array(best.rows[there])
+    entries = pa.StructArray.from_arrays(
+        [found.take(chosen), pa.array(best.scores[there])], names=[plan.found_name, "score"]
+    )
+    source = pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), [part.source])
+    return pa.RecordBatch.from_arrays(
+        [part.ids, pa.ListArray.from_arrays(offsets, entries), source.cast(pa.string())],
+        names=[plan.asked_name, "recommendations", "source"],
+    )
+
+
+def _answer_here(plan: Plan, pairs: tuple[pa.Array, pa.Array] | None) -> pa.Table:
+    batches = []
+    for part in plan.groups:
+        seen = []
+        if pairs is not None:
+            rows = IdIndex(part.ids).rows_of(pairs[0])
+            seen = [(rows, IdIndex(plan.candidates.ids).rows_of(pairs[1]))]
+        batches.append(answer_batch(plan, part, seen))
+    if not batches:
+        none = pa.array([], plan.asked_type)
+        empty = Asked("popular", none, np.zeros((0, 0)), np.zeros(0, np.int32))
+        batches = [answer_batch(plan, empty, [])]
+    return pa.Table.from_batches(batches)
+
+
+def _add(
+    groups: list[Asked],
+    source: Source,
+    ids: pa.Array,
+    factors: FloatArray,
+    rows: IntArray,
+    chosen: np.ndarray,
+) -> None:
+    """Add the chosen ids as a group, if there are any."""
+    if chosen.all():
+        if len(ids):
+            groups.append(Asked(source, ids, factors, rows))
+    elif chosen.any():
+        groups.append(Asked(source, ids.filter(pa.array(chosen)), factors, rows[chosen]))
+
+
+def _most(top: int, candidates: Candidates) -> int:
+    """Cut the recommendations wanted to the candidates: every answer holds a place for each."""
+    return max(min(top, len(candidates.ids)), 1)
+
+
+def _check_top(top: int) -> None:
+    if top < 1:
+        raise ConfigError(f"top={top}: not usable: ask for at least one recommendation")

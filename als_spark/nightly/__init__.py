@@ -1,0 +1,1 @@
+"""The policy of the nightly retraining: data checks, comparison, memory of past runs."""

@@ -1,0 +1,243 @@
+"""The report of a retraining: new data, its checks, the training, and which model serves now."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from als_spark.report.format import MEASURES, MISSING, OUTCOMES, number, percent, show
+from als_spark.report.pages.page import Page, Section
+from als_spark.report.pages.sections import (
+    add_run,
+    listed,
+    part_of,
+    run_line,
+    source_facts,
+    spelled,
+    stated,
+)
+
+__all__ = ["RETRAIN_PICTURES", "retrain_page"]
+
+RETRAIN_PICTURES: Mapping[str, tuple[str, str, str]] = {
+    "learning.png": (
+        "Training",
+        "Lines of objective and change of the factors against the iteration",
+        "How the challenger's training went.",
+    ),
+    "breakdown.png": (
+        "Comparison",
+        "Errors by the number of training ratings of user and item",
+        "Whom the models predict well: errors by activity of the user and popularity of the item.",
+    ),
+    "quality.png": (
+        "History",
+        "Errors of challenger and champion over the runs of the model store",
+        "The runs so far, each on the ratings that it held out.",
+    ),
+}
+"""Pictures by file name: the section each belongs to, its alternative text and its caption."""
+
+
+def retrain_page(record: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
+    """Write the report of one retraining as one HTML file.
+
+    Parameters
+    ----------
+    record : mapping
+        The run's record, JSON-ready: ``run``, ``started``, ``finished``, ``outcome``,
+        ``exit_code``, ``sentence``, ``source``, ``data``, ``checks``, ``training``,
+        ``comparison``, ``version``, ``previous_version``, ``warnings``, ``config``, ``versions``
+        and ``seconds``. Any may be missing or null, as after a run that ended early.
+    pictures : mapping of str to bytes
+        PNG files by name. Those of :data:`RETRAIN_PICTURES` get their place and words, any other
+        is shown under its name.
+
+    Returns
+    -------
+    str
+        The page.
+    """
+    outcome = record.get("outcome")
+    label, tone = OUTCOMES.get(str(outcome), (show(outcome), "bad"))
+    page = Page(
+        "Retraining",
+        "no outcome recorded" if outcome is None else label,
+        tone,
+        str(record.get("sentence") or ""),
+        subtitle=run_line(record),
+    )
+    page.section("Take note").warnings(map(str, _warnings(record)))
+    page.section("Run").facts(
+        stated(
+            [
+                ("published version", record.get("version")),
+                ("version before", record.get("previous_version")),
+                ("exit code", record.get("exit_code")),
+            ]
+        )
+    )
+    _add_data(page.section("Data"), record)
+    _add_checks(page.section("Checks of the data"), record)
+    sections = {"Training": page.section("Training")}
+    _add_training(sections["Training"], part_of(record, "training"))
+    sections["Comparison"] = page.section("Comparison")
+    _add_comparison(sections["Comparison"], part_of(record, "comparison"))
+    sections["History"] = page.section("History")
+    others = page.section("Other pictures")
+    for name, (heading, alt, caption) in RETRAIN_PICTURES.items():
+        if name in pictures:
+            sections[heading].picture(pictures[name], alt, caption)
+    for name in sorted(pictures.keys() - RETRAIN_PICTURES.keys()):
+        others.picture(pictures[name], name, name)
+    add_run(page, record)
+    return page.html()
+
+
+def _warnings(record: Mapping[str, Any]) -> Iterator[Any]:
+    """Repeat the run's own warnings, then say what the numbers alone would hide."""
+    yield from listed(record, "warnings")
+    failed = [check for check in _checks(record) if not check.get("passed")]
+    if failed:
+        names = ", ".join(spelled(show(check.get("name"))) for check in failed)
+        yield f"Data checks that failed: {names}."
+    training = part_of(record, "training")
+    if training.get("converged") is False:
+        yield (
+            f"Training was stopped by the cap after {show(training.get('iterations'))} iterations, "
+            "before the stopping rule was met."
+        )
+
+
+def _add_data(section: Section, record: Mapping[str, Any]) -> None:
+    data = part_of(record, "data")
+    section.facts(
+        [
+            *source_facts(record.get("source")),
+            *stated(
+                [
+                    ("ratings", data.get("ratings")),
+                    ("users", data.get("users")),
+                    ("items", data.get("items")),
+                    ("lowest rating", data.get("lowest")),
+                    ("highest rating", data.get("highest")),
+                    ("mean rating", _plain(data.get("mean"))),
+                    ("standard deviation", _plain(data.get("spread"))),
+                    ("unusable rows", data.get("bad_rows")),
+                    ("duplicates", data.get("duplicates")),
+                    ("new users", data.get("new_users")),
+                    ("new items", data.get("new_items")),
+                    ("share of unknown users or items", percent(data.get("unknown_share"))),
+                ]
+            ),
+        ]
+    )
+
+
+def _checks(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [check for check in listed(record, "checks") if isinstance(check, Mapping)]
+
+
+def _add_checks(section: Section, record: Mapping[str, Any]) -> None:
+    checks = _checks(record)
+    rows = [
+        (
+            spelled(show(check.get("name"))),
+            check.get("value"),
+            check.get("limit"),
+            check.get("previous"),
+            "passed" if check.get("passed") else "failed",
+        )
+        for check in checks
+    ]
+    failed = [place for place, check in enumerate(checks) if not check.get("passed")]
+    section.table(
+        ("check", "value", "limit", "run before", "result"),
+        rows,
+        right=range(1, 4),
+        marked=dict.fromkeys(failed, "bad"),
+    )
+
+
+def _add_training(section: Section, training: Mapping[str, Any]) -> None:
+    converged = training.get("converged")
+    ended = None if converged is None else "by the stopping rule" if converged else "by the cap"
+    section.facts(
+        stated(
+            [
+                ("start", training.get("start")),
+                ("because", training.get("reason")),
+                ("rank d", training.get("rank")),
+                ("ridge λ", training.get("lambda")),
+                ("exponent ν of the counts", training.get("exponent")),
+                ("iterations", training.get("iterations")),
+                ("ended", ended),
+                ("objective", _plain(training.get("objective"))),
+            ]
+        )
+    )
+
+
+def _add_comparison(section: Section, comparison: Mapping[str, Any]) -> None:
+    champion, challenger = part_of(comparison, "champion"), part_of(comparison, "challenger")
+    measure = comparison.get("measure")
+    section.facts(
+        stated(
+            [
+                ("verdict", comparison.get("verdict")),
+                ("decided by", _label(measure)),
+                ("margin", comparison.get("margin")),
+                ("largest decline over versions", comparison.get("max_decline")),
+                ("ratings held out", comparison.get("holdout")),
+            ]
+        )
+    )
+    names = [name for name in MEASURES if name in champion or name in challenger]
+    rows = []
+    for name in names:
+        ours, theirs = _value(challenger, name), _value(champion, name)
+        rows.append((_label(name), number(theirs), number(ours), *_difference(name, ours, theirs)))
+    headers = (
+        "measure",
+        _model("champion", champion.get("version")),
+        _model("challenger", challenger.get("version")),
+        "difference",
+        "challenger is",
+    )
+    section.table(
+        headers,
+        rows,
+        right=range(1, 4),
+        marked={place: "neutral" for place, name in enumerate(names) if name == measure},
+        caption="On the same held-out ratings; the deciding measure is highlighted.",
+    )
+
+
+def _difference(name: str, ours: float, theirs: float) -> tuple[str, str]:
+    """Challenger less champion, and what that means for the measure."""
+    difference = ours - theirs
+    if not math.isfinite(difference):
+        return MISSING, MISSING
+    if difference == 0:
+        return number(0.0), "equal"
+    more_is_better = MEASURES[name][1]
+    return f"{difference:+.4f}", "better" if (difference > 0) == more_is_better else "worse"
+
+
+def _value(model: Mapping[str, Any], name: str) -> float:
+    value = model.get(name)
+    return math.nan if value is None else float(value)
+
+
+def _label(name: Any) -> Any:
+    return MEASURES[name][0] if name in MEASURES else name
+
+
+def _model(role: str, version: Any) -> str:
+    return role if version is None else f"{role} ({version})"
+
+
+def _plain(value: Any) -> Any:
+    """Write a number in full where its digits matter."""
+    return f"{value:,.6g}" if isinstance(value, float) and math.isfinite(value) else value

@@ -1,0 +1,232 @@
+"""The report of a sweep: what ran on what data, which model is best, and what to be wary of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from als_spark.report.format import MISSING, duration, number, show
+from als_spark.report.pages.page import Page, Section
+from als_spark.report.pages.sections import add_run, listed, part_of, run_line, stated
+from als_spark.train.records import PointResult
+from als_spark.types import SplitName
+
+__all__ = ["SWEEP_PICTURES", "sweep_page"]
+
+SWEEP_PICTURES: Mapping[str, tuple[str, str]] = {
+    "sweep.png": (
+        "Lines of train and test errors against the rank, a panel for each λ",
+        "The errors of every model. Where train falls and test rises, the model overfits.",
+    ),
+    "selected.png": (
+        "Lines of the errors against the rank at the selected λ",
+        "The errors at the λ of the best model.",
+    ),
+    "heatmap.png": (
+        "Coloured cells with the mean squared error of every rank and λ",
+        "The error that the best model was chosen by, and that on the test ratings.",
+    ),
+    "convergence.png": (
+        "Lines of objective and stopping quantity against the iteration",
+        "How every model converged: its objective and its stopping quantity.",
+    ),
+}
+"""The pictures of a sweep, in the order of the page: alternative text and caption of each."""
+
+_COLD: Mapping[str, str] = {
+    "mean": "are predicted by a mean: of the user, else of the item, else of all",
+    "drop": "are left out of the errors",
+    "initial": "are predicted from the random start",
+}
+_SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+
+
+def sweep_page(
+    points: Sequence[PointResult],
+    best: int,
+    selected_on: SplitName,
+    run: Mapping[str, Any],
+    pictures: Mapping[str, bytes],
+    *,
+    objective_note: str = "",
+) -> str:
+    """Write the report of a sweep, whole or cut short, as one HTML file.
+
+    Parameters
+    ----------
+    points : sequence of PointResult
+        The finished points.
+    best : int
+        Position of the best among them.
+    selected_on : SplitName
+        The part of the ratings that it was chosen on.
+    run : mapping
+        The record of ``run.json``.
+    pictures : mapping of str to bytes
+        PNG files by name: those of :data:`SWEEP_PICTURES`, as far as they are there.
+    objective_note : str
+        Which objective λ belongs to, in plain words.
+
+    Returns
+    -------
+    str
+        The page.
+    """
+    chosen = points[best]
+    complete = run.get("status") == "complete"
+    asked = part_of(run, "points").get("asked", len(points))
+    error = number(chosen.selection_error(selected_on))
+    model = f"rank d = {chosen.rank}, λ = {chosen.reg:g}"
+    sentence = f"The best of {len(points)} models: {model}, {selected_on} MSE {error}."
+    if not complete:
+        sentence = f"Stopped after {len(points)} of {asked} models. " + sentence
+    page = Page(
+        "Sweep of ALS models",
+        "complete" if complete else "interrupted",
+        "good" if complete else "neutral",
+        sentence,
+        subtitle=run_line(run),
+    )
+    page.section("Take note").warnings(_warnings(points, chosen, selected_on, run))
+    _add_data(page.section("Data"), run)
+    _add_results(page.section("Results"), points, best, selected_on, objective_note)
+    drawn = page.section("Pictures")
+    for name, (alt, caption) in SWEEP_PICTURES.items():
+        if name in pictures:
+            drawn.picture(pictures[name], alt, caption)
+    add_run(page, run)
+    return page.html()
+
+
+def _add_data(section: Section, run: Mapping[str, Any]) -> None:
+    data = part_of(run, "data")
+    columns = [f"{role}: {name}" for role, name in part_of(run, "columns").items() if name]
+    ratings = [f"{count:,} {part}" for part, count in part_of(data, "ratings").items()]
+    extremes = [data.get("lowest_rating"), data.get("highest_rating")]
+    section.facts(
+        stated(
+            [
+                ("source", run.get("source")),
+                ("columns", ", ".join(columns)),
+                ("ratings", ", ".join(ratings)),
+                ("users", data.get("users")),
+                ("items", data.get("items")),
+                ("lowest, highest rating", [] if None in extremes else extremes),
+                ("pairs rated more than once", data.get("duplicate_pairs")),
+                ("rows dropped", sum(part_of(data, "bad_rows_dropped").values())),
+                ("Spark master", run.get("spark_master")),
+                ("placement", run.get("placement")),
+            ]
+        )
+    )
+
+
+def _add_results(
+    section: Section,
+    points: Sequence[PointResult],
+    best: int,
+    selected_on: SplitName,
+    objective_note: str,
+) -> None:
+    splits = [name for name in _SPLITS if any(name in point.errors for point in points)]
+    headers = ["", "d", "λ"]
+    headers += [f"{split} {metric}" for split in splits for metric in ("MSE", "MAE")]
+    headers += ["iterations", "ended by", "time"]
+    rows = []
+    for place, point in enumerate(points):
+        means = [point.errors.get(split) for split in splits]
+        errors = [number(v) for m in means for v in ((m.mse, m.mae) if m else (None, None))]
+        rows.append(
+            [
+                "★ best" if place == best else " ",
+                str(point.rank),
+                f"{point.reg:g}",
+                *errors,
+                point.iterations,
+                "stopping rule" if point.converged else "cap",
+                duration(point.seconds),
+            ]
+        )
+    right = set(range(1, len(headers))) - {len(headers) - 2}
+    caption = f"Chosen: the smallest {selected_on} MSE."
+    section.table(headers, rows, right=right, marked={best: "good"}, caption=caption)
+    section.paragraph("MSE in squared rating units, MAE in rating units.")
+    if objective_note:
+        section.paragraph(f"λ belongs to this objective: {objective_note}.")
+
+
+def _warnings(
+    points: Sequence[PointResult],
+    chosen: PointResult,
+    selected_on: SplitName,
+    run: Mapping[str, Any],
+) -> Iterator[str]:
+    """Say what a reader of the numbers alone would miss."""
+    config, data = part_of(run, "config"), part_of(run, "data")
+    asked = part_of(run, "points").get("asked", len(points))
+    if len(points) < asked:
+        yield (
+            f"The run was stopped: {asked - len(points)} of {asked} models are missing, and one "
+            "of them may be better."
+        )
+    capped = [f"d = {p.rank}, λ = {p.reg:g}" for p in points if not p.converged]
+    if capped:
+        were = "was" if len(capped) == 1 else "were"
+        yield (
+            f"{len(capped)} of {len(points)} models {were} stopped by the cap on iterations "
+            f"(--max-iter {config.get('max_iter', MISSING)}), before the stopping rule was met: "
+            f"{_some(capped)}."
+        )
+    yield from _edges(chosen, config)
+    if selected_on != "validation":
+        yield (
+            f"The {selected_on} ratings chose the best model, so its {selected_on} error is a "
+            "little too good to be true. For an untouched test error choose on other ratings: "
+            "--validation-fraction 0.1"
+        )
+    useless = sum(not math.isfinite(p.selection_error(selected_on)) for p in points)
+    if useless:
+        have = "has" if useless == 1 else "have"
+        yield (
+            f"{useless} of {len(points)} models {have} no finite {selected_on} error and could not "
+            "be chosen."
+        )
+    means = chosen.errors[selected_on]
+    if means.cold:
+        cold_start = str(config.get("cold_start"))
+        total = means.count + (means.cold if cold_start == "drop" else 0)
+        yield (
+            f"{means.cold:,} of {total:,} {selected_on} ratings are of users or items without "
+            f"training ratings; they {_COLD.get(cold_start, 'are counted apart')}."
+        )
+    for problem, count in part_of(data, "bad_rows_dropped").items():
+        yield f"{count:,} rows were dropped: {problem}. They are in the folder rejected/."
+    if data.get("duplicate_pairs"):
+        yield (
+            f"{data['duplicate_pairs']:,} pairs were rated more than once; of each the "
+            f"{show(config.get('duplicates'))} was taken."
+        )
+
+
+def _edges(chosen: PointResult, config: Mapping[str, Any]) -> Iterator[str]:
+    """Say where the best point lies on the edge of the grid, and a better one may lie beyond."""
+    ranks, regs = listed(config, "ranks"), listed(config, "lambdas")
+    if len(ranks) > 1 and chosen.rank == max(ranks):
+        yield (
+            f"The best rank, d = {chosen.rank}, is the largest of the grid: a larger one may be "
+            "better still (--ranks)."
+        )
+    if len(regs) > 1 and chosen.reg in (min(regs), max(regs)):
+        end = "smallest" if chosen.reg == min(regs) else "largest"
+        other = "smaller" if chosen.reg == min(regs) else "larger"
+        yield (
+            f"The best λ, {chosen.reg:g}, is the {end} of the grid: a {other} one may be better "
+            "still (--lambdas)."
+        )
+
+
+def _some(places: Sequence[str], most: int = 6) -> str:
+    """Name a few of many."""
+    more = len(places) - most
+    return "; ".join(places[:most]) + (f"; and {more} more" if more > 0 else "")

@@ -1,0 +1,1 @@
+"""Row systems and top-k in NumPy and SciPy: no Spark, no configuration."""

@@ -1,0 +1,62 @@
+"""Solvers for stacks of small symmetric positive definite systems.
+
+Few large systems go to LAPACK one by one; many small ones are eliminated side by side by NumPy,
+since a LAPACK call costs more than the arithmetic of a small system.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import lapack
+
+from als_spark.types import FloatArray
+
+VECTORISED_ORDER = 10
+"""Systems up to this order are solved across rows, by NumPy; larger ones singly, by LAPACK."""
+
+
+def solve_spd_stack(matrices: FloatArray, rhs: FloatArray) -> None:
+    """Solve a stack of symmetric positive definite systems in place; NaN where that cannot be done.
+
+    Parameters
+    ----------
+    matrices : (n_rows, order, order)
+        Each contiguous; overwritten. Only the lower triangles are read.
+    rhs : (n_rows, order)
+        Right-hand sides, replaced by the solutions.
+    """
+    n_rows, order = rhs.shape
+    # Across rows takes some order² NumPy calls, of about a LAPACK call's time each.
+    if order == 1 or (order <= VECTORISED_ORDER and n_rows > order * order):
+        _solve_across_rows(matrices, rhs)
+        return
+    posv = lapack.sposv if matrices.dtype == np.float32 else lapack.dposv
+    # A C-ordered symmetric matrix, transposed, is the Fortran order that LAPACK overwrites without
+    # a copy. (1, 1: overwrite both; by position, since f2py parses keywords slowly.)
+    for matrix, row in zip(matrices.transpose(0, 2, 1), rhs, strict=True):
+        _, solution, info = posv(matrix, row, 0, 1, 1)
+        row[:] = solution if info == 0 else np.nan
+
+
+def _solve_across_rows(matrices: FloatArray, rhs: FloatArray) -> None:
+    """Eliminate column by column (LDLᵀ), each step over all rows at once.
+
+    The stack is laid out with the rows last, so that a step is a few long vector operations; the
+    right-hand side is one more row of each matrix, and so is eliminated with it.
+    """
+    n_rows, order = rhs.shape
+    a = np.empty((order + 1, order, n_rows), matrices.dtype)
+    a[:order] = matrices.transpose(1, 2, 0)
+    a[order] = rhs.T
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        for k in range(order):
+            a[k, k][~(a[k, k] > 0)] = np.nan
+            below = a[k + 1 :, k] / a[k, k]
+            for j in range(k + 1, order):
+                a[j:, j] -= below[j - k - 1 :] * a[j, k]
+            a[k + 1 :, k] = below
+        # Now L is below the diagonal, D on it, and the last row holds D⁻¹ L⁻¹ rhs.
+        x = a[order]
+        for k in range(order - 2, -1, -1):
+            x[k] -= (a[k + 1 : order, k] * x[k + 1 :]).sum(axis=0)
+    rhs[:] = x.T

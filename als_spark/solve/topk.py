@@ -1,0 +1,212 @@
+"""The items with the largest scores of each user: exact, in blocks, sorted only where it matters.
+
+The score of a user and an item is the product of their factors. A block of scores comes from one
+matrix product, in the factors' own dtype. The items are dealt into groups, and the largest score of
+each group taken (a maximum over the slow axis, as fast as memory is read); the ``top``-th largest
+of these maxima is not above the ``top``-th largest score. Every item that is not below it, less
+what rounding can do, is a candidate: about ``top`` of them a user. Candidates are scored again in
+float64 and sorted. No answer depends on the blocks, on the order of the sums of a BLAS library, or
+on ties that partial sorting would break as it likes.
+
+One core, 70,000 users, 10,700 items, rank 50, float32, the best 10: 1.7 to 3.2 s on a shared
+machine, more than half of it the matrix products, the rest in about equal parts the maxima with
+their partitions, finding the candidates, and scoring and sorting them. Partitioning the scores
+themselves (``np.argpartition``) takes 13 s.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from als_spark.errors import ConfigError, DataError
+from als_spark.types import FloatArray, IntArray
+
+SCORES_BYTES = 4 << 20
+"""Scores held at a time. All arrays that are not a result take at most about sixteen times as much,
+whatever the ties, and whatever the number of users and of items."""
+BLOCK_ITEMS = 1 << 14
+"""Items of a block at most: a copy of their factors, transposed, is held beside the scores."""
+GROUP_ITEMS = 32
+"""Items of a group at most."""
+GROUPS_PER_PLACE = 8
+"""Groups for each of the ``top`` places at least, so that few of the best items share a group."""
+
+
+class Seen(NamedTuple):
+    """Items to leave out, by user, as in a CSR matrix; any order, and an item may come twice."""
+
+    indptr: IntArray
+    """(n_users + 1,) User u leaves out ``indices[indptr[u]:indptr[u + 1]]``."""
+    indices: IntArray
+    """Rows of items; those that are no item's, such as −1, leave nothing out."""
+
+
+class TopItems(NamedTuple):
+    """The best items of each user, best first."""
+
+    rows: IntArray
+    """(n_users, top) int32 rows of the items; −1 where fewer than ``top`` are left."""
+    scores: FloatArray
+    """(n_users, top) float64; NaN where fewer than ``top`` are left."""
+
+
+def top_items(
+    user_factors: FloatArray, item_factors: FloatArray, top: int, seen: Seen | None = None
+) -> TopItems:
+    """Find the items with the largest scores of each user.
+
+    The result is that of computing all scores in float64 from the given factors and sorting by
+    falling score, then by rising row of the item. The float64 score of a pair depends on the two
+    rows alone, so equal rows have equal scores to the last bit, and nothing depends on how users
+    or items are cut into blocks or calls.
+
+    Parameters
+    ----------
+    user_factors : (n_users, rank) float32 or float64
+    item_factors : (n_items, rank) float32 or float64
+    top : int
+        Items wanted for each user.
+    seen : Seen, optional
+        Items to leave out.
+
+    Returns
+    -------
+    TopItems
+
+    Raises
+    ------
+    ConfigError
+        If ``top`` is not positive, or the ranks differ.
+    DataError
+        If a factor is not finite.
+    """
+    if top < 1:
+        raise ConfigError(f"top={top}: not usable: ask for at least one item")
+    if user_factors.shape[1] != item_factors.shape[1]:
+        raise ConfigError(
+            f"factors of ranks {user_factors.shape[1]} and {item_factors.shape[1]} given: "
+            "both sides must come from one model"
+        )
+    n_users, n_items = user_factors.shape[0], item_factors.shape[0]
+    # There are no more than all: the work and its memory do not grow with what is asked beyond.
+    wanted, top = top, min(top, n_items)
+    found = TopItems(np.full((n_users, top), -1, np.int32), np.full((n_users, top), -np.inf))
+    dtype, slack = _precision(user_factors, item_factors)
+    width = max(min(n_items, BLOCK_ITEMS), 1)
+    # The best so far are held beside the scores of a block, and may be the more of the two.
+    height = max(min(n_users, SCORES_BYTES // (max(width, top) * dtype.itemsize)), 1)
+    scores, above = np.empty(height * width, dtype), np.empty(height * width, bool)
+    for first in range(0, n_items, width):
+        items = item_factors[first : first + width]
+        transposed = np.ascontiguousarray(items.T, dtype)
+        for start in range(0, n_users, height):
+            part = slice(start, start + height)
+            users = user_factors[part]
+            shape = (users.shape[0], items.shape[0])
+            size = shape[0] * shape[1]
+            block = scores[:size].reshape(shape)
+            np.matmul(users.astype(dtype, copy=False), transposed, out=block)
+            if seen is not None:
+                _leave_out(block, seen, start, first)
+            best = TopItems(found.rows[part], found.scores[part])
+            pairs = _candidates(block, above[:size], best, slack[part])
+            _merge(best, *pairs, users, items, first)
+    found.scores[found.rows < 0] = np.nan
+    return _padded(found, wanted)
+
+
+def _padded(found: TopItems, width: int) -> TopItems:
+    """Fill rows up to the width that was asked for with places that hold no item."""
+    n_users, top = found.rows.shape
+    if width == top:
+        return found
+    padded = TopItems(np.full((n_users, width), -1, np.int32), np.full((n_users, width), np.nan))
+    padded.rows[:, :top] = found.rows
+    padded.scores[:, :top] = found.scores
+    return padded
+
+
+def _precision(
+    user_factors: FloatArray, item_factors: FloatArray
+) -> tuple[np.dtype[np.floating], FloatArray]:
+    """Choose the dtype of the products; bound, for each user, what rounding does to a score.
+
+    A product of d terms is off by at most about d ε |u| |v|, in whatever order it is summed; the
+    bound is twice that for the product and twice for a score that it is compared with.
+    """
+    dtype = np.result_type(user_factors, item_factors)
+    lengths = [
+        np.sqrt(np.einsum("nd,nd->n", part, part, dtype=np.float64))
+        for part in (user_factors, item_factors)
+    ]
+    longest = lengths[1].max(initial=0.0)
+    largest = lengths[0].max(initial=0.0) * longest
+    if not np.isfinite(largest):
+        raise DataError("factors that are not finite given: train again with a larger lambda")
+    if largest > np.finfo(dtype).max / 4:
+        dtype = np.dtype(np.float64)
+    limits, rank = np.finfo(dtype), user_factors.shape[1]
+    return dtype, 4 * rank * (limits.eps * longest * lengths[0] + limits.tiny)
+
+
+def _leave_out(block: FloatArray, seen: Seen, start: int, first: int) -> None:
+    """Give the items of a block of scores that are to be left out the score −∞."""
+    n_users, n_items = block.shape
+    bounds = seen.indptr[start : start + n_users + 1]
+    columns = seen.indices[bounds[0] : bounds[-1]] - first
+    users = np.repeat(np.arange(n_users), np.diff(bounds))
+    inside = (columns >= 0) & (columns < n_items)
+    block[users[inside], columns[inside]] = -np.inf
+
+
+def _candidates(
+    block: FloatArray, above: np.ndarray, best: TopItems, slack: FloatArray
+) -> tuple[IntArray, IntArray]:
+    """Find the pairs of a block that may be among the best, by user, then by item."""
+    n_users, n_items = block.shape
+    top = best.rows.shape[1]
+    # The best so far count from the earlier blocks: −∞ while there are fewer than `top`.
+    threshold = best.scores[:, -1]
+    if n_items >= top:
+        size = max(min(n_items // (GROUPS_PER_PLACE * top), GROUP_ITEMS), 1)
+        # The items of the last, incomplete group add nothing: the bound holds without them.
+        n_groups = n_items // size
+        groups = block[:, : size * n_groups].reshape(n_users, size, n_groups).max(axis=1)
+        threshold = np.maximum(threshold, np.partition(groups, -top, axis=1)[:, -top])
+    # Items that are left out have −∞, and are below every finite number.
+    lowest = np.maximum(threshold - slack, np.finfo(block.dtype).min).astype(block.dtype)
+    np.greater_equal(block, lowest[:, None], out=above.reshape(block.shape))
+    return np.divmod(np.flatnonzero(above), n_items)
+
+
+def _merge(
+    best: TopItems,
+    users: IntArray,
+    items: IntArray,
+    user_factors: FloatArray,
+    item_factors: FloatArray,
+    first: int,
+) -> None:
+    """Score candidates in float64, and put them among the best so far."""
+    n_users, top = best.rows.shape
+    counts = np.bincount(users, minlength=n_users)
+    widest = top + int(counts.max(initial=0))
+    places = top + np.arange(users.size) - np.repeat(np.cumsum(counts) - counts, counts)
+    falling = np.full((n_users, widest), np.inf)
+    rows = np.full((n_users, widest), -1, np.int32)
+    falling[:, :top] = -best.scores
+    rows[:, :top] = best.rows
+    step = max(SCORES_BYTES // (8 * item_factors.shape[1]), 1)
+    for begin in range(0, users.size, step):
+        part = slice(begin, begin + step)
+        # In arrays of float64, not by a cast inside einsum, whose buffers would cut the sums.
+        known = user_factors[users[part]].astype(np.float64, copy=False)
+        scored = item_factors[items[part]].astype(np.float64, copy=False)
+        falling[users[part], places[part]] = -np.einsum("pd,pd->p", known, scored)
+    rows[users, places] = items + first
+    # Stable, and the items of earlier blocks, and of smaller rows, stand before the others.
+    order = np.argsort(falling, axis=1, kind="stable")[:, :top]
+    best.scores[:] = -np.take_along_axis(falling, order, axis=1)
+    best.rows[:] = np.take_along_axis(rows, order, axis=1)

@@ -1,0 +1,1 @@
+"""Evaluations and recommendations as Spark jobs."""

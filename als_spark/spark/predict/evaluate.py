@@ -1,0 +1,336 @@
+"""Trained models on held-out ratings: errors, errors by activity and popularity, rankings.
+
+One pass over the ratings gives the errors of all models. The ranking measures are those of
+pyspark's ``RankingEvaluator``, over what each model would recommend.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark import Broadcast
+from pyspark.ml.evaluation import RankingEvaluator
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from als_spark.model.factor_model import FactorModel
+from als_spark.model.ids import IdIndex, as_id_array, coerce_ids
+from als_spark.spark.arrow import map_in_arrow
+from als_spark.spark.predict.recommend import recommend_for_all
+from als_spark.spark.session import broadcasted, default_partitions, described
+from als_spark.train.metrics import SideStats
+from als_spark.types import FloatArray, IntArray
+
+BIN_EDGES = (0, 1, 5, 20, 100, 500)
+"""A row's training ratings at which its bin begins."""
+BIN_LABELS = ("none", "1–4", "5–19", "20–99", "100–499", "500 and more")
+_N_BINS = len(BIN_EDGES)
+RANKING_MEASURES = {
+    "ndcg": "ndcgAtK",
+    "recall": "recallAtK",
+    "precision": "precisionAtK",
+    "map": "meanAveragePrecisionAtK",
+}
+"""Our names and those of pyspark's evaluator."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankingOptions:
+    """What the ranking measures are over.
+
+    Attributes
+    ----------
+    top : int
+        k: how many recommendations of each user count.
+    relevant_from : float or None
+        Held-out ratings of at least this much are relevant; their mean if not given.
+    max_users : int
+        About so many users at most, chosen by a hash of their ids; 0: no ranking measures.
+    measures : tuple of str
+        Of :data:`RANKING_MEASURES`, besides the coverage; each takes a pass of its own.
+    """
+
+    top: int = 10
+    relevant_from: float | None = None
+    max_users: int = 20_000
+    measures: tuple[str, ...] = ("ndcg", "recall")
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A model's measures over held-out ratings.
+
+    Attributes
+    ----------
+    metrics : mapping of str to float, int or None
+        ``mse``, ``mae``, ``rmse``, ``count``, ``cold`` (ratings of users or items without training
+        ratings, predicted by means); ``ndcg``, ``recall`` (``precision``, ``map``) at ``k``,
+        ``coverage`` (share of the items that anybody is recommended), ``relevant_from``,
+        ``ranking_users``. None where there is nothing to measure.
+    by_user, by_item : list of dict
+        ``label``, ``count``, ``mse``, ``mae`` of each bin by training ratings of user and item.
+    """
+
+    metrics: Mapping[str, float | int | None]
+    by_user: list[dict[str, Any]]
+    by_item: list[dict[str, Any]]
+
+
+def evaluate_models(
+    session: SparkSession,
+    held_out: DataFrame,
+    models: Mapping[str, FactorModel],
+    ranking: RankingOptions,
+    *,
+    seen: DataFrame | None = None,
+) -> dict[str, Evaluation]:
+    """Measure models on the same held-out ratings.
+
+    Parameters
+    ----------
+    session : SparkSession
+    held_out : DataFrame
+        Columns ``user``, ``item`` (original ids) and ``rating`` (double).
+    models : mapping of str to FactorModel
+        By name. The bins are by the training ratings of the first.
+    ranking : RankingOptions
+    seen : DataFrame, optional
+        Columns ``user`` and ``item``: pairs that are never recommended, usually the training
+        ratings.
+
+    Returns
+    -------
+    dict of str to Evaluation
+    """
+    sums = _sum_errors(session, held_out, list(models.values()))
+    relevant_from = ranking.relevant_from
+    if relevant_from is None:
+        relevant_from = sums.mean_rating
+    results = {}
+    with ExitStack() as stack:
+        labels, ids = None, []
+        if ranking.max_users > 0:
+            labels = _relevant_items(session, held_out, relevant_from, ranking.max_users)
+            stack.callback(labels.unpersist)
+            ids = sorted(row[0] for row in labels.select("user").collect())
+        for position, (name, model) in enumerate(models.items()):
+            table = sums.errors[position]
+            total = table[0]
+            metrics: dict[str, float | int | None] = {
+                "mse": _ratio(total[0], total[2]),
+                "mae": _ratio(total[1], total[2]),
+                "rmse": None if total[2] == 0 else math.sqrt(total[0] / total[2]),
+                "count": int(total[2]),
+                "cold": int(sums.cold[position]),
+                "k": ranking.top,
+                "relevant_from": relevant_from if math.isfinite(relevant_from) else None,
+                "ranking_users": len(ids),
+            }
+            if labels is not None and ids:
+                metrics |= _rank(session, name, model, labels, ids, seen, ranking)
+            else:
+                metrics |= dict.fromkeys((*ranking.measures, "coverage"))
+            results[name] = Evaluation(
+                metrics, _bins(table[1 : 1 + _N_BINS]), _bins(table[1 + _N_BINS :])
+            )
+    return results
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    errors: FloatArray
+    """(n_models, 1 + 2 bins, 3): squared, absolute, count; in all, by user bin, by item bin."""
+    cold: FloatArray
+    """(n_models,)"""
+    mean_rating: float
+
+
+def _sum_errors(session: SparkSession, held_out: DataFrame, models: list[FactorModel]) -> _Sums:
+    shape = (len(models), 1 + 2 * _N_BINS, 3)
+    columns = held_out.select("user", "item", F.col("rating").cast("double").alias("rating"))
+    with (
+        described(session.sparkContext, "errors on the held-out ratings"),
+        broadcasted(session.sparkContext, models) as shared,
+    ):
+        parts = map_in_arrow(
+            columns,
+            partial(sum_partition, models=shared),
+            "errors binary, cold binary, total double, n bigint",
+        ).collect()
+    errors, cold = np.zeros(shape), np.zeros(len(models))
+    for part in parts:
+        errors += np.frombuffer(part.errors).reshape(shape)
+        cold += np.frombuffer(part.cold)
+    n = sum(part.n for part in parts)
+    mean = math.fsum(part.total for part in parts) / n if n else math.nan
+    return _Sums(errors, cold, mean)
+
+
+def sum_partition(
+    batches: Iterable[pa.RecordBatch], *, models: Broadcast[list[FactorModel]]
+) -> Iterator[pa.RecordBatch]:
+    """Sum the errors of every model over a partition: runs on an executor."""
+    errors = np.zeros((len(models.value), 1 + 2 * _N_BINS, 3))
+    cold = np.zeros(len(models.value))
+    total, n = 0.0, 0
+    for batch in batches:
+        add_errors(batch, models.value, errors, cold)
+        ratings = batch.column("rating").to_numpy(zero_copy_only=False)
+        total += float(ratings.sum())
+        n += ratings.size
+    yield pa.RecordBatch.from_pylist(
+        [{"errors": errors.tobytes(), "cold": cold.tobytes(), "total": total, "n": n}],
+        schema=pa.schema(
+            [
+                ("errors", pa.binary()),
+                ("cold", pa.binary()),
+                ("total", pa.float64()),
+                ("n", pa.int64()),
+            ]
+        ),
+    )
+
+
+def add_errors(
+    batch: pa.RecordBatch, models: list[FactorModel], errors: FloatArray, cold: FloatArray
+) -> None:
+    """Add the errors of some ratings to the sums.
+
+    Parameters
+    ----------
+    batch : pyarrow.RecordBatch
+        Columns user, item, rating.
+    models : list of FactorModel
+    errors : (n_models, 1 + 2 bins, 3) float64
+        Squared and absolute errors and counts: in all, by user bin, by item bin.
+    cold : (n_models,) float64
+        Ratings that a model has no factors for.
+    """
+    users, items = batch.column("user"), batch.column("item")
+    ratings = batch.column("rating").to_numpy(zero_copy_only=False)
+    bins = (
+        bin_of(degrees_of(models[0].user_stats, models[0].users.rows_of(users))),
+        bin_of(degrees_of(models[0].item_stats, models[0].items.rows_of(items))),
+    )
+    for k, model in enumerate(models):
+        predicted = model.predict(users, items, "nan")
+        known = ~np.isnan(predicted)
+        cold[k] += known.size - np.count_nonzero(known)
+        if not known.all():
+            predicted = model.predict(users, items, "mean")
+        difference = ratings - predicted
+        weights = (difference**2, np.abs(difference), np.ones(ratings.size))
+        for column, weight in enumerate(weights):
+            errors[k, 0, column] += weight.sum()
+            for side, places in enumerate(bins):
+                start = 1 + side * _N_BINS
+                errors[k, start : start + _N_BINS, column] += np.bincount(
+                    places, weight, minlength=_N_BINS
+                )
+
+
+def degrees_of(stats: SideStats, rows: IntArray) -> IntArray:
+    """Training ratings of some rows; 0 for row −1, an unknown id."""
+    degrees: IntArray = np.append(stats.degrees, 0)[rows]
+    return degrees
+
+
+def bin_of(degrees: IntArray) -> IntArray:
+    """Bin of rows by their training ratings (see :data:`BIN_EDGES`)."""
+    places: IntArray = np.searchsorted(BIN_EDGES, degrees, side="right") - 1
+    return places
+
+
+def _bins(table: FloatArray) -> list[dict[str, Any]]:
+    return [
+        {"label": label, "count": int(n), "mse": _ratio(squared, n), "mae": _ratio(absolute, n)}
+        for label, (squared, absolute, n) in zip(BIN_LABELS, table.tolist(), strict=True)
+    ]
+
+
+def _ratio(total: float, count: float) -> float | None:
+    return float(total / count) if count else None
+
+
+def _relevant_items(
+    session: SparkSession, held_out: DataFrame, relevant_from: float, max_users: int
+) -> DataFrame:
+    """Gather the relevant items of each user, as codes; persisted."""
+    relevant = held_out.where(F.col("rating") >= F.lit(relevant_from))
+    with described(session.sparkContext, "counting users with relevant items"):
+        n_users = relevant.select("user").distinct().count()
+    if n_users > max_users:
+        chosen = _code("user") / F.lit(2.0**53) < F.lit(max_users / n_users)
+        relevant = relevant.where(chosen)
+    n_partitions = default_partitions(session.sparkContext)
+    by_user = relevant.repartition(n_partitions, "user").groupBy("user")
+    return by_user.agg(F.collect_set(_code("item")).alias("label")).persist()
+
+
+def _rank(
+    session: SparkSession,
+    name: str,
+    model: FactorModel,
+    labels: DataFrame,
+    ids: list[Any],
+    seen: DataFrame | None,
+    ranking: RankingOptions,
+) -> dict[str, float | None]:
+    top = ranking.top
+    with (
+        described(session.sparkContext, f"ranking measures of the {name}"),
+        recommend_for_all(session, taking(model, ids), top=top, ids=ids, seen=seen) as answers,
+    ):
+        predicted = answers.select(
+            F.col("user").cast("string").alias("user"),
+            F.transform("recommendations", lambda entry: _code(entry["item"])).alias("prediction"),
+        )
+        n_partitions = default_partitions(session.sparkContext)
+        ranked = (
+            labels.withColumn("user", F.col("user").cast("string"))
+            .repartition(n_partitions, "user")
+            .join(predicted.repartition(n_partitions, "user"), "user", "left")
+            .select(
+                F.coalesce("prediction", F.array().cast("array<double>")).alias("prediction"),
+                "label",
+            )
+            .persist()
+        )
+        try:
+            measures: dict[str, float | None] = {
+                name: float(
+                    RankingEvaluator(metricName=RANKING_MEASURES[name], k=top).evaluate(ranked)  # type: ignore[arg-type]
+                )
+                for name in ranking.measures
+            }
+            recommended = ranked.select(F.explode("prediction")).distinct().count()
+        finally:
+            ranked.unpersist()
+    n_items = int(np.count_nonzero(model.item_stats.degrees))
+    measures["coverage"] = recommended / n_items if n_items else None
+    return measures
+
+
+def taking(model: FactorModel, users: list[Any]) -> FactorModel:
+    """Return a model that takes any users, for whom it may be asked to recommend.
+
+    Text among the users of a model of integers is nobody that it knows; its own users then go by
+    their ids as text, by which everybody is found as before, and the others are strangers.
+    """
+    kind = model.users.ids.type
+    if coerce_ids(as_id_array(users), kind).null_count == 0:
+        return model
+    return replace(model, users=IdIndex(model.users.ids.cast(pa.string())))
+
+
+def _code(item: Column | str) -> Column:
+    """Stand for an id of any type: the evaluators take numbers. 53 bits, exact as a double."""
+    column = F.col(item) if isinstance(item, str) else item
+    return F.shiftrightunsigned(F.xxhash64(column.cast("string")), 11).cast("double")

@@ -1,0 +1,1 @@
+"""From typed ratings to blocks: checked, numbered, packed, placed."""

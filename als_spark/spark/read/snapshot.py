@@ -1,0 +1,273 @@
+"""The ratings of a run from several sources, a later one winning: read once, counted.
+
+A pair that was rated more than once is resolved here, before anything is split or packed, so that
+training, held-out ratings and data checks speak of the same ratings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import reduce
+
+from pyspark import StorageLevel
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StringType
+
+from als_spark.errors import DataError
+from als_spark.spark.prepare.prepare import union_typed
+from als_spark.spark.read.facts import PartFacts
+from als_spark.spark.read.sources import Source
+from als_spark.spark.read.validation import (
+    SHOWN_PROBLEMS,
+    problem_kinds,
+    problem_text,
+    typed_ratings,
+)
+from als_spark.spark.session import default_partitions, described
+from als_spark.types import Duplicates, Side
+
+_ORIGIN = "als_spark_origin"
+PARTITION_ROWS = 1_000_000
+"""Ratings of a partition, where there are more partitions than cores."""
+OTHER_UNITS = 500.0
+"""Ratio of the latest timestamps of two sources from which on their units are in doubt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The usable ratings of a run, one of each pair.
+
+    Attributes
+    ----------
+    ratings : DataFrame
+        Typed ratings as :func:`als_spark.spark.prepare.prepare.prepare_typed` takes them,
+        persisted.
+    label : str
+        Names the sources.
+    parts : list of PartFacts
+        Each source as read.
+    problems : list of str
+        What is wrong with the unusable rows, with an example of each kind.
+    warnings : list of str
+        What is doubtful about which rating of a pair is the last.
+    n_ratings, n_duplicates : int
+        Ratings, and usable rows that gave way to another one of their pair.
+    lowest, highest, mean : float
+        Of the ratings.
+    fingerprint : str
+        The same for the same ratings, in whatever order, files and partitions they come.
+    """
+
+    ratings: DataFrame
+    label: str
+    parts: list[PartFacts]
+    problems: list[str]
+    warnings: list[str]
+    n_ratings: int
+    n_duplicates: int
+    lowest: float
+    highest: float
+    mean: float
+    spread: float
+    """Standard deviation."""
+    fingerprint: str
+
+    @property
+    def n_bad(self) -> int:
+        """Unusable rows."""
+        return sum(part.bad_rows for part in self.parts)
+
+
+@contextmanager
+def read_snapshot(
+    session: SparkSession,
+    sources: Sequence[Source],
+    duplicates: Duplicates,
+    *,
+    integer_ids: Collection[Side] = (),
+) -> Iterator[Snapshot]:
+    """Read sources of ratings; what Spark keeps of them is freed when the block ends.
+
+    Parameters
+    ----------
+    session : SparkSession
+    sources : sequence of Source
+        Oldest first.
+    duplicates : {"error", "mean", "last"}
+        Of a pair that was rated more than once: stop; the mean; or the last, by time where all
+        sources have timestamps, then by the order of the sources, then by value. Where one has
+        none, the order of the sources comes first.
+    integer_ids : collection of {"user", "item"}
+        Ids that must be integers, as those of a model are: text is unusable.
+
+    Raises
+    ------
+    DataError
+        If no rating is usable, or a pair is rated twice that must not be.
+    """
+    timeless = [source.label for source in sources if "timestamp" not in source.columns]
+    frames = [_integers_only(typed, integer_ids) for typed in _typed_with_origin(sources)]
+    label = " + ".join(source.label for source in sources)
+    context = session.sparkContext
+    with ExitStack() as kept:
+        rows = union_typed(frames).persist(StorageLevel.MEMORY_AND_DISK)
+        kept.callback(rows.unpersist)
+        with described(context, f"reading {label}"):
+            parts = _count_parts(rows, sources)
+        problems: list[str] = []
+        if any(part.bad_rows for part in parts):
+            with described(context, "looking at unusable rows"):
+                problems = _describe_problems(rows)
+        n_usable = sum(part.rows - part.bad_rows for part in parts)
+        if n_usable == 0:
+            raise DataError(f"{label}: no usable ratings: {'; '.join(problems) or 'it is empty'}")
+        n_partitions = max(default_partitions(context), n_usable // PARTITION_ROWS)
+        resolved = _resolved(rows, duplicates, n_partitions, by_time=not timeless)
+        ratings = resolved.persist(StorageLevel.MEMORY_AND_DISK)
+        kept.callback(ratings.unpersist)
+        with described(context, f"resolving and fingerprinting {label}"):
+            n, lowest, highest, mean, spread, repeated, untold, digest = ratings.agg(
+                F.count("*"),
+                F.min("rating"),
+                F.max("rating"),
+                F.avg("rating"),
+                F.stddev_pop("rating"),
+                F.count(F.when(F.col("copies") > 1, 1)),
+                F.count(F.when(F.col("copies") > F.col("origins"), 1)),
+                F.sum(_row_hash().cast("decimal(38,0)")),
+            ).head()  # type: ignore[misc]
+        if repeated and duplicates == "error":
+            raise DataError(
+                f"{label}: {repeated:,} pairs are rated more than once: choose with --duplicates "
+                "mean or --duplicates last"
+            )
+        yield Snapshot(
+            ratings.drop("copies", "origins"),
+            label,
+            parts,
+            problems,
+            _doubts(parts, timeless, untold) if duplicates == "last" else [],
+            n,
+            n_usable - n,
+            lowest,
+            highest,
+            mean,
+            spread,
+            f"{n}-{int(digest) % 2**64:016x}",
+        )
+
+
+def _typed_with_origin(sources: Sequence[Source]) -> list[DataFrame]:
+    """Type the ratings of all sources, with the number of their source in the column ``origin``.
+
+    Sources of one shape are typed together, as a base and its increments mostly are: Spark plans
+    each typing anew, which takes longer than reading a night's ratings.
+    """
+    shapes: dict[object, list[tuple[int, Source]]] = {}
+    for position, source in enumerate(sources):
+        columns = tuple(sorted(source.columns.items()))
+        shape = (source.frame.schema.simpleString(), columns, source.from_files)
+        shapes.setdefault(shape, []).append((position, source))
+    typed = []
+    for alike in shapes.values():
+        frames = [source.frame.withColumn(_ORIGIN, F.lit(position)) for position, source in alike]
+        together = replace(alike[0][1], frame=reduce(DataFrame.union, frames))
+        timed = "timestamp" in together.columns
+        ratings = typed_ratings(together, need_timestamp=timed, keep=[_ORIGIN])
+        typed.append(ratings.withColumnRenamed(_ORIGIN, "origin"))
+    return typed
+
+
+def _integers_only(typed: DataFrame, sides: Collection[Side]) -> DataFrame:
+    """Make text a problem where ids must be integers."""
+    for side in sides:
+        if not isinstance(typed.schema[side].dataType, StringType):
+            continue
+        # The usual form, and 64 bits: as als_spark.model.ids.fits_int64 has it.
+        whole = F.col(side).rlike("^(0|-?[1-9][0-9]{0,18})$")
+        whole &= F.expr(f"try_cast({side} as bigint)").isNotNull()
+        words = f"{side} is text, where the current version has whole numbers"
+        shown = [F.concat(F.lit(f"{name}="), F.col(name)) for name in ("user", "item", "rating")]
+        typed = typed.withColumn(
+            "raw", F.coalesce("raw", F.when(~whole, F.concat_ws(", ", *shown)))
+        ).withColumn("problem", F.coalesce("problem", F.when(~whole, F.lit(words))))
+    return typed
+
+
+def _doubts(parts: Sequence[PartFacts], timeless: list[str], untold: int) -> list[str]:
+    """Say where "the last" rating of a pair is not told by its time."""
+    doubts = []
+    timed = sorted((part.latest, part.label) for part in parts if part.latest > 0)
+    if timed and timed[-1][0] > OTHER_UNITS * timed[0][0]:
+        doubts.append(
+            f"the latest timestamp in {timed[-1][1]} is {timed[-1][0]:.6g}, in {timed[0][1]} "
+            f"{timed[0][0]:.6g}: if one is in milliseconds, its ratings win or lose against all "
+            "others"
+        )
+    if 0 < len(timeless) < len(parts):
+        doubts.append(
+            f"no timestamps in {', '.join(timeless)}: of a pair that is rated in several sources "
+            "the later source counts, whatever the times of the others"
+        )
+    if untold and timeless:
+        doubts.append(
+            f"{untold:,} pairs are rated more than once within a source, and not all sources have "
+            "timestamps: where there are none, the highest rating was taken"
+        )
+    return doubts
+
+
+def _resolved(
+    rows: DataFrame, duplicates: Duplicates, n_partitions: int, *, by_time: bool
+) -> DataFrame:
+    """Leave one row of each pair of the usable ones, in the form of typed ratings."""
+    order = ("timestamp", "origin") if by_time else ("origin", "timestamp")
+    latest = F.max(F.struct(*order, "rating"))
+    value = F.avg("rating") if duplicates == "mean" else latest["rating"]
+    usable = rows.where(F.col("problem").isNull())
+    # As many partitions as there is work for: what is kept is read by Python tasks.
+    by_pair = usable.repartition(n_partitions, "user", "item").groupBy("user", "item")
+    return by_pair.agg(
+        value.alias("rating"),
+        latest["timestamp"].alias("timestamp"),
+        F.count("*").alias("copies"),
+        (F.lit(None).cast("int") if by_time else F.size(F.collect_set("origin"))).alias("origins"),
+    ).select(
+        *("user", "item", "rating", "timestamp", "copies", "origins"),
+        F.lit(None).cast("string").alias("problem"),
+        F.lit(None).cast("string").alias("raw"),
+    )
+
+
+def _row_hash() -> Column:
+    # Ids as text: whether a file or a table of integers holds them makes no difference.
+    return F.xxhash64(
+        F.col("user").cast("string"), F.col("item").cast("string"), F.col("rating"), "timestamp"
+    )
+
+
+def _count_parts(rows: DataFrame, sources: Sequence[Source]) -> list[PartFacts]:
+    usable = F.when(F.col("problem").isNull(), F.col("rating"))
+    counted = (
+        rows.groupBy("origin")
+        .agg(
+            *(F.count("*"), F.count("problem"), F.min(usable), F.max(usable), F.avg(usable)),
+            F.max(F.when(F.col("problem").isNull(), F.col("timestamp"))),
+        )
+        .collect()
+    )
+    found = {row[0]: tuple(row)[1:] for row in counted}
+    parts = []
+    for position, source in enumerate(sources):
+        n, n_bad, *figures = found.get(position, (0, 0, *[None] * 4))
+        numbers = (float("nan") if value is None else float(value) for value in figures)
+        parts.append(PartFacts(source.label, n, n_bad, *numbers))
+    return parts
+
+
+def _describe_problems(rows: DataFrame) -> list[str]:
+    kinds = problem_kinds(rows.where(F.col("problem").isNotNull())).limit(SHOWN_PROBLEMS).collect()
+    return [problem_text(row.problem, row.n, row.example) for row in kinds]

@@ -1,0 +1,1 @@
+"""Half-steps and whole models as Spark jobs."""

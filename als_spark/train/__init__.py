@@ -1,0 +1,1 @@
+"""The training loop on any backend: start, half-steps, stopping, grid, records."""

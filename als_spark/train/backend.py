@@ -1,0 +1,69 @@
+"""What the training loop asks of the place where the ratings are: two questions.
+
+:class:`als_spark.train.local.LocalBackend` answers them in one process,
+:class:`als_spark.spark.train.partitioned.SparkBackend` on the executors of a Spark cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from als_spark.train.metrics import ErrorSums
+from als_spark.types import FloatArray, IntArray, Side, SplitName
+
+
+class HalfStep(NamedTuple):
+    """One model's part of a half-step: solve one side with the other fixed."""
+
+    fixed: FloatArray
+    """(n_fixed, rank) factors of the other side."""
+    current: FloatArray
+    """(n_rows, rank) factors of the side to solve; rows without a rating keep them."""
+    reg: float
+    """λ of the objective with the frequency exponent ``exponent``."""
+    exponent: float
+
+
+class Solved(NamedTuple):
+    """A half-step's result."""
+
+    factors: FloatArray
+    """(n_rows, rank) new factors, a new array."""
+    loss: float
+    """Squared training errors plus the ridge term of the side that was solved."""
+
+
+class Factors(NamedTuple):
+    """The factors of one model."""
+
+    users: FloatArray
+    """(n_users, rank)"""
+    items: FloatArray
+    """(n_items, rank)"""
+
+
+class Backend(Protocol):
+    """A set of training and held-out ratings that can be solved against."""
+
+    def degrees(self, side: Side) -> IntArray:
+        """(n_rows,) training ratings of each row of a side."""
+        ...
+
+    def solve(self, side: Side, steps: Sequence[HalfStep], label: str) -> list[Solved]:
+        """Solve all rows of a side, for several models in one pass over the ratings.
+
+        Parameters
+        ----------
+        side : {"user", "item"}
+            The side to solve.
+        steps : sequence of HalfStep
+            One a model.
+        label : str
+            What the step is, for whoever watches (the description of the Spark job).
+        """
+        ...
+
+    def errors(self, models: Sequence[Factors], label: str) -> list[Mapping[SplitName, ErrorSums]]:
+        """Sum the errors of several models over the training and the held-out ratings."""
+        ...

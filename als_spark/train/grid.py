@@ -1,0 +1,151 @@
+"""The grid: rank d × ridge λ, on any backend, with the best point kept as a model."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from als_spark.train.backend import Backend, Factors
+from als_spark.train.loop import (
+    ModelSpec,
+    OnIteration,
+    TrainedModel,
+    TrainingOptions,
+    train_models,
+)
+from als_spark.train.metrics import ErrorSums
+from als_spark.train.records import PointResult, best_point
+from als_spark.types import SplitName
+
+OnPoint = Callable[[int, PointResult], None]
+
+
+def grid_specs(ranks: Sequence[int], lambdas: Sequence[float]) -> list[ModelSpec]:
+    """List the points of a grid, rank by rank, λ by λ."""
+    pairs = [(rank, reg) for rank in ranks for reg in lambdas]
+    return [ModelSpec(point, rank, reg) for point, (rank, reg) in enumerate(pairs)]
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOutcome:
+    """What a sweep has found, whole or cut short.
+
+    Attributes
+    ----------
+    points : sequence of PointResult
+        The finished points, in grid order.
+    best : int
+        Position of the best among them.
+    selected_on : {"validation", "test", "train"}
+        The part whose mean squared error chose it.
+    best_factors : Factors
+        The best point's factors.
+    """
+
+    points: Sequence[PointResult]
+    best: int
+    selected_on: SplitName
+    best_factors: Factors
+
+
+class SweepCollector:
+    """Gathers finished models: a result each, and the factors of the best one only.
+
+    Safe to call from several threads.
+
+    Parameters
+    ----------
+    selected_on : {"validation", "test", "train"}
+        The part whose mean squared error chooses the best point.
+    on_point : callable, optional
+        Called with the grid position and the result of each finished point.
+    """
+
+    def __init__(self, selected_on: SplitName, on_point: OnPoint | None = None) -> None:
+        self._selected_on = selected_on
+        self._on_point = on_point
+        self._results: dict[int, PointResult] = {}
+        self._best: tuple[int, Factors] | None = None
+        self._lock = threading.Lock()
+
+    def add(self, trained: TrainedModel, sums: Mapping[SplitName, ErrorSums]) -> None:
+        """Take a trained model and its error sums."""
+        spec = trained.spec
+        result = PointResult(
+            rank=spec.rank,
+            reg=spec.reg,
+            iterations=trained.iterations,
+            evaluations=trained.evaluations,
+            converged=trained.converged,
+            objective=trained.objective,
+            seconds=trained.seconds,
+            errors={split: part.means() for split, part in sums.items()},
+            history=trained.history,
+        )
+        with self._lock:
+            self._results[spec.point] = result
+            # Cold ratings that are dropped may leave no error to choose by, of any point.
+            if math.isfinite(result.selection_error(self._selected_on)):
+                order = sorted(self._results)
+                candidates = [self._results[point] for point in order]
+                if order[best_point(candidates, self._selected_on)] == spec.point:
+                    self._best = (spec.point, trained.factors)
+        if self._on_point is not None:
+            self._on_point(spec.point, result)
+
+    def outcome(self) -> SweepOutcome | None:
+        """Return what has been found so far; None while no point has a finite error."""
+        with self._lock:
+            if self._best is None:
+                return None
+            order = sorted(self._results)
+            return SweepOutcome(
+                points=tuple(self._results[point] for point in order),
+                best=order.index(self._best[0]),
+                selected_on=self._selected_on,
+                best_factors=self._best[1],
+            )
+
+
+def run_grid(
+    backend: Backend,
+    specs: Sequence[ModelSpec],
+    options: TrainingOptions,
+    collector: SweepCollector,
+    *,
+    starts: Sequence[Factors] | None = None,
+    on_iteration: OnIteration | None = None,
+) -> None:
+    """Train all points side by side on one backend.
+
+    Each pass over the ratings serves every model that is still running.
+
+    Parameters
+    ----------
+    backend : Backend
+        Where the ratings are.
+    specs : sequence of ModelSpec
+        The points, from :func:`grid_specs`.
+    options : TrainingOptions
+        What they share.
+    collector : SweepCollector
+        Receives each model as it finishes.
+    starts : sequence of Factors, optional
+        Starting factors, one a point.
+    on_iteration : callable, optional
+        Called with each iteration's record.
+    """
+
+    def evaluate(finished: Sequence[TrainedModel]) -> None:
+        label = "ALS errors of " + ", ".join(
+            f"d={model.spec.rank} λ={model.spec.reg:g}" for model in finished
+        )
+        sums = backend.errors([model.factors for model in finished], label)
+        for model, errors in zip(finished, sums, strict=True):
+            collector.add(model, errors)
+
+    train_models(
+        backend, specs, options, starts=starts, on_iteration=on_iteration, on_finished=evaluate
+    )

@@ -1,0 +1,75 @@
+"""The backend of a single process: all blocks in memory, no Spark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from als_spark.solve.blocks import RatingBlock
+from als_spark.solve.rows import solve_block
+from als_spark.train.backend import Factors, HalfStep, Solved
+from als_spark.train.metrics import ErrorSums, EvaluationPart, SideStats, train_errors
+from als_spark.types import IntArray, Side, SplitName
+
+
+class LocalBackend:
+    """Ratings held by this process.
+
+    Parameters
+    ----------
+    user_block, item_block : RatingBlock
+        All training ratings, by user and by item.
+    evaluation : sequence of EvaluationPart
+        Held-out ratings; a split may have several parts.
+
+    Attributes
+    ----------
+    n_users, n_items : int
+        Rows of the two sides, those without training ratings counted.
+    blocks : dict of side to RatingBlock
+    evaluation : sequence of EvaluationPart
+    """
+
+    def __init__(
+        self,
+        user_block: RatingBlock,
+        item_block: RatingBlock,
+        evaluation: Sequence[EvaluationPart] = (),
+    ) -> None:
+        self.n_users, self.n_items = item_block.n_columns, user_block.n_columns
+        self.blocks: dict[Side, RatingBlock] = {"user": user_block, "item": item_block}
+        self._degrees = {
+            "user": SideStats.of(self.n_users, [user_block]).degrees,
+            "item": SideStats.of(self.n_items, [item_block]).degrees,
+        }
+        self.evaluation = evaluation
+
+    def degrees(self, side: Side) -> IntArray:
+        """See :class:`als_spark.train.backend.Backend`."""
+        return self._degrees[side]
+
+    def solve(self, side: Side, steps: Sequence[HalfStep], label: str) -> list[Solved]:  # noqa: ARG002
+        """See :class:`als_spark.train.backend.Backend`."""
+        block = self.blocks[side]
+        solved = []
+        for step in steps:
+            rows, loss = solve_block(block, step.fixed, step.reg, step.exponent, side=side)
+            factors = step.current.copy()
+            factors[block.rows] = rows
+            solved.append(Solved(factors, loss))
+        return solved
+
+    def errors(
+        self,
+        models: Sequence[Factors],
+        label: str,  # noqa: ARG002
+    ) -> list[Mapping[SplitName, ErrorSums]]:
+        """See :class:`als_spark.train.backend.Backend`."""
+        return [self._errors_of(model) for model in models]
+
+    def _errors_of(self, model: Factors) -> Mapping[SplitName, ErrorSums]:
+        sums: dict[SplitName, list[ErrorSums]] = {
+            "train": [train_errors(self.blocks["user"], model.users, model.items)]
+        }
+        for part in self.evaluation:
+            sums.setdefault(part.split, []).append(part.errors(model.users, model.items))
+        return {split: ErrorSums.total(parts) for split, parts in sums.items()}

@@ -1,0 +1,196 @@
+"""Error measures over parts of the ratings, and predictions where there are no factors for one.
+
+A test rating is *cold* if its user or its item has no training rating. Its prediction does not
+depend on the model (the mean strategy) or is not wanted (drop), so cold ratings are summed once,
+when the part is built.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from als_spark.solve.blocks import RatingBlock, build_block
+from als_spark.solve.rows import sum_errors
+from als_spark.train.records import ErrorMeans
+from als_spark.types import ColdStart, FloatArray, IntArray, SplitName
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorSums:
+    """Sums of errors over some ratings; sums of disjoint parts add up.
+
+    Attributes
+    ----------
+    squared, absolute : float
+        Σ (r − prediction)² and Σ |r − prediction|.
+    count : int
+        Ratings summed.
+    cold : int
+        Ratings met whose user or item has no training rating, summed or not.
+    """
+
+    squared: float = 0.0
+    absolute: float = 0.0
+    count: int = 0
+    cold: int = 0
+
+    @staticmethod
+    def total(parts: list[ErrorSums]) -> ErrorSums:
+        """Add up sums; exactly rounded, so that the order of the parts does not matter."""
+        return ErrorSums(
+            math.fsum(part.squared for part in parts),
+            math.fsum(part.absolute for part in parts),
+            sum(part.count for part in parts),
+            sum(part.cold for part in parts),
+        )
+
+    def means(self) -> ErrorMeans:
+        """Divide by the count; NaN where nothing was counted."""
+        if self.count == 0:
+            return ErrorMeans(math.nan, math.nan, 0, self.cold)
+        return ErrorMeans(
+            self.squared / self.count, self.absolute / self.count, self.count, self.cold
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SideStats:
+    """Training ratings of each row of a side.
+
+    Attributes
+    ----------
+    degrees : (n_rows,) int32
+        Training ratings of the row.
+    sums : (n_rows,) float64
+        Their sum.
+    """
+
+    degrees: IntArray
+    sums: FloatArray
+
+    @staticmethod
+    def of(n_rows: int, blocks: list[RatingBlock]) -> SideStats:
+        """Collect the statistics of a side from all its blocks."""
+        return SideStats.join(
+            n_rows, ((block.rows, block.degrees, row_sums(block)) for block in blocks)
+        )
+
+    @staticmethod
+    def join(n_rows: int, parts: Iterable[tuple[IntArray, IntArray, FloatArray]]) -> SideStats:
+        """Put the (rows, degrees, sums) of the blocks of a side together.
+
+        A row may be in several blocks, once in each.
+        """
+        degrees = np.zeros(n_rows, np.int32)
+        sums = np.zeros(n_rows)
+        for rows, row_degrees, sums_of_rows in parts:
+            degrees[rows] += row_degrees
+            sums[rows] += sums_of_rows
+        return SideStats(degrees, sums)
+
+    def means(self) -> FloatArray:
+        """(n_rows,) mean rating of each row, NaN without a rating."""
+        with np.errstate(invalid="ignore"):
+            return self.sums / self.degrees
+
+    @property
+    def mean(self) -> float:
+        """Mean of all ratings of the side."""
+        return float(self.sums.sum() / max(int(self.degrees.sum(dtype=np.int64)), 1))
+
+
+def row_sums(block: RatingBlock) -> FloatArray:
+    """(n_rows,) float64 sum of the ratings of each row of a block."""
+    return np.concatenate(
+        [np.zeros(0)] + [b.ratings.sum(axis=1, dtype=np.float64) for b in block.buckets()]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationPart:
+    """Held-out ratings of some users, ready to be predicted by any model.
+
+    Attributes
+    ----------
+    split : {"validation", "test"}
+    block : RatingBlock
+        The ratings that a model predicts, by user.
+    constant : ErrorSums
+        What the cold ratings add, whatever the model.
+    """
+
+    split: SplitName
+    block: RatingBlock
+    constant: ErrorSums
+
+    def errors(self, user_factors: FloatArray, item_factors: FloatArray) -> ErrorSums:
+        """Sum the errors of a model over the part."""
+        squared, absolute = sum_errors(self.block, user_factors, item_factors)
+        return ErrorSums(
+            self.constant.squared + squared,
+            self.constant.absolute + absolute,
+            self.constant.count + self.block.n_ratings,
+            self.constant.cold,
+        )
+
+
+def build_evaluation_part(
+    split: SplitName,
+    users: IntArray,
+    items: IntArray,
+    ratings: FloatArray,
+    *,
+    user_stats: SideStats,
+    item_stats: SideStats,
+    cold_start: ColdStart,
+    dtype: npt.DTypeLike = np.float64,
+) -> EvaluationPart:
+    """Separate held-out ratings into those a model predicts and the cold ones.
+
+    Parameters
+    ----------
+    split : {"validation", "test"}
+        What the part is called.
+    users, items, ratings : (n,)
+        The held-out ratings, dense indices.
+    user_stats, item_stats : SideStats
+        The training ratings of both sides.
+    cold_start : {"mean", "drop", "initial"}
+        What predicts a cold rating: the training mean of its user, else of its item, else of all;
+        nothing (it is left out); or the factors a row without ratings has, its random start, as in
+        the source notebook.
+    dtype : dtype
+        Of the stored ratings.
+    """
+    cold = (user_stats.degrees[users] == 0) | (item_stats.degrees[items] == 0)
+    n_cold = int(np.count_nonzero(cold))
+    constant = ErrorSums(cold=n_cold)
+    if cold_start == "mean" and n_cold:
+        predicted = user_stats.means()[users[cold]]
+        by_item = item_stats.means()[items[cold]]
+        predicted = np.where(np.isnan(predicted), by_item, predicted)
+        predicted = np.where(np.isnan(predicted), user_stats.mean, predicted)
+        errors = ratings[cold] - predicted
+        constant = ErrorSums(float(errors @ errors), float(np.abs(errors).sum()), n_cold, n_cold)
+    keep = np.ones(users.size, bool) if cold_start == "initial" else ~cold
+    block = build_block(
+        users[keep],
+        items[keep],
+        ratings[keep],
+        n_rows=user_stats.degrees.size,
+        n_columns=item_stats.degrees.size,
+        dtype=dtype,
+    )
+    return EvaluationPart(split, block, constant)
+
+
+def train_errors(
+    block: RatingBlock, user_factors: FloatArray, item_factors: FloatArray
+) -> ErrorSums:
+    """Sum the errors of a model over a training block by user."""
+    return ErrorSums(*sum_errors(block, user_factors, item_factors), block.n_ratings)

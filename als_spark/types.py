@@ -1,0 +1,29 @@
+"""Types that several layers share: arrays, sides, and the words that options take."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.integer[Any]]
+
+Side = Literal["user", "item"]
+SIDES: tuple[Side, Side] = ("user", "item")
+DType = Literal["float32", "float64"]
+"""Of factors, and of the systems that are solved for them."""
+
+SplitName = Literal["train", "validation", "test"]
+SplitStrategy = Literal["random", "time"]
+ColdStart = Literal["mean", "drop", "initial"]
+"""How held-out ratings are predicted whose user or item has no training rating: by a mean, not at
+all, or by the factors of the start."""
+
+Format = Literal["auto", "csv", "movielens", "parquet", "json"]
+BadRows = Literal["error", "drop"]
+Duplicates = Literal["error", "mean", "last"]
+PlacementName = Literal["ratings", "grid"]
+"""What Spark partitions."""
+PlacementChoice = Literal["auto", "ratings", "grid"]

@@ -1,0 +1,313 @@
+"""Configurations of the batch jobs, and their command lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+
+import pytest
+
+from als_spark.cli.batch_options import EVALUATE, RECOMMEND, RETRAIN, TRAIN
+from als_spark.cli.config.batch import (
+    DEFAULT_SPEC,
+    EvaluateConfig,
+    RecommendConfig,
+    RetrainConfig,
+    Spec,
+    TrainConfig,
+)
+from als_spark.cli.config.settings import field_name, option_name, read_toml, resolve
+from als_spark.errors import ConfigError
+from als_spark.nightly.checks import CheckLimits
+from tests.conftest import ROOT
+
+LEAST = {
+    TrainConfig: {"ratings": "r.csv", "store": "s"},
+    RetrainConfig: {"ratings": "r.csv", "store": "s"},
+    EvaluateConfig: {"ratings": "r.csv", "store": "s", "output": "o"},
+    RecommendConfig: {"store": "s", "output": "o"},
+}
+JOBS = {TrainConfig: TRAIN, RetrainConfig: RETRAIN, EvaluateConfig: EVALUATE}
+JOBS[RecommendConfig] = RECOMMEND
+
+MODEL_REFUSED = [
+    ({"format": "xml"}, "--format xml: not usable"),
+    ({"user_col": ""}, "--user-col is empty"),
+    ({"table": "t"}, "--ratings and --table are both given"),
+    ({"ratings": None}, "--ratings is missing"),
+    ({"bad_rows": "keep"}, "--bad-rows keep: not usable"),
+    ({"duplicates": "first"}, "--duplicates first: not usable"),
+    ({"split": "odd"}, "--split odd: not usable"),
+    ({"test_fraction": 1.0}, r"--test-fraction 1\.0: not usable"),
+    ({"tol": -1.0}, r"--tol -1\.0: not usable"),
+    ({"max_iter": 0}, "--max-iter 0: not usable"),
+    ({"seed": -1}, "--seed -1: not usable"),
+    ({"dtype": "float16"}, "--dtype float16: not usable"),
+    ({"accelerate": 1}, "--accelerate 1: not usable"),
+    ({"placement": "moon"}, "--placement moon: not usable"),
+    ({"partitions": 0}, "--partitions 0: not usable"),
+    ({"rank": 0}, "--rank 0: not usable"),
+    ({"reg": -1.0}, r"--lambda -1\.0: not usable"),
+    ({"exponent": 5.0}, r"--exponent 5\.0: not usable"),
+    ({"top": 0}, "--top 0: not usable"),
+    ({"relevant_from": float("nan")}, "--relevant-from nan: not usable"),
+    ({"ranking_users": -1}, "--ranking-users -1: not usable"),
+    ({"keep": 0}, "--keep 0: not usable"),
+    ({"lock_minutes": 0.0}, r"--lock-minutes 0\.0: not usable"),
+    ({"mlflow": ""}, "--mlflow is empty"),
+    ({"mlflow_experiment": ""}, "--mlflow-experiment is empty"),
+]
+REFUSED = {
+    TrainConfig: [
+        *MODEL_REFUSED,
+        ({"store": None}, "--store and --output: give one of the two"),
+        ({"output": "o"}, "--store and --output: give one of the two"),
+        ({"store": ""}, "--store is empty"),
+        ({"from_sweep": ""}, "--from-sweep is empty"),
+        (
+            {"store": None, "output": "o", "mlflow": "http://me:secret@host"},
+            r"^--mlflow with --output o: only trainings into a store are logged: give --store in",
+        ),
+    ],
+    RetrainConfig: [
+        *MODEL_REFUSED,
+        ({"store": ""}, "--store is missing"),
+        ({"increments": ("a", "")}, "--increments has an empty path"),
+        ({"measure": "luck"}, "--measure luck: not usable: use one of rmse, mse, mae"),
+        ({"test_fraction": 0.0}, r"--test-fraction 0\.0: not usable: challenger and champion"),
+        ({"margin": -0.1}, r"--margin -0\.1: not usable"),
+        (
+            {"measure": "recall", "ranking_users": 0},
+            "--ranking-users 0: not usable: without ranking measures there is no recall",
+        ),
+        ({"full_every": 0}, "--full-every 0: not usable"),
+        ({"force": 1}, "--force 1: not usable"),
+        *(
+            ({field.name: -1.0}, rf"{option_name(field.name)} -1\.0: not usable")
+            for field in dataclasses.fields(CheckLimits)
+        ),
+        ({"max_growth": float("nan")}, "--max-growth nan: not usable"),
+    ],
+    EvaluateConfig: [
+        ({"store": None}, "--store and --model: give one of the two"),
+        ({"model": "m"}, "--store and --model: give one of the two"),
+        ({"store": None, "model": "m", "version": "v"}, "--version v: versions are in a store"),
+        ({"version": ""}, "--version is empty"),
+        ({"ratings": None}, "--ratings is missing"),
+        ({"bad_rows": "keep"}, "--bad-rows keep: not usable"),
+        ({"exclude_seen": ""}, "--exclude-seen is empty"),
+        ({"top": 0}, "--top 0: not usable"),
+        ({"ranking_users": -1}, "--ranking-users -1: not usable"),
+        ({"output": ""}, "--output is missing"),
+    ],
+    RecommendConfig: [
+        ({"store": None}, "--store and --model: give one of the two"),
+        ({"recommend_for": "cats"}, "--for cats: not usable: use one of users, items"),
+        ({"format": "csv"}, "--format csv: not usable: use one of parquet, json"),
+        ({"users": ""}, "--users is empty"),
+        ({"top": 0}, "--top 0: not usable"),
+        ({"files": 0}, "--files 0: not usable"),
+        ({"bad_rows": "keep"}, "--bad-rows keep: not usable: use one of error, drop"),
+        ({"recommend_for": "items", "fold_in": "f"}, "--fold-in f: users are folded in"),
+        ({"recommend_for": "similar-items", "exclude_seen": "f"}, "--exclude-seen f: similar"),
+        ({"output": ""}, "--output is missing"),
+    ],
+}
+CASES = [(kind, *case) for kind, cases in REFUSED.items() for case in cases]
+
+
+@pytest.mark.parametrize(("kind", "fields", "message"), CASES)
+def test_refused(kind, fields, message):
+    with pytest.raises(ConfigError, match=message) as info:
+        kind(**{**LEAST[kind], **fields})
+    assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize("kind", LEAST)
+def test_the_least_that_is_needed(kind):
+    assert kind(**LEAST[kind]) == resolve(kind, None, LEAST[kind])
+
+
+@pytest.mark.parametrize(
+    ("job", "text", "words", "fields"),
+    [
+        (
+            TRAIN,
+            "ratings = 'r'\nstore = 's'\nrank = 7\nlambda = 2\n",
+            ["--rank", "8", "--output", "o"],
+            {"ratings": "r", "store": None, "output": "o", "rank": 8, "reg": 2.0},
+        ),
+        (
+            RETRAIN,
+            "table = 't'\nstore = 's'\nincrements = ['a', 'b']\n",
+            ["--ratings", "r"],
+            {"ratings": "r", "table": None, "increments": ("a", "b")},
+        ),
+        (
+            EVALUATE,
+            "ratings = 'r'\nstore = 's'\noutput = 'o'\n",
+            ["--model", "m"],
+            {"store": None, "model": "m", "output": "o"},
+        ),
+        (
+            RECOMMEND,
+            "for = 'items'\nmodel = 'm'\noutput = 'o'\ntop = 3\n",
+            ["--store", "s", "--top", "4"],
+            {"recommend_for": "items", "store": "s", "model": None, "top": 4},
+        ),
+    ],
+)
+def test_a_file_and_options_that_win_over_it(tmp_path, job, text, words, fields):
+    file = tmp_path / "job.toml"
+    file.write_text(text)
+    config = job.parse(["--config", str(file), *words])
+    assert {name: getattr(config, name) for name in fields} == fields
+    file.write_text(f"{text}alternatives = 1\n")
+    with pytest.raises(ConfigError, match="unknown key 'alternatives'"):
+        job.parse(["--config", str(file), *words])
+
+
+class TestSpec:
+    OTHER = Spec(20, 2.0, 0.5)
+
+    @pytest.mark.parametrize(
+        ("fields", "other", "spec"),
+        [
+            ({}, None, DEFAULT_SPEC),
+            ({}, OTHER, OTHER),
+            ({"rank": 3}, None, Spec(3, 0.1, 1.0)),
+            ({"rank": 3}, OTHER, Spec(3, 2.0, 0.5)),
+            # A lambda alone belongs to the plain ridge, as in the sweep, or to the model before.
+            ({"reg": 4.0}, None, Spec(10, 4.0, 0.0)),
+            ({"reg": 4.0}, OTHER, Spec(20, 4.0, 0.5)),
+            ({"reg": 4.0, "exponent": 1.0}, OTHER, Spec(20, 4.0, 1.0)),
+            ({"exponent": 1.0}, None, DEFAULT_SPEC),
+            ({"exponent": 0.5}, OTHER, OTHER),
+        ],
+    )
+    def test_what_is_given_and_what_is_not(self, fields, other, spec):
+        assert TrainConfig(**LEAST[TrainConfig], **fields).spec(other) == spec
+
+    @pytest.mark.parametrize(("exponent", "other"), [(0.0, None), (1.0, OTHER)])
+    def test_an_exponent_without_its_lambda(self, exponent, other):
+        config = TrainConfig(**LEAST[TrainConfig], exponent=exponent)
+        with pytest.raises(ConfigError, match=r"without --lambda: .*: give both"):
+            config.spec(other)
+
+
+def test_limits():
+    names = [field.name for field in dataclasses.fields(CheckLimits)]
+    values = {name: 0.01 * (k + 1) for k, name in enumerate(names)}
+    config = RetrainConfig(**LEAST[RetrainConfig], **values)
+    assert config.limits == CheckLimits(**values)
+    assert RetrainConfig(**LEAST[RetrainConfig]).limits == CheckLimits()
+
+
+class TestFile:
+    PATH = ROOT / "conf" / "retrain.toml"
+
+    def test_its_values_are_the_defaults(self):
+        for name, value in read_toml(RetrainConfig, self.PATH).items():
+            assert value == getattr(RetrainConfig(**LEAST[RetrainConfig]), name), name
+
+    def test_every_option_is_in_it(self, tmp_path):
+        text = self.PATH.read_text()
+        commented = [
+            line.removeprefix("# ")
+            for line in text.splitlines()
+            if line.startswith("# ") and " = " in line
+        ]
+        file = tmp_path / "all.toml"
+        file.write_text("\n".join(commented))
+        # The examples are of the right types, too.
+        named = read_toml(RetrainConfig, file).keys() | read_toml(RetrainConfig, self.PATH).keys()
+        assert named == {field.name for field in dataclasses.fields(RetrainConfig)}
+        assert "lambda" in tomllib.loads(file.read_text())
+
+    def test_words_that_python_keeps(self):
+        assert option_name("reg") == "--lambda"
+        assert (field_name("for"), field_name("lambda")) == ("recommend_for", "reg")
+
+
+def words_of(value: object) -> list[str]:
+    return list(value) if isinstance(value, tuple) else [str(value)]
+
+
+OTHER_VALUES = {
+    "ratings": "other.csv",
+    "format": "json",
+    "bad_rows": "drop",
+    "duplicates": "mean",
+    "split": "time",
+    "dtype": "float64",
+    "placement": "grid",
+    "measure": "mae",
+    "recommend_for": "items",
+    "increments": ("a.csv", "b.csv"),
+    "from_sweep": "sweep",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, f.name) for kind in LEAST for f in dataclasses.fields(kind)]
+)
+def test_every_field_has_an_option_that_changes_it_alone(kind, name):
+    least = dict(LEAST[kind])
+    if name == "table":
+        del least["ratings"]
+    if name == "model" or (kind is TrainConfig and name == "output"):
+        del least["store"]
+    default = getattr(kind(**LEAST[kind]), name)
+    declared = {f.name: str(f.type) for f in dataclasses.fields(kind)}[name]
+    if isinstance(default, bool):
+        words, value = [option_name(name)], not default
+    else:
+        if name in OTHER_VALUES:
+            value = OTHER_VALUES[name]
+            if value == default:
+                value = "error"
+        elif declared.startswith("int"):
+            value = 11
+        elif declared.startswith("float"):
+            value = 0.25
+        else:
+            value = "elsewhere"
+        words = [option_name(name), *words_of(value)]
+    least.pop(name, None)
+    given = [word for key, v in least.items() for word in (option_name(key), str(v))]
+    config = JOBS[kind].parse([*given, *words])
+    assert value != default
+    assert config == kind(**{**least, name: value})
+
+
+@pytest.mark.parametrize("kind", LEAST)
+def test_no_options_but_the_fields(kind):
+    dests = [action.dest for action in JOBS[kind].parser()._actions]
+    assert len(dests) == len(set(dests))
+    named = {field.name for field in dataclasses.fields(kind)}
+    assert set(dests) - {"help", "config"} == named
+
+
+@pytest.mark.parametrize("kind", LEAST)
+def test_help(kind, capsys):
+    with pytest.raises(SystemExit) as info:
+        JOBS[kind].parse(["--help"])
+    assert info.value.code == 0
+    shown, complaints = capsys.readouterr()
+    assert complaints == ""
+    assert "Exit codes" in shown
+    for field in dataclasses.fields(kind):
+        assert option_name(field.name) in shown
+
+
+@pytest.mark.parametrize("kind", LEAST)
+def test_complaints_are_one_line(kind):
+    with pytest.raises(ConfigError, match="unrecognized arguments: --nonsense: see --help"):
+        JOBS[kind].parse(["--nonsense"])
+
+
+def test_retrain_reads_a_file_and_the_command_line_wins(tmp_path):
+    file = tmp_path / "retrain.toml"
+    file.write_text("store = 's'\nratings = 'r'\nlambda = 2\nkeep = 3\nmax-growth = inf\n")
+    config = RETRAIN.parse(["--keep", "4"], file)
+    assert (config.reg, config.keep, config.max_growth) == (2.0, 4, float("inf"))

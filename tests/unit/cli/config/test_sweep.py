@@ -1,0 +1,310 @@
+"""The sweep's configuration: its checks, its TOML form, what wins over what."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from als_spark.cli.config.settings import option_name, read_toml, resolve
+from als_spark.cli.config.sweep import CHOICES, SweepConfig
+from als_spark.errors import ConfigError
+from als_spark.train.loop import TrainingOptions
+from tests.conftest import ROOT
+
+FIELDS = {field.name: field for field in dataclasses.fields(SweepConfig)}
+NAN, INF = math.nan, math.inf
+
+# Every value that must be refused, with the part of the message that names it.
+REFUSED = [
+    ("format", "xml", "--format xml: not usable: use one of auto, csv, movielens, parquet, json"),
+    ("bad_rows", "keep", "--bad-rows keep: not usable: use one of error, drop"),
+    ("duplicates", "first", "--duplicates first: not usable: use one of error, mean, last"),
+    ("split", "user", "--split user: not usable: use one of random, time"),
+    ("dtype", "float16", "--dtype float16: not usable: use one of float32, float64"),
+    ("cold_start", "nan", "--cold-start nan: not usable: use one of mean, drop, initial"),
+    ("placement", "rows", "--placement rows: not usable: use one of auto, ratings, grid"),
+    ("output", "", "--output is missing: give a folder for the results"),
+    ("test_fraction", -0.1, r"--test-fraction -0\.1: not usable: use a share in \[0, 1\)"),
+    ("test_fraction", 1.0, r"--test-fraction 1\.0: not usable"),
+    ("test_fraction", NAN, "--test-fraction nan: not usable"),
+    ("validation_fraction", -1e-9, "--validation-fraction -1e-09: not usable"),
+    ("validation_fraction", 1.5, r"--validation-fraction 1\.5: not usable: use a share"),
+    ("validation_fraction", NAN, "--validation-fraction nan: not usable"),
+    ("validation_fraction", 0.8, r"--test-fraction 0\.2 and --validation-fraction 0\.8 leave noth"),
+    ("test_fraction", 0.0, "--test-fraction 0 and --validation-fraction 0 leave nothing to choose"),
+    ("ranks", (), r"--ranks \(\): not usable: give at least one rank"),
+    ("ranks", (5, 0), "--ranks 0: not usable: use whole numbers from 1 to 10000"),
+    ("ranks", (10_001,), "--ranks 10001: not usable"),
+    ("ranks", (5, 1, 5), "--ranks 5,1,5: not usable: name each value once"),
+    ("lambdas", (), r"--lambdas \(\): not usable: give at least one λ"),
+    ("lambdas", (1.0, -0.5), r"--lambdas -0\.5: not usable: use finite numbers of at least 0"),
+    ("lambdas", (INF,), "--lambdas inf: not usable"),
+    ("lambdas", (NAN,), "--lambdas nan: not usable"),
+    ("lambdas", (0.5, 0.5), r"--lambdas 0\.5,0\.5: not usable: name each value once"),
+    ("exponent", -0.5, r"--exponent -0\.5: not usable: use a number from 0 \(plain ridge\) to 4"),
+    ("exponent", 4.5, r"--exponent 4\.5: not usable"),
+    ("exponent", NAN, "--exponent nan: not usable"),
+    ("tol", -1e-3, r"--tol -0\.001: not usable: use a number such as 1e-3"),
+    ("tol", INF, "--tol inf: not usable"),
+    ("tol", NAN, "--tol nan: not usable"),
+    ("accelerate", "yes", "--accelerate yes: not usable: use true or false"),
+    ("max_iter", 0, "--max-iter 0: not usable: use a whole number of at least 1"),
+    ("seed", -1, "--seed -1: not usable: use a whole number from 0 to 9223372036854775807"),
+    ("seed", 2**63, "--seed 9223372036854775808: not usable"),
+    ("partitions", 0, "--partitions 0: not usable: use a whole number from 1 to 100000"),
+    ("partitions", 100_001, "--partitions 100001: not usable"),
+    # Whether files and columns of other names exist is for the reader of the ratings to say.
+    ("ratings", "", "--ratings is empty: give a value, or leave it out"),
+    ("table", "", "--table is empty"),
+    ("test", "", "--test is empty"),
+    ("user_col", "", "--user-col is empty: give a value, or leave it out"),
+    ("item_col", "", "--item-col is empty"),
+    ("rating_col", "", "--rating-col is empty"),
+    ("timestamp_col", "", "--timestamp-col is empty"),
+]
+
+
+class TestChecks:
+    @pytest.mark.parametrize(("field", "value", "message"), REFUSED)
+    def test_refused(self, field, value, message):
+        with pytest.raises(ConfigError, match=message) as info:
+            SweepConfig(**{"output": "out", field: value})
+        assert "\n" not in str(info.value)
+
+    def test_every_field_is_checked(self):
+        assert {field for field, *_ in REFUSED} == FIELDS.keys()
+
+    def test_two_sources(self):
+        with pytest.raises(ConfigError, match="--ratings and --table are both given"):
+            SweepConfig(output="out", ratings="a.csv", table="b")
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"test_fraction": 0.0, "validation_fraction": 0.999},
+            {"test_fraction": 0.5, "validation_fraction": 0.4},
+            {"lambdas": (0.0,), "exponent": 4.0, "tol": 0.0},
+            {"ranks": (1, 10_000), "max_iter": 1, "seed": 2**63 - 1},
+            {"partitions": 1},
+            {"partitions": 100_000},
+            # With --test the test share is not taken.
+            {"test": "t.csv", "test_fraction": 0.0},
+            {"test": "t.csv", "test_fraction": 0.9, "validation_fraction": 0.5},
+        ],
+    )
+    def test_limits_are_allowed(self, fields):
+        config = SweepConfig(output="out", **fields)
+        for field, value in fields.items():
+            assert getattr(config, field) == value
+
+    @pytest.mark.parametrize("field", CHOICES)
+    def test_every_choice_is_allowed(self, field):
+        for choice in CHOICES[field]:
+            assert getattr(SweepConfig(output="out", **{field: choice}), field) == choice
+
+    def test_source_grid_is_the_default(self):
+        config = SweepConfig(output="out")
+        assert config.ranks == (1, 5, 20, 50)
+        assert config.lambdas == (1, 2, 4, 6)
+        assert (config.exponent, config.tol, config.test_fraction) == (0, 1e-3, 0.2)
+
+
+class TestViews:
+    def test_training(self):
+        options = TrainingOptions(
+            exponent=0.5, tol=0.1, max_iter=7, seed=3, dtype="float64", accelerate=True
+        )
+        assert SweepConfig(output="out", **dataclasses.asdict(options)).training == options
+
+    def test_training_defaults_are_the_library_s(self):
+        assert SweepConfig(output="out").training == TrainingOptions()
+
+    @pytest.mark.parametrize(
+        ("exponent", "note"),
+        [
+            (0.0, "ridge λ|x|² for each row (exponent 0)"),
+            (1.0, "ridge λ·n·|x|² for a row of n ratings (exponent 1, as Spark MLlib)"),
+            (0.5, "ridge λ·n^0.5·|x|² for a row of n ratings"),
+        ],
+    )
+    def test_objective_note(self, exponent, note):
+        assert SweepConfig(output="out", exponent=exponent).objective_note == note
+
+    def test_option_name(self):
+        assert option_name("test_fraction") == "--test-fraction"
+
+
+def toml(folder: Path, text: str) -> Path:
+    path = folder / "sweep.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+class TestToml:
+    def test_every_type(self, tmp_path):
+        file = toml(
+            tmp_path,
+            """
+            ratings = "r.csv"
+            test-fraction = 0.25
+            validation_fraction = 0
+            ranks = [2, 3]
+            lambdas = [1, 0.5]
+            seed = 9
+            partitions = 4
+            dtype = "float64"
+            """,
+        )
+        values = read_toml(SweepConfig, file)
+        assert values == {
+            "ratings": "r.csv",
+            "test_fraction": 0.25,
+            "validation_fraction": 0.0,
+            "ranks": (2, 3),
+            "lambdas": (1.0, 0.5),
+            "seed": 9,
+            "partitions": 4,
+            "dtype": "float64",
+        }
+        assert type(values["validation_fraction"]) is float
+        assert [type(value) for value in values["lambdas"]] == [float, float]
+        assert SweepConfig(output="out", **values).ranks == (2, 3)
+
+    def test_a_single_value_for_a_list(self, tmp_path):
+        file = toml(tmp_path, "ranks = 20\nlambdas = 2\n")
+        assert read_toml(SweepConfig, file) == {"ranks": (20,), "lambdas": (2.0,)}
+
+    def test_unknown_key(self, tmp_path):
+        file = toml(tmp_path, "rank = 5\n")
+        message = rf"{file}: unknown key 'rank': the keys are ratings, table, format, .*, output$"
+        with pytest.raises(ConfigError, match=message):
+            read_toml(SweepConfig, file)
+
+    def test_a_key_in_both_spellings(self, tmp_path):
+        file = toml(tmp_path, "test_fraction = 0.1\ntest-fraction = 0.2\n")
+        with pytest.raises(ConfigError, match=f"{file}: 'test-fraction' is there twice"):
+            read_toml(SweepConfig, file)
+
+    @pytest.mark.parametrize(
+        ("line", "remedy"),
+        [
+            ("seed = 1.0", "a whole number"),
+            ("seed = true", "a whole number"),
+            ('max_iter = "7"', "a whole number"),
+            ("partitions = 2.5", "a whole number"),
+            ("tol = true", "a number"),
+            ('tol = "1e-3"', "a number"),
+            ("ranks = [1, 2.5]", "a whole number"),
+            ('lambdas = "1,2"', "a number"),
+            ("lambdas = [1, [2]]", "a number"),
+            ("format = 3", "text in quotes"),
+            ("output = 3", "text in quotes"),
+            ("accelerate = 1", "true or false"),
+            ("ratings = 2024-01-01", "text in quotes"),
+            ("[ratings]\npath = 'x'", "text in quotes"),
+            ("user_col = ['a']", "text in quotes"),
+        ],
+    )
+    def test_wrong_type(self, tmp_path, line, remedy):
+        file = toml(tmp_path, line)
+        key = re.match(r"\[?(\w+)", line)[1]
+        message = rf"{file}: {key} = .* is of the wrong type: use {remedy}$"
+        with pytest.raises(ConfigError, match=message):
+            read_toml(SweepConfig, file)
+
+    def test_value_that_is_refused(self, tmp_path):
+        file = toml(tmp_path, 'dtype = "float16"\noutput = "out"\n')
+        with pytest.raises(ConfigError, match="--dtype float16: not usable"):
+            resolve(SweepConfig, file, {})
+
+    def test_missing_file(self, tmp_path):
+        message = r"--config .*/none\.toml: cannot be read \(No such file or directory\): give the"
+        with pytest.raises(ConfigError, match=message):
+            read_toml(SweepConfig, tmp_path / "none.toml")
+
+    def test_folder(self, tmp_path):
+        with pytest.raises(ConfigError, match=r"cannot be read \(Is a directory\)"):
+            read_toml(SweepConfig, tmp_path)
+
+    def test_invalid_toml(self, tmp_path):
+        file = toml(tmp_path, "seed = \n")
+        with pytest.raises(ConfigError, match=f"{file}: not valid TOML: .*line 1"):
+            read_toml(SweepConfig, file)
+
+    def test_not_utf8(self, tmp_path):
+        file = tmp_path / "sweep.toml"
+        file.write_bytes(b'ratings = "caf\xe9.csv"\n')
+        with pytest.raises(ConfigError, match=r"not valid TOML: .*utf-8"):
+            read_toml(SweepConfig, file)
+
+
+class TestPrecedence:
+    def test_default_file_command_line(self, tmp_path):
+        file = toml(tmp_path, "seed = 5\nmax_iter = 50\noutput = 'from-file'\n")
+        config = resolve(SweepConfig, file, {"seed": 6, "max_iter": None, "tol": None})
+        assert (config.seed, config.max_iter, config.tol) == (6, 50, 1e-3)
+        assert config.output == "from-file"
+
+    def test_falsy_values_of_the_command_line_count(self, tmp_path):
+        file = toml(tmp_path, "seed = 5\nexponent = 1\nvalidation_fraction = 0.1\n")
+        config = resolve(
+            SweepConfig,
+            file,
+            {"seed": 0, "exponent": 0.0, "validation_fraction": 0.0, "output": "out"},
+        )
+        assert (config.seed, config.exponent, config.validation_fraction) == (0, 0.0, 0.0)
+
+    def test_without_a_file(self):
+        assert resolve(SweepConfig, None, {"output": "out"}) == SweepConfig(output="out")
+
+    @pytest.mark.parametrize(("given", "in_file"), [("ratings", "table"), ("table", "ratings")])
+    def test_a_source_on_the_command_line_replaces_that_of_the_file(self, tmp_path, given, in_file):
+        file = toml(tmp_path, f"{in_file} = 'old'\nuser_col = 'u'\noutput = 'out'\n")
+        config = resolve(SweepConfig, file, {given: "new", in_file: None})
+        assert (getattr(config, given), getattr(config, in_file)) == ("new", None)
+        assert config.user_col == "u"
+        assert getattr(resolve(SweepConfig, file, {}), in_file) == "old"
+
+    def test_two_sources_on_the_command_line(self, tmp_path):
+        with pytest.raises(ConfigError, match="both given"):
+            resolve(SweepConfig, None, {"ratings": "a", "table": "b", "output": "out"})
+
+    def test_two_sources_in_the_file(self, tmp_path):
+        file = toml(tmp_path, "ratings = 'a'\ntable = 'b'\noutput = 'out'\n")
+        with pytest.raises(ConfigError, match="both given"):
+            resolve(SweepConfig, file, {})
+
+
+class TestShippedFile:
+    """conf/sweep.toml documents the defaults, so it must hold them."""
+
+    PATH = ROOT / "conf" / "sweep.toml"
+
+    def commented_out(self) -> list[str]:
+        lines = self.PATH.read_text(encoding="utf-8").splitlines()
+        return [line[1:].strip() for line in lines if re.match(r"#\s*\w+\s*=", line)]
+
+    def test_values_are_the_defaults(self):
+        values = read_toml(SweepConfig, self.PATH)
+        assert values == {name: FIELDS[name].default for name in values}
+
+    def test_commented_out_keys_are_fields_that_are_not_set(self, tmp_path):
+        keys = [next(iter(tomllib.loads(line))) for line in self.commented_out()]
+        assert len(keys) > 3
+        assert set(keys) <= FIELDS.keys()
+        assert {FIELDS[key].default for key in keys} == {None}
+        # Their example values are of the right type as well.
+        assert read_toml(
+            SweepConfig, toml(tmp_path, "\n".join(self.commented_out()))
+        ).keys() == set(keys)
+
+    def test_every_field_is_in_it(self):
+        named = {next(iter(tomllib.loads(line))) for line in self.commented_out()}
+        named |= read_toml(SweepConfig, self.PATH).keys()
+        # Of one run, not of a configuration: where it tests and where it writes.
+        assert FIELDS.keys() - named == {"test", "output"}

@@ -1,0 +1,146 @@
+"""Placement, blocks and row costs from sizes alone; no cluster."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from als_spark.solve.blocks import assign_rows
+from als_spark.spark.planner import (
+    MAX_GRID_BYTES,
+    MERGE_BYTES,
+    WORKER_BYTES,
+    Sizes,
+    choose_blocks,
+    choose_placement,
+    row_costs,
+    shared_rows,
+)
+
+# Ratings of a block that fits into a worker while it is merged.
+MOST = WORKER_BYTES // MERGE_BYTES
+SOURCE_GRID = (1, 5, 20, 50) * 4
+MOVIELENS_100K = Sizes(943, 1682, 80_000, SOURCE_GRID, 4, 2)
+TEN_MILLION = Sizes(70_000, 10_700, 10_000_000, (50,), 4, 2)
+
+
+class TestPlacement:
+    def test_small_data_and_many_models(self):
+        assert choose_placement(MOVIELENS_100K) == "grid"
+
+    def test_large_data_and_one_model(self):
+        assert choose_placement(TEN_MILLION) == "ratings"
+
+    def test_one_core_has_nothing_to_share(self):
+        assert choose_placement(replace(TEN_MILLION, cores=1)) == "grid"
+
+    def test_one_small_model_is_not_worth_a_job_an_iteration(self):
+        assert choose_placement(replace(MOVIELENS_100K, ranks=(5,), cores=8)) == "grid"
+
+    def test_a_single_large_model_among_small_ones_decides(self):
+        # Whole models end with the largest: one core would work while the others wait.
+        assert choose_placement(replace(TEN_MILLION, ranks=(200, *[1] * 15), cores=16)) == "ratings"
+        assert choose_placement(replace(TEN_MILLION, ranks=(50,) * 160, cores=16)) == "grid"
+
+    @pytest.mark.parametrize("itemsize", [4, 8])
+    def test_ratings_that_do_not_fit_a_worker(self, itemsize):
+        # Twice an int32 index and a rating.
+        most = MAX_GRID_BYTES // (2 * (4 + itemsize))
+        fitting = Sizes(1000, 1000, most, (5,), itemsize, 1)
+        assert fitting.packed_bytes <= MAX_GRID_BYTES
+        assert choose_placement(fitting) == "grid"
+        assert choose_placement(replace(fitting, n_ratings=most + 1)) == "ratings"
+
+    def test_slow_traffic_of_factors(self):
+        # Half-steps that would carry gigabytes of factors lose to whole models.
+        wide = Sizes(3_000_000, 3_000_000, 6_000_000, (20,) * 8, 4, 8)
+        assert choose_placement(wide) == "grid"
+
+
+class TestBlocks:
+    @pytest.mark.parametrize("cores", [1, 2, 7, 64])
+    def test_as_many_as_cores_for_small_data(self, cores):
+        assert choose_blocks(replace(MOVIELENS_100K, cores=cores)) == cores
+
+    @pytest.mark.parametrize(
+        ("n_ratings", "cores", "expected"),
+        [
+            (2 * MOST, 2, 2),
+            (2 * MOST + 1, 2, 4),
+            (20 * MOST, 8, 24),
+            (MOST, 1, 1),
+            (5 * MOST // 2, 1, 3),
+        ],
+    )
+    def test_whole_rounds_of_blocks_that_can_be_merged(self, n_ratings, cores, expected):
+        sizes = Sizes(10**6, 10**5, n_ratings, (20,), 4, cores)
+        assert choose_blocks(sizes) == expected
+        assert n_ratings / expected <= MOST
+        assert expected % cores == 0
+
+    def test_no_more_than_rows(self):
+        assert choose_blocks(Sizes(5, 3, 12, (2,), 8, 64)) == 5
+        assert choose_blocks(Sizes(3, 6, 12, (2,), 8, 64)) == 6
+
+    def test_no_ratings(self):
+        assert choose_blocks(Sizes(0, 0, 0, (2,), 8, 4)) == 1
+
+
+class TestRowCosts:
+    @pytest.mark.parametrize(
+        ("n", "rank", "expected"),
+        [
+            (100, 10, 100 * 10**2 + 10**3 / 3),
+            (10, 10, 10**3 + 10**3 / 3),
+            (4, 10, 4**2 * 10 + 4**3 / 3),
+            (1, 1, 1 + 1 / 3),
+        ],
+    )
+    def test_cheaper_form_on_top_of_a_constant(self, n, rank, expected):
+        empty, full = row_costs(np.array([0, n], np.int32), [rank])
+        assert empty > 0
+        assert full - empty == pytest.approx(expected, rel=1e-12)
+
+    def test_models_add_up(self):
+        degrees = np.array([1, 7, 300], np.int32)
+        both = row_costs(degrees, [3, 40])
+        np.testing.assert_allclose(both, row_costs(degrees, [3]) + row_costs(degrees, [40]))
+
+    def test_rises_with_the_degree(self):
+        costs = row_costs(np.arange(1, 200), SOURCE_GRID)
+        assert (np.diff(costs) > 0).all()
+
+    def test_large_degrees_do_not_overflow(self):
+        (cost,) = row_costs(np.array([2**31 - 1], np.int32), [1000])
+        assert cost == pytest.approx((2**31 - 1) * 1e6, rel=1e-3)
+
+    def test_balances_the_ratings_as_well(self):
+        # What the costs are for: blocks with nearly the same number of ratings.
+        degrees = np.random.default_rng(0).zipf(1.6, 20_000).clip(max=5000).astype(np.int32)
+        blocks = assign_rows(row_costs(degrees, [20]), 4)
+        loads = np.bincount(blocks, weights=degrees)
+        assert loads.max() <= 1.1 * loads.mean()
+
+
+class TestSharedRows:
+    def test_rows_with_more_work_than_a_block(self):
+        costs = np.array([10.0, 1.0, 50.0, 1.0, 38.0])
+        assert shared_rows(costs, 2).tolist() == []
+        assert shared_rows(costs, 3).tolist() == [2, 4]
+        assert shared_rows(costs, 10).tolist() == [2, 4]
+        assert shared_rows(costs, 11).tolist() == [0, 2, 4]
+
+    def test_one_block_shares_nothing(self):
+        assert shared_rows(np.array([9.0, 1.0]), 1).tolist() == []
+        assert shared_rows(np.array([9.0]), 1).tolist() == []
+
+    def test_no_block_is_left_with_more_than_its_share_and_one_row(self):
+        costs = np.random.default_rng(0).pareto(0.7, 500) + 1
+        for n_blocks in (2, 5, 16):
+            rest = costs.copy()
+            rest[shared_rows(costs, n_blocks)] = 0
+            blocks = assign_rows(rest, n_blocks)
+            loads = np.bincount(blocks, rest, minlength=n_blocks)
+            assert loads.max() <= costs.sum() / n_blocks + rest.max()

@@ -1,0 +1,202 @@
+"""Acceleration: fewer iterations, never a higher objective, plain ALS where it does not help."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from als_spark.train import acceleration
+from als_spark.train import loop as training
+from als_spark.train.acceleration import HISTORY, Accelerator, history_length
+from als_spark.train.backend import HalfStep, Solved
+from als_spark.train.local import LocalBackend
+from als_spark.train.loop import ModelSpec, TrainedModel, TrainingOptions, train_models
+from tests.conftest import Triples, local_backend
+
+PLAIN = TrainingOptions(dtype="float64", tol=1e-3)
+FAST = replace(PLAIN, accelerate=True)
+
+
+def train(backend, rank: int, reg: float, options: TrainingOptions) -> TrainedModel:
+    (model,) = train_models(backend, [ModelSpec(0, rank, reg)], options)
+    return model
+
+
+def iterations_to(model: TrainedModel, objective: float) -> int:
+    return next(r.iteration for r in model.history if r.objective <= objective)
+
+
+@pytest.fixture(scope="module")
+def slow_backend() -> LocalBackend:
+    """Ratings on which plain ALS takes long: a low-rank signal of falling strength."""
+    rng = np.random.default_rng(7)
+    users, items = np.nonzero(rng.random((120, 90)) < 0.25)
+    left, right = rng.standard_normal((120, 8)), rng.standard_normal((90, 8))
+    signal = (left * 0.7 ** np.arange(8)) @ right.T
+    ratings = 3 + signal[users, items] + 0.3 * rng.standard_normal(users.size)
+    return local_backend(Triples(users.astype(np.int32), items.astype(np.int32), ratings, 120, 90))
+
+
+class Recorder:
+    """A backend that keeps the labels of its half-steps."""
+
+    def __init__(self, backend: LocalBackend) -> None:
+        self._backend = backend
+        self.labels: list[str] = []
+
+    def degrees(self, side):
+        return self._backend.degrees(side)
+
+    def solve(self, side, steps: Sequence[HalfStep], label: str) -> list[Solved]:
+        self.labels.append(label)
+        return self._backend.solve(side, steps, label)
+
+    def errors(self, models, label):
+        return self._backend.errors(models, label)
+
+
+class TestTraining:
+    @pytest.mark.parametrize(("rank", "reg", "nu"), [(8, 0.5, 0.0), (8, 1.0, 0.0), (5, 0.02, 1.0)])
+    def test_the_same_objective_in_half_the_iterations(self, slow_backend, rank, reg, nu):
+        plain = train(slow_backend, rank, reg, replace(PLAIN, exponent=nu))
+        fast = train(slow_backend, rank, reg, replace(FAST, exponent=nu, tol=0.0, max_iter=400))
+        assert plain.converged
+        assert plain.iterations > 20
+        assert iterations_to(fast, plain.objective) <= plain.iterations / 2
+
+    @pytest.mark.parametrize("rank", [1, 4, 12])
+    def test_the_objective_never_rises(self, triples, rank):
+        model = train(local_backend(triples), rank, 0.3, replace(FAST, tol=0.0, max_iter=80))
+        objectives = [record.objective for record in model.history]
+        for before, after in itertools.pairwise(objectives):
+            assert after <= before * (1 + 1e-12)
+        # Some steps were not taken here: the guard is needed.
+        assert model.evaluations >= model.iterations == 80
+
+    def test_the_stopping_rule_is_the_plain_one(self, slow_backend):
+        model = train(slow_backend, 8, 2.0, FAST)
+        changes = [np.inf] + [record.change for record in model.history]
+        settled = [abs(b - a) < FAST.tol for a, b in itertools.pairwise(changes)]
+        assert model.converged
+        assert settled.index(True) == model.iterations - 1
+
+    def test_the_result_is_a_fixed_point_of_als(self, slow_backend):
+        model = train(slow_backend, 4, 2.0, replace(FAST, tol=1e-9))
+        plain = replace(PLAIN, max_iter=1)
+        (again,) = train_models(slow_backend, [model.spec], plain, starts=[model.factors])
+        np.testing.assert_allclose(again.factors.users, model.factors.users, atol=1e-6)
+        np.testing.assert_allclose(again.factors.items, model.factors.items, atol=1e-6)
+
+    def test_several_models_at_once_are_as_each_alone(self, slow_backend):
+        specs = [ModelSpec(k, rank, reg) for k, (rank, reg) in enumerate([(2, 1.0), (8, 0.3)])]
+        recorder = Recorder(slow_backend)
+        together = train_models(recorder, specs, FAST)
+        assert any("plain step instead" in label for label in recorder.labels)
+        for spec, model in zip(specs, together, strict=True):
+            (alone,) = train_models(slow_backend, [spec], FAST)
+            assert model.evaluations == alone.evaluations
+            np.testing.assert_array_equal(model.factors.items, alone.factors.items)
+
+    def test_plain_training_evaluates_once_an_iteration(self, slow_backend):
+        model = train(slow_backend, 3, 1.0, PLAIN)
+        assert model.evaluations == model.iterations
+
+    def test_where_no_proposal_is_good_it_is_plain_als(self, slow_backend, monkeypatch):
+        class Astray(Accelerator):
+            def propose(self, began, reached, mean_square):
+                return reached + 100.0
+
+        monkeypatch.setattr(training, "Accelerator", Astray)
+        options = replace(FAST, max_iter=12)
+        model = train(slow_backend, 3, 1.0, options)
+        plain = train(slow_backend, 3, 1.0, replace(options, accelerate=False))
+        assert model.iterations == plain.iterations == 12
+        # One more for each iteration that began at a proposal: all but the first.
+        assert model.evaluations == 2 * 12 - 1
+        assert [r.objective for r in model.history] == [r.objective for r in plain.history]
+        assert [r.change for r in model.history] == [r.change for r in plain.history]
+        np.testing.assert_array_equal(model.factors.users, plain.factors.users)
+
+    def test_float32(self, slow_backend, triples):
+        backend = local_backend(triples, dtype=np.float32)
+        plain = train(backend, 6, 0.5, replace(PLAIN, dtype="float32"))
+        fast = train(backend, 6, 0.5, replace(FAST, dtype="float32"))
+        assert fast.factors.items.dtype == np.float32
+        assert fast.objective <= plain.objective * 1.02
+
+
+class TestAccelerator:
+    def quadratic(self, n: int = 40):
+        """A linear fixed-point map towards 0 whose residual is a preconditioned gradient."""
+        rng = np.random.default_rng(0)
+        basis, _ = np.linalg.qr(rng.standard_normal((n, n)))
+        matrix = basis @ np.diag(np.linspace(0.02, 1.0, n)) @ basis.T
+        return lambda v: v - matrix @ v
+
+    def test_far_faster_than_the_fixed_point_map(self):
+        step = self.quadratic()
+        start = np.random.default_rng(1).standard_normal((40, 1))
+        accelerator = Accelerator(np.ones(40, np.int32), 1.0, 0.0)
+        plain = fast = start
+        for _ in range(60):
+            plain = step(plain)
+            fast = accelerator.propose(fast, step(fast), 1.0)
+        assert np.linalg.norm(fast) < 1e-3 * np.linalg.norm(plain)
+
+    def test_the_first_proposal_is_the_plain_iterate(self):
+        accelerator = Accelerator(np.ones(3, np.int32), 1.0, 0.0)
+        reached = np.ones((3, 2))
+        assert accelerator.propose(np.zeros((3, 2)), reached, 1.0) is reached
+
+    def test_forgotten_pairs_leave_the_plain_iterate(self):
+        accelerator = Accelerator(np.ones(40, np.int32), 1.0, 0.0)
+        step = self.quadratic()
+        v = np.ones((40, 1))
+        for _ in range(4):
+            v = accelerator.propose(v, step(v), 1.0)
+        accelerator.forget()
+        # The same point again: no step, so no new pair either.
+        accelerator._last = None
+        reached = step(v)
+        assert accelerator.propose(v, reached, 1.0) is reached
+
+    def test_rows_without_ratings_do_not_count(self):
+        degrees = np.array([1] * 39 + [0], np.int32)
+        step = self.quadratic(39)
+        accelerator = Accelerator(degrees, 1.0, 0.0)
+        shorter = Accelerator(degrees[:39], 1.0, 0.0)
+        v = np.random.default_rng(2).standard_normal((40, 1))
+        for _ in range(6):
+            reached = np.concatenate([step(v[:39]), v[39:]])
+            proposed = accelerator.propose(v, reached, 1.0)
+            np.testing.assert_allclose(
+                proposed[:39], shorter.propose(v[:39], step(v[:39]), 1.0), rtol=1e-10
+            )
+            assert proposed[39] == v[39]
+            v = proposed
+
+    def test_arguments_are_not_modified(self):
+        accelerator = Accelerator(np.ones(40, np.int32), 1.0, 1.0)
+        step = self.quadratic()
+        v = np.ones((40, 1))
+        for _ in range(5):
+            reached = step(v)
+            for array in (v, reached):
+                array.flags.writeable = False
+            v = accelerator.propose(v, reached, 1.0)
+
+
+class TestHistoryLength:
+    def test_small_models_keep_all(self):
+        assert history_length(10_000, [1, 5, 20, 50], 8) == HISTORY
+
+    def test_bounded_by_the_bytes(self, monkeypatch):
+        monkeypatch.setattr(acceleration, "HISTORY_BYTES", 5 * 2 * 100 * 10 * 4)
+        assert history_length(100, [10], 4) == HISTORY
+        assert history_length(100, [10, 10], 4) == 2
+        assert history_length(100, [10] * 5, 4) == 1
+        assert history_length(10**6, [10] * 5, 4) == 1

@@ -1,0 +1,112 @@
+"""Records of a run, and which point is the best."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+
+import pytest
+
+from als_spark.train.records import ErrorMeans, PointResult, best_point
+
+NAN = math.nan
+
+
+def point(rank: int, reg: float, **mse: float) -> PointResult:
+    errors = {name: ErrorMeans(value, value / 2, 10) for name, value in mse.items()}
+    return PointResult(rank, reg, 7, 7, True, 12.5, 0.1, errors)  # type: ignore[arg-type]
+
+
+class TestBestPoint:
+    def test_smallest_error_of_the_chosen_part(self):
+        points = [
+            point(1, 1, train=3, validation=1, test=2),
+            point(5, 1, train=2, validation=3, test=1),
+            point(20, 1, train=1, validation=2, test=3),
+        ]
+        assert best_point(points, "train") == 2
+        assert best_point(points, "validation") == 0
+        assert best_point(points, "test") == 1
+
+    def test_ties_go_to_the_smaller_rank_then_the_larger_ridge(self):
+        points = [point(5, 9, test=1), point(1, 2, test=1), point(1, 4, test=1)]
+        points += [point(1, 8, test=1.5)]
+        assert best_point(points, "test") == 2
+
+    def test_full_ties_go_to_the_first(self):
+        assert best_point([point(5, 2, test=1)] * 3, "test") == 0
+
+    @pytest.mark.parametrize("unusable", [NAN, math.inf])
+    def test_points_without_a_finite_error_are_passed_over(self, unusable):
+        points = [point(1, 1, test=unusable), point(2, 1, test=8), point(3, 1, test=unusable)]
+        assert best_point(points, "test") == 1
+
+    @pytest.mark.parametrize("points", [[], [point(1, 1, test=NAN)]])
+    def test_none_to_choose(self, points):
+        with pytest.raises(ValueError, match="no point has a finite test error"):
+            best_point(points, "test")
+
+    def test_order_does_not_matter(self):
+        points = [point(rank, reg, test=1) for rank in (1, 5, 20) for reg in (1, 2, 4)]
+        for seed in range(5):
+            shuffled = random.Random(seed).sample(points, len(points))
+            best = shuffled[best_point(shuffled, "test")]
+            assert (best.rank, best.reg) == (1, 4)
+
+
+class TestErrorMeans:
+    def test_rmse(self):
+        assert ErrorMeans(6.25, 1.0, 3).rmse == 2.5
+        assert ErrorMeans(0.0, 0.0, 3).rmse == 0.0
+        assert math.isnan(ErrorMeans(NAN, NAN, 0).rmse)
+
+
+class TestAsRecord:
+    def test_every_key(self):
+        errors = {
+            "train": ErrorMeans(4.0, 1.5, 80),
+            "validation": ErrorMeans(9.0, 2.5, 10, 1),
+            "test": ErrorMeans(16.0, 3.5, 11, 2),
+        }
+        result = PointResult(20, 4.0, 61, 64, False, 321.5, 1.23456, errors)  # type: ignore[arg-type]
+        assert result.as_record(best=True) == {
+            "d": 20,
+            "lambda_reg": 4.0,
+            "train_mse": 4.0,
+            "train_mae": 1.5,
+            "train_rmse": 2.0,
+            "val_mse": 9.0,
+            "val_mae": 2.5,
+            "val_rmse": 3.0,
+            "n_val": 10,
+            "n_val_cold": 1,
+            "test_mse": 16.0,
+            "test_mae": 3.5,
+            "test_rmse": 4.0,
+            "n_test": 11,
+            "n_test_cold": 2,
+            "iterations": 61,
+            "evaluations": 64,
+            "converged": False,
+            "objective": 321.5,
+            "seconds": 1.235,
+            "best": True,
+        }
+
+    def test_contract_keys_without_a_test_part(self):
+        # Readers of results.json rely on them: design, §1.
+        record = point(5, 2, train=1).as_record()
+        keys = {"d", "lambda_reg", "train_mse", "train_mae", "test_mse", "test_mae"}
+        assert keys <= set(record)
+        assert record["test_mse"] is None
+        assert record["test_mae"] is None
+        assert record["n_test"] == 0
+        assert not any(key.startswith("val_") for key in record)
+        assert record["best"] is False
+
+    def test_is_strict_json_whatever_the_errors(self):
+        result = PointResult(1, 1.0, 1, 1, True, math.inf, 0.0, {"train": ErrorMeans(NAN, NAN, 0)})
+        record = json.loads(json.dumps(result.as_record(), allow_nan=False))
+        assert record["objective"] is None
+        assert record["train_rmse"] is None
