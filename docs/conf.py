@@ -15,7 +15,7 @@ version = release = als_spark.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
-# Markdown. A heading's anchor is the one that it has on a code host, so a link works in both places.
+# Markdown. Anchors of headings are those of a code host, so that a link works in both places.
 source_suffix = {".md": "markdown"}
 myst_heading_anchors = 4
 

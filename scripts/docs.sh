@@ -7,6 +7,8 @@ set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"
 
 ensure_python docs
+# Python looks for als_spark here first: the API pages are those of this checkout.
+cd -- "$ROOT"
 "$VENV/bin/python" -m sphinx --builder html --fresh-env --write-all --fail-on-warning --quiet \
-    --doctree-dir "$ROOT/build/doctrees" "$@" "$ROOT/docs" "$ROOT/build/docs"
+    --doctree-dir build/doctrees "$@" docs build/docs
 say "the pages begin at $ROOT/build/docs/index.html"

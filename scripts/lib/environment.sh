@@ -100,8 +100,18 @@ ensure_python() {
     fi
 }
 
+# Prints the levels that an installation of level "$1" includes.
+parts_of() {
+    case $1 in
+    dev) echo run docs test dev ;;
+    test) echo run docs test ;;
+    run) echo run ;;
+    *) echo run "$1" ;;
+    esac
+}
+
 install_environment() {
-    local level=$1 extra='' uv='' python='' started=$SECONDS
+    local level=$1 part extra='' uv='' python='' started=$SECONDS
     [[ $level == run ]] || extra="[$level]"
     command -v uv >/dev/null && uv=$(command -v uv)
 
@@ -129,9 +139,7 @@ install_environment() {
         exit 1
     fi
     trap - INT TERM
-    # What any other level installs includes what `run` installs.
-    stamp run write
-    if [[ $level != run ]]; then stamp "$level" write; fi
+    for part in $(parts_of "$level"); do stamp "$part" write; done
     rm -f "$VENV/.als-spark-unfinished"
     say "environment ready after $((SECONDS - started)) s"
 }
