@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
+from docutils import nodes
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 
 import als_spark
 
@@ -53,6 +56,26 @@ def one_attribute_an_entry(
     lines[:] = (head + underline + spread).splitlines()
 
 
+def find_public_name(
+    app: Sphinx, env: BuildEnvironment, reference: pending_xref, _content: nodes.Element
+) -> nodes.Element | None:
+    """Lead a docstring's reference to a module's function or class to its public name."""
+    name = reference.get("reftarget", "").rpartition(".")[2]
+    if reference.get("refdomain") != "py" or name not in als_spark.__all__:
+        return None
+    text = f"{name}()" if reference["reftype"] == "func" else name
+    return env.domains.python_domain.resolve_xref(
+        env,
+        reference["refdoc"],
+        app.builder,
+        reference["reftype"],
+        f"{als_spark.__name__}.{name}",
+        reference,
+        nodes.literal(text, text),
+    )
+
+
 def setup(app: Sphinx) -> None:
-    """Register the hook before Napoleon's."""
+    """Register the hooks, that of the attributes before Napoleon's."""
     app.connect("autodoc-process-docstring", one_attribute_an_entry, priority=100)
+    app.connect("missing-reference", find_public_name)
