@@ -3,7 +3,7 @@
 #
 #   ROOT              the checkout
 #   VENV              its environment, ROOT/.venv
-#   ensure_python     [test|bench]  make .venv what pyproject.toml and constraints.txt say
+#   ensure_python     [LEVEL]   make .venv what pyproject.toml and constraints.txt say
 #   ensure_java               put a Java 17+ into JAVA_HOME
 #   ensure_spark_home         set SPARK_HOME: the user's own, else the one inside pyspark
 #   submit FILE ...           become `spark-submit FILE ...`
@@ -55,7 +55,7 @@ find_python() {
     return 1
 }
 
-# Is the installation of level "$1" (run, test or bench) the one that the files ask for? The stamp
+# Is the installation of level "$1" (run, docs, test, dev or bench) the one that the files ask for? The stamp
 # holds a digest of what the environment depends on: the two files, the interpreter's version
 # and the checkout's path (.venv/bin/* and the editable install hold absolute paths).
 # One short Python process: no tool beyond the environment itself, and some 20 ms.
@@ -83,8 +83,9 @@ environment_is_ready() {
     [[ -x $VENV/bin/python && ! -e $VENV/.als-spark-unfinished ]] && stamp "$1"
 }
 
-# ensure_python [test|bench]: with `test`, the tools of scripts/test.sh as well; with `bench`, what
-# scripts/bench.sh compares against.
+# ensure_python [docs|test|dev|bench]: with `docs`, the tools of scripts/docs.sh as well; with `test`,
+# those of scripts/test.sh; with `dev`, those of a contributor; with `bench`, what scripts/bench.sh
+# compares against.
 ensure_python() {
     local level=${1:-run}
     environment_is_ready "$level" && return
@@ -99,8 +100,18 @@ ensure_python() {
     fi
 }
 
+# Prints the levels that an installation of level "$1" includes.
+parts_of() {
+    case $1 in
+    dev) echo run docs test dev ;;
+    test) echo run docs test ;;
+    run) echo run ;;
+    *) echo run "$1" ;;
+    esac
+}
+
 install_environment() {
-    local level=$1 extra='[data]' uv='' python='' started=$SECONDS
+    local level=$1 part extra='[data]' uv='' python='' started=$SECONDS
     [[ $level == run ]] || extra="[data,$level]"
     command -v uv >/dev/null && uv=$(command -v uv)
 
@@ -128,9 +139,7 @@ install_environment() {
         exit 1
     fi
     trap - INT TERM
-    # What `test` and `bench` install includes what `run` installs.
-    stamp run write
-    if [[ $level != run ]]; then stamp "$level" write; fi
+    for part in $(parts_of "$level"); do stamp "$part" write; done
     rm -f "$VENV/.als-spark-unfinished"
     say "environment ready after $((SECONDS - started)) s"
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.jobs.checkout import Checkout, only_line, wait_for
 
 
@@ -62,6 +64,13 @@ class TestEnvironment:
         # Both levels are there now.
         for arguments in ([], ["test"]):
             assert checkout.run("scripts/setup.sh", *arguments).stderr == ""
+
+    def test_a_level_includes_those_below(self, checkout):
+        assert checkout.run("scripts/setup.sh", "dev").returncode == 0
+        checkout.installs()
+        for level in ("run", "docs", "test", "dev"):
+            assert checkout.run("scripts/setup.sh", level).stderr == ""
+        assert checkout.installs() == []
 
     def test_a_failed_installation_says_so_and_leaves_what_was_there(self, checkout):
         checkout.run("scripts/setup.sh")
@@ -361,6 +370,40 @@ class TestSubmit:
         result = checkout.run(*command, **env)
         assert (result.returncode, result.stdout) == (2, "")
         assert complaint in only_line(result.stderr)
+
+
+class TestDocs:
+    """The pages are built for real, with the packages of the environment that runs the tests."""
+
+    @pytest.fixture
+    def pages(self, checkout):
+        pytest.importorskip("sphinx")
+        shutil.copytree(ROOT / "docs", checkout.root / "docs")
+        for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+            shutil.copy(ROOT / name, checkout.root)
+        return checkout.root / "docs"
+
+    def test_builds_without_a_warning_and_needs_no_network(self, checkout, pages):
+        result = checkout.run("scripts/docs.sh")
+        assert result.returncode == 0, result.stderr
+        assert checkout.installs()[-1].endswith(f"--editable {checkout.root}[docs]")
+        built = checkout.root / "build" / "docs"
+        assert result.stderr.splitlines()[-1].endswith(f"{built}/index.html")
+        sources = {page.relative_to(pages).with_suffix(".html") for page in pages.rglob("*.md")}
+        for page in sources:
+            text = (built / page).read_text(encoding="utf-8")
+            # Links to other sites are links; what a page loads by itself must be its own.
+            loaded = re.findall(r"<(?:script|img|link|iframe)\b[^>]*(?:src|href)=\"([^\"]+)", text)
+            assert [address for address in loaded if "//" in address] == []
+        assert "als_spark.fold_in" in (built / "api" / "models.html").read_text(encoding="utf-8")
+
+    def test_a_link_to_nowhere_fails_every_time(self, checkout, pages):
+        with (pages / "index.md").open("a") as file:
+            file.write("\n[nowhere](nowhere.md)\n")
+        for _ in range(2):
+            result = checkout.run("scripts/docs.sh")
+            assert result.returncode == 1
+            assert "nowhere.md" in result.stderr
 
 
 class TestRealSpark:

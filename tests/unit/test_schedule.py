@@ -367,16 +367,16 @@ class TestAirflow:
         assert options["retrain"]["--store"] == options["recommend"]["--store"]
         assert options["recommend"]["--top"] == "10"
 
-    def test_submission_is_that_of_the_readme(self, dag):
-        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    def test_submission_is_that_of_the_page_on_clusters(self, dag):
+        page = (ROOT / "docs" / "clusters.md").read_text(encoding="utf-8")
         for task in dag.tasks.values():
-            assert f"--py-files {task.py_files.removeprefix(f'{PLACE}/')} " in readme
-            assert f"--archives {task.archives.removeprefix(f'{PLACE}/')} " in readme
-            assert f"--properties-file {task.properties_file.removeprefix(f'{PLACE}/')} " in readme
+            assert f"--py-files {task.py_files.removeprefix(f'{PLACE}/')} " in page
+            assert f"--archives {task.archives.removeprefix(f'{PLACE}/')} " in page
+            assert f"--properties-file {task.properties_file.removeprefix(f'{PLACE}/')} " in page
             python = task.conf["spark.pyspark.python"]
-            assert f"PYSPARK_PYTHON={python} " in readme
+            assert f"PYSPARK_PYTHON={python} " in page
             driver = task.conf["spark.pyspark.driver.python"].removeprefix(f"{PLACE}/")
-            assert f"PYSPARK_DRIVER_PYTHON={driver} " in readme
+            assert f"PYSPARK_DRIVER_PYTHON={driver} " in page
 
     @pytest.mark.parametrize(
         ("code", "error"),

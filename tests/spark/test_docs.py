@@ -1,0 +1,86 @@
+"""What README and the pages of docs/ show in Python must run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from als_spark import FactorModel, open_store, save_model
+from tests.conftest import ROOT
+from tests.pages_of_docs import PAGES, code_blocks, name_of
+
+GUIDE = ROOT / "docs" / "python.md"
+WITH_PYTHON = [page for page in PAGES if code_blocks(page, "python")]
+
+
+@pytest.fixture(scope="module")
+def workplace(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the pages begin with: the folder of a sweep, and a store."""
+    folder = tmp_path_factory.mktemp("workplace")
+    names: dict[str, Any] = {"spark": spark}
+    exec(code_blocks(GUIDE, "python")[0], names)
+    prepared, outcome = names["prepared"], names["outcome"]
+    model = FactorModel(
+        prepared.summary.users,
+        prepared.summary.items,
+        outcome.best_factors,
+        prepared.stats["user"],
+        prepared.stats["item"],
+        {"lambda_reg": outcome.points[outcome.best].reg, "exponent": 0.0},
+    )
+    best = folder / "results" / "sample" / "best_model"
+    save_model(model, best)
+    open_store(folder / "models").publish(best, run="first")
+    return folder
+
+
+def run(page: Path, spark: SparkSession, folder: Path, patch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Run a page's blocks one after the other and return the names that they leave."""
+    patch.chdir(folder)
+    names: dict[str, Any] = {"spark": spark}
+    for block in code_blocks(page, "python"):
+        exec(block, names)
+    return names
+
+
+def test_there_are_blocks_to_run() -> None:
+    assert {name_of(page) for page in WITH_PYTHON} >= {"README.md", "docs/python.md"}
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
+def test_the_blocks_run(
+    page: Path, spark: SparkSession, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(page, spark, workplace, monkeypatch)
+
+
+def test_the_readme_prints_predictions_and_recommendations(
+    spark: SparkSession,
+    workplace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(ROOT / "README.md", spark, workplace, monkeypatch)
+    predicted, recommended, similar = capsys.readouterr().out.splitlines()
+    assert predicted.startswith("[")
+    assert recommended.count("'score'") == 2 * 5
+    assert similar.count("'score'") == 5
+
+
+def test_the_guide_trains_folds_in_and_reads_a_store(
+    spark: SparkSession,
+    workplace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = run(GUIDE, spark, workplace, monkeypatch)
+    assert "PointResult(rank=" in capsys.readouterr().out
+    model, folded = names["model"], names["folded"]
+    assert model.predict([0, 1], [10, 12]).shape == (2,)
+    extended = names["extend_model"](model, folded)
+    (answer,) = names["recommend"](extended, folded.ids.ids, top=5).to_pylist()
+    assert len(answer["recommendations"]) == 5
+    assert (names["current"].predict([0], [10]) == model.predict([0], [10])).all()
