@@ -44,7 +44,7 @@ ALLOWED_THIRD_PARTIES = {
     "model": {"numpy", "pyarrow"},
     "store": {"numpy", "pyarrow"},
     "spark": {"numpy", "pyarrow", "pyspark", "py4j", "threadpoolctl", "scipy"},
-    "report": {"numpy", "matplotlib", "tqdm"},
+    "report": {"jinja2", "matplotlib", "numpy", "tqdm"},
     "nightly": {"pyspark"},
     "cli": {"pyspark", "mlflow", "numpy", "pyarrow"},
 }
