@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -19,12 +18,11 @@ from als_spark.report.figures.drawing import (
     Scale,
     legend_below,
     new_figure,
-    save_figure,
     tidy,
     titled,
 )
 
-__all__ = ["Bin", "Bins", "bins_of", "breakdown_figure", "plot_breakdown"]
+__all__ = ["Bin", "Bins", "bins_of", "breakdown_figure"]
 
 _MARKERS = "osD^"
 _LONG_LABELS = 40  # characters side by side under a panel
@@ -72,11 +70,6 @@ def bins_of(records: Sequence[Mapping[str, Any]] | None) -> list[Bin]:
         )
         for record in records or ()
     ]
-
-
-def plot_breakdown(by_user: Bins, by_item: Bins, path: str | Path, *, note: str = "") -> None:
-    """Save :func:`breakdown_figure` at ``path``; the other parameters are the builder's."""
-    save_figure(breakdown_figure(by_user, by_item, note=note), path)
 
 
 def breakdown_figure(by_user: Bins, by_item: Bins, *, note: str = "") -> Figure:

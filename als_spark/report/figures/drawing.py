@@ -27,6 +27,7 @@ Metric = Literal["mse", "mae"]
 
 INK, FAINT = "#222222", "#767676"
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")  # of series that have no order
+RANK_LABEL = "rank d (number of factors)"
 TICK_STEPS = (1, 2, 2.5, 5, 10)  # what ticks may be apart, times a power of ten
 
 _DPI = 150

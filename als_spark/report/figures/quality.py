@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from matplotlib import dates
@@ -33,7 +32,7 @@ from als_spark.report.figures.drawing import (
 )
 from als_spark.report.format import OUTCOMES, time_of
 
-__all__ = ["plot_quality", "quality_figure", "quality_picture"]
+__all__ = ["quality_figure", "quality_picture"]
 
 _dates: Any = dates  # it has no types
 _CHALLENGER, _CHAMPION, _PUBLISHED = COLOURS[:3]
@@ -94,11 +93,6 @@ class _Run:
     def on_line(self) -> bool:
         """Whether its mark is its challenger's error; others stand at the foot."""
         return self.outcome in _COMPARED and math.isfinite(self.challenger)
-
-
-def plot_quality(records: Sequence[Mapping[str, Any]], path: str | Path) -> None:
-    """Save :func:`quality_figure` at ``path``."""
-    Path(path).write_bytes(quality_picture(records))
 
 
 def quality_picture(records: Sequence[Mapping[str, Any]]) -> bytes:

@@ -201,14 +201,23 @@ def test_the_bar_counts_finished_models_without_any_record_of_an_iteration() -> 
 
 
 def test_a_gone_terminal_does_not_hold_up_the_bars_of_other_threads() -> None:
-    gone = Gone(BrokenPipeError)
+    gone, terminal = Gone(BrokenPipeError), Terminal()
     gone.there = False
-    with ProgressReporter(1, stream=gone, refresh_seconds=NEVER) as progress:
-        progress.on_finished(0, result())
-    terminal = Terminal()
-    with ProgressReporter(1, stream=terminal, refresh_seconds=0.002) as progress:
-        progress.on_iteration(record())
-        wait_for(lambda: terminal.screen()[-1].startswith("training 0/1 |"))
+
+    def show_another() -> None:
+        with ProgressReporter(1, stream=terminal, refresh_seconds=NEVER) as progress:
+            progress.on_finished(0, result())
+
+    with (
+        ProgressReporter(1, stream=gone, refresh_seconds=NEVER) as progress,
+        progress.phase("training"),
+    ):
+        pass
+    other = threading.Thread(target=show_another, daemon=True)
+    other.start()
+    other.join(timeout=10)
+    assert not other.is_alive()
+    assert terminal.screen()[-2].startswith("training 1/1 |")
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
