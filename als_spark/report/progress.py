@@ -14,16 +14,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from types import TracebackType
-from typing import Any, Protocol, TextIO
+from contextlib import contextmanager
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
 from als_spark.report.format import duration
-from als_spark.train.records import IterationRecord
+from als_spark.train.records import IterationRecord, PointResult
 
-__all__ = ["FinishedPoint", "Progress", "ProgressReporter"]
+__all__ = ["ProgressReporter"]
 
 TRAINING = "training"
 """The phase in which models are trained: from then on the bar counts them."""
@@ -35,53 +34,6 @@ _Line: Any = type(
 )
 _Line.set_lock(threading.RLock())
 _BAR_FORMAT = "{desc} {n_fmt}/{total_fmt} |{bar}| {unit}{postfix}"
-
-
-class FinishedPoint(Protocol):
-    """What the progress needs to know of a finished point; a ``PointResult`` has it all."""
-
-    @property
-    def rank(self) -> int:
-        """The model's d."""
-
-    @property
-    def reg(self) -> float:
-        """The model's λ, of the objective that the run's frequency exponent selects."""
-
-    @property
-    def iterations(self) -> int:
-        """Iterations done."""
-
-    @property
-    def converged(self) -> bool:
-        """Whether the stopping rule ended the training, and not the cap."""
-
-    @property
-    def objective(self) -> float:
-        """Objective at the end."""
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of training."""
-
-
-class Progress(Protocol):
-    """What a driver job tells about a run; :class:`ProgressReporter` shows it."""
-
-    def phase(self, name: str) -> AbstractContextManager[None]:
-        """Name what the job does inside the ``with`` block, and time it."""
-
-    def on_iteration(self, record: IterationRecord) -> None:
-        """Take note of an iteration of a model."""
-
-    def on_finished(self, point_index: int, point: FinishedPoint) -> None:
-        """Take note of a finished point of the grid."""
-
-    def write(self, line: str) -> None:
-        """Show a line without disturbing the bar."""
-
-    def close(self) -> None:
-        """Stop showing; leave the terminal as it should be."""
 
 
 class ProgressReporter:
@@ -145,7 +97,7 @@ class ProgressReporter:
         self._line: Any = None
         self._closed = False
         self._on_terminal = _is_terminal(self._stream)
-        self._lambda = "λ" if _can_write(self._stream, "λ") else "lambda"
+        self._lambda = "λ" if _writable(self._stream, "λ") == "λ" else "lambda"
         self._stop = threading.Event()
         self._ticker: threading.Thread | None = None
         if self._on_terminal:
@@ -158,12 +110,7 @@ class ProgressReporter:
         """Return the reporter itself."""
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         """Close, whatever has happened."""
         self.close()
 
@@ -219,14 +166,14 @@ class ProgressReporter:
             line += f"objective {record.objective:.6g}"
         self._logger.info("%s", line)
 
-    def on_finished(self, point_index: int, point: FinishedPoint) -> None:
+    def on_finished(self, point_index: int, point: PointResult) -> None:
         """Take note of a finished point and show a line on it; told twice, it shows one.
 
         Parameters
         ----------
         point_index : int
             Position of the point in the grid.
-        point : FinishedPoint
+        point : PointResult
             The result.
         """
         with self._lock:
@@ -369,10 +316,6 @@ def _columns(stream: TextIO) -> int:
     except (AttributeError, OSError, ValueError):
         columns = 0
     return (columns or 80) - 1  # in the last column some terminals wrap
-
-
-def _can_write(stream: TextIO, text: str) -> bool:
-    return _writable(stream, text) == text
 
 
 def _writable(stream: TextIO, text: str) -> str:

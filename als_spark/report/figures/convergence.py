@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from als_spark.report.figures.curves import draw_curve, end_marker, log_axes, log_limits
+from als_spark.report.figures.curves import draw_curve, end_markers, log_axes, log_limits
 from als_spark.report.figures.drawing import (
     INK,
     Grid,
@@ -115,9 +115,7 @@ def convergence_figure(
     ]
     if tol > 0:
         handles.append(Line2D([], [], **_TOLERANCE_STYLE, label=f"tolerance {tol:g}"))
-    handles += [
-        end_marker(state) for state in (True, False) if state in {p.converged for p in points}
-    ]
+    handles += end_markers(point.converged for point in points)
     legend_below(figure, handles)
     return figure
 

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from als_spark.report.figures.curves import (
     draw_curve,
-    end_marker,
+    end_markers,
     iteration_axis,
     log_axes,
     log_limits,
@@ -138,8 +138,7 @@ def learning_figure(trainings: Sequence[Training], *, objective_note: str = "") 
     right.set_ylabel("change of the factors c(t)", fontsize=10, color=INK)
     for panel in (left, right):
         panel.set_xlabel("iteration", fontsize=10.5, color=INK)
-    ends = {training.converged for training in trainings}
-    handles += [end_marker(state) for state in (True, False) if state in ends]
+    handles += end_markers(training.converged for training in trainings)
     legend_below(figure, handles)
     return figure
 

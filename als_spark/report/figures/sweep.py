@@ -70,7 +70,7 @@ _GAP_STYLE: dict[str, Any] = {
     "markeredgewidth": 1.5,
     "label": "no result",
 }
-_MAXRANK_LABELS = 12
+_MAX_RANK_LABELS = 12
 
 
 def sweep_pictures(
@@ -231,7 +231,7 @@ def _draw_errors(panel: Axes, grid: Grid, reg: float, scale: Scale) -> None:
     tidy(panel)
     margin = max(0.5, 0.03 * len(grid.ranks))
     panel.set_xlim(-margin, len(grid.ranks) - 1 + margin)
-    shown = thinned(grid.ranks, _MAXRANK_LABELS)
+    shown = thinned(grid.ranks, _MAX_RANK_LABELS)
     panel.set_xticks([grid.ranks.index(rank) for rank in shown], [str(rank) for rank in shown])
     scale.apply(panel)
     gaps: set[int] = set()

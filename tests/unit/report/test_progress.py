@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from als_spark.report.progress import Progress, ProgressReporter
+from als_spark.report.progress import ProgressReporter
 from als_spark.train.records import ErrorMeans, IterationRecord, PointResult
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -528,11 +528,6 @@ def test_durations_are_written_for_a_person(
     ):
         clock.now += seconds
     assert caplog.messages[-1] == f"reading: {text}"
-
-
-def test_reporter_is_a_progress() -> None:
-    progress: Progress = ProgressReporter(1, stream=io.StringIO())
-    progress.close()
 
 
 def test_importing_progress_and_table_loads_neither_matplotlib_nor_pyspark() -> None:
