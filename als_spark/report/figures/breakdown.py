@@ -167,7 +167,7 @@ def _draw_counts(panel: Axes, bins: Sequence[Bin], highest: int) -> None:
     panel.bar(range(len(bins)), [one.count for one in bins], width=0.6, color="#BBBBBB")
     for place, one in enumerate(bins):
         panel.annotate(
-            _short(one.count),
+            _abbreviate_count(one.count),
             (place, one.count),
             xytext=(0, 2),
             textcoords="offset points",
@@ -187,7 +187,7 @@ def _draw_counts(panel: Axes, bins: Sequence[Bin], highest: int) -> None:
     )
 
 
-def _short(count: int) -> str:
+def _abbreviate_count(count: int) -> str:
     """Write a count in few characters: 950, 1.2k, 12k, 3.4M."""
     if count < 1000:
         return str(count)

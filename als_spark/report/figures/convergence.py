@@ -18,8 +18,8 @@ from als_spark.report.figures.drawing import (
     legend_below,
     name_panel,
     new_figure,
+    pick_evenly,
     rows_columns,
-    thinned,
     titled,
 )
 from als_spark.train.records import PointResult
@@ -111,7 +111,7 @@ def convergence_figure(
             panel.tick_params(labelbottom=row == 1, labelleft=place % columns == 0)
     handles = [
         Line2D([], [], **_rank_style(grid, rank), linewidth=2.0)
-        for rank in thinned(grid.ranks, _MAX_LEGEND_RANKS)
+        for rank in pick_evenly(grid.ranks, _MAX_LEGEND_RANKS)
     ]
     if tol > 0:
         handles.append(Line2D([], [], **_TOLERANCE_STYLE, label=f"tolerance {tol:g}"))

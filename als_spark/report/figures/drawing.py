@@ -259,7 +259,7 @@ def tidy(panel: Axes) -> None:
     panel.tick_params(which="both", labelsize=9.5, color=FAINT, labelcolor=INK)
 
 
-def thinned(ranks: Sequence[int], most: int) -> list[int]:
+def pick_evenly(ranks: Sequence[int], most: int) -> list[int]:
     """At most so many of the ranks, evenly, the first and the last among them."""
     places = np.linspace(0, len(ranks) - 1, min(most, len(ranks))).round().astype(int)
     return [ranks[place] for place in places]

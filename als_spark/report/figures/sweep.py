@@ -31,9 +31,9 @@ from als_spark.report.figures.drawing import (
     name_panel,
     new_figure,
     new_panels,
+    pick_evenly,
     png_of,
     rows_columns,
-    thinned,
     tidy,
     titled,
 )
@@ -231,7 +231,7 @@ def _draw_errors(panel: Axes, grid: Grid, reg: float, scale: Scale) -> None:
     tidy(panel)
     margin = max(0.5, 0.03 * len(grid.ranks))
     panel.set_xlim(-margin, len(grid.ranks) - 1 + margin)
-    shown = thinned(grid.ranks, _MAX_RANK_LABELS)
+    shown = pick_evenly(grid.ranks, _MAX_RANK_LABELS)
     panel.set_xticks([grid.ranks.index(rank) for rank in shown], [str(rank) for rank in shown])
     scale.apply(panel)
     gaps: set[int] = set()

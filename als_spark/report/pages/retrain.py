@@ -126,8 +126,8 @@ def _data_facts(record: Mapping[str, Any]) -> Facts:
         ("items", data.get("items")),
         ("lowest rating", data.get("lowest")),
         ("highest rating", data.get("highest")),
-        ("mean rating", _plain(data.get("mean"))),
-        ("standard deviation", _plain(data.get("spread"))),
+        ("mean rating", _format_fully(data.get("mean"))),
+        ("standard deviation", _format_fully(data.get("spread"))),
         ("unusable rows", data.get("bad_rows")),
         ("duplicates", data.get("duplicates")),
         ("new users", data.get("new_users")),
@@ -166,7 +166,7 @@ def _training_facts(training: Mapping[str, Any]) -> Facts:
             ("exponent ν of the counts", training.get("exponent")),
             ("iterations", training.get("iterations")),
             ("ended", ended),
-            ("objective", _plain(training.get("objective"))),
+            ("objective", _format_fully(training.get("objective"))),
         ]
     )
 
@@ -219,6 +219,6 @@ def _model(role: str, version: Any) -> str:
     return role if version is None else f"{role} ({version})"
 
 
-def _plain(value: Any) -> Any:
+def _format_fully(value: Any) -> Any:
     """Write a number in full where its digits matter."""
     return f"{value:,.6g}" if isinstance(value, float) and math.isfinite(value) else value

@@ -158,7 +158,7 @@ def _warnings(
         yield (
             f"{len(capped)} of {len(points)} models {were} stopped by the cap on iterations "
             f"(--max-iter {config.get('max_iter', MISSING)}), before the stopping rule was met: "
-            f"{_some(capped)}."
+            f"{_name_some(capped)}."
         )
     yield from _edges(chosen, config)
     if selected_on != "validation":
@@ -208,7 +208,7 @@ def _edges(chosen: PointResult, config: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _some(places: Sequence[str], most: int = 6) -> str:
+def _name_some(places: Sequence[str], most: int = 6) -> str:
     """Name a few of many."""
     more = len(places) - most
     return "; ".join(places[:most]) + (f"; and {more} more" if more > 0 else "")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from als_spark.report.figures.breakdown import bins_of
-from als_spark.report.format import MISSING, duration, number, point_in_time, show
+from als_spark.report.format import MISSING, duration, format_time, number, show
 from als_spark.report.pages.page import Table
 
 __all__ = [
@@ -69,7 +69,7 @@ def run_view(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what every page shows of its run: subtitle, times, versions and configuration."""
     subtitle = [
         f"{key} {write(record[key])}"
-        for key, write in (("run", str), ("started", point_in_time), ("finished", point_in_time))
+        for key, write in (("run", str), ("started", format_time), ("finished", format_time))
         if record.get(key) is not None
     ]
     seconds = get_mapping(record, "seconds")

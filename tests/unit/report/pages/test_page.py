@@ -16,11 +16,11 @@ from jinja2 import ChoiceLoader, DictLoader, UndefinedError
 
 from als_spark.report.format import (
     duration,
+    format_time,
     number,
+    parse_time,
     percent,
-    point_in_time,
     show,
-    time_of,
 )
 from als_spark.report.pages.evaluate import evaluate_page
 from als_spark.report.pages.page import Picture, Table, render, template_environment
@@ -300,5 +300,5 @@ def test_durations() -> None:
     ],
 )
 def test_times_are_told_in_utc(text: Any, written: str) -> None:
-    assert point_in_time(text) == written
-    assert (time_of(text) is None) == (not written.endswith("UTC"))
+    assert format_time(text) == written
+    assert (parse_time(text) is None) == (not written.endswith("UTC"))
