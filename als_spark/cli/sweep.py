@@ -29,8 +29,8 @@ from als_spark.files.outputs import INTERRUPTED_FOLDER, StagedFolder
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.files import local_path, save_model, write_json
 from als_spark.nightly.run_record import rounded_seconds
-from als_spark.report.figures import sweep as plots
-from als_spark.report.pages.sweep import SWEEP_PICTURES, sweep_page
+from als_spark.report.figures.sweep import sweep_pictures
+from als_spark.report.pages.sweep import sweep_page
 from als_spark.report.progress import ProgressReporter
 from als_spark.report.table import results_table
 from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
@@ -204,12 +204,9 @@ class _Run:
         )
         note = outcome.points[outcome.best].spec.objective.note
         drawn = (points, best, outcome.selected_on)
-        plots.plot_sweep(*drawn, folder / "sweep.png", objective_note=note)
-        plots.plot_selected(*drawn, folder / "selected.png", objective_note=note)
-        plots.plot_heatmap(*drawn, folder / "heatmap.png", objective_note=note)
-        plots.plot_convergence(
-            *drawn, folder / "convergence.png", tol=self._config.tol, objective_note=note
-        )
+        pictures = sweep_pictures(*drawn, tol=self._config.tol, objective_note=note)
+        for name, picture in pictures.items():
+            (folder / name).write_bytes(picture)
         save_model(self._best_model(outcome, prepared), folder / "best_model")
         history = [
             {
@@ -237,7 +234,6 @@ class _Run:
             ),
         }
         write_json(folder / RUN_FILE, run)
-        pictures = {name: (folder / name).read_bytes() for name in SWEEP_PICTURES}
         page = sweep_page(*drawn, run, pictures, objective_note=note)
         (folder / "report.html").write_text(page, encoding="utf-8")
 

@@ -14,11 +14,11 @@ __all__ = [
     "OUTCOMES",
     "Tone",
     "duration",
+    "format_time",
     "number",
+    "parse_time",
     "percent",
-    "point_in_time",
     "show",
-    "time_of",
 ]
 
 Tone = Literal["good", "neutral", "bad"]
@@ -93,7 +93,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def time_of(text: Any) -> datetime | None:
+def parse_time(text: Any) -> datetime | None:
     """Read an ISO 8601 time, taken as UTC if it names no zone; None if it is none."""
     try:
         time = datetime.fromisoformat(text)
@@ -102,7 +102,7 @@ def time_of(text: Any) -> datetime | None:
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
-def point_in_time(text: Any) -> str:
+def format_time(text: Any) -> str:
     """Write an ISO 8601 time for a person, to the second; other text stays as it is."""
-    time = time_of(text)
+    time = parse_time(text)
     return show(text) if time is None else f"{time:%Y-%m-%d %H:%M:%S} UTC"

@@ -14,78 +14,36 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from types import TracebackType
-from typing import Any, Protocol, TextIO
+from contextlib import contextmanager
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
 from als_spark.report.format import duration
-from als_spark.train.records import IterationRecord
+from als_spark.train.records import IterationRecord, PointResult
 
-__all__ = ["FinishedPoint", "Progress", "ProgressReporter"]
+__all__ = ["ProgressReporter"]
 
-# A bar of our own kind: no watchdog thread, and a lock that belongs to this process alone.
-_Bar: Any = type("_Bar", (tqdm,), {"monitor_interval": 0})
-_Bar.set_lock(threading.RLock())
-_BAR_FORMAT = "{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}"
+TRAINING = "training"
+"""The phase in which models are trained: from then on the bar counts them."""
 
-
-class FinishedPoint(Protocol):
-    """What the progress needs to know of a finished point; a ``PointResult`` has it all."""
-
-    @property
-    def rank(self) -> int:
-        """The model's d."""
-
-    @property
-    def reg(self) -> float:
-        """The model's λ, of the objective that the run's frequency exponent selects."""
-
-    @property
-    def iterations(self) -> int:
-        """Iterations done."""
-
-    @property
-    def converged(self) -> bool:
-        """Whether the stopping rule ended the training, and not the cap."""
-
-    @property
-    def objective(self) -> float:
-        """Objective at the end."""
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of training."""
-
-
-class Progress(Protocol):
-    """What a driver job tells about a run; :class:`ProgressReporter` shows it."""
-
-    def phase(self, name: str) -> AbstractContextManager[None]:
-        """Name what the job does inside the ``with`` block, and time it."""
-
-    def on_iteration(self, record: IterationRecord) -> None:
-        """Take note of an iteration of a model."""
-
-    def on_finished(self, point_index: int, point: FinishedPoint) -> None:
-        """Take note of a finished point of the grid."""
-
-    def write(self, line: str) -> None:
-        """Show a line without disturbing the bar."""
-
-    def close(self) -> None:
-        """Stop showing; leave the terminal as it should be."""
+# The last line of a terminal, whose text the reporter sets; tqdm draws it over what was there.
+# No watchdog thread, and a lock that belongs to this process alone.
+_Line: Any = type(
+    "_Line", (tqdm,), {"monitor_interval": 0, "text": "", "__str__": lambda line: line.text}
+)
+_Line.set_lock(threading.RLock())
+_BAR_FORMAT = "{desc} {n_fmt}/{total_fmt} |{bar}| {unit}{postfix}"
 
 
 class ProgressReporter:
     """Shows a run's progress: a bar on a terminal, lines in a log elsewhere.
 
-    On a terminal a thread of its own redraws the last line a few times a second, so that the clock
-    runs on during long Spark jobs and a record costs the training loop no more than a dictionary
-    entry. Elsewhere it writes to a logger: every phase, every finished point, and now and then what
-    is running. It adds no handler and sets no level. A terminal that goes away silences it; it
-    never stops a run.
+    On a terminal a thread redraws the last line a few times a second: the clock runs on during long
+    Spark jobs, and a record costs the training loop no more than a dictionary entry. The bar counts
+    finished points; it appears when training begins. Elsewhere a logger gets every phase, every
+    finished point with the count so far, and now and then what is running. No handler is added and
+    no level set. A terminal that goes away silences the reporter; it never stops a run.
 
     Use it as a context manager, or call :meth:`close`: the terminal is then left with the cursor on
     a fresh line, after an exception and Ctrl-C too.
@@ -138,12 +96,11 @@ class ProgressReporter:
         self._running: dict[int, IterationRecord] = {}  # the most recently heard of comes last
         self._finished: set[int] = set()
         self._phases: list[tuple[str, float]] = []
-        self._last_log = clock()
-        self._bar: Any = None
-        self._drawn = ""
+        self._start = self._last_log = clock()
+        self._line: Any = None
         self._closed = False
         self._on_terminal = _is_terminal(self._stream)
-        self._lambda = "λ" if _can_write(self._stream, "λ") else "lambda"
+        self._lambda = "λ" if _writable(self._stream, "λ") == "λ" else "lambda"
         self._stop = threading.Event()
         self._ticker: threading.Thread | None = None
         if self._on_terminal:
@@ -156,12 +113,7 @@ class ProgressReporter:
         """Return the reporter itself."""
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         """Close, whatever has happened."""
         self.close()
 
@@ -221,14 +173,14 @@ class ProgressReporter:
             line += f"objective {record.objective:.6g}"
         self._logger.info("%s", line)
 
-    def on_finished(self, point_index: int, point: FinishedPoint) -> None:
+    def on_finished(self, point_index: int, point: PointResult) -> None:
         """Take note of a finished point and show a line on it; told twice, it shows one.
 
         Parameters
         ----------
         point_index : int
             Position of the point in the grid.
-        point : FinishedPoint
+        point : PointResult
             The result.
         """
         with self._lock:
@@ -236,11 +188,13 @@ class ProgressReporter:
             if point_index in self._finished:
                 return
             self._finished.add(point_index)
+            done = f" ({len(self._finished)}/{self._n_points} points done)"
         cap = "" if point.converged else " (the cap: not converged)"
         plural = "" if point.iterations == 1 else "s"
+        count = done if self._n_points > 1 and not self._on_terminal else ""  # the bar has it
         self.write(
             f"{self._place(point.rank, point.reg)}: {point.iterations} iteration{plural}{cap}, "
-            f"objective {point.objective:.6g}, {duration(point.seconds)}"
+            f"objective {point.objective:.6g}, {duration(point.seconds)}{count}"
         )
 
     def write(self, line: str) -> None:
@@ -278,61 +232,57 @@ class ProgressReporter:
                 self._draw()
 
     def _draw(self) -> None:
-        """Draw the last line of the terminal anew: the bar once models run, else the phase."""
+        """Draw the last line of the terminal anew."""
         if self._on_terminal and not self._closed:
-            self._guarded(self._draw_bar if self._running or self._finished else self._draw_phase)
+            self._guarded(self._redraw)
 
-    def _draw_bar(self) -> None:
-        if self._bar is None:
-            self._clear()
-            self._bar = _Bar(
-                total=self._n_points,
-                file=self._stream,
-                bar_format=_BAR_FORMAT,
-                ncols=_columns(self._stream),
-                nrows=20,  # not asked of the terminal: told 0 rows, tqdm would draw nothing
-                leave=True,
-                position=0,
-                disable=False,
-            )
-        self._bar.ncols = _columns(self._stream)
-        self._bar.n = len(self._finished)
-        self._bar.set_description_str(
-            self._phases[-1][0] if self._phases else "training", refresh=False
-        )
-        self._bar.set_postfix_str(self._news(), refresh=False)
+    def _redraw(self) -> None:
+        if self._line is None:
+            # 20 rows are not asked of the terminal: told of 0 rows, tqdm would draw nothing.
+            # With a delay it does not draw while it is made, which leaves tqdm's lock taken if the
+            # terminal is gone.
+            self._line = _Line(file=self._stream, nrows=20, position=0, delay=1)
+            self._line.delay = 0
+        self._line.text = self._text()
         # Under our lock alone: tqdm's own would stay taken if Ctrl-C came while it draws.
-        self._bar.refresh(nolock=True)
+        self._line.refresh(nolock=True)
 
-    def _draw_phase(self) -> None:
-        """Draw the innermost phase and its clock."""
-        text = ""
-        if self._phases:
-            name, start = self._phases[-1]
-            text = f"{name} ... {duration(self._clock() - start)}"
-        self._clear(keep=text[: _columns(self._stream)])
+    def _text(self) -> str:
+        """Write the innermost phase and its clock; with the bar once models are trained."""
+        name, start = self._phases[-1] if self._phases else ("", self._start)
+        clock, columns = duration(self._clock() - start), _columns(self._stream)
+        if not self._counts:
+            return f"{name} ... {clock}"[:columns] if name else ""
+        text: str = tqdm.format_meter(
+            len(self._finished),
+            self._n_points,
+            0,
+            ncols=columns,
+            prefix=name or TRAINING,
+            ascii=self._line.ascii,
+            unit=clock,
+            bar_format=_BAR_FORMAT,
+            postfix=self._news(),
+        )
+        return text
 
-    def _clear(self, keep: str = "") -> None:
-        """Replace what this class has drawn on the last line."""
-        if keep != self._drawn:
-            self._stream.write("\r" + keep + " " * (len(self._drawn) - len(keep)) + "\r" + keep)
-            self._stream.flush()
-            self._drawn = keep
+    @property
+    def _counts(self) -> bool:
+        """Whether there are models to count: training has begun."""
+        training = any(name == TRAINING for name, _ in self._phases)
+        return bool(training or self._running or self._finished or TRAINING in self.phase_seconds)
 
     def _write_above(self, line: str) -> None:
-        if self._bar is None:
-            self._clear()
-        else:
-            self._bar.clear(nolock=True)
+        if self._line is not None:
+            self._line.clear(nolock=True)
         self._stream.write(_writable(self._stream, line) + "\n")
         self._stream.flush()
         self._draw()
 
     def _leave_terminal(self) -> None:
-        if self._bar is None:
-            self._clear()
-        else:
-            self._bar.close()
+        if self._line is not None:
+            self._line.leave = self._counts
+            self._line.close()
 
     def _guarded(self, draw: Callable[[], None]) -> None:
         """Draw, and fall silent if the terminal is gone."""
@@ -342,8 +292,8 @@ class ProgressReporter:
             self._on_terminal = False
             self._closed = True
             self._stop.set()
-            if self._bar is not None:
-                self._bar.disable = True  # else its finaliser would write again
+            if self._line is not None:
+                self._line.disable = True  # else its finaliser would write again
 
     def _news(self) -> str:
         """How many models run, and where the one heard of last stands."""
@@ -373,10 +323,6 @@ def _columns(stream: TextIO) -> int:
     except (AttributeError, OSError, ValueError):
         columns = 0
     return (columns or 80) - 1  # in the last column some terminals wrap
-
-
-def _can_write(stream: TextIO, text: str) -> bool:
-    return _writable(stream, text) == text
 
 
 def _writable(stream: TextIO, text: str) -> str:

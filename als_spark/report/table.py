@@ -1,14 +1,14 @@
-"""The table of results that a sweep prints at its end."""
+"""The table of results that a sweep prints at its end, and the cells that its report shares."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from als_spark.report.format import number
+from als_spark.report.format import MISSING, number
 from als_spark.train.records import PointResult
 from als_spark.types import SplitName
 
-__all__ = ["results_table"]
+__all__ = ["error_cells", "results_table", "splits_of"]
 
 _SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
@@ -36,7 +36,7 @@ def results_table(points: Sequence[PointResult], best: int | None, selected_on: 
         absolute errors in rating units; a value that is missing or not finite is ``-``. The
         validation columns are there if a point has such errors.
     """
-    splits = [name for name in _SPLITS if any(name in point.errors for point in points)]
+    splits = splits_of(points)
     cells = [_header(splits), *(_row(point, splits) for point in points)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     lines = [_join(row, widths) for row in cells]
@@ -46,18 +46,37 @@ def results_table(points: Sequence[PointResult], best: int | None, selected_on: 
     return "\n".join([*(line.rstrip() for line in table), "", *_caption(points, best, selected_on)])
 
 
+def splits_of(points: Sequence[PointResult]) -> list[SplitName]:
+    """Return the parts of the ratings that a point has errors on, train first and test last."""
+    return [name for name in _SPLITS if any(name in point.errors for point in points)]
+
+
+def error_cells(
+    point: PointResult, splits: Sequence[SplitName], missing: str = MISSING
+) -> list[str]:
+    """Write the mean squared and the mean absolute error of a point on each of some parts."""
+    cells = []
+    for split in splits:
+        means = point.errors.get(split)
+        values = (None, None) if means is None else (means.mse, means.mae)
+        cells += [number(value, missing) for value in values]
+    return cells
+
+
 def _header(splits: Sequence[SplitName]) -> list[str]:
     errors = [name for _ in splits for name in ("MSE", "MAE")]
     return ["d", "lambda", *errors, "iterations", "converged", "seconds"]
 
 
 def _row(point: PointResult, splits: Sequence[SplitName]) -> list[str]:
-    cells = [str(point.rank), f"{point.reg:g}"]
-    for split in splits:
-        means = point.errors.get(split)
-        cells += ["-", "-"] if means is None else [number(means.mse, "-"), number(means.mae, "-")]
-    converged = "yes" if point.converged else "cap"
-    return [*cells, str(point.iterations), converged, f"{point.seconds:.1f}"]
+    return [
+        str(point.rank),
+        f"{point.reg:g}",
+        *error_cells(point, splits, "-"),
+        str(point.iterations),
+        "yes" if point.converged else "cap",
+        f"{point.seconds:.1f}",
+    ]
 
 
 def _join(row: Sequence[str], widths: Sequence[int]) -> str:

@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CODE = "als_spark.zip"
 ENVIRONMENT = "als_spark_env.tar.gz"
 
-# What code on an executor may import; the driver has the rest (pyspark, matplotlib, tqdm).
+# What code on an executor may import; the driver has the rest (pyspark, matplotlib, jinja2, tqdm).
 EXECUTOR_DISTRIBUTIONS = ("numpy", "pyarrow", "scipy", "threadpoolctl")
 
 # Left out of the environment: what no running program reads.
@@ -70,7 +70,7 @@ exec "$here/python/bin/python{version}" "$@"
 def code_files(package: Path) -> Iterator[tuple[str, Path]]:
     """Yield ``(name in the zip, file)`` of the package, sorted by name."""
     for path in sorted(package.rglob("*")):
-        if path.suffix in (".py", ".toml") or path.name == "py.typed":
+        if path.is_file() and path.suffix != ".pyc":
             yield path.relative_to(package.parent).as_posix(), path
 
 

@@ -126,7 +126,7 @@ class TestPackage:
         expected = {
             path.relative_to(shared.root).as_posix()
             for path in (shared.root / "als_spark").rglob("*")
-            if path.suffix in (".py", ".toml") or path.name == "py.typed"
+            if path.is_file() and path.suffix != ".pyc"
         }
         with zipfile.ZipFile(package / "als_spark.zip") as archive:
             assert set(archive.namelist()) == expected

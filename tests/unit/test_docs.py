@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from als_spark.cli.batch_options import EVALUATE, RECOMMEND, RETRAIN, TRAIN
 
 import als_spark
-from als_spark.cli.batch_options import EVALUATE, RECOMMEND, RETRAIN, TRAIN
 from als_spark.cli.options import SWEEP, JobOptions
 from als_spark.cli.store import store_parser
 from als_spark.errors import ConfigError

@@ -52,7 +52,7 @@ ALLOWED_THIRD_PARTIES = {
     "model": {"numpy", "pyarrow"},
     "store": {"numpy", "pyarrow", "psutil", "pydantic"},
     "spark": {"numpy", "pyarrow", "pyspark", "py4j", "threadpoolctl", "scipy"},
-    "report": {"numpy", "matplotlib", "tqdm"},
+    "report": {"jinja2", "matplotlib", "numpy", "tqdm"},
     "nightly": {"pyspark", "numpy", "pydantic", "mlflow"},
     "cli": {"pydantic", "pyspark", "numpy", "pyarrow"},
 }

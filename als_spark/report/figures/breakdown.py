@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -19,12 +18,11 @@ from als_spark.report.figures.drawing import (
     Scale,
     legend_below,
     new_figure,
-    save_figure,
     tidy,
     titled,
 )
 
-__all__ = ["Bin", "Bins", "bins_of", "breakdown_figure", "plot_breakdown"]
+__all__ = ["Bin", "Bins", "bins_of", "breakdown_figure"]
 
 _MARKERS = "osD^"
 _LONG_LABELS = 40  # characters side by side under a panel
@@ -72,11 +70,6 @@ def bins_of(records: Sequence[Mapping[str, Any]] | None) -> list[Bin]:
         )
         for record in records or ()
     ]
-
-
-def plot_breakdown(by_user: Bins, by_item: Bins, path: str | Path, *, note: str = "") -> None:
-    """Save :func:`breakdown_figure` at ``path``; the other parameters are the builder's."""
-    save_figure(breakdown_figure(by_user, by_item, note=note), path)
 
 
 def breakdown_figure(by_user: Bins, by_item: Bins, *, note: str = "") -> Figure:
@@ -174,7 +167,7 @@ def _draw_counts(panel: Axes, bins: Sequence[Bin], highest: int) -> None:
     panel.bar(range(len(bins)), [one.count for one in bins], width=0.6, color="#BBBBBB")
     for place, one in enumerate(bins):
         panel.annotate(
-            _short(one.count),
+            _abbreviate_count(one.count),
             (place, one.count),
             xytext=(0, 2),
             textcoords="offset points",
@@ -194,7 +187,7 @@ def _draw_counts(panel: Axes, bins: Sequence[Bin], highest: int) -> None:
     )
 
 
-def _short(count: int) -> str:
+def _abbreviate_count(count: int) -> str:
     """Write a count in few characters: 950, 1.2k, 12k, 3.4M."""
     if count < 1000:
         return str(count)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from als_spark.report.figures.curves import draw_curve, end_marker, log_axes, log_limits
+from als_spark.report.figures.curves import draw_curve, end_markers, log_axes, log_limits
 from als_spark.report.figures.drawing import (
     INK,
     Grid,
@@ -19,15 +18,14 @@ from als_spark.report.figures.drawing import (
     legend_below,
     name_panel,
     new_figure,
+    pick_evenly,
     rows_columns,
-    save_figure,
-    thinned,
     titled,
 )
 from als_spark.train.records import PointResult
 from als_spark.types import SplitName
 
-__all__ = ["convergence_figure", "plot_convergence"]
+__all__ = ["convergence_figure"]
 
 _TOLERANCE_STYLE: dict[str, Any] = {"color": INK, "linewidth": 1.2, "linestyle": (0, (1, 1.5))}
 # Dashes help while there are few ranks; with more of them the order of the colours reads better.
@@ -36,20 +34,6 @@ _MAX_DASHED_RANKS = 6
 _USUAL: dict[str, Any] = {"linewidth": 1.6, "zorder": 2}
 _STRESSED: dict[str, Any] = {"linewidth": 2.8, "zorder": 3}
 _MAX_LEGEND_RANKS = 8
-
-
-def plot_convergence(
-    points: Sequence[PointResult],
-    best: int | None,
-    selected_on: SplitName,
-    path: str | Path,
-    *,
-    tol: float,
-    objective_note: str = "",
-) -> None:
-    """Save :func:`convergence_figure` at ``path``; the other parameters are the builder's."""
-    figure = convergence_figure(points, best, selected_on, tol=tol, objective_note=objective_note)
-    save_figure(figure, path)
 
 
 def convergence_figure(
@@ -64,18 +48,13 @@ def convergence_figure(
 
     Parameters
     ----------
-    points : sequence of PointResult
-        The finished points with their histories; a point without history draws nothing.
-    best : int or None
-        Position in ``points`` of the best point, drawn thicker; None stresses nothing.
-    selected_on : SplitName
-        The part that the best point was chosen on.
+    points, best, selected_on, objective_note
+        As in :func:`als_spark.report.figures.sweep.sweep_figure`. A point without history draws
+        nothing; the best one is drawn thicker.
     tol : float
         Tolerance of the stopping rule: training stops at the first t with
         ``|c_(t-1) - c_t| < tol``, where ``c_t = ‖U_t - U_(t-1)‖_F + ‖V_t - V_(t-1)‖_F``. Drawn as
         a line if it is positive.
-    objective_note : str
-        Which objective λ belongs to, in plain words; stands under the title.
 
     Returns
     -------
@@ -132,13 +111,11 @@ def convergence_figure(
             panel.tick_params(labelbottom=row == 1, labelleft=place % columns == 0)
     handles = [
         Line2D([], [], **_rank_style(grid, rank), linewidth=2.0)
-        for rank in thinned(grid.ranks, _MAX_LEGEND_RANKS)
+        for rank in pick_evenly(grid.ranks, _MAX_LEGEND_RANKS)
     ]
     if tol > 0:
         handles.append(Line2D([], [], **_TOLERANCE_STYLE, label=f"tolerance {tol:g}"))
-    handles += [
-        end_marker(state) for state in (True, False) if state in {p.converged for p in points}
-    ]
+    handles += end_markers(point.converged for point in points)
     legend_below(figure, handles)
     return figure
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
 from als_spark.report.figures.drawing import FAINT, tidy
 
-__all__ = ["draw_curve", "end_marker", "iteration_axis", "log_axes", "log_limits"]
+__all__ = ["draw_curve", "end_markers", "iteration_axis", "log_axes", "log_limits"]
 
 
 def log_limits(values: Sequence[float]) -> tuple[float, float]:
@@ -91,14 +91,20 @@ def draw_curve(
     if not iterations:
         return
     panel.plot(iterations, values, **style)
-    end = end_marker(converged)
+    end = _end_marker(converged)
     end.set_data(iterations[-1:], values[-1:])
     end.set_markerfacecolor(style["color"])
     end.set_zorder(4)
     panel.add_line(end)
 
 
-def end_marker(converged: bool) -> Line2D:
+def end_markers(ends: Iterable[bool]) -> list[Line2D]:
+    """Make the entries of a legend for how trainings ended, converged or not, one for each way."""
+    found = set(ends)
+    return [_end_marker(converged) for converged in (True, False) if converged in found]
+
+
+def _end_marker(converged: bool) -> Line2D:
     """Make the sign of how a training ended: a dot for the stopping rule, a cross for the cap."""
     return Line2D(
         [],

@@ -27,6 +27,7 @@ Metric = Literal["mse", "mae"]
 
 INK, FAINT = "#222222", "#767676"
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")  # of series that have no order
+RANK_LABEL = "rank d (number of factors)"
 TICK_STEPS = (1, 2, 2.5, 5, 10)  # what ticks may be apart, times a power of ten
 
 _DPI = 150
@@ -258,7 +259,7 @@ def tidy(panel: Axes) -> None:
     panel.tick_params(which="both", labelsize=9.5, color=FAINT, labelcolor=INK)
 
 
-def thinned(ranks: Sequence[int], most: int) -> list[int]:
+def pick_evenly(ranks: Sequence[int], most: int) -> list[int]:
     """At most so many of the ranks, evenly, the first and the last among them."""
     places = np.linspace(0, len(ranks) - 1, min(most, len(ranks))).round().astype(int)
     return [ranks[place] for place in places]

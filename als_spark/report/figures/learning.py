@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from matplotlib.figure import Figure
@@ -13,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from als_spark.report.figures.curves import (
     draw_curve,
-    end_marker,
+    end_markers,
     iteration_axis,
     log_axes,
     log_limits,
@@ -25,13 +24,12 @@ from als_spark.report.figures.drawing import (
     legend_below,
     new_figure,
     new_panels,
-    save_figure,
     tidy,
     titled,
 )
 from als_spark.train.records import IterationRecord
 
-__all__ = ["Start", "Training", "learning_figure", "plot_learning", "training_of"]
+__all__ = ["Start", "Training", "learning_figure", "training_of"]
 
 Start = Literal["warm", "cold"]
 
@@ -83,13 +81,6 @@ def training_of(record: Mapping[str, Any], label: str = "") -> Training:
     ]
     start: Start = "warm" if record.get("start") == "warm" else "cold"
     return Training(label, start, history, bool(record.get("converged")))
-
-
-def plot_learning(
-    trainings: Sequence[Training], path: str | Path, *, objective_note: str = ""
-) -> None:
-    """Save :func:`learning_figure` at ``path``; the other parameters are the builder's."""
-    save_figure(learning_figure(trainings, objective_note=objective_note), path)
 
 
 def learning_figure(trainings: Sequence[Training], *, objective_note: str = "") -> Figure:
@@ -147,8 +138,7 @@ def learning_figure(trainings: Sequence[Training], *, objective_note: str = "") 
     right.set_ylabel("change of the factors c(t)", fontsize=10, color=INK)
     for panel in (left, right):
         panel.set_xlabel("iteration", fontsize=10.5, color=INK)
-    ends = {training.converged for training in trainings}
-    handles += [end_marker(state) for state in (True, False) if state in ends]
+    handles += end_markers(training.converged for training in trainings)
     legend_below(figure, handles)
     return figure
 

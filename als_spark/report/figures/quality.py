@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from matplotlib import dates
@@ -31,9 +30,9 @@ from als_spark.report.figures.drawing import (
     titled,
     usual_top,
 )
-from als_spark.report.format import OUTCOMES, time_of
+from als_spark.report.format import OUTCOMES, parse_time
 
-__all__ = ["plot_quality", "quality_figure", "quality_picture"]
+__all__ = ["quality_figure", "quality_picture"]
 
 _dates: Any = dates  # it has no types
 _CHALLENGER, _CHAMPION, _PUBLISHED = COLOURS[:3]
@@ -79,7 +78,7 @@ class _Run:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> _Run:
-        version, time = record.get("version"), time_of(record.get("started"))
+        version, time = record.get("version"), parse_time(record.get("started"))
         return cls(
             math.nan if time is None else float(_dates.date2num(time)),
             "" if time is None else f"{time:%Y-%m-%d}",
@@ -94,11 +93,6 @@ class _Run:
     def on_line(self) -> bool:
         """Whether its mark is its challenger's error; others stand at the foot."""
         return self.outcome in _COMPARED and math.isfinite(self.challenger)
-
-
-def plot_quality(records: Sequence[Mapping[str, Any]], path: str | Path) -> None:
-    """Save :func:`quality_figure` at ``path``."""
-    Path(path).write_bytes(quality_picture(records))
 
 
 def quality_picture(records: Sequence[Mapping[str, Any]]) -> bytes:
@@ -195,7 +189,7 @@ def _figure(runs: Sequence[_Run]) -> Figure:
         tops = Line2D(beyond, [1.04] * len(beyond), **_BEYOND, markersize=6)
         tops.set_transform(panel.get_xaxis_transform())
         panel.add_line(tops)
-    _dress_x(panel, places, by_time=by_time)
+    _style_x_axis(panel, places, by_time=by_time)
     legend_below(figure, handles, paired=False)
     return figure
 
@@ -272,7 +266,7 @@ def _make_foot(panel: Axes, scale: Scale) -> None:
     panel.tick_params(axis="y", which="minor", length=0, labelsize=8.5)
 
 
-def _dress_x(panel: Axes, places: Sequence[float], *, by_time: bool) -> None:
+def _style_x_axis(panel: Axes, places: Sequence[float], *, by_time: bool) -> None:
     margin = 0.04 * (places[-1] - places[0]) or 0.5
     panel.set_xlim(places[0] - margin, places[-1] + margin)
     if by_time:

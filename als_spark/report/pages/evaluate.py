@@ -8,16 +8,14 @@ from typing import Any
 from als_spark.report.figures.breakdown import bins_of, breakdown_figure
 from als_spark.report.figures.drawing import png_of
 from als_spark.report.format import MEASURES, number, show
-from als_spark.report.pages.page import Page, Section
-from als_spark.report.pages.sections import (
-    add_bins,
-    add_run,
-    listed,
-    part_of,
-    run_line,
+from als_spark.report.pages.page import Picture, Table, render
+from als_spark.report.pages.views import (
+    bins_table,
+    get_list,
+    get_mapping,
+    humanise_keys,
+    run_view,
     source_facts,
-    spelled,
-    stated,
 )
 
 __all__ = ["evaluate_page"]
@@ -32,6 +30,10 @@ _MEANINGS: Mapping[str, str] = {
     "map": "mean precision at the places of the relevant items, among the first {k}",
     "coverage": "share of all items that anyone is recommended",
 }
+_BREAKDOWN = (
+    "Errors by the number of training ratings of user and item",
+    "Errors by activity of the user and popularity of the item.",
+)
 
 
 def evaluate_page(record: Mapping[str, Any], breakdown: bytes | None = None) -> str:
@@ -52,39 +54,39 @@ def evaluate_page(record: Mapping[str, Any], breakdown: bytes | None = None) -> 
     str
         The page.
     """
-    model, metrics = part_of(record, "model"), part_of(record, "metrics")
+    metrics = get_mapping(record, "metrics")
     measured = [name for name in MEASURES if metrics.get(name) is not None]
-    found = [f"{MEASURES[name][0]} {number(metrics[name])}" for name in measured[:1]]
-    count = part_of(record, "data").get("ratings")
-    over = f" over {show(count)} ratings" if isinstance(count, int) else ""
-    page = Page(
-        "Evaluation of a model",
-        "evaluated" if measured else "not evaluated",
-        "good" if measured else "bad",
-        f"{found[0]}{over}." if measured else "The run ended before anything was measured.",
-        subtitle=run_line(record),
+    sentence = "The run ended before anything was measured."
+    if measured:
+        count = get_mapping(record, "data").get("ratings")
+        over = f" over {show(count)} ratings" if isinstance(count, int) else ""
+        sentence = f"{MEASURES[measured[0]][0]} {number(metrics[measured[0]])}{over}."
+    by_user, by_item = get_list(record, "by_user"), get_list(record, "by_item")
+    if breakdown is None and (by_user or by_item):
+        breakdown = png_of(breakdown_figure(bins_of(by_user), bins_of(by_item)))
+    return render(
+        "evaluate.html.jinja",
+        **run_view(record),
+        outcome="evaluated" if measured else "not evaluated",
+        tone="good" if measured else "bad",
+        sentence=sentence,
+        notes=get_list(record, "warnings"),
+        model=humanise_keys(get_mapping(record, "model")),
+        data=source_facts(record.get("source")) + humanise_keys(get_mapping(record, "data")),
+        measures=_measures(metrics),
+        relevant_from=metrics.get("relevant_from"),
+        drawn=[] if breakdown is None else [Picture(breakdown, *_BREAKDOWN)],
+        by_user=bins_table("By activity of the user", by_user),
+        by_item=bins_table("By popularity of the item", by_item),
     )
-    page.section("Take note").warnings(map(str, listed(record, "warnings")))
-    page.section("Model").facts(stated([(spelled(key), value) for key, value in model.items()]))
-    rest = part_of(record, "data").items()
-    page.section("Data").facts(
-        [
-            *source_facts(record.get("source")),
-            *stated([(spelled(key), value) for key, value in rest]),
-        ]
-    )
-    _add_metrics(page.section("Measures"), metrics)
-    _add_breakdown(page.section("Who is predicted well"), record, breakdown)
-    add_run(page, record)
-    return page.html()
 
 
-def _add_metrics(section: Section, metrics: Mapping[str, Any]) -> None:
+def _measures(metrics: Mapping[str, Any]) -> Table:
     k = metrics.get("k")
     first = "ranked" if k is None else str(k)
     rows = [
         (
-            label if k is None or not _is_ranking(name) else f"{label}@{k}",
+            label if k is None or name in ("rmse", "mae", "mse") else f"{label}@{k}",
             number(metrics[name]),
             "higher" if more else "lower",
             _MEANINGS[name].format(k=first),
@@ -92,22 +94,4 @@ def _add_metrics(section: Section, metrics: Mapping[str, Any]) -> None:
         for name, (label, more) in MEASURES.items()
         if name in metrics
     ]
-    section.table(("measure", "value", "better", "meaning"), rows, right={1})
-    if metrics.get("relevant_from") is not None:
-        section.paragraph(f"Relevant is a rating of at least {show(metrics['relevant_from'])}.")
-
-
-def _is_ranking(name: str) -> bool:
-    return name not in ("rmse", "mae", "mse")
-
-
-def _add_breakdown(section: Section, record: Mapping[str, Any], picture: bytes | None) -> None:
-    by_user, by_item = listed(record, "by_user"), listed(record, "by_item")
-    if picture is None and (by_user or by_item):
-        picture = png_of(breakdown_figure(bins_of(by_user), bins_of(by_item)))
-    if picture is not None:
-        alt = "Errors by the number of training ratings of user and item"
-        caption = "Errors by activity of the user and popularity of the item."
-        section.picture(picture, alt, caption)
-    add_bins(section, "By activity of the user", by_user)
-    add_bins(section, "By popularity of the item", by_item)
+    return Table(("measure", "value", "better", "meaning"), rows, right={1})

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from als_spark.report.format import MEASURES, MISSING, OUTCOMES, number, percent, show
-from als_spark.report.pages.page import Page, Section
-from als_spark.report.pages.sections import (
-    add_run,
-    listed,
-    part_of,
-    run_line,
+from als_spark.report.pages.page import Picture, Table, render
+from als_spark.report.pages.views import (
+    Facts,
+    drop_missing,
+    get_list,
+    get_mapping,
+    run_view,
     source_facts,
-    spelled,
-    stated,
 )
 
 __all__ = ["RETRAIN_PICTURES", "retrain_page"]
@@ -61,48 +60,57 @@ def retrain_page(record: Mapping[str, Any], pictures: Mapping[str, bytes]) -> st
     """
     outcome = record.get("outcome")
     label, tone = OUTCOMES.get(str(outcome), (show(outcome), "bad"))
-    page = Page(
-        "Retraining",
-        "no outcome recorded" if outcome is None else label,
-        tone,
-        str(record.get("sentence") or ""),
-        subtitle=run_line(record),
-    )
-    page.section("Take note").warnings(map(str, _warnings(record)))
-    page.section("Run").facts(
-        stated(
+    comparison = get_mapping(record, "comparison")
+    return render(
+        "retrain.html.jinja",
+        **run_view(record),
+        outcome="no outcome recorded" if outcome is None else label,
+        tone=tone,
+        sentence=record.get("sentence") or "",
+        notes=list(_warnings(record)),
+        run=drop_missing(
             [
                 ("published version", record.get("version")),
                 ("version before", record.get("previous_version")),
                 ("exit code", record.get("exit_code")),
             ]
-        )
+        ),
+        data=_data_facts(record),
+        checks=_checks_table(_checks(record)),
+        training=_training_facts(get_mapping(record, "training")),
+        comparison=drop_missing(
+            [
+                ("verdict", comparison.get("verdict")),
+                ("decided by", _label(comparison.get("measure"))),
+                ("margin", comparison.get("margin")),
+                ("largest decline over versions", comparison.get("max_decline")),
+                ("ratings held out", comparison.get("holdout")),
+            ]
+        ),
+        measures=_measures_table(comparison),
+        drawn=_place_pictures(pictures),
     )
-    _add_data(page.section("Data"), record)
-    _add_checks(page.section("Checks of the data"), record)
-    sections = {"Training": page.section("Training")}
-    _add_training(sections["Training"], part_of(record, "training"))
-    sections["Comparison"] = page.section("Comparison")
-    _add_comparison(sections["Comparison"], part_of(record, "comparison"))
-    sections["History"] = page.section("History")
-    others = page.section("Other pictures")
+
+
+def _place_pictures(pictures: Mapping[str, bytes]) -> dict[str, list[Picture]]:
+    """Return the pictures by the heading of their section."""
+    placed: dict[str, list[Picture]] = {heading: [] for heading, _, _ in RETRAIN_PICTURES.values()}
     for name, (heading, alt, caption) in RETRAIN_PICTURES.items():
         if name in pictures:
-            sections[heading].picture(pictures[name], alt, caption)
-    for name in sorted(pictures.keys() - RETRAIN_PICTURES.keys()):
-        others.picture(pictures[name], name, name)
-    add_run(page, record)
-    return page.html()
+            placed[heading].append(Picture(pictures[name], alt, caption))
+    others = sorted(pictures.keys() - RETRAIN_PICTURES.keys())
+    placed["Other pictures"] = [Picture(pictures[name], name, name) for name in others]
+    return placed
 
 
 def _warnings(record: Mapping[str, Any]) -> Iterator[Any]:
     """Repeat the run's own warnings, then say what the numbers alone would hide."""
-    yield from listed(record, "warnings")
+    yield from get_list(record, "warnings")
     failed = [check for check in _checks(record) if not check.get("passed")]
     if failed:
-        names = ", ".join(spelled(show(check.get("name"))) for check in failed)
+        names = ", ".join(show(check.get("name")) for check in failed)
         yield f"Data checks that failed: {names}."
-    training = part_of(record, "training")
+    training = get_mapping(record, "training")
     if training.get("converged") is False:
         yield (
             f"Training was stopped by the cap after {show(training.get('iterations'))} iterations, "
@@ -110,106 +118,79 @@ def _warnings(record: Mapping[str, Any]) -> Iterator[Any]:
         )
 
 
-def _add_data(section: Section, record: Mapping[str, Any]) -> None:
-    data = part_of(record, "data")
-    section.facts(
+def _data_facts(record: Mapping[str, Any]) -> Facts:
+    data = get_mapping(record, "data")
+    pairs = [
+        ("ratings", data.get("ratings")),
+        ("users", data.get("users")),
+        ("items", data.get("items")),
+        ("lowest rating", data.get("lowest")),
+        ("highest rating", data.get("highest")),
+        ("mean rating", _format_fully(data.get("mean"))),
+        ("standard deviation", _format_fully(data.get("spread"))),
+        ("unusable rows", data.get("bad_rows")),
+        ("duplicates", data.get("duplicates")),
+        ("new users", data.get("new_users")),
+        ("new items", data.get("new_items")),
+        ("share of unknown users or items", percent(data.get("unknown_share"))),
+    ]
+    return source_facts(record.get("source")) + drop_missing(pairs)
+
+
+def _checks(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [check for check in get_list(record, "checks") if isinstance(check, Mapping)]
+
+
+def _checks_table(checks: Sequence[Mapping[str, Any]]) -> Table:
+    keys = ("name", "value", "limit", "previous")
+    rows = [
+        (*map(check.get, keys), "passed" if check.get("passed") else "failed") for check in checks
+    ]
+    return Table(
+        ("check", "value", "limit", "run before", "result"),
+        rows,
+        right=range(1, 4),
+        marked={place: "bad" for place, check in enumerate(checks) if not check.get("passed")},
+    )
+
+
+def _training_facts(training: Mapping[str, Any]) -> Facts:
+    converged = training.get("converged")
+    ended = None if converged is None else "by the stopping rule" if converged else "by the cap"
+    return drop_missing(
         [
-            *source_facts(record.get("source")),
-            *stated(
-                [
-                    ("ratings", data.get("ratings")),
-                    ("users", data.get("users")),
-                    ("items", data.get("items")),
-                    ("lowest rating", data.get("lowest")),
-                    ("highest rating", data.get("highest")),
-                    ("mean rating", _plain(data.get("mean"))),
-                    ("standard deviation", _plain(data.get("spread"))),
-                    ("unusable rows", data.get("bad_rows")),
-                    ("duplicates", data.get("duplicates")),
-                    ("new users", data.get("new_users")),
-                    ("new items", data.get("new_items")),
-                    ("share of unknown users or items", percent(data.get("unknown_share"))),
-                ]
-            ),
+            ("start", training.get("start")),
+            ("because", training.get("reason")),
+            ("rank d", training.get("rank")),
+            ("ridge λ", training.get("lambda_reg")),
+            ("exponent ν of the counts", training.get("exponent")),
+            ("iterations", training.get("iterations")),
+            ("ended", ended),
+            ("objective", _format_fully(training.get("objective"))),
         ]
     )
 
 
-def _checks(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [check for check in listed(record, "checks") if isinstance(check, Mapping)]
-
-
-def _add_checks(section: Section, record: Mapping[str, Any]) -> None:
-    checks = _checks(record)
-    rows = [
-        (
-            spelled(show(check.get("name"))),
-            check.get("value"),
-            check.get("limit"),
-            check.get("previous"),
-            "passed" if check.get("passed") else "failed",
-        )
-        for check in checks
-    ]
-    failed = [place for place, check in enumerate(checks) if not check.get("passed")]
-    section.table(
-        ("check", "value", "limit", "run before", "result"),
-        rows,
-        right=range(1, 4),
-        marked=dict.fromkeys(failed, "bad"),
-    )
-
-
-def _add_training(section: Section, training: Mapping[str, Any]) -> None:
-    converged = training.get("converged")
-    ended = None if converged is None else "by the stopping rule" if converged else "by the cap"
-    section.facts(
-        stated(
-            [
-                ("start", training.get("start")),
-                ("because", training.get("reason")),
-                ("rank d", training.get("rank")),
-                ("ridge λ", training.get("lambda_reg")),
-                ("exponent ν of the counts", training.get("exponent")),
-                ("iterations", training.get("iterations")),
-                ("ended", ended),
-                ("objective", _plain(training.get("objective"))),
-            ]
-        )
-    )
-
-
-def _add_comparison(section: Section, comparison: Mapping[str, Any]) -> None:
-    champion, challenger = part_of(comparison, "champion"), part_of(comparison, "challenger")
-    measure = comparison.get("measure")
-    section.facts(
-        stated(
-            [
-                ("verdict", comparison.get("verdict")),
-                ("decided by", _label(measure)),
-                ("margin", comparison.get("margin")),
-                ("largest decline over versions", comparison.get("max_decline")),
-                ("ratings held out", comparison.get("holdout")),
-            ]
-        )
-    )
+def _measures_table(comparison: Mapping[str, Any]) -> Table:
+    champion = get_mapping(comparison, "champion")
+    challenger = get_mapping(comparison, "challenger")
     names = [name for name in MEASURES if name in champion or name in challenger]
     rows = []
     for name in names:
         ours, theirs = _value(challenger, name), _value(champion, name)
         rows.append((_label(name), number(theirs), number(ours), *_difference(name, ours, theirs)))
-    headers = (
-        "measure",
-        _model("champion", champion.get("version")),
-        _model("challenger", challenger.get("version")),
-        "difference",
-        "challenger is",
-    )
-    section.table(
-        headers,
+    decided_by = comparison.get("measure")
+    return Table(
+        (
+            "measure",
+            _model("champion", champion.get("version")),
+            _model("challenger", challenger.get("version")),
+            "difference",
+            "challenger is",
+        ),
         rows,
         right=range(1, 4),
-        marked={place: "neutral" for place, name in enumerate(names) if name == measure},
+        marked={place: "neutral" for place, name in enumerate(names) if name == decided_by},
         caption="On the same held-out ratings; the deciding measure is highlighted.",
     )
 
@@ -238,6 +219,6 @@ def _model(role: str, version: Any) -> str:
     return role if version is None else f"{role} ({version})"
 
 
-def _plain(value: Any) -> Any:
+def _format_fully(value: Any) -> Any:
     """Write a number in full where its digits matter."""
     return f"{value:,.6g}" if isinstance(value, float) and math.isfinite(value) else value

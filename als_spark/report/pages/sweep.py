@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from als_spark.report.format import MISSING, duration, number, show
-from als_spark.report.pages.page import Page, Section
-from als_spark.report.pages.sections import add_run, listed, part_of, run_line, stated
+from als_spark.report.pages.page import Picture, Table, render
+from als_spark.report.pages.views import Facts, drop_missing, get_list, get_mapping, run_view
+from als_spark.report.table import error_cells, splits_of
 from als_spark.train.records import PointResult
 from als_spark.types import SplitName
 
@@ -39,7 +40,6 @@ _COLD: Mapping[str, str] = {
     "drop": "are left out of the errors",
     "initial": "are predicted from the random start",
 }
-_SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
 def sweep_page(
@@ -75,85 +75,67 @@ def sweep_page(
     """
     chosen = points[best]
     complete = run.get("status") == "complete"
-    asked = part_of(run, "points").get("asked", len(points))
+    asked = get_mapping(run, "points").get("asked", len(points))
     error = number(chosen.selection_error(selected_on))
     model = f"rank d = {chosen.rank}, λ = {chosen.reg:g}"
     sentence = f"The best of {len(points)} models: {model}, {selected_on} MSE {error}."
     if not complete:
         sentence = f"Stopped after {len(points)} of {asked} models. " + sentence
-    page = Page(
-        "Sweep of ALS models",
-        "complete" if complete else "interrupted",
-        "good" if complete else "neutral",
-        sentence,
-        subtitle=run_line(run),
+    drawn = [name for name in SWEEP_PICTURES if name in pictures]
+    return render(
+        "sweep.html.jinja",
+        **run_view(run),
+        outcome="complete" if complete else "interrupted",
+        tone="good" if complete else "neutral",
+        sentence=sentence,
+        notes=list(_warnings(points, chosen, selected_on, run)),
+        data=_data_facts(run),
+        results=_results_table(points, best, selected_on),
+        objective_note=objective_note,
+        drawn=[Picture(pictures[name], *SWEEP_PICTURES[name]) for name in drawn],
     )
-    page.section("Take note").warnings(_warnings(points, chosen, selected_on, run))
-    _add_data(page.section("Data"), run)
-    _add_results(page.section("Results"), points, best, selected_on, objective_note)
-    drawn = page.section("Pictures")
-    for name, (alt, caption) in SWEEP_PICTURES.items():
-        if name in pictures:
-            drawn.picture(pictures[name], alt, caption)
-    add_run(page, run)
-    return page.html()
 
 
-def _add_data(section: Section, run: Mapping[str, Any]) -> None:
-    data = part_of(run, "data")
-    columns = [f"{role}: {name}" for role, name in part_of(run, "columns").items() if name]
-    ratings = [f"{count:,} {part}" for part, count in part_of(data, "ratings").items()]
+def _data_facts(run: Mapping[str, Any]) -> Facts:
+    data = get_mapping(run, "data")
+    columns = [f"{role}: {name}" for role, name in get_mapping(run, "columns").items() if name]
+    ratings = [f"{count:,} {part}" for part, count in get_mapping(data, "ratings").items()]
     extremes = [data.get("lowest_rating"), data.get("highest_rating")]
-    section.facts(
-        stated(
-            [
-                ("source", run.get("source")),
-                ("columns", ", ".join(columns)),
-                ("ratings", ", ".join(ratings)),
-                ("users", data.get("users")),
-                ("items", data.get("items")),
-                ("lowest, highest rating", [] if None in extremes else extremes),
-                ("pairs rated more than once", data.get("duplicate_pairs")),
-                ("rows dropped", sum(part_of(data, "bad_rows_dropped").values())),
-                ("Spark master", run.get("spark_master")),
-                ("placement", run.get("placement")),
-            ]
-        )
+    return drop_missing(
+        [
+            ("source", run.get("source")),
+            ("columns", ", ".join(columns)),
+            ("ratings", ", ".join(ratings)),
+            ("users", data.get("users")),
+            ("items", data.get("items")),
+            ("lowest, highest rating", [] if None in extremes else extremes),
+            ("pairs rated more than once", data.get("duplicate_pairs")),
+            ("rows dropped", sum(get_mapping(data, "bad_rows_dropped").values())),
+            ("Spark master", run.get("spark_master")),
+            ("placement", run.get("placement")),
+        ]
     )
 
 
-def _add_results(
-    section: Section,
-    points: Sequence[PointResult],
-    best: int,
-    selected_on: SplitName,
-    objective_note: str,
-) -> None:
-    splits = [name for name in _SPLITS if any(name in point.errors for point in points)]
-    headers = ["", "d", "λ"]
-    headers += [f"{split} {metric}" for split in splits for metric in ("MSE", "MAE")]
-    headers += ["iterations", "ended by", "time"]
-    rows = []
-    for place, point in enumerate(points):
-        means = [point.errors.get(split) for split in splits]
-        errors = [number(v) for m in means for v in ((m.mse, m.mae) if m else (None, None))]
-        rows.append(
-            [
-                "★ best" if place == best else " ",
-                str(point.rank),
-                f"{point.reg:g}",
-                *errors,
-                point.iterations,
-                "stopping rule" if point.converged else "cap",
-                duration(point.seconds),
-            ]
-        )
+def _results_table(points: Sequence[PointResult], best: int, selected_on: SplitName) -> Table:
+    splits = splits_of(points)
+    errors = [f"{split} {metric}" for split in splits for metric in ("MSE", "MAE")]
+    headers = ["", "d", "λ", *errors, "iterations", "ended by", "time"]
+    rows = [
+        [
+            "★ best" if place == best else " ",
+            str(point.rank),
+            f"{point.reg:g}",
+            *error_cells(point, splits),
+            point.iterations,
+            "stopping rule" if point.converged else "cap",
+            duration(point.seconds),
+        ]
+        for place, point in enumerate(points)
+    ]
     right = set(range(1, len(headers))) - {len(headers) - 2}
     caption = f"Chosen: the smallest {selected_on} MSE."
-    section.table(headers, rows, right=right, marked={best: "good"}, caption=caption)
-    section.paragraph("MSE in squared rating units, MAE in rating units.")
-    if objective_note:
-        section.paragraph(f"λ belongs to this objective: {objective_note}.")
+    return Table(headers, rows, right=right, marked={best: "good"}, caption=caption)
 
 
 def _warnings(
@@ -163,8 +145,8 @@ def _warnings(
     run: Mapping[str, Any],
 ) -> Iterator[str]:
     """Say what a reader of the numbers alone would miss."""
-    config, data = part_of(run, "config"), part_of(run, "data")
-    asked = part_of(run, "points").get("asked", len(points))
+    config, data = get_mapping(run, "config"), get_mapping(run, "data")
+    asked = get_mapping(run, "points").get("asked", len(points))
     if len(points) < asked:
         yield (
             f"The run was stopped: {asked - len(points)} of {asked} models are missing, and one "
@@ -176,7 +158,7 @@ def _warnings(
         yield (
             f"{len(capped)} of {len(points)} models {were} stopped by the cap on iterations "
             f"(--max-iter {config.get('max_iter', MISSING)}), before the stopping rule was met: "
-            f"{_some(capped)}."
+            f"{_name_some(capped)}."
         )
     yield from _edges(chosen, config)
     if selected_on != "validation":
@@ -200,7 +182,7 @@ def _warnings(
             f"{means.cold:,} of {total:,} {selected_on} ratings are of users or items without "
             f"training ratings; they {_COLD.get(cold_start, 'are counted apart')}."
         )
-    for problem, count in part_of(data, "bad_rows_dropped").items():
+    for problem, count in get_mapping(data, "bad_rows_dropped").items():
         yield f"{count:,} rows were dropped: {problem}. They are in the folder rejected/."
     if data.get("duplicate_pairs"):
         yield (
@@ -211,7 +193,7 @@ def _warnings(
 
 def _edges(chosen: PointResult, config: Mapping[str, Any]) -> Iterator[str]:
     """Say where the best point lies on the edge of the grid, and a better one may lie beyond."""
-    ranks, regs = listed(config, "ranks"), listed(config, "lambdas")
+    ranks, regs = get_list(config, "ranks"), get_list(config, "lambdas")
     if len(ranks) > 1 and chosen.rank == max(ranks):
         yield (
             f"The best rank, d = {chosen.rank}, is the largest of the grid: a larger one may be "
@@ -226,7 +208,7 @@ def _edges(chosen: PointResult, config: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _some(places: Sequence[str], most: int = 6) -> str:
+def _name_some(places: Sequence[str], most: int = 6) -> str:
     """Name a few of many."""
     more = len(places) - most
     return "; ".join(places[:most]) + (f"; and {more} more" if more > 0 else "")

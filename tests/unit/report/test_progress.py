@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from als_spark.report.progress import Progress, ProgressReporter
+from als_spark.report.progress import ProgressReporter
 from als_spark.solve.objective import Objective
 from als_spark.train.records import ErrorMeans, IterationRecord, PointResult
 from als_spark.train.spec import ModelSpec
@@ -190,6 +190,40 @@ def test_phases_during_and_after_training_name_the_bar() -> None:
     assert terminal.screen()[-2].startswith("training 1/1 |")
 
 
+def test_the_bar_counts_finished_models_without_any_record_of_an_iteration() -> None:
+    terminal, clock = Terminal(), Clock()
+    with (
+        ProgressReporter(2, stream=terminal, refresh_seconds=NEVER, clock=clock) as progress,
+        progress.phase("training"),
+    ):
+        assert terminal.screen()[-1].startswith("training 0/2 |")
+        assert terminal.screen()[-1].endswith("| 0.0 s")
+        clock.now += 61.0
+        progress.on_finished(0, result())
+        assert terminal.screen()[-1].startswith("training 1/2 |")
+        assert terminal.screen()[-1].endswith("| 1 min 01 s")
+
+
+def test_a_gone_terminal_does_not_hold_up_the_bars_of_other_threads() -> None:
+    gone, terminal = Gone(BrokenPipeError), Terminal()
+    gone.there = False
+
+    def show_another() -> None:
+        with ProgressReporter(1, stream=terminal, refresh_seconds=NEVER) as progress:
+            progress.on_finished(0, result())
+
+    with (
+        ProgressReporter(1, stream=gone, refresh_seconds=NEVER) as progress,
+        progress.phase("training"),
+    ):
+        pass
+    other = threading.Thread(target=show_another, daemon=True)
+    other.start()
+    other.join(timeout=10)
+    assert not other.is_alive()
+    assert terminal.screen()[-2].startswith("training 1/1 |")
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("trained", [True, False])
 def test_exceptions_leave_a_fresh_line_and_no_thread(
@@ -330,8 +364,8 @@ def test_log_gets_each_phase_and_each_finished_point(
     assert caplog.messages == [
         "reading ratings ...",
         "reading ratings: 3.2 s",
-        "d=20 λ=4: 207 iterations, objective 51234.5, 3.2 s",
-        "d=20 λ=4: 207 iterations, objective 51234.5, 3.2 s",
+        "d=20 λ=4: 207 iterations, objective 51234.5, 3.2 s (1/2 points done)",
+        "d=20 λ=4: 207 iterations, objective 51234.5, 3.2 s (2/2 points done)",
         "12 of 16 points kept",
     ]
     assert {(r.name, r.levelno) for r in caplog.records} == {("test.progress", logging.INFO)}
@@ -498,11 +532,6 @@ def test_durations_are_written_for_a_person(
     ):
         clock.now += seconds
     assert caplog.messages[-1] == f"reading: {text}"
-
-
-def test_reporter_is_a_progress() -> None:
-    progress: Progress = ProgressReporter(1, stream=io.StringIO())
-    progress.close()
 
 
 def test_importing_progress_and_table_loads_neither_matplotlib_nor_pyspark() -> None:

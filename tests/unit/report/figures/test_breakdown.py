@@ -10,8 +10,8 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from als_spark.report.figures.breakdown import Bin, bins_of, breakdown_figure, plot_breakdown
-from als_spark.report.figures.drawing import png_of
+from als_spark.report.figures.breakdown import Bin, bins_of, breakdown_figure
+from als_spark.report.figures.drawing import png_of, save_figure
 from tests.figures import check_texts, lay_out, legend_labels, line, words
 
 LABELS = ["0", "1–5", "6–20", "21–50", "51–200", "201–1,000", "over 1,000"]
@@ -143,7 +143,7 @@ def test_an_error_that_is_none_has_no_root(mse: float) -> None:
 
 def test_equal_bins_give_an_equal_file(tmp_path: Path) -> None:
     path = tmp_path / "breakdown.png"
-    plot_breakdown(bins(), bins(n=4), path, note="a note")
+    save_figure(breakdown_figure(bins(), bins(n=4), note="a note"), path)
     assert path.read_bytes() == png_of(breakdown_figure(bins(), bins(n=4), note="a note"))
 
 

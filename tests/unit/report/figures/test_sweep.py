@@ -23,6 +23,8 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 
 from als_spark.report.figures import sweep as plots
+from als_spark.report.figures.convergence import convergence_figure
+from als_spark.report.figures.heatmap import heatmap_figure
 from als_spark.solve.objective import Objective
 from als_spark.train.records import ErrorMeans, IterationRecord, PointResult
 from als_spark.train.spec import ModelSpec
@@ -155,8 +157,8 @@ SHAPES = shapes()
 BUILDERS = {
     "sweep": plots.sweep_figure,
     "selected": plots.selected_figure,
-    "heatmap": plots.heatmap_figure,
-    "convergence": lambda *args, **more: plots.convergence_figure(*args, tol=TOL, **more),
+    "heatmap": heatmap_figure,
+    "convergence": lambda *args, **more: convergence_figure(*args, tol=TOL, **more),
 }
 
 
@@ -286,7 +288,7 @@ def test_the_objective_and_the_choice_stand_on_the_figure(name: str, figure_of: 
 
 def test_a_long_note_is_wrapped() -> None:
     note = " ".join(["the ridge of a row is multiplied by its count"] * 8)
-    figure = plots.heatmap_figure(make_grid([1, 5], [1, 2]), 0, "test", objective_note=note)
+    figure = heatmap_figure(make_grid([1, 5], [1, 2]), 0, "test", objective_note=note)
     lay_out(figure)
     for text in shown_texts(figure):
         assert text.get_window_extent().x0 >= 0
@@ -508,7 +510,7 @@ def test_heatmap_frames_the_best_cell(figure_of: FigureOf) -> None:
     for axes in panels(figure_of("heatmap", "validation"))[:2]:
         frames = {patch.get_xy() for patch in axes.patches}
         assert frames == {(0.5, 0.5)}  # around column 1 (d = 5), row 1 (λ = 4)
-    plain = plots.heatmap_figure(points, None, "validation")
+    plain = heatmap_figure(points, None, "validation")
     assert not panels(plain)[0].patches
 
 
@@ -536,7 +538,7 @@ def test_heatmap_colour_bar_names_the_error_and_its_unit(figure_of: FigureOf) ->
 
 def test_heatmap_hatches_cells_without_a_result() -> None:
     points = SHAPES["interrupted"][0]  # 3 ranks by 4 λ: two not trained, two without a test error
-    axes = panels(plots.heatmap_figure(points, None, "test"))[0]
+    axes = panels(heatmap_figure(points, None, "test"))[0]
     hatched = {(p.get_x() + 0.5, p.get_y() + 0.5) for p in axes.patches if p.get_hatch()}
     assert hatched == {(1, 1), (1, 2), (2, 2), (2, 3)}
     assert hatched.isdisjoint(cell_texts(axes))
@@ -601,13 +603,13 @@ def test_convergence_draws_objective_and_steps(shape: str, figure_of: FigureOf) 
 
 def test_convergence_shows_the_tolerance() -> None:
     points = make_grid([1, 5], [1, 2])
-    figure = plots.convergence_figure(points, 0, "test", tol=1e-7)
+    figure = convergence_figure(points, 0, "test", tol=1e-7)
     for reg in (1, 2):
         lower = stacked(figure, reg)[1]
         assert [1e-7, 1e-7] in [list(artist.get_ydata()) for artist in lower.lines]
         assert lower.get_ylim()[0] < 1e-7
     assert "tolerance 1e-07" in legend_labels(figure)
-    without = plots.convergence_figure(points, 0, "test", tol=0)
+    without = convergence_figure(points, 0, "test", tol=0)
     assert not [label for label in legend_labels(without) if "tolerance" in label]
 
 
@@ -616,20 +618,20 @@ def test_convergence_tells_capped_points_apart() -> None:
         make_point(1, 1.0, converged=True),
         make_point(5, 1.0, converged=False, iterations=40),
     ]
-    figure = plots.convergence_figure(points, 0, "test", tol=TOL)
+    figure = convergence_figure(points, 0, "test", tol=TOL)
     for axes, shift in zip(stacked(figure, 1.0), (1, 0), strict=True):
         ends = {a.get_marker(): a for a in axes.lines if a.get_marker() in ("o", "X")}
         assert list(ends["o"].get_xdata()) == [30 - shift]
         assert list(ends["X"].get_xdata()) == [40 - shift]
         assert ends["X"].get_markerfacecolor() == line(axes, "d = 5").get_color()
     assert "stopped by the iteration cap" in legend_labels(figure)
-    one_kind = plots.convergence_figure(points[:1], 0, "test", tol=TOL)
+    one_kind = convergence_figure(points[:1], 0, "test", tol=TOL)
     assert "stopped by the iteration cap" not in legend_labels(one_kind)
 
 
 def test_convergence_tells_ranks_apart_and_stresses_the_best() -> None:
     points, _, _ = SHAPES["source grid"]
-    figure = plots.convergence_figure(points, 4, "test", tol=TOL)
+    figure = convergence_figure(points, 4, "test", tol=TOL)
     upper = stacked(figure, 1.0)[0]
     drawn = [line(upper, f"d = {rank}") for rank in (1, 5, 20, 50)]
     assert len({artist.get_color() for artist in drawn}) == 4
@@ -669,7 +671,7 @@ def test_convergence_of_odd_histories(
     pairs: list[tuple[float, float]], excess: list[float], steps: list[float]
 ) -> None:
     point = replace(make_point(), history=records(*pairs))
-    figure = plots.convergence_figure([point], 0, "test", tol=TOL)
+    figure = convergence_figure([point], 0, "test", tol=TOL)
     for axes, expected in zip(stacked(figure, 2.0), (excess, steps), strict=True):
         drawn = [a for a in axes.lines if a.get_label() == "d = 5"]
         assert [list(a.get_ydata()) for a in drawn] == ([expected] if expected else [])
@@ -677,10 +679,10 @@ def test_convergence_of_odd_histories(
 
 def test_one_run_much_longer_than_the_others_makes_the_iteration_axis_logarithmic() -> None:
     points = [make_point(rank, 1.0, iterations=20) for rank in (1, 2, 3)]
-    figure = plots.convergence_figure(points, 0, "test", tol=TOL)
+    figure = convergence_figure(points, 0, "test", tol=TOL)
     assert panels(figure)[0].get_xscale() == "linear"
     points.append(make_point(4, 1.0, iterations=900))
-    figure = plots.convergence_figure(points, 0, "test", tol=TOL)
+    figure = convergence_figure(points, 0, "test", tol=TOL)
     for axes in panels(figure):
         assert axes.get_xscale() == "log"
         assert axes.get_xlim()[1] > 900
@@ -691,10 +693,10 @@ def test_one_run_much_longer_than_the_others_makes_the_iteration_axis_logarithmi
 
 def save_all(folder: Path, points: list[PointResult], best: int, on: SplitName) -> list[Path]:
     paths = [folder / f"{name}.png" for name in BUILDERS]
-    plots.plot_sweep(points, best, on, paths[0], objective_note=NOTE)
-    plots.plot_selected(points, best, on, paths[1], objective_note=NOTE)
-    plots.plot_heatmap(points, best, on, str(paths[2]), objective_note=NOTE)
-    plots.plot_convergence(points, best, on, paths[3], tol=TOL, objective_note=NOTE)
+    pictures = plots.sweep_pictures(points, best, on, tol=TOL, objective_note=NOTE)
+    assert list(pictures) == [path.name for path in paths]
+    for path in paths:
+        path.write_bytes(pictures[path.name])
     return paths
 
 

@@ -306,8 +306,20 @@ RETRAIN: dict[str, Any] = {
         "unknown_share": 0.0123,
     },
     "checks": [
-        {"name": "rows_fell", "value": 0.01, "limit": 0.5, "previous": 0.02, "passed": True},
-        {"name": "mean_moved", "value": 2.5, "limit": 0.5, "previous": None, "passed": False},
+        {
+            "name": "unusable rows of new_a.csv",
+            "value": 0.01,
+            "limit": 0.5,
+            "previous": 0.02,
+            "passed": True,
+        },
+        {
+            "name": "mean rating of new_a.csv",
+            "value": 2.5,
+            "limit": 0.5,
+            "previous": None,
+            "passed": False,
+        },
     ],
     "training": {
         "start": "warm",
@@ -381,7 +393,7 @@ def test_the_retrain_page_tells_the_whole_run() -> None:
     }
     assert warnings_of(root) == [
         "two increments have one name",
-        "Data checks that failed: mean moved.",
+        "Data checks that failed: mean rating of new_a.csv.",
         "Training was stopped by the cap after 12 iterations, before the stopping rule was met.",
     ]
     (time,) = tables(section_of(root, "Time"))
@@ -392,8 +404,8 @@ def test_the_retrain_page_tells_the_whole_run() -> None:
 def test_failed_checks_are_highlighted_and_named() -> None:
     (table,) = tables(section_of(read_page(retrain_page(RETRAIN, {})), "Checks of the data"))
     assert rows_of(table)[1:] == [
-        ["rows fell", "0.01", "0.5", "0.02", "passed"],
-        ["mean moved", "2.5", "0.5", "–", "failed"],
+        ["unusable rows of new_a.csv", "0.01", "0.5", "0.02", "passed"],
+        ["mean rating of new_a.csv", "2.5", "0.5", "–", "failed"],
     ]
     assert [row.kind for row in table.all("tr")[1:]] == ["", "bad"]
 

@@ -1,0 +1,88 @@
+"""What the views of several report pages share.
+
+A record may come from a run that ended early: any key may be missing or null, and the part of the
+page that needs it is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from als_spark.report.figures.breakdown import bins_of
+from als_spark.report.format import MISSING, duration, format_time, number, show
+from als_spark.report.pages.page import Table
+
+__all__ = [
+    "Facts",
+    "bins_table",
+    "drop_missing",
+    "get_list",
+    "get_mapping",
+    "humanise_keys",
+    "run_view",
+    "source_facts",
+]
+
+Facts = list[tuple[str, Any]]
+"""Names and their values."""
+
+
+def get_mapping(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return the mapping at a key; an empty one if there is none."""
+    found = record.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def get_list(record: Mapping[str, Any], key: str) -> Sequence[Any]:
+    """Return the list at a key; an empty one if there is none."""
+    found = record.get(key)
+    return found if isinstance(found, (list, tuple)) else ()
+
+
+def drop_missing(pairs: Iterable[tuple[str, Any]]) -> Facts:
+    """Leave out the pairs that have no value."""
+    return [(name, value) for name, value in pairs if show(value) != MISSING]
+
+
+def humanise_keys(part: Mapping[str, Any]) -> Facts:
+    """Return the pairs that have a value, the keys of the record written as words."""
+    return drop_missing((key.replace("_", " "), value) for key, value in part.items())
+
+
+def source_facts(source: Any) -> Facts:
+    """Return where the ratings came from; ``source`` is a label, or a mapping with more."""
+    if not isinstance(source, Mapping):
+        return drop_missing([("source", source)])
+    rest = {key: value for key, value in source.items() if key != "label"}
+    return [*drop_missing([("source", source.get("label"))]), *humanise_keys(rest)]
+
+
+def bins_table(caption: str, records: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the table behind a panel of :mod:`als_spark.report.figures.breakdown`."""
+    rows = [(one.label, one.count, number(one.rmse), number(one.mae)) for one in bins_of(records)]
+    headers = ("training ratings", "held-out ratings", "RMSE", "MAE")
+    return Table(headers, rows, right=range(1, 4), caption=caption)
+
+
+def run_view(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what every page shows of its run: subtitle, times, versions and configuration."""
+    subtitle = [
+        f"{key} {write(record[key])}"
+        for key, write in (("run", str), ("started", format_time), ("finished", format_time))
+        if record.get(key) is not None
+    ]
+    seconds = get_mapping(record, "seconds")
+    taken = [(name, value) for name, value in seconds.items() if isinstance(value, (int, float))]
+    times = Table(
+        ("phase", "time"),
+        [(name.replace("_", " "), duration(value)) for name, value in taken],
+        right={1},
+        marked={place: "neutral" for place, (name, _) in enumerate(taken) if name == "total"},
+    )
+    return {
+        "subtitle": ", ".join(subtitle),
+        "times": times,
+        "versions": drop_missing(get_mapping(record, "versions").items()),
+        "config": get_mapping(record, "config"),
+    }
