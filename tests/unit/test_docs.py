@@ -6,13 +6,15 @@ import argparse
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
-from als_spark.cli.batch_options import EVALUATE, RECOMMEND, RETRAIN, TRAIN
 
 import als_spark
-from als_spark.cli.options import SWEEP, JobOptions
+from als_spark.cli.config.batch import EvaluateConfig, RecommendConfig, RetrainConfig, TrainConfig
+from als_spark.cli.config.settings import JobConfig
+from als_spark.cli.config.sweep import SweepConfig
+from als_spark.cli.options import job_parser
+from als_spark.cli.options import parse as parse_options
 from als_spark.cli.store import store_parser
 from als_spark.errors import ConfigError
 from tests.conftest import ROOT
@@ -26,12 +28,12 @@ from tests.pages_of_docs import (
     name_of,
 )
 
-JOBS: dict[str, JobOptions[Any]] = {
-    "sweep": SWEEP,
-    "train": TRAIN,
-    "retrain": RETRAIN,
-    "evaluate": EVALUATE,
-    "recommend": RECOMMEND,
+JOBS: dict[str, type[JobConfig]] = {
+    "sweep": SweepConfig,
+    "train": TrainConfig,
+    "retrain": RetrainConfig,
+    "evaluate": EvaluateConfig,
+    "recommend": RecommendConfig,
 }
 DOCS = ROOT / "docs"
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
@@ -43,7 +45,9 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 
 def parse(job: str, options: list[str]) -> object:
-    return store_parser().parse_args(options) if job == "store" else JOBS[job].parse(options)
+    if job == "store":
+        return store_parser().parse_args(options)
+    return parse_options(JOBS[job], options)
 
 
 def options_of(parser: argparse.ArgumentParser) -> set[str]:
@@ -107,7 +111,7 @@ def test_every_option_that_is_named_exists(page: Path) -> None:
         action for action in store_parser()._actions if isinstance(action.choices, dict)
     )
     known = set(OTHERS_OPTIONS)
-    for parser in (*(job.parser() for job in JOBS.values()), *commands.choices.values()):
+    for parser in (*(job_parser(job) for job in JOBS.values()), *commands.choices.values()):
         known |= options_of(parser)
     named = {option for words in inline_code(page) for option in OPTION.findall(words)}
     assert named - known == set()
@@ -115,7 +119,7 @@ def test_every_option_that_is_named_exists(page: Path) -> None:
 
 def test_the_page_of_the_sweep_has_all_its_options() -> None:
     named = {word for words in inline_code(DOCS / "sweep.md") for word in OPTION.findall(words)}
-    missing = options_of(SWEEP.parser()) - named
+    missing = options_of(job_parser(SweepConfig)) - named
     assert {option for option in missing if not option.startswith("--no-")} == set()
 
 
