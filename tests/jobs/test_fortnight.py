@@ -20,7 +20,8 @@ from tests.drills.ratings import draw_ratings
 from tests.drills.victim import killed_at
 from tests.pages import read_page, warnings_of
 
-SMALL = ("--rank", "3", "--lambda", "2", "--max-iter", "400", "--margin", "0.05", "--keep", "3")
+SMALL = ("--rank", "3", "--lambda", "2", "--exponent", "0", "--max-iter", "400")
+SMALL += ("--margin", "0.05", "--keep", "3")
 SMALL += ("--ranking-users", "0")
 
 

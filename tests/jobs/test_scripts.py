@@ -313,7 +313,7 @@ class TestSubmit:
         assert f"spark.pyspark.driver.python={driver}" in arguments
         assert "spark.executorEnv.OPENBLAS_NUM_THREADS=1" in arguments
         java_options = arguments[arguments.index("--driver-java-options") + 1]
-        config = (checkout.root / "conf" / "log4j2.properties").as_uri()
+        config = (checkout.root / "als_spark" / "conf" / "log4j2.properties").as_uri()
         assert java_options == f'"-Dlog4j2.configurationFile={config.replace("///", "/")}"'
 
     def test_own_options_come_after_and_keep_their_quotes(self, checkout, told):
@@ -386,7 +386,7 @@ class TestDocs:
     def test_builds_without_a_warning_and_needs_no_network(self, checkout, pages):
         result = checkout.run("scripts/docs.sh")
         assert result.returncode == 0, result.stderr
-        assert checkout.installs()[-1].endswith(f"--editable {checkout.root}[docs]")
+        assert checkout.installs()[-1].endswith(f"--editable {checkout.root}[data,docs]")
         built = checkout.root / "build" / "docs"
         assert result.stderr.splitlines()[-1].endswith(f"{built}/index.html")
         sources = {page.relative_to(pages).with_suffix(".html") for page in pages.rglob("*.md")}
