@@ -84,7 +84,7 @@ def test_the_guide_trains_folds_in_and_reads_a_store(
     spark: SparkSession, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     names = run(GUIDE, spark, workplace, monkeypatch)
-    assert "PointResult(rank=" in capsys.readouterr().out
+    assert "PointResult(spec=ModelSpec(" in capsys.readouterr().out
     model, folded = names["model"], names["folded"]
     assert model.predict([0, 1], [10, 12]).shape == (2,)
     extended = names["extend_model"](model, folded)
