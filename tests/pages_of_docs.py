@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -74,6 +75,33 @@ def missing_files(page: Path) -> Iterator[str]:
         named = NAMED_PATH.fullmatch(path) and not PLACEHOLDER.search(path)
         if named and not (ROOT / path).exists():
             yield path
+
+
+def table_rows(page: Path) -> Iterator[list[str]]:
+    """What stands between backticks in each row of the tables of a page."""
+    for row in re.findall(r"^\|.*\|$", prose(page), flags=re.MULTILINE):
+        yield CODE.findall(row)
+
+
+def defined_names(module: Path) -> set[str]:
+    """Functions and classes of a module, and methods with the name of their class."""
+    names = set()
+    for node in ast.parse(module.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            members = (member for member in node.body if isinstance(member, ast.FunctionDef))
+            names |= {f"{node.name}.{member.name}" for member in members}
+    return names
+
+
+def names_elsewhere(page: Path) -> Iterator[str]:
+    """Tell of every name in a row of a table that none of the row's modules defines."""
+    for words in table_rows(page):
+        modules = [ROOT / word for word in words if re.fullmatch(r"als_spark/[\w/]+\.py", word)]
+        defined = set().union(*(defined_names(module) for module in modules))
+        if modules:
+            yield from (w for w in words if re.fullmatch(r"[A-Za-z_.]+", w) and w not in defined)
 
 
 def job_commands(page: Path) -> list[tuple[str, list[str]]]:

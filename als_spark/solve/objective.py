@@ -61,7 +61,7 @@ class Objective:
         return weights
 
     def penalty(self, factors: FloatArray, degrees: IntArray) -> float:
-        """λ Σ n^ν |x|² over the rows x with a training rating, in float64.
+        """``λ Σ n^ν |x|²`` over the rows x with a training rating, in float64.
 
         Parameters
         ----------

@@ -13,6 +13,7 @@ from tests.conftest import ROOT
 from tests.pages_of_docs import PAGES, code_blocks, name_of
 
 GUIDE = ROOT / "docs" / "python.md"
+Capture = pytest.CaptureFixture[str]
 WITH_PYTHON = [page for page in PAGES if code_blocks(page, "python")]
 
 
@@ -57,13 +58,22 @@ def test_the_blocks_run(
     run(page, spark, workplace, monkeypatch)
 
 
-def test_the_readme_prints_predictions_and_recommendations(
-    spark: SparkSession,
-    workplace: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_the_readme_prints_the_best_point(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    run(ROOT / "README.md", spark, workplace, monkeypatch)
+    # In an empty folder: it needs nothing that another command has made.
+    names = run(ROOT / "README.md", spark, tmp_path, monkeypatch)
+    points = names["outcome"].points
+    assert len(points) == len(names["grid"])
+    best = min(points, key=lambda point: point.errors["test"].mse)
+    assert f"best: rank {best.rank}, λ = {best.reg:g}, test RMSE" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_quickstart_prints_predictions_and_recommendations(
+    spark: SparkSession, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    run(ROOT / "docs" / "quickstart.md", spark, workplace, monkeypatch)
     predicted, recommended, similar = capsys.readouterr().out.splitlines()
     assert predicted.startswith("[")
     assert recommended.count("'score'") == 2 * 5
@@ -71,13 +81,10 @@ def test_the_readme_prints_predictions_and_recommendations(
 
 
 def test_the_guide_trains_folds_in_and_reads_a_store(
-    spark: SparkSession,
-    workplace: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    spark: SparkSession, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     names = run(GUIDE, spark, workplace, monkeypatch)
-    assert "PointResult(spec=" in capsys.readouterr().out
+    assert "PointResult(spec=ModelSpec(" in capsys.readouterr().out
     model, folded = names["model"], names["folded"]
     assert model.predict([0, 1], [10, 12]).shape == (2,)
     extended = names["extend_model"](model, folded)

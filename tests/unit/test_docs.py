@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,8 @@ from tests.pages_of_docs import (
     job_commands,
     missing_files,
     name_of,
+    names_elsewhere,
+    table_rows,
 )
 
 JOBS: dict[str, type[JobConfig]] = {
@@ -36,6 +39,7 @@ JOBS: dict[str, type[JobConfig]] = {
     "recommend": RecommendConfig,
 }
 DOCS = ROOT / "docs"
+CHANGES = ROOT / "CHANGELOG.md"
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 OTHERS_OPTIONS = {
     *("--quick", "--data"),  # of scripts/bench.sh and scripts/drill.sh
@@ -79,6 +83,34 @@ def test_broken_links_and_missing_files_are_found(tmp_path: Path) -> None:
         *("none.png", "other.md#no-heading", "#bottom"),
     ]
     assert list(missing_files(page)) == ["scripts/none.sh", "als_spark/none.py", "NONE.md"]
+
+
+def test_functions_and_seams_are_in_the_modules_that_the_tables_name() -> None:
+    assert sum(len(words) > 1 for words in table_rows(DOCS / "architecture.md")) > 40
+    assert list(names_elsewhere(DOCS / "architecture.md")) == []
+
+
+def test_a_name_in_another_module_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "| `Objective`, `Objective.weights` | `als_spark/solve/objective.py` | |\n"
+        "| `Objective`, `Plan.none` | `als_spark/spark/planner.py`, `als_spark/errors.py` | |\n"
+        "| `nothing` | no module | |\n"
+    )
+    assert list(names_elsewhere(page)) == ["Objective", "Plan.none"]
+
+
+def test_the_changes_name_modules_of_today() -> None:
+    moves = re.findall(r"^\| (`als_spark\..*) \| (.*) \|$", CHANGES.read_text(), re.MULTILINE)
+    assert len(moves) > 30
+    for was, now in moves:
+        for module in re.findall(r"`(als_spark[\w.]*)`", now):
+            spec = find_spec(module)
+            assert spec is not None, module
+            if spec.submodule_search_locations is not None:
+                # A folder stands for the modules of the same names in it.
+                names = [name.rpartition(".")[2] for name in re.findall(r"`([\w.]+)`", was)]
+                assert all(find_spec(f"{module}.{name}") for name in names), was
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if job_commands(page)], ids=name_of)
