@@ -87,7 +87,7 @@ def retrain_options(config: RetrainConfig, progress: ProgressReporter) -> Retrai
         reading=read_options(config),
         fit=fit_options(config),
         choose=choose,
-        limits=config.limits,
+        limits=config,
         measure=config.measure,
         margin=config.margin,
         max_decline=config.largest_decline,
