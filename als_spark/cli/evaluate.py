@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from als_spark.cli.config.batch import EvaluateConfig
 from als_spark.cli.config.record import config_record
+from als_spark.cli.config.settings import in_options
 from als_spark.cli.options import parse
 from als_spark.cli.program import EXIT_DONE, run_program
 from als_spark.cli.spark_job import (
@@ -24,6 +25,7 @@ from als_spark.cli.spark_job import (
 from als_spark.cli.spark_paths import check_output, open_output
 from als_spark.cli.stored import open_model
 from als_spark.model.files import write_json
+from als_spark.nightly.fitting import warnings_of
 from als_spark.nightly.run_record import rounded_seconds
 from als_spark.report.figures.breakdown import bins_of, breakdown_figure
 from als_spark.report.figures.drawing import png_of
@@ -124,8 +126,7 @@ def _evaluate(
             results = evaluate_models(session, snapshot.ratings, models, ranking, seen=left_out)
             found = results["model"]
     model = opened.model
-    warnings = [f"unusable rows left out: {problem}" for problem in snapshot.bad.lines]
-    warnings += snapshot.warnings
+    warnings = warnings_of(snapshot)
     if snapshot.n_duplicates:
         warnings.append(f"{snapshot.n_duplicates:,} repeated ratings of a pair: took the last")
     if seen is None and config.ranking_users > 0:
@@ -156,7 +157,7 @@ def _evaluate(
         "metrics": dict(found.metrics),
         "by_user": found.by_user,
         "by_item": found.by_item,
-        "warnings": warnings,
+        "warnings": [in_options(warning) for warning in warnings],
     }
 
 

@@ -6,14 +6,13 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 
 from als_spark.cli.config.batch import RetrainConfig
 from als_spark.cli.interrupts import stop_on_signals
-from als_spark.cli.nightly import fit_options, read_options, run_log, source_options
+from als_spark.cli.nightly import fit_options, run_log, source_options
 from als_spark.cli.options import parse
 from als_spark.cli.program import exits_if_locked, run_program
-from als_spark.cli.spark_job import all_versions, open_source, spark_job
+from als_spark.cli.spark_job import all_versions, spark_job
 from als_spark.cli.spark_paths import check_paths
 from als_spark.cli.stored import permission_is_usage, store_of
 from als_spark.model.files import local_path
@@ -79,12 +78,10 @@ def retrain_options(config: RetrainConfig, progress: ProgressReporter) -> Retrai
 
     by_time = config.split == "time"
     return RetrainOptions(
-        ratings=source_options(config, config.ratings, config.table, need_timestamp=by_time),
-        increments=tuple(
-            source_options(config, path, need_timestamp=by_time) for path in config.increments
+        sources=(
+            source_options(config, config.ratings, config.table, need_timestamp=by_time),
+            *(source_options(config, path, need_timestamp=by_time) for path in config.increments),
         ),
-        open_source=partial(open_source, config),
-        reading=read_options(config),
         fit=fit_options(config),
         choose=choose,
         limits=config,

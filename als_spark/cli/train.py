@@ -7,26 +7,28 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 
 from pyspark.sql import SparkSession
 
 from als_spark.cli.config.batch import TrainConfig
 from als_spark.cli.config.record import config_record
-from als_spark.cli.nightly import fit_options, read_options, run_log, source_options
+from als_spark.cli.config.settings import in_options
+from als_spark.cli.nightly import fit_options, run_log, source_options
 from als_spark.cli.options import parse
 from als_spark.cli.program import EXIT_DONE, exits_if_locked, run_program
-from als_spark.cli.spark_job import all_versions, open_source, spark_job
+from als_spark.cli.spark_job import all_versions, spark_job
 from als_spark.cli.spark_paths import check_output, check_paths, open_output
 from als_spark.cli.stored import permission_is_usage, store_of
 from als_spark.errors import ConfigError
 from als_spark.model.files import local_path, write_json
-from als_spark.nightly.run_log import new_record
+from als_spark.nightly.fitting import write_version
+from als_spark.nightly.run_log import RunNotes, new_record
 from als_spark.nightly.run_record import Spec, rounded_seconds
 from als_spark.nightly.tracking import check_tracking
-from als_spark.nightly.train import TrainOptions, train_into_store, train_model
+from als_spark.nightly.train import outcome_words, train_into_store, train_model
 from als_spark.report.progress import ProgressReporter
 from als_spark.solve.objective import Objective
+from als_spark.spark.read.sources import SourceOptions
 
 RUN_FILE = "run.json"
 
@@ -55,16 +57,15 @@ def _run(config: TrainConfig) -> int:
     if config.mlflow is not None:
         check_tracking(config.mlflow)
     spec = config.spec(None if config.from_sweep is None else best_of_sweep(config.from_sweep))
-    options = train_options(config, spec)
     if config.output is not None:
         check_output(config.output, "train")
     with ProgressReporter(1, logger=logger) as progress, spark_job("train", progress) as job:
         source = None if config.from_sweep is None else f"the sweep in {config.from_sweep}"
         progress.write(config.objective_words(spec, source))
         if config.output is not None:
-            words = _into_folder(config, options, job.session, progress)
+            words = _into_folder(config, spec, job.session, progress)
         else:
-            words = _into_store(config, options, job.session, progress)
+            words = _into_store(config, spec, job.session, progress)
     print(words)
     return EXIT_DONE
 
@@ -95,28 +96,22 @@ def best_of_sweep(folder: str) -> Spec:
 
 
 def _into_folder(
-    config: TrainConfig, options: TrainOptions, session: SparkSession, progress: ProgressReporter
+    config: TrainConfig, spec: Spec, session: SparkSession, progress: ProgressReporter
 ) -> str:
     assert config.output is not None
     record = new_record("train", config_record(config), all_versions(session))
-
-    def warn(text: str) -> None:
-        nonlocal record
-        record = replace(record, warnings=(*record.warnings, text))
-        progress.write(f"warning: {text}")
-
-    with ExitStack() as stack:
-        staged = stack.enter_context(open_output(session, config, config.output, "train"))
-        trained = train_model(session, options, progress, lambda: record, warn)
-        trained.write(staged.content)
+    notes = RunNotes(record, progress, in_options)
+    with open_output(session, config, config.output, "train") as staged:
+        fitted = train_model(session, _ratings(config), fit_options(config), spec, notes)
+        write_version(staged.content, fitted, notes.record)
         phases = progress.phase_seconds
-        run = replace(trained.record, seconds=rounded_seconds(phases, sum(phases.values())))
+        run = replace(notes.record, seconds=rounded_seconds(phases, sum(phases.values())))
         write_json(staged.content / RUN_FILE, run.as_dict())
-    return f"{trained.sentence}\nThe model is in {config.output.rstrip('/')}."
+    return f"{outcome_words(fitted, notes)}\nThe model is in {config.output.rstrip('/')}."
 
 
 def _into_store(
-    config: TrainConfig, options: TrainOptions, session: SparkSession, progress: ProgressReporter
+    config: TrainConfig, spec: Spec, session: SparkSession, progress: ProgressReporter
 ) -> str:
     assert config.store is not None
     with permission_is_usage("--store", config.store), ExitStack() as stack:
@@ -124,17 +119,12 @@ def _into_store(
         log = run_log(store_of(session, config.store), "train", config, progress)
         stack.enter_context(log.recorded())
         log.record = replace(log.record, versions=all_versions(session))
-        trained = train_into_store(session, options, config.keep, log)
-    return f"{trained.sentence}\nPublished as version {log.record.version} of {config.store}."
+        words = train_into_store(
+            session, _ratings(config), fit_options(config), spec, config.keep, log
+        )
+    return f"{words}\nPublished as version {log.record.version} of {config.store}."
 
 
-def train_options(config: TrainConfig, spec: Spec) -> TrainOptions:
-    """Turn the configuration into the parameters of a training."""
+def _ratings(config: TrainConfig) -> SourceOptions:
     need_timestamp = config.split == "time" or config.duplicates == "last"
-    return TrainOptions(
-        source_options(config, config.ratings, config.table, need_timestamp=need_timestamp),
-        partial(open_source, config),
-        read_options(config),
-        fit_options(config),
-        spec,
-    )
+    return source_options(config, config.ratings, config.table, need_timestamp=need_timestamp)
