@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
@@ -13,22 +10,22 @@ from pyspark.sql import SparkSession
 
 from als_spark.cli.config.batch import EvaluateConfig
 from als_spark.cli.config.record import config_record
-from als_spark.cli.options import parse
-from als_spark.cli.program import EXIT_DONE, run_program
+from als_spark.cli.config.settings import in_options
+from als_spark.cli.program import EXIT_DONE, job_main
 from als_spark.cli.spark_job import (
     all_versions,
+    job_with_output,
     open_ratings,
     open_seen,
-    spark_job,
 )
-from als_spark.cli.spark_paths import check_output, open_output
 from als_spark.cli.stored import open_model
 from als_spark.model.files import write_json
-from als_spark.nightly.run_record import rounded_seconds
+from als_spark.nightly.fitting import warnings_of
 from als_spark.report.figures.breakdown import bins_of, breakdown_figure
 from als_spark.report.figures.drawing import png_of
 from als_spark.report.pages.evaluate import evaluate_page
 from als_spark.report.progress import ProgressReporter
+from als_spark.spark.output import output_folder
 from als_spark.spark.predict.evaluate import RANKING_MEASURES, RankingOptions, evaluate_models
 from als_spark.spark.read.bad_rows import refuse_bad_rows
 from als_spark.spark.read.seen import without_pairs
@@ -37,44 +34,16 @@ from als_spark.spark.read.sources import unreadable_files_are_named
 
 METRICS_FILE = "metrics.json"
 
-logger = logging.getLogger("als_spark.evaluate")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluate a model.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Options; those of the process if not given.
-
-    Returns
-    -------
-    int
-        0 done; 2 the input or an option is unusable; 130 stopped by Ctrl-C or SIGTERM; 1 anything
-        else.
-    """
-    return run_program(
-        "evaluate", lambda: _run(parse(EvaluateConfig, argv)), "stopped; nothing written"
-    )
-
 
 def _run(config: EvaluateConfig) -> int:
-    began, started = time.perf_counter(), datetime.now(UTC)
-    check_output(config.output, "evaluate")
-    with (
-        ProgressReporter(1, logger=logger) as progress,
-        spark_job("evaluate", progress) as job,
-        ExitStack() as stack,
-    ):
-        staged = stack.enter_context(open_output(job.session, config, config.output, "evaluate"))
-        record = _evaluate(config, job.session, progress)
+    with job_with_output("evaluate", config, config.output, output_folder) as (job, staged):
+        record = _evaluate(config, job.session, job.progress)
         record |= {
-            "started": started.isoformat(timespec="seconds"),
+            "started": job.began.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "config": config_record(config),
             "versions": all_versions(job.session),
-            "seconds": rounded_seconds(progress.phase_seconds, time.perf_counter() - began),
+            "seconds": job.seconds,
         }
         picture = png_of(
             breakdown_figure(
@@ -124,8 +93,7 @@ def _evaluate(
             results = evaluate_models(session, snapshot.ratings, models, ranking, seen=left_out)
             found = results["model"]
     model = opened.model
-    warnings = [f"unusable rows left out: {problem}" for problem in snapshot.bad.lines]
-    warnings += snapshot.warnings
+    warnings = warnings_of(snapshot)
     if snapshot.n_duplicates:
         warnings.append(f"{snapshot.n_duplicates:,} repeated ratings of a pair: took the last")
     if seen is None and config.ranking_users > 0:
@@ -156,7 +124,7 @@ def _evaluate(
         "metrics": dict(found.metrics),
         "by_user": found.by_user,
         "by_item": found.by_item,
-        "warnings": warnings,
+        "warnings": [in_options(warning) for warning in warnings],
     }
 
 
@@ -175,3 +143,6 @@ def _words(config: EvaluateConfig, record: dict[str, Any]) -> str:
     folder = config.output.rstrip("/")
     lines.append(f"Written to {folder}: {METRICS_FILE}, breakdown.png, report.html")
     return "\n".join(lines)
+
+
+main = job_main(EvaluateConfig, _run, "stopped; nothing written")

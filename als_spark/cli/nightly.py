@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 import als_spark
 from als_spark.cli.config.batch import ModelConfig
 from als_spark.cli.config.record import config_record
+from als_spark.cli.config.settings import in_options
 from als_spark.cli.interrupts import signals_ignored
 from als_spark.cli.program import (
     EXIT_DATA_CHECK,
@@ -17,7 +19,8 @@ from als_spark.cli.program import (
     EXIT_LOCKED,
     EXIT_USAGE,
 )
-from als_spark.nightly.fitting import FitOptions, ReadOptions
+from als_spark.cli.spark_job import open_source
+from als_spark.nightly.fitting import FitOptions
 from als_spark.nightly.holdout import HoldoutRule
 from als_spark.nightly.run_log import Outcome, RunLog, Tracking, new_record
 from als_spark.report.progress import ProgressReporter
@@ -51,6 +54,7 @@ def run_log(store: ModelStore, job: str, config: ModelConfig, progress: Progress
         ttl=timedelta(minutes=config.lock_minutes),
         exit_codes=EXIT_CODES,
         shield=signals_ignored,
+        say=in_options,
         tracking=tracking,
     )
 
@@ -62,14 +66,12 @@ def source_options(
     return SourceOptions(path, table, config.format, config.columns, need_timestamp)
 
 
-def read_options(config: ModelConfig) -> ReadOptions:
-    """Say what becomes of unusable rows and duplicates."""
-    return ReadOptions(config.bad_rows, config.duplicates)
-
-
 def fit_options(config: ModelConfig) -> FitOptions:
-    """Say how a model is trained and measured."""
+    """Say how ratings are read, and how a model is trained and measured."""
     return FitOptions(
+        partial(open_source, config),
+        config.bad_rows,
+        config.duplicates,
         HoldoutRule(config.split, config.test_fraction, config.seed),
         config.training,
         RankingOptions(config.top, config.relevant_from, config.ranking_users),

@@ -11,6 +11,7 @@ from als_spark.cli.config.settings import (
     JobConfig,
     OptionType,
     group_of,
+    in_options,
     option_name,
     option_types,
     resolve,
@@ -91,10 +92,10 @@ def _help(kind: type[JobConfig], name: str) -> str:
     field = kind.model_fields[name]
     default = field.get_default()
     if field.is_required() or default in (None, ()) or default is False:
-        return str(field.description)
+        return in_options(str(field.description))
     values = default if isinstance(default, tuple) else (default,)
     shown = ",".join(value if isinstance(value, str) else f"{value:g}" for value in values)
-    return f"{field.description} (default: {shown})"
+    return in_options(f"{field.description} (default: {shown})")
 
 
 def _escaped(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,44 +54,50 @@ def check_local_paths(config: JobConfig, file: Path | None) -> None:
         If an input lies in what the run writes, or its output in a model or a store.
     """
     given = given_paths(config, file)
-    for target, folder in _written(given):
-        for path in given:
-            if path.role in READ:
-                for place in places_of(path.text):
-                    refuse_inside(path, place, target, folder)
-        if target.role == "output":
-            for path in given:
-                holder = local_path(path.text)
-                if (
-                    path.role in ("model", "store")
-                    and holder is not None
-                    and os.path.exists(holder)
-                ):
-                    refuse_output_inside(target, folder, path, holder)
+    check_places(given, lambda path: local_path(path.text), lambda path: places_of(path.text))
+    for target in given:
+        folder = local_path(target.text)
+        if target.role == "output" and folder is not None:
             _refuse_foreign_home(target, folder)
 
 
-def refuse_inside(path: GivenPath, place: Place, target: GivenPath, folder: Place) -> None:
-    """Refuse an input that lies in what the run writes."""
-    if lies_in(place, folder):
-        what = "replaces" if target.role == "output" else "cleans up"
-        raise ConfigError(
-            f"{path}: lies in {target}, a folder that the run {what}: move it elsewhere, or give "
-            f"another {target.option}"
-        )
+def check_places(
+    given: Sequence[GivenPath],
+    home: Callable[[GivenPath], Place | None],
+    read: Callable[[GivenPath], Iterable[Place]],
+) -> None:
+    """Refuse an input that lies in what the run writes, and an output in a model or a store.
+
+    Parameters
+    ----------
+    given : sequence of GivenPath
+    home : callable
+        Returns where a path lies, or None if that is not known.
+    read : callable
+        Returns what is read of an input.
+    """
+    for target in given:
+        folder = home(target)
+        if target.role not in WRITTEN or folder is None:
+            continue
+        for path in given:
+            if path.role not in READ:
+                continue
+            if any(lies_in(place, folder) for place in read(path) if _may_exist(place)):
+                what = "replaces" if target.role == "output" else "cleans up"
+                raise ConfigError(
+                    f"{path}: lies in {target}, a folder that the run {what}: move it elsewhere, "
+                    f"or give another {target.option}"
+                )
+            holder = home(path)
+            if target.role != "output" or path.role == "input" or holder is None:
+                continue
+            if _may_exist(holder) and lies_in(folder, holder):
+                raise ConfigError(f"{target}: lies in {path}: give a folder outside of it")
 
 
-def refuse_output_inside(target: GivenPath, folder: Place, path: GivenPath, holder: Place) -> None:
-    """Refuse an output that lies in a model or a store."""
-    if lies_in(folder, holder):
-        raise ConfigError(f"{target}: lies in {path}: give a folder outside of it")
-
-
-def _written(given: list[GivenPath]) -> Iterator[tuple[GivenPath, Path]]:
-    for path in given:
-        folder = local_path(path.text)
-        if path.role in WRITTEN and folder is not None:
-            yield path, folder
+def _may_exist(place: Place) -> bool:
+    return not isinstance(place, Path) or os.path.exists(place)
 
 
 def _refuse_foreign_home(target: GivenPath, folder: Path) -> None:

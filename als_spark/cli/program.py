@@ -7,21 +7,21 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from als_spark.cli.config.settings import in_options
+from als_spark.cli.config.settings import JobConfig, in_options
+from als_spark.cli.options import parse
 from als_spark.errors import LockLost, PublishConflict, StoreLocked, UserError
+
+C = TypeVar("C", bound=JobConfig)
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 EXIT_KEPT, EXIT_DATA_CHECK, EXIT_LOCKED = 3, 4, 5
 """Of the jobs that work on a model store."""
 
 
-def run_program(
-    name: str,
-    work: Callable[[], int],
-    interrupted: str = "stopped before any point was finished; nothing written",
-) -> int:
+def run_program(name: str, work: Callable[[], int], interrupted: str) -> int:
     """Run a job's work and turn what goes wrong into a message and an exit code.
 
     Parameters
@@ -36,8 +36,8 @@ def run_program(
     Returns
     -------
     int
-        0 done; 2 the user's input or configuration is wrong; 130 stopped by Ctrl-C or SIGTERM; 1
-        anything else.
+        That of ``work``; 2 the user's input or configuration is wrong; 5 another run holds the
+        lock of the store; 130 stopped by Ctrl-C or SIGTERM; 1 anything else.
     """
     configure_logging()
     if threading.current_thread() is threading.main_thread():
@@ -46,6 +46,9 @@ def run_program(
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return work()
+    except StoreLocked as error:
+        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_LOCKED
     except UserError as error:
         print(f"{name}: {in_options(' '.join(str(error).split()))}", file=sys.stderr)
         return EXIT_USAGE
@@ -61,25 +64,28 @@ def run_program(
         return EXIT_FAILED
 
 
-def exits_if_locked(name: str, work: Callable[[], int]) -> Callable[[], int]:
-    """Wrap the work of a job on a model store: exit code 5 if another run holds the store's lock.
+def job_main(
+    kind: type[C],
+    work: Callable[[C], int],
+    interrupted: str = "stopped before any point was finished; nothing written",
+) -> Callable[[Sequence[str] | None], int]:
+    """Return the ``main`` of a job: it takes the options, those of the process if None.
 
     Parameters
     ----------
-    name : str
-        Of the job, for its messages.
+    kind : type
+        The job's configuration, which lists its exit codes.
     work : callable
-        Returns the exit code.
+        Takes the configuration.
+    interrupted : str
+        As in :func:`run_program`.
     """
 
-    def wrapped() -> int:
-        try:
-            return work()
-        except StoreLocked as error:
-            print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
-            return EXIT_LOCKED
+    def main(argv: Sequence[str] | None = None) -> int:
+        return run_program(kind.command, lambda: work(parse(kind, argv)), interrupted)
 
-    return wrapped
+    main.__doc__ = f"{kind.about} Exit codes: {kind.exit_codes}."
+    return main
 
 
 def configure_logging() -> None:

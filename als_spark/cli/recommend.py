@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.cli.config.batch import RecommendConfig
-from als_spark.cli.options import parse
-from als_spark.cli.program import EXIT_DONE, run_program
-from als_spark.cli.spark_job import open_seen, open_source, spark_job, tell_bad_rows
-from als_spark.cli.spark_paths import check_files_read, check_output, open_spark_output
+from als_spark.cli.program import EXIT_DONE, job_main
+from als_spark.cli.spark_job import job_with_output, open_seen, open_source, tell_bad_rows
+from als_spark.cli.spark_paths import check_files_read
 from als_spark.cli.stored import open_model
 from als_spark.model.factor_model import FactorModel
 from als_spark.report.progress import ProgressReporter
+from als_spark.spark.output import spark_output
 from als_spark.spark.predict.recommend import recommend_for_all, similar_items_for_all
 from als_spark.spark.read.bad_rows import refuse_bad_rows
 from als_spark.spark.read.columns import union_typed
@@ -30,38 +29,10 @@ from als_spark.spark.read.sources import (
 from als_spark.spark.session import described
 from als_spark.types import Side
 
-logger = logging.getLogger("als_spark.recommend")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write recommendations.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Options; those of the process if not given.
-
-    Returns
-    -------
-    int
-        0 done; 2 the input or an option is unusable; 130 stopped by Ctrl-C or SIGTERM; 1 anything
-        else.
-    """
-    return run_program(
-        "recommend", lambda: _run(parse(RecommendConfig, argv)), "stopped; nothing written"
-    )
-
 
 def _run(config: RecommendConfig) -> int:
-    check_output(config.output, "recommend")
-    with (
-        ProgressReporter(1, logger=logger) as progress,
-        spark_job("recommend", progress) as job,
-        ExitStack() as stack,
-    ):
-        session = job.session
-        output = open_spark_output(session, config, config.output, "recommend")
-        target = stack.enter_context(output)
+    with job_with_output("recommend", config, config.output, spark_output) as (job, target):
+        session, progress = job.session, job.progress
         with progress.phase("reading the model"):
             opened = open_model(session, config)
         progress.write(
@@ -139,3 +110,6 @@ def _write(answers: DataFrame, kind: str, target: str) -> int:
 def _label(config: RecommendConfig) -> str:
     files = (config.users, config.exclude_seen, config.fold_in)
     return " + ".join(file for file in files if file is not None)
+
+
+main = job_main(RecommendConfig, _run, "stopped; nothing written")

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 
 from als_spark.cli.config.batch import RetrainConfig
 from als_spark.cli.interrupts import stop_on_signals
-from als_spark.cli.nightly import fit_options, read_options, run_log, source_options
-from als_spark.cli.options import parse
-from als_spark.cli.program import exits_if_locked, run_program
-from als_spark.cli.spark_job import all_versions, open_source, spark_job
+from als_spark.cli.nightly import fit_options, run_log, source_options
+from als_spark.cli.program import job_main
+from als_spark.cli.spark_job import all_versions, job_progress, spark_job
 from als_spark.cli.spark_paths import check_paths
 from als_spark.cli.stored import permission_is_usage, store_of
 from als_spark.model.files import local_path
@@ -22,31 +18,11 @@ from als_spark.nightly.run_record import Spec
 from als_spark.nightly.tracking import check_tracking
 from als_spark.report.progress import ProgressReporter
 
-logger = logging.getLogger("als_spark.retrain")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Retrain.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Options; those of the process if not given.
-
-    Returns
-    -------
-    int
-        0 published, or nothing new; 3 kept the champion; 4 data check failed; 5 locked; 2 the
-        input or an option is unusable; 130 stopped by Ctrl-C or SIGTERM; 1 anything else.
-    """
-    work = exits_if_locked("retrain", lambda: _run(parse(RetrainConfig, argv)))
-    return run_program("retrain", work, "stopped before the run began; the store is as it was")
-
 
 def _run(config: RetrainConfig) -> int:
     if config.mlflow is not None:
         check_tracking(config.mlflow)
-    with ProgressReporter(1, logger=logger) as progress, ExitStack() as stack:
+    with job_progress("retrain") as progress, ExitStack() as stack:
         stack.enter_context(permission_is_usage("--store", config.store))
         session = None
         if local_path(config.store) is None:
@@ -79,15 +55,13 @@ def retrain_options(config: RetrainConfig, progress: ProgressReporter) -> Retrai
 
     by_time = config.split == "time"
     return RetrainOptions(
-        ratings=source_options(config, config.ratings, config.table, need_timestamp=by_time),
-        increments=tuple(
-            source_options(config, path, need_timestamp=by_time) for path in config.increments
+        sources=(
+            source_options(config, config.ratings, config.table, need_timestamp=by_time),
+            *(source_options(config, path, need_timestamp=by_time) for path in config.increments),
         ),
-        open_source=partial(open_source, config),
-        reading=read_options(config),
         fit=fit_options(config),
         choose=choose,
-        limits=config.limits,
+        limits=config,
         measure=config.measure,
         margin=config.margin,
         max_decline=config.largest_decline,
@@ -95,3 +69,6 @@ def retrain_options(config: RetrainConfig, progress: ProgressReporter) -> Retrai
         force=config.force,
         keep=config.keep,
     )
+
+
+main = job_main(RetrainConfig, _run, "stopped before the run began; the store is as it was")

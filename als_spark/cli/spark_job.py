@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -15,7 +17,9 @@ from als_spark.cli.config.settings import JobConfig
 from als_spark.cli.config.sweep import RatingsConfig
 from als_spark.cli.interrupts import Interrupted, StopFlag, stop_on_signals
 from als_spark.cli.launch import prepare_launch
-from als_spark.cli.spark_paths import check_files_read
+from als_spark.cli.spark_paths import Opener, check_files_read, check_output, open_output
+from als_spark.files.outputs import Kind
+from als_spark.nightly.run_record import rounded_seconds
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.read.bad_rows import refuse_bad_rows
 from als_spark.spark.read.new_users import NewRatings
@@ -25,6 +29,8 @@ from als_spark.spark.session import described, quiet_spark, start_session, versi
 from als_spark.spark.train.run import PreparedRatings
 from als_spark.types import BadRows
 
+T = TypeVar("T")
+
 
 class SparkJob(NamedTuple):
     """A job that has its session."""
@@ -32,6 +38,36 @@ class SparkJob(NamedTuple):
     session: SparkSession
     stop: StopFlag
     """Set by Ctrl-C and SIGTERM."""
+    progress: ProgressReporter
+    began: datetime
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds of each phase, and of the whole until now."""
+        total = (datetime.now(UTC) - self.began).total_seconds()
+        return rounded_seconds(self.progress.phase_seconds, total)
+
+
+@contextmanager
+def job_with_output(
+    kind: Kind, config: JobConfig, output: str, folder: Opener[T], n_points: int = 1
+) -> Iterator[tuple[SparkJob, T]]:
+    """Run a job whose results take the place of its output folder when the block ends.
+
+    ``folder`` opens it: :func:`als_spark.spark.output.output_folder`, or ``spark_output`` there.
+    """
+    check_output(output, kind)
+    with (
+        job_progress(kind, n_points) as progress,
+        spark_job(kind, progress) as job,
+        open_output(job.session, config, output, kind, folder) as target,
+    ):
+        yield job, target
+
+
+def job_progress(name: str, n_points: int = 1) -> ProgressReporter:
+    """Return what shows the progress of a job, in its own log."""
+    return ProgressReporter(n_points, logger=logging.getLogger(f"als_spark.{name}"))
 
 
 @contextmanager
@@ -39,27 +75,16 @@ def spark_job(name: str, progress: ProgressReporter) -> Iterator[SparkJob]:
     """Start Spark for a job, or take the session that is there; Ctrl-C and SIGTERM then stop it.
 
     The flag of the signals is read at every phase and every iteration that ``progress`` is told.
-
-    Parameters
-    ----------
-    name : str
-        Of the job.
-    progress : ProgressReporter
-        Shows the start as a phase.
     """
-    with stop_on_signals() as stop:
+    began = datetime.now(UTC)
+    with stop_on_signals() as stop, ExitStack() as stack:
         with progress.phase("starting Spark"):
-            ours = SparkSession.getActiveSession() is None
-            if ours:
-                prepare_launch()
-            session = start_session(f"als_spark {name}")
-            if ours:
-                quiet_spark(session)
+            session = stack.enter_context(job_session(name))
         stop.attach(session.sparkContext.cancelAllJobs)
         progress.checkpoint = stop.check
         try:
             stop.check()
-            yield SparkJob(session, stop)
+            yield SparkJob(session, stop, progress, began)
         except Exception as error:
             # A call that was cancelled, or whose JVM the signal has ended too.
             if stop.requested:
@@ -67,10 +92,24 @@ def spark_job(name: str, progress: ProgressReporter) -> Iterator[SparkJob]:
             raise
         finally:
             stop.acknowledge()
-            if ours:
-                # After Ctrl-C there may be no JVM to answer.
-                with suppress(Exception):
-                    session.stop()
+
+
+@contextmanager
+def job_session(name: str) -> Iterator[SparkSession]:
+    """Start a session, and stop it after the block; or take the one that is there."""
+    ours = SparkSession.getActiveSession() is None
+    if ours:
+        prepare_launch()
+    session = start_session(f"als_spark {name}")
+    try:
+        if ours:
+            quiet_spark(session)
+        yield session
+    finally:
+        if ours:
+            # After Ctrl-C there may be no JVM to answer.
+            with suppress(Exception):
+                session.stop()
 
 
 def open_ratings(

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.cli.config.settings import JobConfig
-from als_spark.cli.paths import READ, WRITTEN, given_paths, refuse_inside, refuse_output_inside
+from als_spark.cli.paths import WRITTEN, check_places, given_paths
 from als_spark.errors import ConfigError
-from als_spark.files.outputs import Kind, StagedFolder, check_local_target
+from als_spark.files.outputs import Kind, check_local_target
 from als_spark.files.places import Place, lies_in
 from als_spark.model.files import local_path
-from als_spark.spark.output import output_folder, place_of, spark_output
+from als_spark.spark.output import place_of
+
+T = TypeVar("T")
+
+Opener = Callable[[SparkSession, str, Kind, str], AbstractContextManager[T]]
+"""Opens an output folder: session, target, job, and what messages call the target."""
 
 
 def check_output(output: str, kind: Kind) -> None:
@@ -29,28 +34,14 @@ def check_output(output: str, kind: Kind) -> None:
 
 @contextmanager
 def open_output(
-    session: SparkSession, config: JobConfig, output: str, kind: Kind
-) -> Iterator[StagedFolder]:
-    """Give the folder for a job's files; see :func:`als_spark.spark.output.output_folder`."""
+    session: SparkSession, config: JobConfig, output: str, kind: Kind, opener: Opener[T]
+) -> Iterator[T]:
+    """Give what an opener of :mod:`als_spark.spark.output` makes of a job's output folder."""
     check_paths(session, config)
     with ExitStack() as stack:
         with _unwritable_is_usage(output):
-            folder = output_folder(session, output, kind, f"--output {output}")
-            staged = stack.enter_context(folder)
-        yield staged
-
-
-@contextmanager
-def open_spark_output(
-    session: SparkSession, config: JobConfig, output: str, kind: Kind
-) -> Iterator[str]:
-    """Give the folder for Spark's files; see :func:`als_spark.spark.output.spark_output`."""
-    check_paths(session, config)
-    with ExitStack() as stack:
-        with _unwritable_is_usage(output):
-            folder = spark_output(session, output, kind, f"--output {output}")
-            uri = stack.enter_context(folder)
-        yield uri
+            target = stack.enter_context(opener(session, output, kind, f"--output {output}"))
+        yield target
 
 
 def check_paths(session: SparkSession, config: JobConfig) -> None:
@@ -63,18 +54,9 @@ def check_paths(session: SparkSession, config: JobConfig) -> None:
     """
     given = given_paths(config)
     places = {path: place_of(session, path.text, path.role == "input") for path in given}
-    for target in given:
-        folder = places[target]
-        if target.role not in WRITTEN or folder is None:
-            continue
-        for path in given:
-            place = places[path]
-            if path.role not in READ or place is None:
-                continue
-            if not isinstance(place, Path) or os.path.exists(place):
-                refuse_inside(path, place, target, folder)
-            if target.role == "output" and path.role in ("model", "store"):
-                refuse_output_inside(target, folder, path, place)
+    check_places(
+        given, places.__getitem__, lambda path: [place for place in [places[path]] if place]
+    )
 
 
 def check_files_read(
@@ -82,20 +64,7 @@ def check_files_read(
 ) -> None:
     """Refuse to read files that lie in what the run writes, however a source has led to them.
 
-    Parameters
-    ----------
-    session : SparkSession
-    config : JobConfig
-        The job's.
-    frame : DataFrame
-        The source, as Spark reads it.
-    label : str
-        What messages call it.
-
-    Raises
-    ------
-    ConfigError
-        Names a file.
+    ``frame`` is the source as Spark reads it; messages call it ``label``.
     """
     targets = [path for path in given_paths(config) if path.role in WRITTEN]
     folders = {path: place_of(session, path.text) for path in targets}

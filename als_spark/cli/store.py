@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
-from als_spark.cli.launch import prepare_launch
 from als_spark.cli.options import OneLineParser
-from als_spark.cli.program import EXIT_DONE, EXIT_FAILED, exits_if_locked, run_program
+from als_spark.cli.program import EXIT_DONE, EXIT_FAILED, run_program
 from als_spark.errors import ConfigError, DataError, StoreLocked
 from als_spark.model.files import local_path
 from als_spark.store.history import new_run_id
@@ -44,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done; 1 ``verify`` has found damage, or anything else went wrong; 2 unusable input, such
         as no such store or version; 5 another run holds the lock; 130 stopped by Ctrl-C.
     """
-    work = exits_if_locked("store", lambda: _run(store_parser().parse_args(argv)))
-    return run_program("store", work, "stopped; the store is as it was, or as asked for")
+    interrupted = "stopped; the store is as it was, or as asked for"
+    return run_program("store", lambda: _run(store_parser().parse_args(argv)), interrupted)
 
 
 def store_parser() -> OneLineParser:
@@ -107,24 +106,11 @@ def _opened(path: str) -> Iterator[ModelStore]:
                 f"--store {path}: no permission ({error.filename}): ask its owner"
             ) from error
         return
-    from pyspark.sql import SparkSession
-
+    from als_spark.cli.spark_job import job_session
     from als_spark.spark.hadoop import store_at
-    from als_spark.spark.session import quiet_spark, start_session
 
-    ours = SparkSession.getActiveSession() is None
-    if ours:
-        prepare_launch()
-    session = start_session("als_spark store")
-    try:
-        if ours:
-            quiet_spark(session)
+    with job_session("store") as session:
         yield store_at(session, path)
-    finally:
-        if ours:
-            # After Ctrl-C there may be no JVM to answer.
-            with suppress(Exception):
-                session.stop()
 
 
 def _list(store: ModelStore, options: argparse.Namespace) -> int:

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from datetime import UTC, datetime
 from typing import Any
 
 from als_spark.cli.config.record import config_record
 from als_spark.cli.config.sweep import SweepConfig
 from als_spark.cli.interrupts import Interrupted
-from als_spark.cli.options import parse
-from als_spark.cli.program import EXIT_DONE, EXIT_INTERRUPTED, run_program
+from als_spark.cli.program import EXIT_DONE, EXIT_INTERRUPTED, job_main
 from als_spark.cli.spark_job import (
     SparkJob,
     all_versions,
     data_facts,
+    job_with_output,
     open_ratings,
-    spark_job,
     tell_data,
     write_rejected,
 )
-from als_spark.cli.spark_paths import check_output, open_output
 from als_spark.errors import DataError
 from als_spark.files.outputs import INTERRUPTED_FOLDER, StagedFolder
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.files import local_path, save_model, write_json
-from als_spark.nightly.run_record import rounded_seconds
 from als_spark.report.figures.sweep import sweep_pictures
 from als_spark.report.pages.sweep import sweep_page
-from als_spark.report.progress import ProgressReporter
 from als_spark.report.table import results_table
+from als_spark.spark.output import output_folder
 from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
 from als_spark.spark.read.sources import sample_ratings, unreadable_files_are_named
 from als_spark.spark.read.split import SplitOptions
@@ -43,30 +36,11 @@ from als_spark.types import SplitName
 
 RUN_FILE = "run.json"
 
-logger = logging.getLogger("als_spark.sweep")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the sweep; see :func:`als_spark.cli.program.run_program` for the exit codes.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Options; those of the process if not given.
-    """
-    return run_program("sweep", lambda: _run(parse(SweepConfig, argv)))
-
 
 def _run(config: SweepConfig) -> int:
-    check_output(config.output, "sweep")
     n_points = len(config.ranks) * len(config.lambdas)
-    with (
-        ProgressReporter(n_points, logger=logger) as progress,
-        spark_job("sweep", progress) as job,
-        ExitStack() as stack,
-    ):
-        staged = stack.enter_context(open_output(job.session, config, config.output, "sweep"))
-        run = _Run(config, job, progress, staged)
+    with job_with_output("sweep", config, config.output, output_folder, n_points) as (job, staged):
+        run = _Run(config, job, staged)
         summary = run.work()
     print(summary)
     return EXIT_INTERRUPTED if run.stopped else EXIT_DONE
@@ -75,25 +49,17 @@ def _run(config: SweepConfig) -> int:
 class _Run:
     """One run of the sweep, from its configuration to the files in the staged folder."""
 
-    def __init__(
-        self,
-        config: SweepConfig,
-        job: SparkJob,
-        progress: ProgressReporter,
-        staged: StagedFolder,
-    ) -> None:
+    def __init__(self, config: SweepConfig, job: SparkJob, staged: StagedFolder) -> None:
         self._config = config
+        self._job = job
         self._session = job.session
-        self._progress = progress
+        self._progress = job.progress
         self._staged = staged
-        self._stop = job.stop
         self.stopped = False
         """Whether the training was broken off."""
-        self._started = datetime.now(UTC)
-        self._clock = time.perf_counter()
         self._specs = grid_specs(config.ranks, config.objectives)
         self._selected_on: SplitName = "validation" if config.validation_fraction else "test"
-        self._collector = SweepCollector(self._selected_on, progress.on_finished)
+        self._collector = SweepCollector(self._selected_on, job.progress.on_finished)
         self._facts: dict[str, Any] = {
             "versions": all_versions(job.session),
             "spark_master": job.session.sparkContext.master,
@@ -108,9 +74,9 @@ class _Run:
             self._train(prepared)
         except BaseException as error:
             # Ctrl-C may first be seen as the failing of a call that it has cancelled.
-            if not self._stop.requested:
+            if not self._job.stop.requested:
                 raise
-            self._stop.acknowledge()
+            self._job.stop.acknowledge()
             self.stopped = True
             if self._collector.outcome() is None:
                 raise Interrupted from error
@@ -228,10 +194,8 @@ class _Run:
             "selected_on": outcome.selected_on,
             **self._facts,
             "config": config_record(self._config),
-            "started": self._started.isoformat(timespec="seconds"),
-            "seconds": rounded_seconds(
-                self._progress.phase_seconds, time.perf_counter() - self._clock
-            ),
+            "started": self._job.began.isoformat(timespec="seconds"),
+            "seconds": self._job.seconds,
         }
         write_json(folder / RUN_FILE, run)
         page = sweep_page(*drawn, run, pictures, objective_note=note)
@@ -269,3 +233,6 @@ class _Run:
             "results.json, sweep.png, selected.png, heatmap.png, convergence.png, best_model/, "
             "history.json, run.json"
         )
+
+
+main = job_main(SweepConfig, _run)

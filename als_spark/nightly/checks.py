@@ -9,45 +9,56 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from als_spark.spark.read.facts import DataFacts, PartFacts
 from als_spark.types import Side
 
+MEMORY = 30
+"""Runs, and publications, that a slow decline is looked for in."""
 
-@dataclass(frozen=True)
-class CheckLimits:
-    """How far today's ratings may be from those of the last run.
+LimitShare = Annotated[float, Field(ge=0, allow_inf_nan=True, examples=[0.1], title="share")]
+LimitRating = Annotated[float, Field(ge=0, allow_inf_nan=True, examples=[0.5], title="rating")]
 
-    Attributes
-    ----------
-    max_bad_share : float
-        Unusable rows, as a share of the rows of a source.
-    max_shrink, max_growth : float
-        Fewer, or more, ratings, users and items than last time, as a share of last time's.
-    max_total_shrink : float
-        Fewer of them than there have been lately, as a share: a little less every night adds up.
-    range_slack : float
-        How far outside the range of last time a rating may lie, in rating units.
-    max_mean_shift : float
-        Shift of the mean rating, as a share of last time's range.
-    max_spread_shift : float
-        Change of the ratings' standard deviation, as a share of last time's range.
-    max_fresh_mean_shift : float
-        Distance of an increment's mean from last time's mean, as a share of last time's range,
-        beyond what few ratings differ by chance: three standard errors.
-    max_unknown_share : float
-        Ratings whose user, or whose item, the current model does not know, as a share.
+
+def _limit(default: float, text: str) -> Any:
+    return Field(default, description=text, json_schema_extra={"group": "data checks"})
+
+
+class CheckLimits(BaseModel):
+    """How far today's ratings may be from those of the last run; each field says what it limits.
+
+    The range is that of the last run's ratings. These are also the options of the command line.
     """
 
-    max_bad_share: float = 0.01
-    max_shrink: float = 0.1
-    max_growth: float = 1.0
-    max_total_shrink: float = 0.2
-    range_slack: float = 0.0
-    max_mean_shift: float = 0.05
-    max_spread_shift: float = 0.05
-    max_fresh_mean_shift: float = 0.15
-    max_unknown_share: float = 0.5
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    max_bad_share: LimitShare = _limit(0.01, "unusable rows, as a share of a source's rows")
+    max_shrink: LimitShare = _limit(
+        0.1, "fewer ratings, users or items than the last run, as a share"
+    )
+    max_growth: LimitShare = _limit(
+        1.0, "more ratings, users or items than the last run, as a share"
+    )
+    # A little less every night adds up.
+    max_total_shrink: LimitShare = _limit(
+        0.2, f"fewer than the most of the last {MEMORY} runs, as a share; `force=` begins anew"
+    )
+    range_slack: LimitRating = _limit(0.0, "ratings outside the range of the last run, by how much")
+    max_mean_shift: LimitShare = _limit(
+        0.05, "shift of the mean since the last run, as a share of the range"
+    )
+    max_spread_shift: LimitShare = _limit(
+        0.05, "change of the standard deviation, as a share of the range"
+    )
+    max_fresh_mean_shift: LimitShare = _limit(
+        0.15, "the same for an increment's mean, beyond three standard errors"
+    )
+    max_unknown_share: LimitShare = _limit(
+        0.5, "ratings of users, or items, that the current version does not know"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ def judge(
             return Verdict(
                 False,
                 f"{sentence}, but with the {best.steps} before it the step makes {decline:.2%} "
-                f"since version {best.version}, beyond the {max_decline:.2%} of --max-decline",
+                f"since version {best.version}, beyond the {max_decline:.2%} of `max_decline=`",
             )
     return Verdict(publish, sentence)
 

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from als_spark.errors import EmptySourceError
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.files import save_model, write_json
 from als_spark.nightly.holdout import HoldoutRule, held_out
+from als_spark.nightly.run_log import RunLog, RunNotes
 from als_spark.nightly.run_record import (
+    DataRecord,
     RunRecord,
+    SourceRecord,
     Spec,
     StartKind,
     TrainingRecord,
     TrainingSettings,
 )
-from als_spark.report.progress import ProgressReporter
 from als_spark.spark.predict.evaluate import Evaluation, RankingOptions, evaluate_models
 from als_spark.spark.prepare.prepare import PrepareOptions, prepare_typed
 from als_spark.spark.read.bad_rows import refuse_bad_rows
@@ -44,23 +47,22 @@ OpenSource = Callable[[SparkSession, SourceOptions], Source]
 
 
 @dataclass(frozen=True, slots=True)
-class ReadOptions:
-    """What becomes of unusable rows, and of pairs that were rated more than once."""
-
-    bad_rows: BadRows
-    duplicates: Duplicates
-
-
-@dataclass(frozen=True, slots=True)
 class FitOptions:
-    """How one model is trained and measured.
+    """How ratings are read, and how one model is trained and measured.
 
     Attributes
     ----------
+    open_source : callable
+        Such as :func:`als_spark.spark.read.sources.read_source`, or with further checks.
+    bad_rows, duplicates
+        What becomes of unusable rows, and of pairs that were rated more than once.
     placement, partitions
-        As in :class:`~als_spark.spark.prepare.prepared.PrepareOptions`.
+        As in :class:`~als_spark.spark.prepare.prepare.PrepareOptions`.
     """
 
+    open_source: OpenSource
+    bad_rows: BadRows
+    duplicates: Duplicates
     holdout: HoldoutRule
     training: TrainingOptions
     ranking: RankingOptions
@@ -91,10 +93,6 @@ class Start(NamedTuple):
     """None: the usual start."""
     warm_runs: int
     """Trainings since the last from the usual start, this one counted."""
-
-    def as_record(self) -> dict[str, Any]:
-        """Return what a model's description keeps of it."""
-        return {"start": self.kind, "reason": self.reason, "warm_runs": self.warm_runs}
 
 
 class Fitted(NamedTuple):
@@ -128,152 +126,165 @@ class ReadyRatings(NamedTuple):
         )
 
 
-def read_ratings(
-    session: SparkSession,
-    sources: Sequence[Source],
-    options: ReadOptions,
-    progress: ProgressReporter,
-    warn: Callable[[str], None],
-    stack: ExitStack,
-    *,
-    integer_ids: Collection[Side] = (),
-) -> Snapshot:
-    """Read sources of ratings, oldest first; what Spark keeps of them is freed with the stack.
+class Fitting:
+    """The steps of a run from its ratings to a measured model; ``notes`` take what is known.
 
-    ``warn`` takes what somebody should know of them; ``integer_ids`` is as in
-    :func:`~als_spark.spark.read.snapshot.read_snapshot`.
-
-    Raises
-    ------
-    DataError
-        If rows are unusable and must not be, or no rating is usable.
+    What Spark keeps of the ratings is freed with the stack.
     """
-    stack.enter_context(unreadable_files_are_named(" + ".join(s.label for s in sources)))
-    with progress.phase("reading and checking ratings"):
-        snapshot = stack.enter_context(
-            read_snapshot(session, sources, options.duplicates, integer_ids=integer_ids)
+
+    def __init__(
+        self, session: SparkSession, options: FitOptions, notes: RunNotes, stack: ExitStack
+    ) -> None:
+        self._session = session
+        self._options = options
+        self._notes = notes
+        self._stack = stack
+
+    def read(
+        self, sources: Sequence[SourceOptions], integer_ids: Collection[Side] = ()
+    ) -> Snapshot:
+        """Read sources of ratings, oldest first; all but the first may be empty.
+
+        ``integer_ids`` is as in :func:`~als_spark.spark.read.snapshot.read_snapshot`.
+
+        Raises
+        ------
+        DataError
+            If rows are unusable and must not be, or no rating is usable.
+        """
+        notes = self._notes
+        with notes.progress.phase("looking at the ratings"):
+            opened = list(self._open(sources))
+        labels = tuple(source.label for source in opened)
+        notes.record = replace(notes.record, source=SourceRecord(labels[0], labels[1:]))
+        self._stack.enter_context(unreadable_files_are_named(" + ".join(labels)))
+        with notes.progress.phase("reading and checking ratings"):
+            snapshot = self._stack.enter_context(
+                read_snapshot(
+                    self._session, opened, self._options.duplicates, integer_ids=integer_ids
+                )
+            )
+        for part in snapshot.parts[1:]:
+            if part.rows == 0:
+                notes.add_warning(f"{part.label} has no rows")
+        refuse_bad_rows(snapshot, self._options.bad_rows)
+        for warning in warnings_of(snapshot):
+            notes.add_warning(warning)
+        data = DataRecord(snapshot.n_ratings, snapshot.bad.n, snapshot.n_duplicates)
+        notes.record = replace(notes.record, data=data)
+        return snapshot
+
+    def _open(self, sources: Sequence[SourceOptions]) -> Iterator[Source]:
+        first, *later = sources
+        yield self._options.open_source(self._session, first)
+        for source in later:
+            try:
+                yield self._options.open_source(self._session, source)
+            except EmptySourceError:
+                self._notes.add_warning(f"{source.label} is empty")
+
+    def make_ready(self, snapshot: Snapshot, rank: int) -> ReadyRatings:
+        """Split and pack a snapshot."""
+        options, progress = self._options, self._notes.progress
+        rule = options.holdout
+        prepare = PrepareOptions(
+            split=SplitOptions(rule.split, rule.seed, rule.test_fraction),
+            dtype=options.training.dtype,
+            ranks=[rank],
+            placement=options.placement,
+            partitions=options.partitions,
         )
-    for part in snapshot.parts[1:]:
-        if part.rows == 0:
-            warn(f"{part.label} has no rows")
-    refuse_bad_rows(snapshot, options.bad_rows)
-    for problem in snapshot.bad.lines:
-        warn(f"unusable rows left out: {problem}")
-    for doubt in snapshot.warnings:
-        warn(doubt)
-    return snapshot
+        split = split_ratings(self._session.sparkContext, snapshot.ratings, prepare.split)
+        prepared = self._stack.enter_context(
+            prepare_typed(self._session, split, snapshot.label, prepare, phase=progress.phase)
+        )
+        n_users, n_items = len(prepared.summary.users), len(prepared.summary.items)
+        progress.write(f"{n_users:,} users, {n_items:,} items, {snapshot.n_ratings:,} ratings")
+        return ReadyRatings(snapshot, split, prepared)
+
+    def fit(self, ready: ReadyRatings, spec: Spec, start: Start) -> Fitted:
+        """Train one model until the stopping rule, or the cap, ends it.
+
+        Raises
+        ------
+        SolveError
+            If a row's system has no finite solution.
+        """
+        options, notes, prepared = self._options, self._notes, ready.prepared
+        # By its training error, which is always finite: one point is the best anyway.
+        collector = SweepCollector("train", notes.progress.on_finished)
+        with notes.progress.phase("training"):
+            train_grid(
+                prepared,
+                [ModelSpec(0, spec.rank, spec.objective)],
+                options.training,
+                collector,
+                starts=None if start.factors is None else [start.factors],
+                on_iteration=notes.progress.on_iteration,
+            )
+        outcome = collector.outcome()
+        assert outcome is not None
+        result = outcome.points[0]
+        description = {
+            **spec.objective.as_record(),
+            "objective_of_lambda": spec.objective.note,
+            "seed": options.training.seed,
+            "holdout": options.holdout.as_record(),
+            "iterations": result.iterations,
+            "converged": result.converged,
+            "objective": result.objective,
+            "start": start.kind,
+            "reason": start.reason,
+            "warm_runs": start.warm_runs,
+        }
+        model = FactorModel(
+            prepared.summary.users,
+            prepared.summary.items,
+            outcome.best_factors,
+            prepared.stats["user"],
+            prepared.stats["item"],
+            description,
+        )
+        training = TrainingRecord(
+            start=start.kind,
+            reason=start.reason,
+            rank=result.rank,
+            reg=result.reg,
+            exponent=spec.objective.exponent,
+            iterations=result.iterations,
+            evaluations=result.evaluations,
+            converged=result.converged,
+            objective=result.objective,
+            seconds=round(result.seconds, 3),
+            history=tuple((r.iteration, r.objective, r.change) for r in result.history),
+        )
+        notes.record = replace(notes.record, training=training)
+        return Fitted(model, result)
+
+    def measure(
+        self,
+        ready: ReadyRatings,
+        models: Mapping[str, FactorModel],
+        unseen_by: HoldoutRule | None = None,
+    ) -> dict[str, Evaluation]:
+        """Measure models on the held-out ratings; what is trained on is not recommended.
+
+        ``unseen_by`` takes those only that another rule holds out too.
+        """
+        with self._notes.progress.phase("evaluating"):
+            return evaluate_models(
+                self._session,
+                held_out(ready.split, unseen_by),
+                models,
+                self._options.ranking,
+                seen=ready.split.where(F.col("split") == TRAIN),
+            )
 
 
-def make_ready(
-    session: SparkSession,
-    snapshot: Snapshot,
-    rank: int,
-    options: FitOptions,
-    progress: ProgressReporter,
-    stack: ExitStack,
-) -> ReadyRatings:
-    """Split and pack a snapshot; what Spark keeps of it is freed with the stack."""
-    rule = options.holdout
-    prepare = PrepareOptions(
-        split=SplitOptions(rule.split, rule.seed, rule.test_fraction),
-        dtype=options.training.dtype,
-        ranks=[rank],
-        placement=options.placement,
-        partitions=options.partitions,
-    )
-    split = split_ratings(session.sparkContext, snapshot.ratings, prepare.split)
-    prepared = stack.enter_context(
-        prepare_typed(session, split, snapshot.label, prepare, phase=progress.phase)
-    )
-    n_users, n_items = len(prepared.summary.users), len(prepared.summary.items)
-    progress.write(f"{n_users:,} users, {n_items:,} items, {snapshot.n_ratings:,} ratings")
-    return ReadyRatings(snapshot, split, prepared)
-
-
-def measure(
-    session: SparkSession,
-    ready: ReadyRatings,
-    models: Mapping[str, FactorModel],
-    ranking: RankingOptions,
-    unseen_by: HoldoutRule | None = None,
-) -> dict[str, Evaluation]:
-    """Measure models on the held-out ratings; what is trained on is not recommended.
-
-    ``unseen_by`` takes those only that another rule holds out too.
-    """
-    return evaluate_models(
-        session,
-        held_out(ready.split, unseen_by),
-        models,
-        ranking,
-        seen=ready.split.where(F.col("split") == TRAIN),
-    )
-
-
-def training_record(fitted: Fitted) -> TrainingRecord:
-    """Return what reports and history tell of a training."""
-    result, description = fitted.result, fitted.model.description
-    return TrainingRecord(
-        start=description["start"],
-        reason=description["reason"],
-        rank=result.rank,
-        reg=result.reg,
-        exponent=result.spec.objective.exponent,
-        iterations=result.iterations,
-        evaluations=result.evaluations,
-        converged=result.converged,
-        objective=result.objective,
-        seconds=round(result.seconds, 3),
-        history=tuple((r.iteration, r.objective, r.change) for r in result.history),
-    )
-
-
-def fit(
-    prepared: PreparedRatings,
-    spec: Spec,
-    options: FitOptions,
-    start: Start,
-    progress: ProgressReporter,
-) -> Fitted:
-    """Train one model until the stopping rule, or the cap, ends it.
-
-    Raises
-    ------
-    SolveError
-        If a row's system has no finite solution.
-    """
-    # By its training error, which is always finite: one point is the best anyway.
-    collector = SweepCollector("train", progress.on_finished)
-    train_grid(
-        prepared,
-        [ModelSpec(0, spec.rank, spec.objective)],
-        options.training,
-        collector,
-        starts=None if start.factors is None else [start.factors],
-        on_iteration=progress.on_iteration,
-    )
-    outcome = collector.outcome()
-    assert outcome is not None
-    result = outcome.points[0]
-    description = {
-        **spec.objective.as_record(),
-        "objective_of_lambda": spec.objective.note,
-        "seed": options.training.seed,
-        "holdout": options.holdout.as_record(),
-        "iterations": result.iterations,
-        "converged": result.converged,
-        "objective": result.objective,
-        **start.as_record(),
-    }
-    model = FactorModel(
-        prepared.summary.users,
-        prepared.summary.items,
-        outcome.best_factors,
-        prepared.stats["user"],
-        prepared.stats["item"],
-        description,
-    )
-    return Fitted(model, result)
+def warnings_of(snapshot: Snapshot) -> list[str]:
+    """Return what somebody should know of the ratings."""
+    unusable = [f"unusable rows left out: {problem}" for problem in snapshot.bad.lines]
+    return [*unusable, *snapshot.warnings]
 
 
 def cold_start(reason: str) -> Start:
@@ -313,11 +324,17 @@ def write_version(folder: Path, fitted: Fitted, record: RunRecord) -> None:
         write_json(folder / name, content)
 
 
-@contextmanager
-def publishing(progress: ProgressReporter) -> Iterator[Path]:
-    """Give a folder for a version that is published within the block."""
+def publish(log: RunLog, fitted: Fitted, expected: int, keep: int) -> str:
+    """Publish a model as the version after pointer ``expected``; ``keep`` versions stay."""
+    store, check = log.store, log.lock.check
     with (
         tempfile.TemporaryDirectory(prefix="als_spark-") as name,
-        progress.phase("publishing"),
+        log.progress.phase("publishing"),
     ):
-        yield Path(name)
+        write_version(Path(name), fitted, log.record)
+        version = store.publish(Path(name), run=log.run, expected=expected, check=check)
+        log.record = replace(log.record, version=version)
+        pruned = store.prune(keep, check=check)
+    if pruned:
+        log.progress.write(f"removed old versions: {', '.join(pruned)}")
+    return version

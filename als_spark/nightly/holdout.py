@@ -34,9 +34,9 @@ class HoldoutRule(NamedTuple):
         return self._asdict()
 
     def __str__(self) -> str:
-        """Write the options that say so."""
-        seed = f" --seed {self.seed}" if self.split == "random" else ""
-        return f"--split {self.split} --test-fraction {self.test_fraction:g}{seed}"
+        """Write the parameters that say so."""
+        seed = f" `seed={self.seed}`" if self.split == "random" else ""
+        return f'`split="{self.split}"` `test_fraction={self.test_fraction:g}`{seed}'
 
     def covers(self, other: HoldoutRule) -> bool:
         """Tell whether all that another rule holds out is held out by this one.

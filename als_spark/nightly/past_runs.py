@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from als_spark.nightly.checks import COUNTS
+from als_spark.nightly.checks import COUNTS, MEMORY
 from als_spark.nightly.comparison import Ancestor, worsening
 from als_spark.nightly.run_record import RunRecord
 from als_spark.spark.read.facts import DataFacts
-
-MEMORY = 30
-"""Runs, and publications, that a slow decline is looked for in."""
 
 
 def last_passed(records: Sequence[RunRecord]) -> tuple[DataFacts | None, RunRecord | None]:

@@ -9,26 +9,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pyspark.sql import SparkSession
 
-from als_spark.errors import DataError, EmptySourceError
+from als_spark.errors import DataError
 from als_spark.model.factor_model import FactorModel
 from als_spark.nightly.checks import Check, CheckLimits, check_parts, check_unknown, check_whole
 from als_spark.nightly.comparison import Measure, Verdict, judge
 from als_spark.nightly.fitting import (
     FitOptions,
-    Fitted,
-    OpenSource,
-    ReadOptions,
+    Fitting,
     ReadyRatings,
     Start,
     cold_start,
-    fit,
-    make_ready,
-    measure,
-    publishing,
-    read_ratings,
-    training_record,
+    publish,
     warm_start,
-    write_version,
 )
 from als_spark.nightly.holdout import unseen_by_both
 from als_spark.nightly.past_runs import (
@@ -39,7 +31,7 @@ from als_spark.nightly.past_runs import (
     warm_trainings,
 )
 from als_spark.nightly.run_log import RunLog
-from als_spark.nightly.run_record import Comparison, DataRecord, SourceRecord, Spec
+from als_spark.nightly.run_record import Comparison, Spec
 from als_spark.report.figures.breakdown import bins_of, breakdown_figure
 from als_spark.report.figures.drawing import png_of
 from als_spark.solve.objective import Objective
@@ -56,12 +48,8 @@ class RetrainOptions:
 
     Attributes
     ----------
-    ratings : SourceOptions
-    increments : tuple of SourceOptions
-        Ratings that came later, oldest first.
-    open_source : callable
-        Opens them: :func:`als_spark.spark.read.sources.read_source`, or with further checks.
-    reading : ReadOptions
+    sources : tuple of SourceOptions
+        The ratings, and those that came later, oldest first.
     fit : FitOptions
     choose : callable
         Returns the model to train, given an earlier one and what to call that; None without one.
@@ -76,10 +64,7 @@ class RetrainOptions:
         Versions that are kept.
     """
 
-    ratings: SourceOptions
-    increments: tuple[SourceOptions, ...]
-    open_source: OpenSource
-    reading: ReadOptions
+    sources: tuple[SourceOptions, ...]
     fit: FitOptions
     choose: Callable[[Spec | None, str | None], Spec]
     limits: CheckLimits
@@ -126,7 +111,8 @@ class Retrain:
                 champion, str(self._champion_name), options.fit.holdout
             )
         with ExitStack() as stack:
-            snapshot = self._read(stack, champion)
+            fitting = Fitting(self._session, options.fit, log, stack)
+            snapshot = fitting.read(options.sources, _integers_of(champion))
             settings = options.fit.settings(spec)
             log.record = replace(log.record, settings=settings)
             # Before anything else: an increment of unusable rows alone is not "nothing new".
@@ -135,13 +121,11 @@ class Retrain:
             same = settings == before and kept_by(self._past) in (None, decision)
             if self._nothing_new(snapshot, previous, same, champion):
                 return
-            ready = make_ready(
-                self._session, snapshot, spec.rank, options.fit, self._log.progress, stack
-            )
+            ready = fitting.make_ready(snapshot, spec.rank)
             if ready.prepared.n_ratings.get("test", 0) == 0:
                 raise DataError(
                     f"{snapshot.label}: no rating is held out, so challenger and champion cannot "
-                    "be compared: use a larger `test_fraction`"
+                    "be compared: use a larger `test_fraction=`"
                 )
             unknown = _unknown_shares(ready, champion)
             self._note_data(ready.facts, unknown)
@@ -151,10 +135,17 @@ class Retrain:
                 return
             start = self._choose_start(ready, champion, spec)
             self._log.progress.write(f"{start.kind} start: {start.reason}")
-            with self._log.progress.phase("training"):
-                fitted = fit(ready.prepared, spec, options.fit, start, self._log.progress)
-            log.record = replace(log.record, training=training_record(fitted))
-            self._compare_and_publish(ready, fitted, champion)
+            fitted = fitting.fit(ready, spec, start)
+            models = {"challenger": fitted.model}
+            if champion is not None:
+                models["champion"] = champion
+            found = fitting.measure(ready, models, self._unseen_by)
+            verdict = self._compare(found)
+            if verdict.publish:
+                version = publish(log, fitted, self._based_on, options.keep)
+                log.end("published", f"published {version}: {verdict.sentence}")
+            else:
+                log.end("kept", f"kept version {self._champion_name}: {verdict.sentence}")
 
     def _clean_up(self) -> None:
         removed = self._log.store.recover()
@@ -180,30 +171,6 @@ class Retrain:
         self._based_on = self._log.store.pointer_number()
         self._log.add_warning(f"rolled back to version {older}, which readers get until a new one")
         return older, self._log.store.load(older)
-
-    def _read(self, stack: ExitStack, champion: FactorModel | None) -> Snapshot:
-        options, log = self._options, self._log
-        with self._log.progress.phase("looking at the ratings"):
-            sources = [options.open_source(self._session, options.ratings)]
-            for increment in options.increments:
-                try:
-                    sources.append(options.open_source(self._session, increment))
-                except EmptySourceError:
-                    log.add_warning(f"{increment.label} is empty")
-        labels = tuple(source.label for source in sources)
-        log.record = replace(log.record, source=SourceRecord(labels[0], labels[1:]))
-        snapshot = read_ratings(
-            self._session,
-            sources,
-            options.reading,
-            self._log.progress,
-            log.add_warning,
-            stack,
-            integer_ids=_integers_of(champion),
-        )
-        data = DataRecord(snapshot.n_ratings, snapshot.bad.n, snapshot.n_duplicates)
-        log.record = replace(log.record, data=data)
-        return snapshot
 
     def _nothing_new(
         self,
@@ -233,11 +200,11 @@ class Retrain:
         sentence = "; ".join(
             f"{check.name} {check.value}, limit {check.limit}"
             + (f", last run {check.previous}" if check.previous else "")
-            + f" (--{check.option.replace('_', '-')})"
+            + f" (`{check.option}=`)"
             for check in failed
         )
         if self._options.force:
-            log.add_warning(f"data check failed, and --force goes on: {sentence}")
+            log.add_warning(f"data check failed, and `force=` goes on: {sentence}")
             return True
         log.end("data_check_failed", f"data check failed, nothing was trained: {sentence}")
         return False
@@ -276,17 +243,10 @@ class Retrain:
             warm_runs,
         )
 
-    def _compare_and_publish(
-        self, ready: ReadyRatings, fitted: Fitted, champion: FactorModel | None
-    ) -> None:
+    def _compare(self, found: Mapping[str, Evaluation]) -> Verdict:
         options, log = self._options, self._log
-        models = {"challenger": fitted.model}
-        if champion is not None:
-            models["champion"] = champion
-        with self._log.progress.phase("evaluating"):
-            found = measure(self._session, ready, models, options.fit.ranking, self._unseen_by)
         challenger = dict(found["challenger"].metrics)
-        before = dict(found["champion"].metrics) if champion is not None else None
+        before = dict(found["champion"].metrics) if "champion" in found else None
         holdout = int(challenger["count"] or 0)
         if self._unseen_by is not None:
             log.add_warning(
@@ -317,23 +277,7 @@ class Retrain:
             previous_version=self._champion_name,
         )
         log.pictures["breakdown.png"] = _draw_breakdown(found)
-        if verdict.publish:
-            self._publish(fitted, verdict)
-        else:
-            log.end("kept", f"kept version {self._champion_name}: {verdict.sentence}")
-
-    def _publish(self, fitted: Fitted, verdict: Verdict) -> None:
-        log = self._log
-        with publishing(log.progress) as folder:
-            write_version(folder, fitted, log.record)
-            version = log.store.publish(
-                folder, run=log.run, expected=self._based_on, check=log.lock.check
-            )
-            log.record = replace(log.record, version=version)
-            pruned = self._log.store.prune(self._options.keep, check=self._log.lock.check)
-        if pruned:
-            self._log.progress.write(f"removed old versions: {', '.join(pruned)}")
-        log.end("published", f"published {version}: {verdict.sentence}")
+        return verdict
 
 
 def _spec_of(model: FactorModel | None) -> Spec | None:

@@ -51,7 +51,34 @@ def new_record(job: str, config: Mapping[str, Any], versions: Mapping[str, Any])
     return RunRecord(new_run_id(), job, _now(), config, versions)
 
 
-class RunLog:
+class RunNotes:
+    """What is known of a run, and who is told.
+
+    Attributes
+    ----------
+    record : RunRecord
+        What is known so far; replace it as more is.
+    progress : ProgressReporter
+        Has the seconds of each phase.
+    say : callable
+        Puts a message of the library, which names parameters, into the words of the run's caller.
+    """
+
+    def __init__(
+        self, record: RunRecord, progress: ProgressReporter, say: Callable[[str], str] = str
+    ) -> None:
+        self.record = record
+        self.progress = progress
+        self.say = say
+
+    def add_warning(self, text: str) -> None:
+        """Tell something that somebody should read in the morning."""
+        text = self.say(text)
+        self.record = replace(self.record, warnings=(*self.record.warnings, text))
+        self.progress.write(f"warning: {text}")
+
+
+class RunLog(RunNotes):
     """The record of a run, its report, and its line in the store's history.
 
     Parameters
@@ -60,22 +87,21 @@ class RunLog:
     record : RunRecord
         Of :func:`new_record`.
     progress : ProgressReporter
-        Has the seconds of each phase.
     ttl : timedelta
         Time to live of the lock.
     exit_codes : mapping of outcome to int
         What the run's process tells the scheduler.
     shield : callable
         A context manager in which Ctrl-C and SIGTERM are not heard.
+    say : callable
+        As in :class:`RunNotes`, for the record and the report.
     tracking : Tracking, optional
 
     Attributes
     ----------
-    record : RunRecord
-        What is known so far; replace it as more is.
     pictures : dict of str to bytes
         For the report; more are added at the end.
-    store, progress, lock
+    store, lock
         What the run works with.
     """
 
@@ -88,12 +114,12 @@ class RunLog:
         ttl: timedelta,
         exit_codes: Mapping[Outcome, int],
         shield: Callable[[], AbstractContextManager[object]],
+        say: Callable[[str], str] = str,
         tracking: Tracking | None = None,
     ) -> None:
-        self.record = record
+        super().__init__(record, progress, say)
         self.pictures: dict[str, bytes] = {}
         self.store = store
-        self.progress = progress
         self.lock = store.lock(record.run, ttl=ttl)
         self._exit_codes = exit_codes
         self._shield = shield
@@ -111,18 +137,13 @@ class RunLog:
         assert self.record.exit_code is not None
         return self.record.exit_code
 
-    def add_warning(self, text: str) -> None:
-        """Tell something that somebody should read in the morning."""
-        self.record = replace(self.record, warnings=(*self.record.warnings, text))
-        self.progress.write(f"warning: {text}")
-
     def end(self, outcome: Outcome, sentence: str) -> None:
         """Say how the run has ended."""
         self.record = replace(
             self.record,
             outcome=outcome,
             exit_code=self._exit_codes[outcome],
-            sentence=sentence,
+            sentence=self.say(sentence),
         )
 
     def past_runs(self) -> list[RunRecord]:

@@ -2,126 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from pyspark.sql import SparkSession
 
-from als_spark.nightly.fitting import (
-    FitOptions,
-    Fitted,
-    OpenSource,
-    ReadOptions,
-    cold_start,
-    fit,
-    make_ready,
-    measure,
-    publishing,
-    read_ratings,
-    training_record,
-    write_version,
-)
-from als_spark.nightly.run_log import RunLog
-from als_spark.nightly.run_record import DataRecord, RunRecord, SourceRecord, Spec
-from als_spark.report.progress import ProgressReporter
+from als_spark.nightly.fitting import FitOptions, Fitted, Fitting, cold_start, publish
+from als_spark.nightly.run_log import RunLog, RunNotes
+from als_spark.nightly.run_record import Spec
 from als_spark.spark.read.sources import SourceOptions
-
-
-@dataclass(frozen=True, slots=True)
-class TrainOptions:
-    """What decides the training of one model; ``open_source`` reads where its ratings are."""
-
-    ratings: SourceOptions
-    open_source: OpenSource
-    reading: ReadOptions
-    fit: FitOptions
-    spec: Spec
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """A trained model with the record of its run, which has its held-out errors."""
-
-    fitted: Fitted
-    record: RunRecord
-
-    @property
-    def sentence(self) -> str:
-        """What came out, for people."""
-        result, metrics = self.fitted.result, self.record.challenger or {}
-        objective = result.spec.objective
-        ended = "converged" if result.converged else "stopped by the cap"
-        rmse, n = metrics.get("rmse"), metrics.get("count")
-        measured = "" if rmse is None else f", RMSE {rmse:.4f} on {n:,} held-out ratings"
-        return (
-            f"d={result.rank}, lambda={objective.reg:g}, exponent={objective.exponent:g}: "
-            f"{ended} after {result.iterations} iterations{measured}"
-        )
-
-    def write(self, folder: Path) -> None:
-        """Write the model with all that is kept of it."""
-        write_version(folder, self.fitted, self.record)
 
 
 def train_model(
     session: SparkSession,
-    options: TrainOptions,
-    progress: ProgressReporter,
-    record: Callable[[], RunRecord],
-    warn: Callable[[str], None],
-) -> Trained:
-    """Train a model, and measure it if ratings are held out.
-
-    Parameters
-    ----------
-    session : SparkSession
-    options : TrainOptions
-    progress : ProgressReporter
-    record : callable
-        Returns what is known of the run so far.
-    warn : callable
-        Takes what somebody should know of the ratings.
-    """
-    with progress.phase("looking at the ratings"):
-        source = options.open_source(session, options.ratings)
+    ratings: SourceOptions,
+    options: FitOptions,
+    spec: Spec,
+    notes: RunNotes,
+) -> Fitted:
+    """Train a model, and measure it if ratings are held out; ``notes`` take what is known."""
+    notes.record = replace(notes.record, settings=options.settings(spec))
     with ExitStack() as stack:
-        snapshot = read_ratings(session, [source], options.reading, progress, warn, stack)
-        ready = make_ready(session, snapshot, options.spec.rank, options.fit, progress, stack)
-        with progress.phase("training"):
-            start = cold_start("a model of its own")
-            fitted = fit(ready.prepared, options.spec, options.fit, start, progress)
-        metrics = None
+        fitting = Fitting(session, options, notes, stack)
+        ready = fitting.make_ready(fitting.read([ratings]), spec.rank)
+        assert notes.record.data is not None
+        notes.record = replace(notes.record, data=notes.record.data.with_facts(ready.facts))
+        fitted = fitting.fit(ready, spec, cold_start("a model of its own"))
         if ready.prepared.n_ratings.get("test", 0):
-            with progress.phase("evaluating"):
-                found = measure(session, ready, {"model": fitted.model}, options.fit.ranking)
-            metrics = dict(found["model"].metrics)
-        data = DataRecord(snapshot.n_ratings, snapshot.bad.n, snapshot.n_duplicates)
-        known = replace(
-            record(),
-            source=SourceRecord(snapshot.label),
-            data=data.with_facts(ready.facts),
-            settings=options.fit.settings(options.spec),
-            training=training_record(fitted),
-            challenger=metrics,
-        )
-    return Trained(fitted, known)
+            found = fitting.measure(ready, {"model": fitted.model})
+            notes.record = replace(notes.record, challenger=dict(found["model"].metrics))
+    return fitted
+
+
+def outcome_words(fitted: Fitted, notes: RunNotes) -> str:
+    """Say how a training ended."""
+    result, metrics = fitted.result, notes.record.challenger or {}
+    objective = result.spec.objective
+    ended = "converged" if result.converged else "stopped by the cap"
+    rmse, n = metrics.get("rmse"), metrics.get("count")
+    measured = "" if rmse is None else f", RMSE {rmse:.4f} on {n:,} held-out ratings"
+    return (
+        f"d={result.rank}, lambda={objective.reg:g}, exponent={objective.exponent:g}: "
+        f"{ended} after {result.iterations} iterations{measured}"
+    )
 
 
 def train_into_store(
-    session: SparkSession, options: TrainOptions, keep: int, log: RunLog
-) -> Trained:
-    """Train a model and publish it, with the lock held; ``keep`` versions stay."""
-    store, check = log.store, log.lock.check
-    store.recover()
-    based_on, previous = store.pointer_number(), store.current()
-    trained = train_model(session, options, log.progress, lambda: log.record, log.add_warning)
-    log.record = trained.record
-    with publishing(log.progress) as folder:
-        trained.write(folder)
-        version = store.publish(folder, run=log.run, expected=based_on, check=check)
-        store.prune(keep, check=check)
-    log.record = replace(log.record, version=version, previous_version=previous)
-    log.end("published", f"published {version}: {trained.sentence}")
-    return trained
+    session: SparkSession,
+    ratings: SourceOptions,
+    options: FitOptions,
+    spec: Spec,
+    keep: int,
+    log: RunLog,
+) -> str:
+    """Train a model and publish it, with the lock held; ``keep`` versions stay.
+
+    Returns what came out, for people.
+    """
+    log.store.recover()
+    based_on, previous = log.store.pointer_number(), log.store.current()
+    fitted = train_model(session, ratings, options, spec, log)
+    version = publish(log, fitted, based_on, keep)
+    log.record = replace(log.record, previous_version=previous)
+    words = outcome_words(fitted, log)
+    log.end("published", f"published {version}: {words}")
+    return words

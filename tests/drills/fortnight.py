@@ -33,7 +33,8 @@ from als_spark.cli.program import (
 )
 from als_spark.cli.retrain import main as retrain
 from als_spark.errors import EmptySourceError
-from als_spark.nightly.fitting import cold_start, fit, make_ready
+from als_spark.nightly.fitting import Fitting, cold_start
+from als_spark.nightly.run_log import RunNotes
 from als_spark.nightly.run_record import RunRecord
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.read.snapshot import read_snapshot
@@ -188,9 +189,9 @@ def cold_iterations(
         snapshot = stack.enter_context(
             read_snapshot(session, [s for s in sources if s is not None], config.duplicates)
         )
-        ready = make_ready(session, snapshot, spec.rank, options, progress, stack)
-        start = cold_start("to compare")
-        fitted = fit(ready.prepared, spec, options, start, progress)
+        fitting = Fitting(session, options, RunNotes(run, progress), stack)
+        ready = fitting.make_ready(snapshot, spec.rank)
+        fitted = fitting.fit(ready, spec, cold_start("to compare"))
     reached = (r.iteration for r in fitted.result.history if r.objective <= objective)
     return next(reached, None)
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-import als_spark.nightly.retrain
 import als_spark.nightly.run_log
 from als_spark.cli.interrupts import Interrupted
 from als_spark.model.files import load_model
+from als_spark.nightly.fitting import Fitting
 from als_spark.store.history import RunHistory
 from als_spark.store.store import ModelStore
 from jobs.retrain import main
@@ -510,7 +510,7 @@ class TestOthers:
 
         before = lake.pointers()
         with monkeypatch.context() as patched:
-            patched.setattr(als_spark.nightly.retrain, "fit", fails)
+            patched.setattr(Fitting, "fit", fails)
             assert lake.retrain("--force") == 1
         assert "Traceback" in capsys.readouterr().err
         record = lake.last()

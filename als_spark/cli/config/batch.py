@@ -6,8 +6,7 @@ Fields are named as the options and the TOML keys (``reg`` is ``lambda``, ``reco
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -43,7 +42,6 @@ from als_spark.cli.config.sweep import (
 from als_spark.errors import ConfigError
 from als_spark.nightly.checks import CheckLimits
 from als_spark.nightly.comparison import LARGER_IS_BETTER, Measure
-from als_spark.nightly.past_runs import MEMORY
 from als_spark.nightly.run_record import Spec
 from als_spark.solve.objective import Objective
 from als_spark.types import BadRows, Duplicates
@@ -51,9 +49,7 @@ from als_spark.types import BadRows, Duplicates
 Audience = Literal["users", "items", "similar-items"]
 OutputFormat = Literal["parquet", "json"]
 
-Limit = Annotated[float, Field(ge=0, allow_inf_nan=True, examples=[0.1]), Shown("SHARE")]
 Margin = Annotated[float, Field(ge=0, examples=[0.01]), Shown("SHARE")]
-Slack = Annotated[float, Field(ge=0, allow_inf_nan=True, examples=[0.5]), Shown("RATING")]
 Rating = Annotated[float, Field(examples=[4]), Shown("RATING")]
 Minutes = Annotated[float, Field(ge=0.05, le=1e6, examples=[10]), Shown("MINUTES")]
 TopCount = Annotated[int, Field(ge=1, le=2**31 - 1), Shown("K")]
@@ -67,10 +63,6 @@ _BASE = "default: that of the sweep or the current version, else"
 
 DEFAULT_SPEC = Spec(10, Objective(0.1, exponent=1.0))
 """Where nothing is said: the defaults of Spark MLlib's ALS, and its objective."""
-
-
-def _limit(text: str, default: float) -> Any:
-    return option("data checks", text, default)
 
 
 def _ratings_given(config: RatingsConfig) -> None:
@@ -188,7 +180,7 @@ class TrainConfig(ModelConfig):
         return self
 
 
-class RetrainConfig(ModelConfig):
+class RetrainConfig(CheckLimits, ModelConfig):
     """Everything that decides ``jobs/retrain.py``.
 
     One in ``full_every`` trainings, published or not, is from the usual start; the others start
@@ -215,36 +207,6 @@ class RetrainConfig(ModelConfig):
     )
     increments: Annotated[tuple[InputPath, ...], Listed] = option(
         RATINGS, "ratings that came later, oldest first; they win", ()
-    )
-    max_bad_share: Limit = _limit(
-        "unusable rows, as a share of a source's rows", CheckLimits.max_bad_share
-    )
-    max_shrink: Limit = _limit(
-        "fewer ratings, users or items than the last run, as a share", CheckLimits.max_shrink
-    )
-    max_growth: Limit = _limit(
-        "more ratings, users or items than the last run, as a share", CheckLimits.max_growth
-    )
-    max_total_shrink: Limit = _limit(
-        f"fewer than the most of the last {MEMORY} runs, as a share; --force begins anew",
-        CheckLimits.max_total_shrink,
-    )
-    range_slack: Slack = _limit(
-        "ratings outside the range of the last run, by how much", CheckLimits.range_slack
-    )
-    max_mean_shift: Limit = _limit(
-        "shift of the mean since the last run, as a share of the range", CheckLimits.max_mean_shift
-    )
-    max_spread_shift: Limit = _limit(
-        "change of the standard deviation, as a share of the range", CheckLimits.max_spread_shift
-    )
-    max_fresh_mean_shift: Limit = _limit(
-        "the same for an increment's mean, beyond three standard errors",
-        CheckLimits.max_fresh_mean_shift,
-    )
-    max_unknown_share: Limit = _limit(
-        "ratings of users, or items, that the current version does not know",
-        CheckLimits.max_unknown_share,
     )
     full_every: Count = option(MODEL, "train from the usual start every so many trainings", 7)
     measure: Measure = option(CHAMPION, "compare challenger and champion by this", "rmse")
@@ -277,13 +239,6 @@ class RetrainConfig(ModelConfig):
     def largest_decline(self) -> float:
         """How much worse than any version before the champion a challenger may be, as a share."""
         return 3 * self.margin if self.max_decline is None else self.max_decline
-
-    @property
-    def limits(self) -> CheckLimits:
-        """The limits of the data checks."""
-        return CheckLimits(
-            **{limit.name: getattr(self, limit.name) for limit in fields(CheckLimits)}
-        )
 
 
 class StoredModelConfig(JobConfig):

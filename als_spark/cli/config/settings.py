@@ -152,7 +152,7 @@ def option_types(kind: type[JobConfig]) -> dict[str, OptionType]:
 
 def _option_type(hint: Any) -> OptionType:
     """Unwrap optional, annotated and tuple types; what is outermost is shown."""
-    several, example = False, None
+    several, example, metavar = False, None, "N"
     limits: dict[str, Any] = {}
     shown: Shown | None = None
     while True:
@@ -163,6 +163,7 @@ def _option_type(hint: Any) -> OptionType:
                     shown = shown or entry
                 elif isinstance(entry, FieldInfo):
                     example = (entry.examples or [None])[0]
+                    metavar = (entry.title or metavar).upper()
                     limits |= {
                         name: getattr(limit, name)
                         for limit in entry.metadata
@@ -174,7 +175,7 @@ def _option_type(hint: Any) -> OptionType:
         elif get_origin(hint) is tuple:
             hint, several = get_args(hint)[0], True
         else:
-            return OptionType(hint, several, limits, example, shown or Shown("N"))
+            return OptionType(hint, several, limits, example, shown or Shown(metavar))
 
 
 def group_of(kind: type[JobConfig], name: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from als_spark.cli.config.batch import RetrainConfig
 from als_spark.cli.config.settings import option_name, option_types
 from als_spark.cli.config.sweep import SweepConfig
 from als_spark.cli.options import job_parser, parse
@@ -146,6 +147,16 @@ def test_help_tells_the_defaults(capsys):
     assert "of the split and the start (default: 0)" in shown
     assert "(default: False)" not in shown
     assert "(default: None)" not in shown
+
+
+def test_help_names_options_and_no_parameters(capsys):
+    with pytest.raises(SystemExit):
+        parse(RetrainConfig, ["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "as a share; --force begins anew (default: 0.2)" in shown
+    assert "--range-slack RATING" in shown
+    assert "--max-shrink SHARE" in shown
+    assert "`" not in shown
 
 
 def test_help_of_a_checkout_with_a_percent_sign(capsys, monkeypatch):

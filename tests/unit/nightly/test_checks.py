@@ -178,6 +178,6 @@ class TestLimits:
             *check_whole(LAST, LAST, LIMITS, {"items": 60}),
             *check_unknown({"user": 0.0}, LIMITS),
         ]
-        named = {field.name for field in dataclasses.fields(CheckLimits)}
+        named = set(CheckLimits.model_fields)
         assert {check.option for check in checks} == named
         json.dumps([dataclasses.asdict(check) for check in checks], allow_nan=False)

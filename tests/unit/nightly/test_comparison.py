@@ -107,7 +107,7 @@ def test_small_steps_down_do_not_add_up(measure, challenger, champion):
     assert (
         "within the margin of 1.00%, but with the 2 before it the step makes 3.4" in found.sentence
     )
-    assert "since version v2, beyond the 3.00% of --max-decline" in found.sentence
+    assert "since version v2, beyond the 3.00% of `max_decline=`" in found.sentence
     assert decide(1.01, 1.025, 1.0, max_decline=0.04).publish
     # What the champion has gained on its way does not count against the challenger.
     assert decide(0.9, 0.8, max_decline=0.0).publish

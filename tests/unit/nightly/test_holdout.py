@@ -40,7 +40,8 @@ def test_by_time_the_seed_does_not_matter() -> None:
     rule = HoldoutRule("time", 0.1, 0)
     assert rule._replace(seed=5).covers(rule)
     assert not rule._replace(test_fraction=0.05).covers(rule)
-    assert str(rule) == "--split time --test-fraction 0.1"
+    assert str(rule) == '`split="time"` `test_fraction=0.1`'
+    assert str(RULE) == '`split="random"` `test_fraction=0.1` `seed=0`'
 
 
 @pytest.mark.parametrize("theirs", [{"test_fraction": 0.05}, {"seed": 1}])

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from als_spark.cli.config.settings import in_options
 from als_spark.errors import ConfigError, StoreLocked
 from als_spark.nightly import run_log
 from als_spark.nightly.run_log import RunLog, new_record
@@ -54,7 +55,13 @@ def make(store: ModelStore, shields: list[str]) -> Any:
         progress = ProgressReporter(1, logger=logging.getLogger("tests"))
         record = new_record("retrain", {"rank": 3}, {"als_spark": "1"})
         return RunLog(
-            store, record, progress, ttl=timedelta(minutes=10), exit_codes=CODES, shield=shield
+            store,
+            record,
+            progress,
+            ttl=timedelta(minutes=10),
+            exit_codes=CODES,
+            shield=shield,
+            say=in_options,
         )
 
     return log
@@ -85,6 +92,23 @@ def test_a_run_that_ends_well(store: ModelStore, make: Any, shields: list[str]) 
     assert warnings_of(page) == ["something to read"]
     assert store.files.exists("history.png")
     assert shields == ["on", "off"] * 2
+
+
+def test_the_record_and_the_report_say_the_options_of_the_command_line(
+    store: ModelStore, make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = make()
+    caplog.set_level(logging.INFO)
+    log.add_warning("the limit is `max_decline=`")
+    with pytest.raises(ConfigError), log.recorded():
+        raise ConfigError('r.csv: choose with `duplicates="mean"` or `columns["user"]`')
+    line, page = line_of(store), page_of(store, log.run)
+    sentence = "r.csv: choose with --duplicates mean or --user-col"
+    assert line["sentence"] == sentence
+    assert line["warnings"] == warnings_of(page) == ["the limit is --max-decline"]
+    assert sentence in page.text
+    assert "warning: the limit is --max-decline" in caplog.text
+    assert store.history.read_run(log.run)["sentence"] == sentence
 
 
 @pytest.mark.parametrize(

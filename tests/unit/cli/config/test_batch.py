@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tomllib
 from pathlib import Path
 
@@ -90,8 +89,8 @@ REFUSED = {
         ({"full_every": 0}, "--full-every 0: not usable"),
         ({"force": 1}, "--force 1: not usable"),
         *(
-            ({field.name: -1.0}, rf"{option_name(field.name)} -1\.0: not usable")
-            for field in dataclasses.fields(CheckLimits)
+            ({name: -1.0}, rf"{option_name(name)} -1\.0: not usable")
+            for name in CheckLimits.model_fields
         ),
         ({"max_growth": float("nan")}, "--max-growth nan: not usable"),
     ],
@@ -243,11 +242,14 @@ def test_roles_of_paths():
 
 
 def test_limits():
-    names = [field.name for field in dataclasses.fields(CheckLimits)]
-    values = {name: 0.01 * (k + 1) for k, name in enumerate(names)}
-    config = RetrainConfig(**LEAST[RetrainConfig], **values)
-    assert config.limits == CheckLimits(**values)
-    assert RetrainConfig(**LEAST[RetrainConfig]).limits == CheckLimits()
+    usual = CheckLimits()
+    assert usual.max_bad_share == 0.01
+    for k, name in enumerate(CheckLimits.model_fields):
+        config = RetrainConfig(**LEAST[RetrainConfig], **{name: 0.01 * (k + 1)})
+        assert isinstance(config, CheckLimits)
+        assert getattr(config, name) == 0.01 * (k + 1)
+        others = set(CheckLimits.model_fields) - {name}
+        assert all(getattr(config, other) == getattr(usual, other) for other in others)
 
 
 class TestFile:
