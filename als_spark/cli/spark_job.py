@@ -122,7 +122,7 @@ def open_ratings(
     need_rating: bool = True,
 ) -> Source:
     """Open a source of ratings with the columns and the format that a configuration names."""
-    options = SourceOptions(path, table, config.format, config.columns, need_timestamp, need_rating)
+    options = config.source(path, table, timestamp=need_timestamp, rating=need_rating)
     return open_source(config, session, options)
 
 

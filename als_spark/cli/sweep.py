@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from als_spark.cli.config.record import config_record
+from als_spark.cli.config.settings import config_record
 from als_spark.cli.config.sweep import SweepConfig
 from als_spark.cli.interrupts import Interrupted
 from als_spark.cli.program import EXIT_DONE, EXIT_INTERRUPTED, job_main

@@ -28,6 +28,7 @@ from als_spark.cli.config.settings import (
 )
 from als_spark.errors import ConfigError
 from als_spark.solve.objective import Objective
+from als_spark.spark.read.sources import SourceOptions
 from als_spark.train.spec import TrainingOptions
 from als_spark.types import (
     BadRows,
@@ -86,6 +87,12 @@ class RatingsConfig(JobConfig):
             "rating": self.rating_col,
             "timestamp": self.timestamp_col,
         }
+
+    def source(
+        self, path: str | None, table: str | None = None, *, timestamp: bool, rating: bool = True
+    ) -> SourceOptions:
+        """Say how a source is read, and whether it needs a column of timestamps, or of ratings."""
+        return SourceOptions(path, table, self.format, self.columns, timestamp, rating)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
