@@ -90,7 +90,7 @@ class JobConfig(BaseModel):
 
     command: ClassVar[str]
     about: ClassVar[str]
-    exit_codes: ClassVar[str]
+    exit_codes: ClassVar[str] = "0 done, 2 unusable input or options, 1 anything else"
     defaults: ClassVar[Traversable | None] = None
     """The configuration file that is read where ``--config`` is not given."""
     alternatives: ClassVar[Alternatives] = ()

@@ -68,6 +68,7 @@ def _column(role: str) -> Any:
 class RatingsConfig(JobConfig):
     """Where ratings come from."""
 
+    ratings_required: ClassVar[bool] = True
     alternatives: ClassVar[Alternatives] = (("ratings", "table"),)
 
     ratings: InputPath | None = option(RATINGS, "file or folder that Spark can read")
@@ -98,6 +99,10 @@ class RatingsConfig(JobConfig):
     def _one_source(self) -> Self:
         if self.ratings and self.table:
             raise ConfigError("--ratings and --table are both given: give one source of ratings")
+        if self.ratings_required and self.ratings is None and self.table is None:
+            raise ConfigError(
+                "--ratings is missing: give a file or folder of ratings, or a table with --table"
+            )
         return self
 
 
@@ -145,7 +150,7 @@ class SweepConfig(FitConfig):
         "Train a grid of ALS models (rank d x ridge lambda) on Spark, report and plot their "
         "errors, and keep the best."
     )
-    exit_codes = "0 done, 2 unusable input or options, 1 anything else"
+    ratings_required = False
     defaults = DEFAULTS / "sweep.toml"
 
     ratings: InputPath | None = option(
