@@ -122,20 +122,6 @@ def signals_ignored() -> Iterator[None]:
         _restore(before)
 
 
-@contextmanager
-def signals_raise() -> Iterator[None]:
-    """Make Ctrl-C and SIGTERM raise at once, for programs that do not call Spark themselves."""
-
-    def raise_it(_number: int, _frame: FrameType | None) -> None:
-        raise Interrupted
-
-    before = _install(raise_it) if _in_main_thread() else {}
-    try:
-        yield
-    finally:
-        _restore(before)
-
-
 def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 

@@ -7,8 +7,7 @@ from functools import partial
 
 import als_spark
 from als_spark.cli.config.batch import ModelConfig
-from als_spark.cli.config.record import config_record
-from als_spark.cli.config.settings import in_options
+from als_spark.cli.config.settings import config_record, in_options
 from als_spark.cli.interrupts import signals_ignored
 from als_spark.cli.program import (
     EXIT_DATA_CHECK,
@@ -25,7 +24,6 @@ from als_spark.nightly.holdout import HoldoutRule
 from als_spark.nightly.run_log import Outcome, RunLog, Tracking, new_record
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.predict.evaluate import RankingOptions
-from als_spark.spark.read.sources import SourceOptions
 from als_spark.store.store import ModelStore
 
 EXIT_CODES: dict[Outcome, int] = {
@@ -57,13 +55,6 @@ def run_log(store: ModelStore, job: str, config: ModelConfig, progress: Progress
         say=in_options,
         tracking=tracking,
     )
-
-
-def source_options(
-    config: ModelConfig, path: str | None, table: str | None = None, *, need_timestamp: bool
-) -> SourceOptions:
-    """Say how a source of ratings is read."""
-    return SourceOptions(path, table, config.format, config.columns, need_timestamp)
 
 
 def fit_options(config: ModelConfig) -> FitOptions:

@@ -33,13 +33,6 @@ class OneLineParser(argparse.ArgumentParser):
 def parse(kind: type[C], argv: Sequence[str] | None) -> C:
     """Turn a command line into a checked configuration.
 
-    Parameters
-    ----------
-    kind : type
-        The job's configuration.
-    argv : sequence of str or None
-        Options; those of the process if None.
-
     Raises
     ------
     ConfigError

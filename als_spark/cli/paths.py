@@ -39,14 +39,7 @@ def given_paths(config: JobConfig, file: Path | None = None) -> list[GivenPath]:
 
 
 def check_local_paths(config: JobConfig, file: Path | None) -> None:
-    """Compare the paths of this machine; needs no Spark.
-
-    Parameters
-    ----------
-    config : JobConfig
-        Whose fields say what role their paths have.
-    file : Path or None
-        That it was read from.
+    """Compare the paths of this machine, and of the configuration file; needs no Spark.
 
     Raises
     ------
@@ -68,13 +61,7 @@ def check_places(
 ) -> None:
     """Refuse an input that lies in what the run writes, and an output in a model or a store.
 
-    Parameters
-    ----------
-    given : sequence of GivenPath
-    home : callable
-        Returns where a path lies, or None if that is not known.
-    read : callable
-        Returns what is read of an input.
+    ``home`` says where a path lies, if that is known; ``read``, what is read of an input.
     """
     for target in given:
         folder = home(target)

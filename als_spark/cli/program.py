@@ -71,14 +71,7 @@ def job_main(
 ) -> Callable[[Sequence[str] | None], int]:
     """Return the ``main`` of a job: it takes the options, those of the process if None.
 
-    Parameters
-    ----------
-    kind : type
-        The job's configuration, which lists its exit codes.
-    work : callable
-        Takes the configuration.
-    interrupted : str
-        As in :func:`run_program`.
+    The job's configuration ``kind`` lists its exit codes.
     """
 
     def main(argv: Sequence[str] | None = None) -> int:

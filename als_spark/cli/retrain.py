@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from als_spark.cli.config.batch import RetrainConfig
 from als_spark.cli.interrupts import stop_on_signals
-from als_spark.cli.nightly import fit_options, run_log, source_options
+from als_spark.cli.nightly import fit_options, run_log
 from als_spark.cli.program import job_main
 from als_spark.cli.spark_job import all_versions, job_progress, spark_job
 from als_spark.cli.spark_paths import check_paths
@@ -56,8 +56,8 @@ def retrain_options(config: RetrainConfig, progress: ProgressReporter) -> Retrai
     by_time = config.split == "time"
     return RetrainOptions(
         sources=(
-            source_options(config, config.ratings, config.table, need_timestamp=by_time),
-            *(source_options(config, path, need_timestamp=by_time) for path in config.increments),
+            config.source(config.ratings, config.table, timestamp=by_time),
+            *(config.source(path, timestamp=by_time) for path in config.increments),
         ),
         fit=fit_options(config),
         choose=choose,

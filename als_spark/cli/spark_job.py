@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
@@ -40,12 +41,13 @@ class SparkJob(NamedTuple):
     """Set by Ctrl-C and SIGTERM."""
     progress: ProgressReporter
     began: datetime
+    clock: float
+    """Of ``time.perf_counter()``, when it began."""
 
     @property
     def seconds(self) -> dict[str, float]:
         """Seconds of each phase, and of the whole until now."""
-        total = (datetime.now(UTC) - self.began).total_seconds()
-        return rounded_seconds(self.progress.phase_seconds, total)
+        return rounded_seconds(self.progress.phase_seconds, time.perf_counter() - self.clock)
 
 
 @contextmanager
@@ -76,7 +78,7 @@ def spark_job(name: str, progress: ProgressReporter) -> Iterator[SparkJob]:
 
     The flag of the signals is read at every phase and every iteration that ``progress`` is told.
     """
-    began = datetime.now(UTC)
+    began, clock = datetime.now(UTC), time.perf_counter()
     with stop_on_signals() as stop, ExitStack() as stack:
         with progress.phase("starting Spark"):
             session = stack.enter_context(job_session(name))
@@ -84,7 +86,7 @@ def spark_job(name: str, progress: ProgressReporter) -> Iterator[SparkJob]:
         progress.checkpoint = stop.check
         try:
             stop.check()
-            yield SparkJob(session, stop, progress, began)
+            yield SparkJob(session, stop, progress, began, clock)
         except Exception as error:
             # A call that was cancelled, or whose JVM the signal has ended too.
             if stop.requested:
@@ -122,7 +124,7 @@ def open_ratings(
     need_rating: bool = True,
 ) -> Source:
     """Open a source of ratings with the columns and the format that a configuration names."""
-    options = SourceOptions(path, table, config.format, config.columns, need_timestamp, need_rating)
+    options = config.source(path, table, timestamp=need_timestamp, rating=need_rating)
     return open_source(config, session, options)
 
 
@@ -184,13 +186,7 @@ def write_rejected(session: SparkSession, rejected: DataFrame, folder: Path) -> 
 def open_seen(
     session: SparkSession, source: Source, bad_rows: BadRows, progress: ProgressReporter
 ) -> SeenPairs:
-    """Read the pairs that are not to be recommended; tell how many they are.
-
-    Raises
-    ------
-    DataError
-        If there are none, or there are unusable rows and these are not to be dropped.
-    """
+    """Read the pairs that are not to be recommended; tell how many they are."""
     seen = read_seen(session, source)
     refuse_bad_rows(seen, bad_rows)
     tell_bad_rows(progress, seen)

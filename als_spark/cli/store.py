@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,14 +18,6 @@ from als_spark.store.manifest import Manifest
 from als_spark.store.reading import VersionInfo
 from als_spark.store.store import ModelStore, open_store
 
-_HELP = {
-    "list": "the versions, oldest first",
-    "show": "one version: files, metrics, when it was current",
-    "current": "the name of the current version",
-    "rollback": "make an older version current again",
-    "prune": "remove old versions, and what killed runs have left",
-    "verify": "compare files with their checksums; exit code 1 if one is damaged",
-}
 _METRICS = "metrics.json"
 
 
@@ -57,8 +49,17 @@ def store_parser() -> OneLineParser:
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, text in _HELP.items():
+    for work, text in (
+        (_list, "the versions, oldest first"),
+        (_show, "one version: files, metrics, when it was current"),
+        (_current, "the name of the current version"),
+        (_rollback, "make an older version current again"),
+        (_prune, "remove old versions, and what killed runs have left"),
+        (_verify, "compare files with their checksums; exit code 1 if one is damaged"),
+    ):
+        name = work.__name__.removeprefix("_")
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command.set_defaults(work=work)
         command.add_argument(
             "--store", required=True, metavar="DIR", help="folder, or URI of any file system"
         )
@@ -92,7 +93,8 @@ def _run(options: argparse.Namespace) -> int:
     with _opened(options.store) as store:
         if not store.exists():
             raise DataError(f"--store {options.store}: there is no model store: check the path")
-        return _COMMANDS[options.command](store, options)
+        code: int = options.work(store, options)
+        return code
 
 
 @contextmanager
@@ -219,16 +221,6 @@ def _verify(store: ModelStore, options: argparse.Namespace) -> int:
         return EXIT_DONE
     print(_table([("version", "problem"), *((p.version, str(p)) for p in problems)]))
     return EXIT_FAILED
-
-
-_COMMANDS: dict[str, Callable[[ModelStore, argparse.Namespace], int]] = {
-    "list": _list,
-    "show": _show,
-    "current": _current,
-    "rollback": _rollback,
-    "prune": _prune,
-    "verify": _verify,
-}
 
 
 def _record(info: VersionInfo) -> dict[str, Any]:

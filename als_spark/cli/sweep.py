@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from als_spark.cli.config.record import config_record
+from als_spark.cli.config.settings import config_record
 from als_spark.cli.config.sweep import SweepConfig
 from als_spark.cli.interrupts import Interrupted
 from als_spark.cli.program import EXIT_DONE, EXIT_INTERRUPTED, job_main
@@ -20,8 +20,8 @@ from als_spark.cli.spark_job import (
 )
 from als_spark.errors import DataError
 from als_spark.files.outputs import INTERRUPTED_FOLDER, StagedFolder
-from als_spark.model.factor_model import FactorModel
 from als_spark.model.files import local_path, save_model, write_json
+from als_spark.nightly.fitting import model_of
 from als_spark.report.figures.sweep import sweep_pictures
 from als_spark.report.pages.sweep import sweep_page
 from als_spark.report.table import results_table
@@ -168,12 +168,16 @@ class _Run:
             folder / "results.json",
             [point.as_record(best=position == best) for position, point in enumerate(points)],
         )
-        note = outcome.points[outcome.best].spec.objective.note
+        note = points[best].spec.objective.note
         drawn = (points, best, outcome.selected_on)
         pictures = sweep_pictures(*drawn, tol=self._config.tol, objective_note=note)
         for name, picture in pictures.items():
             (folder / name).write_bytes(picture)
-        save_model(self._best_model(outcome, prepared), folder / "best_model")
+        objective, result = points[best].spec.objective, points[best].as_record(best=True)
+        model = model_of(
+            prepared, outcome.best_factors, objective, self._config.seed, {"result": result}
+        )
+        save_model(model, folder / "best_model")
         history = [
             {
                 "d": point.rank,
@@ -200,22 +204,6 @@ class _Run:
         write_json(folder / RUN_FILE, run)
         page = sweep_page(*drawn, run, pictures, objective_note=note)
         (folder / "report.html").write_text(page, encoding="utf-8")
-
-    def _best_model(self, outcome: SweepOutcome, prepared: PreparedRatings) -> FactorModel:
-        config, point = self._config, outcome.points[outcome.best]
-        return FactorModel(
-            prepared.summary.users,
-            prepared.summary.items,
-            outcome.best_factors,
-            prepared.stats["user"],
-            prepared.stats["item"],
-            {
-                **point.spec.objective.as_record(),
-                "objective_of_lambda": point.spec.objective.note,
-                "seed": config.seed,
-                "result": point.as_record(best=True),
-            },
-        )
 
     def _closing_words(self, outcome: SweepOutcome) -> str:
         table = results_table(outcome.points, outcome.best, outcome.selected_on)

@@ -6,9 +6,8 @@ import json
 from dataclasses import replace
 
 from als_spark.cli.config.batch import TrainConfig
-from als_spark.cli.config.record import config_record
-from als_spark.cli.config.settings import in_options
-from als_spark.cli.nightly import fit_options, run_log, source_options
+from als_spark.cli.config.settings import config_record, in_options
+from als_spark.cli.nightly import fit_options, run_log
 from als_spark.cli.program import EXIT_DONE, job_main
 from als_spark.cli.spark_job import all_versions, job_progress, job_with_output, spark_job
 from als_spark.cli.spark_paths import check_paths
@@ -96,7 +95,7 @@ def _into_store(config: TrainConfig, spec: Spec, objective: str) -> str:
 
 def _ratings(config: TrainConfig) -> SourceOptions:
     need_timestamp = config.split == "time" or config.duplicates == "last"
-    return source_options(config, config.ratings, config.table, need_timestamp=need_timestamp)
+    return config.source(config.ratings, config.table, timestamp=need_timestamp)
 
 
 main = job_main(TrainConfig, _run, "stopped; nothing was published or written")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
@@ -27,6 +27,7 @@ from als_spark.nightly.run_record import (
     TrainingRecord,
     TrainingSettings,
 )
+from als_spark.solve.objective import Objective
 from als_spark.spark.predict.evaluate import Evaluation, RankingOptions, evaluate_models
 from als_spark.spark.prepare.prepare import PrepareOptions, prepare_typed
 from als_spark.spark.read.bad_rows import refuse_bad_rows
@@ -225,10 +226,7 @@ class Fitting:
         outcome = collector.outcome()
         assert outcome is not None
         result = outcome.points[0]
-        description = {
-            **spec.objective.as_record(),
-            "objective_of_lambda": spec.objective.note,
-            "seed": options.training.seed,
+        more = {
             "holdout": options.holdout.as_record(),
             "iterations": result.iterations,
             "converged": result.converged,
@@ -237,14 +235,8 @@ class Fitting:
             "reason": start.reason,
             "warm_runs": start.warm_runs,
         }
-        model = FactorModel(
-            prepared.summary.users,
-            prepared.summary.items,
-            outcome.best_factors,
-            prepared.stats["user"],
-            prepared.stats["item"],
-            description,
-        )
+        seed = options.training.seed
+        model = model_of(prepared, outcome.best_factors, spec.objective, seed, more)
         training = TrainingRecord(
             start=start.kind,
             reason=start.reason,
@@ -279,6 +271,26 @@ class Fitting:
                 self._options.ranking,
                 seen=ready.split.where(F.col("split") == TRAIN),
             )
+
+
+def model_of(
+    prepared: PreparedRatings,
+    factors: Factors,
+    objective: Objective,
+    seed: int,
+    more: Mapping[str, Any],
+) -> FactorModel:
+    """Return trained factors as a model, whose description has ``more``."""
+    summary, stats = prepared.summary, prepared.stats
+    description = {
+        **objective.as_record(),
+        "objective_of_lambda": objective.note,
+        "seed": seed,
+        **more,
+    }
+    return FactorModel(
+        summary.users, summary.items, factors, stats["user"], stats["item"], description
+    )
 
 
 def warnings_of(snapshot: Snapshot) -> list[str]:

@@ -272,7 +272,7 @@ class Retrain:
                 holdout=holdout,
                 challenger=challenger,
                 champion=None if before is None else {**before, "version": self._champion_name},
-                verdict=verdict.sentence,
+                verdict=log.say(verdict.sentence),
             ),
             previous_version=self._champion_name,
         )

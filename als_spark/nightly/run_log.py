@@ -83,26 +83,15 @@ class RunLog(RunNotes):
 
     Parameters
     ----------
-    store : ModelStore
-    record : RunRecord
-        Of :func:`new_record`.
-    progress : ProgressReporter
+    store, record, progress, say
+        ``record`` is of :func:`new_record`; ``say`` also speaks in the report.
     ttl : timedelta
         Time to live of the lock.
     exit_codes : mapping of outcome to int
         What the run's process tells the scheduler.
     shield : callable
         A context manager in which Ctrl-C and SIGTERM are not heard.
-    say : callable
-        As in :class:`RunNotes`, for the record and the report.
     tracking : Tracking, optional
-
-    Attributes
-    ----------
-    pictures : dict of str to bytes
-        For the report; more are added at the end.
-    store, lock
-        What the run works with.
     """
 
     def __init__(
@@ -119,6 +108,7 @@ class RunLog(RunNotes):
     ) -> None:
         super().__init__(record, progress, say)
         self.pictures: dict[str, bytes] = {}
+        """For the report; more are added at the end."""
         self.store = store
         self.lock = store.lock(record.run, ttl=ttl)
         self._exit_codes = exit_codes

@@ -80,22 +80,9 @@ def log_run(
     """Log one finished run to MLflow; never fail because of the server.
 
     Names keep what MLflow takes: ``@`` becomes ``_at_`` (``ndcg@10``), other characters ``_``. A
-    run whose record could not be completed is marked FAILED there.
-
-    Parameters
-    ----------
-    uri : str
-        Address of a tracking server, or a folder, as MLflow reads them.
-    experiment, run_name : str
-        An experiment is made if there is none of its name.
-    params : mapping
-        Nested mappings become names with dots, long values are cut.
-    metrics : mapping of str to float
-        Those that are None, NaN or infinite are left out.
-    tags : mapping of str to str
-        Long values are cut.
-    artefacts : Path, optional
-        File or folder to keep with the run.
+    run whose record could not be completed is marked FAILED there. An experiment is made if there
+    is none of its name; nested ``params`` become names with dots; long values are cut; metrics that
+    are not finite are left out.
 
     Returns
     -------

@@ -22,7 +22,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from als_spark.cli.config.batch import RetrainConfig
-from als_spark.cli.interrupts import Interrupted, signals_raise
+from als_spark.cli.interrupts import Interrupted
 from als_spark.cli.nightly import fit_options
 from als_spark.cli.options import parse
 from als_spark.cli.program import (
@@ -42,6 +42,7 @@ from als_spark.spark.read.sources import Source, SourceOptions, read_source
 from als_spark.spark.session import quiet_spark, start_session
 from als_spark.store.store import open_store
 from tests.drills.figures import check_figures, write_figures
+from tests.drills.interrupts import signals_raise
 from tests.drills.nights import Night, nights
 from tests.drills.ratings import Ratings, draw_ratings, read_ratings
 from tests.drills.victim import killed_at

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from als_spark.cli.interrupts import Interrupted, signals_raise
+from als_spark.cli.interrupts import Interrupted
 from als_spark.cli.program import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -33,6 +33,7 @@ from als_spark.cli.program import (
 from als_spark.store.layout import POINTERS, PRUNING, READERS, VERSIONS
 from als_spark.store.store import ModelStore, open_store
 from tests.drills.figures import check_figures, write_figures
+from tests.drills.interrupts import signals_raise
 from tests.drills.processes import ROOT, Job
 from tests.drills.ratings import Ratings, draw_ratings, write_csv
 from tests.drills.reader import digest_of

@@ -297,6 +297,7 @@ class TestKept:
         said = capsys.readouterr().out
         assert "within the margin of 4.00%, but with the 1 before it the step makes" in said
         assert f"since version {first}, beyond the 12.00% of --max-decline" in said
+        assert lake.last()["comparison"]["verdict"].endswith(" of --max-decline")
         # Nothing has changed; with another limit it is another decision.
         assert lake.retrain(*options) == 0
         assert lake.last()["outcome"] == "unchanged"

@@ -65,13 +65,6 @@ DEFAULT_SPEC = Spec(10, Objective(0.1, exponent=1.0))
 """Where nothing is said: the defaults of Spark MLlib's ALS, and its objective."""
 
 
-def _ratings_given(config: RatingsConfig) -> None:
-    if config.ratings is None and config.table is None:
-        raise ConfigError(
-            "--ratings is missing: give a file or folder of ratings, or a table with --table"
-        )
-
-
 class RankingConfig(JobConfig):
     """How models are measured by what they recommend."""
 
@@ -176,7 +169,6 @@ class TrainConfig(ModelConfig):
                 f"--mlflow with --output {self.output}: only trainings into a store are logged: "
                 "give --store in place of --output, or leave --mlflow out"
             )
-        _ratings_given(self)
         return self
 
 
@@ -222,7 +214,6 @@ class RetrainConfig(CheckLimits, ModelConfig):
 
     @model_validator(mode="after")
     def _comparable(self) -> Self:
-        _ratings_given(self)
         if self.ranking_users == 0 and self.measure in LARGER_IS_BETTER:
             raise ConfigError(
                 f"--ranking-users 0: not usable: without ranking measures there is no "
@@ -268,7 +259,6 @@ class EvaluateConfig(RankingConfig, RatingsConfig, StoredModelConfig):
     about = (
         "Measure a stored model on ratings: errors, rankings, errors by activity and popularity."
     )
-    exit_codes = "0 done, 2 unusable input or options, 1 anything else"
     alternatives: ClassVar[Alternatives] = (
         *RatingsConfig.alternatives,
         *StoredModelConfig.alternatives,
@@ -282,18 +272,12 @@ class EvaluateConfig(RankingConfig, RatingsConfig, StoredModelConfig):
     )
     output: OutputFolder = option(RESULT, "folder for the results (required)", REQUIRED)
 
-    @model_validator(mode="after")
-    def _has_ratings(self) -> Self:
-        _ratings_given(self)
-        return self
-
 
 class RecommendConfig(StoredModelConfig):
     """Everything that decides ``jobs/recommend.py``."""
 
     command = "recommend"
     about = "Write the best items of every user (or users of every item, or similar items)."
-    exit_codes = "0 done, 2 unusable input or options, 1 anything else"
 
     top: TopCount = option("recommendations", "how many recommendations each gets", 10)
     recommend_for: Audience = option(

@@ -28,6 +28,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 
 from als_spark.errors import AlsError, ConfigError
+from als_spark.model.files import json_ready
+from als_spark.nightly.tracking import without_password
 
 Role = Literal["input", "model", "store", "target store", "output", "tracking"]
 """Of a path among the options: read by Spark or by the job; a model's folder, or a store, that is
@@ -88,7 +90,7 @@ class JobConfig(BaseModel):
 
     command: ClassVar[str]
     about: ClassVar[str]
-    exit_codes: ClassVar[str]
+    exit_codes: ClassVar[str] = "0 done, 2 unusable input or options, 1 anything else"
     defaults: ClassVar[Traversable | None] = None
     """The configuration file that is read where ``--config`` is not given."""
     alternatives: ClassVar[Alternatives] = ()
@@ -210,6 +212,18 @@ def in_options(message: str) -> str:
     return _PARAMETER.sub(word, message)
 
 
+def config_record(config: JobConfig) -> dict[str, Any]:
+    """Return a configuration as the files of a run and MLflow keep it.
+
+    λ is ``lambda_reg``, as in all files; user and password of an ``mlflow`` are blotted out.
+    """
+    fields = json_ready(config.model_dump())
+    record = {"lambda_reg" if name == "reg" else name: value for name, value in fields.items()}
+    if record.get("mlflow") is not None:
+        record["mlflow"] = without_password(record["mlflow"], record["mlflow"])
+    return record
+
+
 def field_name(key: str) -> str:
     """Name the field of a TOML key (hyphens and underscores are alike) or an option."""
     plain = key.replace("-", "_")
@@ -226,16 +240,7 @@ def paths_of(config: JobConfig) -> Iterator[tuple[str, Role, str]]:
 
 
 def resolve(kind: type[C], file: Path | Traversable | None, given: Mapping[str, Any]) -> C:
-    """Put defaults, a TOML file and the command line together.
-
-    Parameters
-    ----------
-    kind : type
-        The configuration.
-    file : Path, Traversable or None
-        TOML file with its fields as top-level keys (hyphens and underscores are alike).
-    given : mapping
-        Fields given on the command line; those that are None were not given.
+    """Put defaults, a TOML file and the options that are ``given`` (not None) together.
 
     Raises
     ------

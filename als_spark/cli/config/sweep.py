@@ -28,6 +28,7 @@ from als_spark.cli.config.settings import (
 )
 from als_spark.errors import ConfigError
 from als_spark.solve.objective import Objective
+from als_spark.spark.read.sources import SourceOptions
 from als_spark.train.spec import TrainingOptions
 from als_spark.types import (
     BadRows,
@@ -67,6 +68,7 @@ def _column(role: str) -> Any:
 class RatingsConfig(JobConfig):
     """Where ratings come from."""
 
+    ratings_required: ClassVar[bool] = True
     alternatives: ClassVar[Alternatives] = (("ratings", "table"),)
 
     ratings: InputPath | None = option(RATINGS, "file or folder that Spark can read")
@@ -87,10 +89,20 @@ class RatingsConfig(JobConfig):
             "timestamp": self.timestamp_col,
         }
 
+    def source(
+        self, path: str | None, table: str | None = None, *, timestamp: bool, rating: bool = True
+    ) -> SourceOptions:
+        """Say how a source is read, and whether it needs a column of timestamps, or of ratings."""
+        return SourceOptions(path, table, self.format, self.columns, timestamp, rating)
+
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if self.ratings and self.table:
             raise ConfigError("--ratings and --table are both given: give one source of ratings")
+        if self.ratings_required and self.ratings is None and self.table is None:
+            raise ConfigError(
+                "--ratings is missing: give a file or folder of ratings, or a table with --table"
+            )
         return self
 
 
@@ -138,7 +150,7 @@ class SweepConfig(FitConfig):
         "Train a grid of ALS models (rank d x ridge lambda) on Spark, report and plot their "
         "errors, and keep the best."
     )
-    exit_codes = "0 done, 2 unusable input or options, 1 anything else"
+    ratings_required = False
     defaults = DEFAULTS / "sweep.toml"
 
     ratings: InputPath | None = option(

@@ -14,11 +14,11 @@ from als_spark.cli import interrupts
 from als_spark.cli.interrupts import (
     Interrupted,
     signals_ignored,
-    signals_raise,
     stop_on_signals,
 )
 from als_spark.report.progress import ProgressReporter
 from als_spark.train.records import IterationRecord
+from tests.drills.interrupts import signals_raise
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -181,7 +181,7 @@ def test_signals_belong_to_the_main_thread():
     done = []
 
     def elsewhere():
-        with signals_ignored(), signals_raise(), stop_on_signals() as stop:
+        with signals_ignored(), stop_on_signals() as stop:
             stop.attach(lambda: None)
             stop.check()
             done.append(stop.requested)

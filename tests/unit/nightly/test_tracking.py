@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from als_spark.cli.config.batch import EvaluateConfig, RetrainConfig, TrainConfig
-from als_spark.cli.config.record import config_record
+from als_spark.cli.config.settings import config_record
 from als_spark.errors import ConfigError
 from als_spark.nightly.tracking import (
     LONGEST_NAME,
