@@ -12,7 +12,7 @@ from als_spark.cli.launch import prepare_launch
 from als_spark.cli.options import OneLineParser
 from als_spark.cli.program import EXIT_DONE, EXIT_FAILED, exits_if_locked, run_program
 from als_spark.errors import ConfigError, DataError, StoreLocked
-from als_spark.model.files import local_path
+from als_spark.files.places import local_path
 from als_spark.store.history import new_run_id
 from als_spark.store.layout import MANIFEST
 from als_spark.store.manifest import Manifest

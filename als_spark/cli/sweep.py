@@ -25,9 +25,11 @@ from als_spark.cli.spark_job import (
 )
 from als_spark.cli.spark_paths import check_output, open_output
 from als_spark.errors import DataError
+from als_spark.files.json_files import write_json
 from als_spark.files.outputs import INTERRUPTED_FOLDER, StagedFolder
+from als_spark.files.places import local_path
 from als_spark.model.factor_model import FactorModel
-from als_spark.model.files import local_path, save_model, write_json
+from als_spark.model.files import save_model
 from als_spark.nightly.run_record import rounded_seconds
 from als_spark.report.figures.sweep import sweep_pictures
 from als_spark.report.pages.sweep import sweep_page

@@ -8,7 +8,6 @@ begins; what is put there while it runs is moved into the new folder.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import secrets
@@ -21,7 +20,17 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from als_spark.errors import ConfigError
-from als_spark.files.trees import LocalTree, Tree, is_inner_name, remove_ours, strangers
+from als_spark.files.json_files import decode, encode
+from als_spark.files.local import LocalTree
+from als_spark.files.trees import (
+    Tree,
+    is_inner_name,
+    leaves,
+    names_in,
+    parent_of,
+    remove_ours,
+    strangers,
+)
 
 Kind = Literal["sweep", "train", "evaluate", "recommend"]
 """Of an output: the job that writes it."""
@@ -79,9 +88,9 @@ _MARKERS = {MANIFEST, *(legacy.marker for legacy in _LEGACY.values())}
 
 def write_manifest(tree: Tree, folder: str, kind: Kind) -> None:
     """List all that a run has written into its new folder; the last file that it writes."""
-    names = sorted({MANIFEST, *(name for name, _ in tree.leaves(folder))})
-    text = json.dumps({"format": FORMAT, "kind": kind, "files": names}, indent=2)
-    tree.write(f"{folder}/{MANIFEST}", f"{text}\n".encode())
+    names = sorted({MANIFEST, *(leaf.name for leaf in leaves(tree, folder))})
+    record = {"format": FORMAT, "kind": kind, "files": names}
+    tree.write(f"{folder}/{MANIFEST}", encode(record))
 
 
 def check_replaceable(tree: Tree, target: str, kind: Kind, label: str) -> None:
@@ -211,7 +220,7 @@ def replaced(tree: Tree, target: str, kind: Kind) -> Iterator[Placing]:
     """
     _put_back(tree, target)
     created = _make_parents(tree, target)
-    staging = f"{_parent(target)}/.{_name(target)}.{secrets.token_hex(4)}{_STAGING_END}"
+    staging = f"{parent_of(target)}/.{_name(target)}.{secrets.token_hex(4)}{_STAGING_END}"
     placing = Placing(f"{staging}/{_NEW}", target)
     tree.make_folder(placing.content)
     try:
@@ -241,13 +250,13 @@ def _swap(tree: Tree, placing: Placing, old: str, kind: Kind) -> None:
         raise
     if not tree.exists(old):
         return
-    outdated = f"{_parent(old)}/{_OUTDATED}"
+    outdated = f"{parent_of(old)}/{_OUTDATED}"
     try:
         # From here on nothing puts it back, so that it need not stay whole.
         tree.rename(old, outdated)
         _clear(tree, outdated, target, kind)
     except OSError as error:
-        logger.warning("what is left of the earlier output stays in %s: %s", _parent(old), error)
+        logger.warning("what is left of the earlier output stays in %s: %s", parent_of(old), error)
 
 
 def _clear(tree: Tree, old: str, target: str, kind: Kind) -> None:
@@ -260,12 +269,12 @@ def _clear(tree: Tree, old: str, target: str, kind: Kind) -> None:
         place = f"{target}/{name.rstrip('/')}"
         # Where the name is taken it stays.
         with suppress(OSError):
-            tree.make_folder(_parent(place))
+            tree.make_folder(parent_of(place))
             tree.rename(f"{old}/{name.rstrip('/')}", place)
             logger.warning("%s was not written by an earlier %s: kept", place, kind)
         parent = name.rstrip("/")
         while "/" in parent:
-            parent = _parent(parent)
+            parent = parent_of(parent)
             tree.remove_empty(f"{old}/{parent}")
     if tree.is_folder(old) and tree.remove_empty(old):
         return
@@ -279,8 +288,8 @@ def _put_back(tree: Tree, target: str) -> None:
     """Put an old result back that a killed run has left between its two renames."""
     if tree.exists(target):
         return
-    parent, start = _parent(target), f".{_name(target)}."
-    for name in tree.names(f"{parent}/"):
+    parent, start = parent_of(target), f".{_name(target)}."
+    for name in names_in(tree, f"{parent}/"):
         old = f"{parent}/{name}/{_OLD}"
         if not (name.startswith(start) and name.endswith(_STAGING_END)):
             continue
@@ -340,29 +349,28 @@ def _legacy_output(tree: Tree, folder: str, kind: Kind) -> tuple[set[str], str |
 
 def _matching(tree: Tree, folder: str, patterns: tuple[str, ...]) -> set[str]:
     return {
-        name
-        for name, _ in tree.leaves(folder)
+        leaf.name
+        for leaf in leaves(tree, folder)
         for pattern in patterns
         # A star of fnmatch goes over slashes.
-        if name.count("/") == pattern.count("/") and fnmatchcase(name, pattern)
+        if leaf.name.count("/") == pattern.count("/") and fnmatchcase(leaf.name, pattern)
     }
 
 
 def _object(data: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(data)
+        return decode(data)
     except ValueError:
         return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _make_parents(tree: Tree, path: str) -> list[str]:
     """Make the folders that a path lies in; return those that were not there, deepest first."""
     missing = []
-    folder = _parent(path)
+    folder = parent_of(path)
     while not _is_root(folder) and not tree.exists(folder):
         missing.append(folder)
-        folder = _parent(folder)
+        folder = parent_of(folder)
     if missing:
         tree.make_folder(missing[0])
     return missing
@@ -371,10 +379,6 @@ def _make_parents(tree: Tree, path: str) -> list[str]:
 def _is_root(folder: str) -> bool:
     """Tell the root of a file system, without its last slash: ``""`` or ``hdfs://host``."""
     return folder.count("/") == (2 if "://" in folder else 0)
-
-
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0]
 
 
 def _name(path: str) -> str:

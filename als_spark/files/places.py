@@ -39,6 +39,14 @@ def lies_in(inner: Place, outer: Place) -> bool:
     return system == outer_system and (path == folder or path.startswith(f"{folder.rstrip('/')}/"))
 
 
+def local_path(target: str) -> Path | None:
+    """Return the path of a folder on this machine; None for one of another file system."""
+    parts = urlparse(target)
+    if parts.scheme == "":
+        return Path(target)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
 def _lies_in(inner: Path, outer: Path) -> bool:
     path, folder = Path(os.path.realpath(inner)), Path(os.path.realpath(outer))
     chain = (path, *path.parents)

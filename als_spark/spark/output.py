@@ -18,9 +18,8 @@ from als_spark.files.outputs import (
     replaced,
     replaced_folder,
 )
-from als_spark.files.places import Place
-from als_spark.model.files import local_path
-from als_spark.spark.hadoop_tree import HadoopTree
+from als_spark.files.places import Place, local_path
+from als_spark.spark.hadoop import HadoopTree
 
 
 @contextmanager
@@ -61,34 +60,20 @@ def output_folder(
         inner = "" if staged.subfolder is None else f"/{staged.subfolder}"
         # Copied beside the target, then renamed: a rename is one step where copying is many.
         with replaced(tree, target.rstrip("/") + inner, kind) as placing:
-            tree.upload(staged.content, placing.content)
+            for entry in sorted(staged.content.iterdir()):
+                tree.copy_in(entry, f"{placing.content}/{entry.name}")
 
 
 @contextmanager
 def spark_output(
     session: SparkSession, target: str, kind: Kind, label: str | None = None
 ) -> Iterator[str]:
-    """Give a folder for Spark to write into, which takes the target's place when the block ends.
+    """Give the URI of a folder beside the target, for Spark to write into; it may be there already.
 
-    Parameters
-    ----------
-    session, target, kind, label
-        As in :func:`output_folder`.
-
-    Yields
-    ------
-    str
-        URI of a folder beside the target, which may be there already, empty.
-
-    Raises
-    ------
-    ConfigError
-        If the target is not a folder that may be replaced, or its file system does not answer.
+    As :func:`output_folder` in everything else.
     """
-    path = local_path(target)
-    if path is not None:
-        check_local_target(path, kind, label or target)
-        with replaced_folder(path, kind) as staged:
+    if local_path(target) is not None:
+        with output_folder(session, target, kind, label) as staged:
             # Not as_uri(): Hadoop takes a %20 for what it says.
             yield f"file://{staged.content}"
         return

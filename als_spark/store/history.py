@@ -13,19 +13,10 @@ from typing import Any
 
 from pydantic import AwareDatetime, TypeAdapter
 
+from als_spark.files.json_files import decode, encode
 from als_spark.files.trees import is_inner_name
 from als_spark.store.files import Files
-from als_spark.store.layout import (
-    HISTORY,
-    RUNS,
-    decode,
-    encode,
-    mark_store,
-    parse,
-    stamp,
-    time_text,
-    utc_now,
-)
+from als_spark.store.layout import HISTORY, RUNS, mark_store, parse, stamp, time_text, utc_now
 from als_spark.store.owner import Life, Owner, life_of, this_process
 
 RUN_RECORD = "run.json"

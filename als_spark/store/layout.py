@@ -27,6 +27,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from als_spark.errors import DataError
+from als_spark.files.json_files import decode, encode
 from als_spark.store.files import SCRATCH, SCRATCH_SUFFIX, Files
 
 STORE_FORMAT = "als_spark.store/1"
@@ -56,20 +57,6 @@ def time_text(time: datetime) -> str:
 def stamp(time: datetime) -> str:
     """Write a time in UTC as part of a file name: ``20261125T034055Z``."""
     return time.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-
-
-def encode(value: Any) -> bytes:
-    """Write a value as JSON, for reading by people too; NaN is refused, since it is not JSON."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    return f"{text}\n".encode()
-
-
-def decode(data: bytes) -> dict[str, Any]:
-    """Read a JSON object; ValueError if it is none."""
-    value = json.loads(data)
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
-    return value
 
 
 def parse(kind: TypeAdapter[T], data: bytes | Mapping[str, Any]) -> T:

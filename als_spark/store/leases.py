@@ -17,8 +17,9 @@ from datetime import datetime, timedelta
 
 from pydantic import AwareDatetime, TypeAdapter
 
+from als_spark.files.json_files import encode
 from als_spark.store.files import Files
-from als_spark.store.layout import READERS, encode, parse, time_text
+from als_spark.store.layout import READERS, parse, time_text
 from als_spark.store.owner import Life, Owner, life_of, this_process
 
 logger = logging.getLogger("als_spark.store")

@@ -23,8 +23,9 @@ from datetime import datetime, timedelta
 from pydantic import AwareDatetime, TypeAdapter
 
 from als_spark.errors import LockLost, StoreLocked
+from als_spark.files.json_files import encode
 from als_spark.store.files import Files
-from als_spark.store.layout import LOCKS, encode, numbered, numbers_in, parse, time_text, utc_now
+from als_spark.store.layout import LOCKS, numbered, numbers_in, parse, time_text, utc_now
 from als_spark.store.leases import Heartbeat
 from als_spark.store.owner import Life, Owner, life_of, this_process
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 
+from als_spark.files.json_files import encode
 from als_spark.store.files import SCRATCH, SCRATCH_SUFFIX, Files
 from als_spark.store.layout import (
     MANIFEST,
@@ -22,7 +23,6 @@ from als_spark.store.layout import (
     Pointer,
     Pointers,
     Trail,
-    encode,
     time_text,
 )
 from als_spark.store.leases import dead_leases, live_leases
@@ -135,16 +135,17 @@ class Maintenance:
             _warn(path, f"is not the store's: version {name} is not removed; move it away")
         return bool(found)
 
-    def _files_of(self, folder: str, version: str | None) -> set[str]:
+    def _files_of(self, folder: str, version: str | None) -> list[str]:
         """Return the names that may be deleted from a folder of a version."""
         try:
             manifest = Manifest.decoded(self._files.read(f"{folder}/{MANIFEST}"))
         except (OSError, ValueError):
-            return {MANIFEST, *USUAL_FILES}
+            return [*USUAL_FILES, MANIFEST]
         if version is not None and manifest.version != version:
             # Somebody's copy of a version.
-            return set()
-        return {MANIFEST, *manifest.files}
+            return []
+        # The manifest last: a run that is killed leaves a folder that the next one understands.
+        return [*manifest.files, MANIFEST]
 
     def _prune_one(self, name: str) -> bool:
         if self._is_strange(name):

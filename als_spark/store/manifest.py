@@ -10,9 +10,10 @@ from typing import Literal, NamedTuple
 
 from pydantic import TypeAdapter
 
+from als_spark.files.json_files import decode, encode
 from als_spark.files.trees import is_inner_name
-from als_spark.store.files import Files, LocalFiles, visible_files
-from als_spark.store.layout import MANIFEST, STORE_FORMAT, VERSIONS, decode, encode, parse
+from als_spark.store.files import Files, LocalFiles
+from als_spark.store.layout import MANIFEST, STORE_FORMAT, VERSIONS, parse
 
 
 class FileEntry(NamedTuple):
@@ -68,8 +69,8 @@ _MANIFEST = TypeAdapter(Manifest)
 def list_files(folder: Path) -> dict[str, FileEntry]:
     """Return size and SHA-256 of each file below a folder, by its path within it."""
     return {
-        name: FileEntry(path.stat().st_size, sha256_of(path))
-        for name, path in visible_files(folder).items()
+        name: FileEntry(size, sha256_of(folder / name))
+        for name, size in LocalFiles(folder).sizes("").items()
     }
 
 

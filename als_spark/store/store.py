@@ -25,7 +25,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from als_spark.errors import ConfigError, DataError, PublishConflict
-from als_spark.model.files import DESCRIPTION_FILE, FACTOR_FILES, local_path
+from als_spark.files.places import local_path
+from als_spark.model.files import DESCRIPTION_FILE, FACTOR_FILES
 from als_spark.store.files import SCRATCH, LocalFiles
 from als_spark.store.history import RunHistory
 from als_spark.store.layout import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from als_spark.cli.config.settings import JobConfig
-from als_spark.model.files import json_ready
+from als_spark.files.json_files import json_ready
 from als_spark.nightly.tracking import without_password
 
 
