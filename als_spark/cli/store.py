@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from typing import Any
 
 from als_spark.cli.launch import prepare_launch
@@ -174,7 +175,7 @@ def _show(store: ModelStore, options: argparse.Namespace) -> int:
                 "size": manifest.size,
                 "files": files,
                 "metrics": metrics,
-                "pointers": [pointer.as_record() for pointer in pointers],
+                "pointers": [asdict(pointer) for pointer in pointers],
             }
         )
         return EXIT_DONE

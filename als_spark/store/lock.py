@@ -56,22 +56,11 @@ _HELD = TypeAdapter(_Held)
 
 
 class StoreLock:
-    """The right to write into a store; a context manager.
+    """The right of a run to write into a store; a context manager.
 
-    A lock is taken over when it has expired, or when its owner is a process of this machine that
-    is gone. Expiry compares the owner's clock with the contender's: clocks must agree to well
-    within the time to live. A thread renews the lock every third of it.
-
-    Parameters
-    ----------
-    files, label : Files, str
-        The store's directory, and what messages call it.
-    run : str
-        Id of the run that wants the lock.
-    ttl : timedelta
-        Time to live.
-    clock : callable
-        Gives the time, in UTC.
+    A lock is taken over when its time to live ``ttl`` has passed, or when its owner is a process of
+    this machine that is gone. Expiry compares the owner's clock with the contender's: clocks must
+    agree to well within the time to live. A thread renews the lock every third of it.
     """
 
     def __init__(
@@ -83,9 +72,9 @@ class StoreLock:
         ttl: timedelta = LOCK_TTL,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
+        self.run = run
         self._files = files
         self._label = label
-        self._run = run
         self._ttl = ttl
         self._clock = clock
         self._owner = this_process()
@@ -95,37 +84,17 @@ class StoreLock:
         self._mutex = threading.RLock()
         self._heartbeat: Heartbeat | None = None
 
-    @property
-    def run(self) -> str:
-        """Id of the run that wants or has the lock."""
-        return self._run
-
     def acquire(self) -> None:
-        """Take the lock.
-
-        Raises
-        ------
-        StoreLocked
-            If another run holds it.
-        """
+        """Take the lock; StoreLocked if another run holds it."""
         try:
             self._take()
-            self._heartbeat = Heartbeat(
-                self._ttl.total_seconds() / 3, self._renew, f"the lock of {self._label}"
-            )
-            self._heartbeat.start()
+            self._heartbeat = Heartbeat(self._ttl, self._renew, f"the lock of {self._label}")
         except BaseException:
             self.release()
             raise
 
     def check(self) -> None:
-        """Make sure that the lock is still held.
-
-        Raises
-        ------
-        LockLost
-            If somebody else has taken it over, or it was released or deleted.
-        """
+        """Raise LockLost if another run has taken the lock over, or it was released or deleted."""
         with self._mutex:
             if self._held is not None and self._clock() >= self._held.expires:
                 # The machine slept, or the file system was away. Nobody has taken the lock over
@@ -133,7 +102,7 @@ class StoreLock:
                 self._renew()
             if not self._is_ours():
                 raise LockLost(
-                    f"{self._label}: run {self._run} no longer holds the lock: another run may "
+                    f"{self._label}: run {self.run} no longer holds the lock: another run may "
                     "have taken it over after it expired; nothing more is published"
                 )
 
@@ -176,7 +145,7 @@ class StoreLock:
     def _claim(self, number: int) -> bool:
         """Create a numbered lock; False if somebody else has that number or a higher one."""
         now = self._clock()
-        held = _Held(self._run, self._owner, secrets.token_hex(8), now, now + self._ttl)
+        held = _Held(self.run, self._owner, secrets.token_hex(8), now, now + self._ttl)
         path = numbered(LOCKS, number)
         try:
             if not self._files.create(path, held.encoded()):
@@ -229,11 +198,6 @@ def holder_of(files: Files, label: str, number: int, ttl: timedelta, now: dateti
 
     An unreadable lock counts as stale when ``ttl`` has passed since it was written. A lock from the
     future of another clock is watched for half of ``ttl``.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file, or not at the moment.
     """
     path = numbered(LOCKS, number)
     data = files.read(path)
