@@ -1,5 +1,7 @@
 """The file system of this machine."""
 
+# ruff: noqa: D102 - what the methods do, Tree says.
+
 from __future__ import annotations
 
 import errno
@@ -22,16 +24,13 @@ class LocalTree:
     """
 
     def entries(self, folder: str) -> list[Entry]:
-        """Return what is in a folder."""
         with os.scandir(folder) as found:
             return [_entry(item) for item in sorted(found, key=lambda item: item.name)]
 
     def read(self, path: str) -> bytes:
-        """Return the content of a file."""
         return Path(path).read_bytes()
 
     def write(self, path: str, data: bytes) -> None:
-        """Write a small file."""
         _make_folder(Path(path).parent)
         with open(path, "wb") as file:
             file.write(data)
@@ -43,22 +42,18 @@ class LocalTree:
         return os.path.lexists(path)
 
     def is_folder(self, path: str) -> bool:
-        """Tell whether there is a folder."""
         try:
             return stat.S_ISDIR(os.lstat(path).st_mode)
         except (FileNotFoundError, NotADirectoryError):
             return False
 
     def modified(self, path: str) -> float:
-        """Return when a file was last written."""
         return os.stat(path).st_mtime
 
     def make_folder(self, path: str) -> None:
-        """Make a folder and its parents."""
         _make_folder(Path(path))
 
     def rename(self, source: str, target: str) -> None:
-        """Move a file or a folder."""
         old, new = Path(source), Path(target)
         if os.path.lexists(new):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
@@ -72,40 +67,33 @@ class LocalTree:
         _sync(old.parent)
 
     def rename_over(self, source: str, target: str) -> None:
-        """Move a file over another one."""
         os.replace(source, target)
         _sync(Path(target).parent)
 
     def place(self, temporary: str, target: str) -> bool:
-        """Give a file a new name."""
         placed = _link(Path(temporary), Path(target))
         _sync(Path(target).parent)
         return placed
 
     def remove_file(self, path: str) -> None:
-        """Delete a file or a link."""
         with suppress(FileNotFoundError, NotADirectoryError):
             os.unlink(path)
 
     def remove_empty(self, path: str) -> bool:
-        """Delete a folder if it is empty."""
         with suppress(OSError):
             os.rmdir(path)
         return not os.path.lexists(path)
 
     def scrap(self, path: str) -> None:
-        """Delete a folder of this run's own."""
         shutil.rmtree(path, ignore_errors=True)
 
     def copy_in(self, source: Path, path: str) -> None:
-        """Copy a file to a new name."""
         _make_folder(Path(path).parent)
         shutil.copyfile(source, path)
         _sync(Path(path))
         _sync(Path(path).parent)
 
     def copy_out(self, path: str, target: Path) -> None:
-        """Copy a file to a new name."""
         shutil.copyfile(path, target)
 
 

@@ -52,7 +52,7 @@ class _Legacy(NamedTuple):
 
     marker: str
     keys: tuple[str, ...]
-    """Keys that the document in the marker has, and those of other kinds have not."""
+    """Keys of the document in the marker, by which the kinds differ."""
     patterns: tuple[str, ...]
 
 
@@ -94,22 +94,13 @@ def write_manifest(tree: Tree, folder: str, kind: Kind) -> None:
 
 
 def check_replaceable(tree: Tree, target: str, kind: Kind, label: str) -> None:
-    """Refuse a folder that a run's output must not replace.
+    """Refuse a target that is a file, or holds anything but what an earlier run of a kind wrote.
 
-    Parameters
-    ----------
-    tree : Tree
-    target : str
-        Where the output is to go; no link.
-    kind : {"sweep", "train", "evaluate", "recommend"}
-        The job. A folder is replaced that holds nothing but what it wrote in an earlier run.
-    label : str
-        What messages call the target.
+    The target is no link; ``label`` is what messages call it.
 
     Raises
     ------
     ConfigError
-        If the target is a file, or holds anything else.
     """
     if not tree.exists(target):
         return
@@ -138,7 +129,7 @@ def check_local_target(target: Path, kind: Kind, label: str) -> None:
     Raises
     ------
     ConfigError
-        As :func:`check_replaceable`; also if the folder is not writable or a mount point.
+        As :func:`check_replaceable`; also if the folder is not writable, or is a mount point.
     """
     folder = Path(os.path.realpath(target))
     check_replaceable(LocalTree(), str(folder), kind, label)
@@ -156,19 +147,12 @@ def check_local_target(target: Path, kind: Kind, label: str) -> None:
 
 @dataclass(slots=True)
 class StagedFolder:
-    """A folder that is being written.
-
-    Attributes
-    ----------
-    content : Path
-        Write here.
-    subfolder : str or None
-        Set it to put the content into this folder of the target, and leave the rest of the target
-        alone.
-    """
+    """A folder that is being written."""
 
     content: Path
+    """Write here."""
     subfolder: str | None = None
+    """Set it to put the content into this folder of the target and leave its other files alone."""
 
 
 @contextmanager
@@ -186,18 +170,12 @@ def replaced_folder(target: Path, kind: Kind) -> Iterator[StagedFolder]:
 
 @dataclass(slots=True)
 class Placing:
-    """A new folder, and where it goes.
-
-    Attributes
-    ----------
-    content : str
-        Write here.
-    target : str
-        Whose place it takes.
-    """
+    """A new folder, and where it goes."""
 
     content: str
+    """Write here."""
     target: str
+    """The folder whose place it takes."""
 
 
 @contextmanager
@@ -207,16 +185,11 @@ def replaced(tree: Tree, target: str, kind: Kind) -> Iterator[Placing]:
     The new folder lies beside the target, in ``.NAME.XXXXXXXX.new/``, so that taking its place is a
     rename. A reader sees the old result until the block has ended and the new one is whole; then,
     between two renames, none for a moment; then the new one. Only after that the old files are
-    deleted, and of these only the ones that an earlier run of the same kind has listed. A run that
-    is killed between the two renames leaves the old result, whole, as ``replaced`` in the hidden
-    folder, and the next run with the same target puts it back. A block that fails leaves the target
-    as it was, and nothing beside it.
-
-    Parameters
-    ----------
-    tree, target, kind
-        As in :func:`check_replaceable`, which is for before: what somebody has put into the target
-        since then is moved into the new folder, or kept beside it where its name is taken.
+    deleted, and of these only the ones that an earlier run of the same kind has listed; others,
+    which came after :func:`check_replaceable`, are moved into the new folder, or kept beside it
+    where their name is taken. A run that is killed between the two renames leaves the old result,
+    whole, as ``replaced`` in the hidden folder, and the next run with the same target puts it back.
+    A block that fails leaves the target as it was, and nothing beside it.
     """
     _put_back(tree, target)
     created = _make_parents(tree, target)
@@ -264,21 +237,17 @@ def _clear(tree: Tree, old: str, target: str, kind: Kind) -> None:
     kept = []
     if tree.is_folder(old):
         names, _ = _earlier_output(tree, old, kind)
-        kept = remove_ours(tree, old, names)
+        kept = [name.rstrip("/") for name in remove_ours(tree, old, names)]
     for name in kept:
-        place = f"{target}/{name.rstrip('/')}"
+        place = f"{target}/{name}"
         # Where the name is taken it stays.
         with suppress(OSError):
             tree.make_folder(parent_of(place))
-            tree.rename(f"{old}/{name.rstrip('/')}", place)
+            tree.rename(f"{old}/{name}", place)
             logger.warning("%s was not written by an earlier %s: kept", place, kind)
-        parent = name.rstrip("/")
-        while "/" in parent:
-            parent = parent_of(parent)
-            tree.remove_empty(f"{old}/{parent}")
-    if tree.is_folder(old) and tree.remove_empty(old):
-        return
-    if tree.exists(old):
+        while name := parent_of(name):
+            tree.remove_empty(f"{old}/{name}")
+    if tree.exists(old) and not (tree.is_folder(old) and tree.remove_empty(old)):
         beside = f"{target}.kept-{secrets.token_hex(4)}"
         tree.rename(old, beside)
         logger.warning("%s holds what was in %s and is of nobody's output", beside, target)
@@ -291,22 +260,15 @@ def _put_back(tree: Tree, target: str) -> None:
     parent, start = parent_of(target), f".{_name(target)}."
     for name in names_in(tree, f"{parent}/"):
         old = f"{parent}/{name}/{_OLD}"
-        if not (name.startswith(start) and name.endswith(_STAGING_END)):
-            continue
-        if any(tree.exists(f"{old}/{marker}") for marker in _MARKERS):
+        staged = name.startswith(start) and name.endswith(_STAGING_END)
+        if staged and any(tree.exists(f"{old}/{marker}") for marker in _MARKERS):
             tree.rename(old, target)
             logger.warning("%s: put the result back that a killed run had moved away", target)
             return
 
 
 def _earlier_output(tree: Tree, folder: str, kind: Kind) -> tuple[set[str], str | None]:
-    """Return the names that an earlier run of a kind wrote, and the kind of another job's output.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be read.
-    """
+    """Return the names that an earlier run of a kind wrote, or the kind of another job's output."""
     names, other = _output_of(tree, folder, kind)
     if kind == "sweep" and tree.is_folder(f"{folder}/{INTERRUPTED_FOLDER}"):
         inner, _ = _output_of(tree, f"{folder}/{INTERRUPTED_FOLDER}", kind)
@@ -329,9 +291,9 @@ def _output_of(tree: Tree, folder: str, kind: Kind) -> tuple[set[str], str | Non
         return set(), None
     if found != kind:
         return set(), str(found)
-    if not (isinstance(names, list) and all(is_inner_name(name) for name in names)):
-        return set(), None
-    return set(names), None
+    if isinstance(names, list) and all(is_inner_name(name) for name in names):
+        return set(names), None
+    return set(), None
 
 
 def _legacy_output(tree: Tree, folder: str, kind: Kind) -> tuple[set[str], str | None]:
@@ -341,9 +303,8 @@ def _legacy_output(tree: Tree, folder: str, kind: Kind) -> tuple[set[str], str |
         except (FileNotFoundError, IsADirectoryError):
             continue
         if all(key in record for key in legacy.keys):
-            if name != kind:
-                return set(), name
-            return _matching(tree, folder, legacy.patterns), None
+            ours = _matching(tree, folder, legacy.patterns) if name == kind else set()
+            return ours, None if name == kind else name
     return set(), None
 
 

@@ -24,12 +24,8 @@ def lies_in(inner: Place, outer: Place) -> bool:
 
     Paths of this machine are followed through links and ``..``, and compared by device and inode
     too: neither a bind mount nor a name in other letters hides a folder. Another name of a file (a
-    hard link) is another file: to delete one name leaves the data.
-
-    Parameters
-    ----------
-    inner, outer : Path or str
-        Where one of them is on this machine and the other is not, neither lies in the other.
+    hard link) is another file: to delete one name leaves the data. A place of this machine and one
+    of another file system do not lie in each other.
     """
     if isinstance(inner, Path) and isinstance(outer, Path):
         return _lies_in(inner, outer)
@@ -60,10 +56,7 @@ def _lies_in(inner: Path, outer: Path) -> bool:
 
 
 def places_of(text: str) -> list[Path]:
-    """Return what is there on this machine of an input: a path, a ``file:`` URI, or a pattern.
-
-    And where the links lead that lie in an input's folder.
-    """
+    """Return what is on this machine of an input (path, ``file:`` URI, pattern), and its links."""
     parts = urlparse(text)
     if parts.scheme not in ("", "file"):
         return []

@@ -29,66 +29,51 @@ class Tree(Protocol):
 
     def entries(self, folder: str) -> list[Entry]:
         """Return what is in a folder, by name; FileNotFoundError if there is no such folder."""
-        ...
 
     def read(self, path: str) -> bytes:
         """Return the content of a file; FileNotFoundError if there is none."""
-        ...
 
     def write(self, path: str, data: bytes) -> None:
         """Write a small file, over an older one too; makes the folder."""
-        ...
 
     def exists(self, path: str) -> bool:
         """Tell whether there is anything."""
-        ...
 
     def is_folder(self, path: str) -> bool:
         """Tell whether there is a folder, itself and no link to one."""
-        ...
 
     def modified(self, path: str) -> float:
         """Return when a file was last written, in seconds since 1970."""
-        ...
 
     def make_folder(self, path: str) -> None:
         """Make a folder and its parents, where they are missing."""
-        ...
 
     def rename(self, source: str, target: str) -> None:
         """Move a file or a folder into a folder that is there; FileExistsError if taken."""
-        ...
 
     def rename_over(self, source: str, target: str) -> None:
         """Move a file over another one: readers find the old content or the new."""
-        ...
 
     def place(self, temporary: str, target: str) -> bool:
         """Give a file a name that must be a new one; False if it is taken.
 
         True also if an earlier call did it, whose answer was lost. The temporary file may stay.
         """
-        ...
 
     def remove_file(self, path: str) -> None:
         """Delete a file or a link, never a folder; nothing happens if it is absent."""
-        ...
 
     def remove_empty(self, path: str) -> bool:
         """Delete a folder if it is empty; tell whether it is gone."""
-        ...
 
     def scrap(self, path: str) -> None:
         """Delete a folder with all that is in it: one that this very run has made for itself."""
-        ...
 
     def copy_in(self, source: Path, path: str) -> None:
         """Copy a file of this machine to a new name; makes the folder."""
-        ...
 
     def copy_out(self, path: str, target: Path) -> None:
         """Copy a file to a new name on this machine."""
-        ...
 
 
 def names_in(tree: Tree, folder: str) -> list[str]:
@@ -120,18 +105,11 @@ def leaves(tree: Tree, folder: str, prefix: str = "") -> Iterator[Entry]:
 
 
 def strangers(tree: Tree, folder: str, ours: Iterable[str]) -> Iterator[str]:
-    """Give the leaves of a folder that are not among ours, by their path within it.
+    """Give the leaves of a folder that are not among ours, by their paths within it.
 
     Links are never ours, whatever their name; a folder that is one is a stranger itself, ".". The
     checksum file that Hadoop's local client keeps beside a file of ours (``.name.crc``) is, and so
     is an empty folder in which a file of ours was.
-
-    Parameters
-    ----------
-    tree : Tree
-    folder : str
-    ours : iterable of str
-        Paths within the folder; an empty folder has a ``/`` at its end.
     """
     if tree.exists(folder) and not tree.is_folder(folder):
         yield "."
@@ -143,20 +121,10 @@ def strangers(tree: Tree, folder: str, ours: Iterable[str]) -> Iterator[str]:
 
 
 def remove_ours(tree: Tree, folder: str, ours: Iterable[str]) -> list[str]:
-    """Delete our files from a folder in their order, then the folders that are empty, itself too.
+    """Delete our files in their order, then the folders that are empty; return the strangers.
 
     Several processes may do so at once. Put a file last that lists the others: a run that is killed
     leaves a folder that the next one understands.
-
-    Parameters
-    ----------
-    tree, folder, ours
-        As in :func:`strangers`.
-
-    Returns
-    -------
-    list of str
-        What stays, since it is not ours.
     """
     if tree.exists(folder) and not tree.is_folder(folder):
         return ["."]

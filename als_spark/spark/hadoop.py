@@ -1,5 +1,7 @@
 """Any file system that Hadoop has a client for, and model stores on it."""
 
+# ruff: noqa: D102 - what the methods do, Tree says.
+
 from __future__ import annotations
 
 import os
@@ -74,7 +76,6 @@ class HadoopTree:
             return None
 
     def entries(self, folder: str) -> list[Entry]:
-        """Return what is in a folder."""
         path = self._path(folder)
         with _os_errors():
             found = list(self._system.listStatus(path))
@@ -83,7 +84,6 @@ class HadoopTree:
         return sorted(entries, key=lambda entry: entry.name)
 
     def read(self, path: str) -> bytes:
-        """Return the content of a file."""
         try:
             with _os_errors():
                 stream = self._system.open(self._path(path))
@@ -96,7 +96,6 @@ class HadoopTree:
             raise IsADirectoryError(path) if self.is_folder(path) else error from None
 
     def write(self, path: str, data: bytes) -> None:
-        """Write a small file."""
         with _os_errors():
             stream = self._system.create(self._path(path), True)
             try:
@@ -107,12 +106,10 @@ class HadoopTree:
                 stream.close()
 
     def exists(self, path: str) -> bool:
-        """Tell whether there is anything."""
         with _os_errors():
             return bool(self._system.exists(self._path(path)))
 
     def is_folder(self, path: str) -> bool:
-        """Tell whether there is a folder."""
         try:
             with _os_errors():
                 found = bool(self._system.getFileStatus(self._path(path)).isDirectory())
@@ -121,17 +118,14 @@ class HadoopTree:
         return found and not self._is_link(path)
 
     def modified(self, path: str) -> float:
-        """Return when a file was last written."""
         with _os_errors():
             return float(self._system.getFileStatus(self._path(path)).getModificationTime()) / 1000
 
     def make_folder(self, path: str) -> None:
-        """Make a folder and its parents."""
         with _os_errors():
             self._system.mkdirs(self._path(path))
 
     def rename(self, source: str, target: str) -> None:
-        """Move a file or a folder."""
         # Asked first: clients differ in what they say, and some move into a folder that is there.
         if not self.exists(source):
             raise FileNotFoundError(source)
@@ -158,7 +152,6 @@ class HadoopTree:
             self._rename_in_context(source, target, self._hadoop.Options.Rename.OVERWRITE)
 
     def place(self, temporary: str, target: str) -> bool:
-        """Give a file a new name."""
         try:
             self.rename(temporary, target)
         except FileExistsError:
@@ -167,12 +160,10 @@ class HadoopTree:
         return True
 
     def remove_file(self, path: str) -> None:
-        """Delete a file or a link."""
         with _os_errors():
             self._system.delete(self._path(path), False)
 
     def remove_empty(self, path: str) -> bool:
-        """Delete a folder if it is empty."""
         if not self.exists(path):
             return True
         # Asked first: on some object stores a folder that is not empty would go.
@@ -183,7 +174,6 @@ class HadoopTree:
         return not self.exists(path)
 
     def scrap(self, path: str) -> None:
-        """Delete a folder of this run's own."""
         with suppress(OSError), _os_errors():
             self._system.delete(self._path(path), True)
 
@@ -193,7 +183,6 @@ class HadoopTree:
             self._system.copyFromLocalFile(False, True, self._local(source), self._path(path))
 
     def copy_out(self, path: str, target: Path) -> None:
-        """Copy a file to a new name."""
         with _os_errors():
             # The last: without the checksum files of Hadoop's local client.
             self._system.copyToLocalFile(False, self._path(path), self._local(target), True)

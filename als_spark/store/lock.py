@@ -5,8 +5,7 @@ highest-numbered one is the lock. It holds who has it and until when, or that it
 Nobody ever removes or overwrites the lock of another process, so two contenders for a stale lock
 cannot harm each other: both try to create the next number, and one does. The process that holds a
 lower number than the highest has lost the lock. The highest-numbered file is never deleted, so a
-number is never used twice. A contender whose number is no longer the highest deletes it and gives
-up.
+number is never used twice.
 """
 
 from __future__ import annotations
@@ -157,6 +156,7 @@ class StoreLock:
                     self._files.replace(path, replace(held, released=time_text(now)).encoded())
             raise
         numbers = numbers_in(self._files, LOCKS)
+        # A slow contender whose number is no longer the highest deletes it and gives up.
         if numbers[-1:] != [number]:
             self._files.remove(path)
             return False
@@ -183,11 +183,10 @@ class StoreLock:
     def _is_ours(self) -> bool:
         if self._held is None or self._highest() != self._number:
             return False
-        try:
+        with suppress(FileNotFoundError, ValueError):
             found = parse(_HELD, self._files.read(numbered(LOCKS, self._number)))
-        except (FileNotFoundError, ValueError):
-            return False
-        return found.token == self._held.token
+            return found.token == self._held.token
+        return False
 
     def _highest(self) -> int:
         return max(numbers_in(self._files, LOCKS), default=0)
@@ -204,7 +203,15 @@ def holder_of(files: Files, label: str, number: int, ttl: timedelta, now: dateti
     try:
         held = parse(_HELD, data)
     except ValueError:
-        return _unreadable(files, f"{label}/{path}", path, ttl, now)
+        until = datetime.fromtimestamp(files.modified(path), now.tzinfo) + ttl
+        return (
+            None
+            if until <= now
+            else (
+                f"{label}/{path} is unreadable, so somebody may hold the lock, until "
+                f"{time_text(until)} at most: wait until then"
+            )
+        )
     life = life_of(held.owner)
     if held.released is not None or held.expires <= now or life is Life.DEAD:
         return None
@@ -229,13 +236,3 @@ def _changes(files: Files, path: str, data: bytes, ttl: timedelta) -> bool:
         except FileNotFoundError:
             return True
     return False
-
-
-def _unreadable(files: Files, name: str, path: str, ttl: timedelta, now: datetime) -> str | None:
-    until = files.modified(path) + ttl.total_seconds()
-    if until <= now.timestamp():
-        return None
-    return (
-        f"{name} is unreadable, so somebody may hold the lock, until "
-        f"{time_text(datetime.fromtimestamp(until, now.tzinfo))} at most: wait until then"
-    )
