@@ -450,6 +450,22 @@ class TestTrees:
         assert list(strangers(TREE, str(tmp_path / "none"), ["x"])) == []
         assert remove_ours(TREE, str(tmp_path / "none"), ["x"]) == []
 
+    @pytest.mark.parametrize("gone", ["files", "folder"])
+    def test_another_process_removes_the_same(self, tmp_path, gone):
+        class Contested(LocalTree):
+            def entries(self, folder):
+                if folder.endswith("/b"):
+                    shutil.rmtree(folder)
+                    if gone == "files":
+                        os.mkdir(folder)
+                return super().entries(folder)
+
+        (tmp_path / "v" / "b").mkdir(parents=True)
+        for name in ("a", "b/y"):
+            (tmp_path / "v" / name).touch()
+        assert remove_ours(Contested(), str(tmp_path / "v"), ["a", "b/y"]) == []
+        assert not (tmp_path / "v").exists()
+
     def test_killed_while_removing(self, tmp_path, monkeypatch):
         """The list is there as long as anything that it names; the next run removes the rest."""
         ours = ["b/c/y", "a", "z/x", "list"]
