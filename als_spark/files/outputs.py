@@ -204,7 +204,7 @@ def replaced(tree: Tree, target: str, kind: Kind) -> Iterator[Placing]:
     except BaseException:
         with suppress(OSError):
             tree.scrap(placing.content)
-            # Somebody else may have put something there meanwhile.
+            # They may hold files of others by now.
             for folder in (staging, *created):
                 tree.remove_empty(folder)
         raise
@@ -250,7 +250,7 @@ def _clear(tree: Tree, old: str, target: str, kind: Kind) -> None:
     if tree.exists(old) and not (tree.is_folder(old) and tree.remove_empty(old)):
         beside = f"{target}.kept-{secrets.token_hex(4)}"
         tree.rename(old, beside)
-        logger.warning("%s holds what was in %s and is of nobody's output", beside, target)
+        logger.warning("%s holds what was in %s and no run has written", beside, target)
 
 
 def _put_back(tree: Tree, target: str) -> None:

@@ -130,8 +130,8 @@ class Files:
             except PermissionError:
                 raise
             except OSError:
-                # Whoever holds the store's lock clears the scratch folder, and file systems say in
-                # many ways that a file is gone.
+                # The holder of the lock clears the scratch folder; file systems say in many ways that
+                # a file is gone.
                 if attempt == _TRIES - 1 or self._tree.exists(temporary):
                     raise
             finally:

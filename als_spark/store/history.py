@@ -182,7 +182,7 @@ class RunHistory:
             return
         folder = f"{RUNS}/{run}"
         names = [USUAL_ATTACHMENT, *(record.get(ATTACHMENTS) or ())]
-        # The record last: without it the folder would be nobody's.
+        # The record last: without it no run would know the folder as the store's.
         ours = [*filter(is_inner_name, names), RUN_RECORD]
         if kept := self._files.strangers(folder, ours):
             logger.warning(

@@ -6,7 +6,7 @@
     versions/<version>/         a model's files and manifest.json; never changed
     pointers/<number>.json      the highest-numbered one names the current version
     locks/<number>.json         the highest-numbered one is the lock, held or released
-    readers/<version>.<token>.json   leases: somebody is reading this version
+    readers/<version>.<token>.json   leases: a process reads this version
     pruning/<version>.json      tombstones: this version is about to be removed
     staging/                    what is not yet, or no longer, in its place
     runs/<run id>/              run.json of each run, with its reports
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 _DIGITS = 10
 # What the tools of a file system may leave in an otherwise empty directory.
-_NOBODYS = {"lost+found"}
+_IGNORED = {"lost+found"}
 
 
 def utc_now() -> datetime:
@@ -109,12 +109,12 @@ def is_store(files: Files, label: str) -> bool:
 def mark_store(files: Files, label: str, now: datetime) -> None:
     """Make an absent or empty directory a model store; DataError if it holds something else."""
     if not is_store(files, label):
-        # False if somebody else has just done the same.
+        # False if another process has just done the same.
         files.create(MARK, encode({"format": STORE_FORMAT, "created": time_text(now)}))
 
 
 def _check_empty(files: Files, label: str) -> None:
-    names = [name for name in files.names("") if name not in _NOBODYS]
+    names = [name for name in files.names("") if name not in _IGNORED]
     # A run killed while it wrote the mark leaves the mark's temporary file.
     if names == [SCRATCH]:
         names = [name for name in files.names(SCRATCH) if not name.endswith(SCRATCH_SUFFIX)]
@@ -187,7 +187,7 @@ class Trail:
         return list(dict.fromkeys(version for version in named if version is not None))
 
     def left(self) -> set[str | None]:
-        """Return the versions that a roll-back went away from, and nobody back to."""
+        """Return the versions that a roll-back left, and no later one made current again."""
         left: set[str | None] = set()
         before: str | None = None
         for pointer in self.pointers:

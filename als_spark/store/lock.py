@@ -2,7 +2,7 @@
 
 Each acquisition is a file ``locks/<number>.json`` of its own, created exclusively, and the
 highest-numbered one is the lock. It holds who has it and until when, or that it was released.
-Nobody ever removes or overwrites the lock of another process, so two contenders for a stale lock
+No process removes or overwrites the lock of another one, so two contenders for a stale lock
 cannot harm each other: both try to create the next number, and one does. The process that holds a
 lower number than the highest has lost the lock. The highest-numbered file is never deleted, so a
 number is never used twice.
@@ -96,8 +96,8 @@ class StoreLock:
         """Raise LockLost if another run has taken the lock over, or it was released or deleted."""
         with self._mutex:
             if self._held is not None and self._clock() >= self._held.expires:
-                # The machine slept, or the file system was away. Nobody has taken the lock over
-                # if the next number is still to be had.
+                # The machine was suspended, or the file system away. The lock is still ours if the
+                # next number is free.
                 self._renew()
             if not self._is_ours():
                 raise LockLost(
@@ -142,7 +142,7 @@ class StoreLock:
         raise StoreLocked(f"{self._label}: other runs keep taking the lock: try again later")
 
     def _claim(self, number: int) -> bool:
-        """Create a numbered lock; False if somebody else has that number or a higher one."""
+        """Create a numbered lock; False if another contender has that number or a higher one."""
         now = self._clock()
         held = _Held(self.run, self._owner, secrets.token_hex(8), now, now + self._ttl)
         path = numbered(LOCKS, number)
@@ -150,7 +150,7 @@ class StoreLock:
             if not self._files.create(path, held.encoded()):
                 return False
         except BaseException:
-            # Perhaps it was created none the less; then nobody is to wait for it.
+            # If it was created none the less, no other run must wait for it.
             with suppress(OSError, ValueError):
                 if parse(_HELD, self._files.read(path)).token == held.token:
                     self._files.replace(path, replace(held, released=time_text(now)).encoded())

@@ -83,7 +83,7 @@ class Maintenance:
         return removed + [f"{VERSIONS}/{name}" for name in versions]
 
     def remove_version(self, name: str) -> bool:
-        """Remove a version that nobody reads; False if something in it is not the store's."""
+        """Remove a version without readers; False if something in it is not the store's."""
         if self._is_strange(name):
             return False
         parked = f"{SCRATCH}/{name}.{secrets.token_hex(4)}"

@@ -103,7 +103,7 @@ def _state_of(pid: int) -> tuple[str | None, int | None]:
     """Return the status of a process and when it started; None where the system hides it."""
     try:
         while True:
-            # The time of the start of the machine moves when somebody sets the clock.
+            # The time of the start of the machine moves when the clock is set.
             boot = psutil.boot_time()
             process = psutil.Process(pid)
             seconds = process.create_time() - boot

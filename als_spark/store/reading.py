@@ -60,7 +60,9 @@ class _Gone(Exception):
 class StoreReader:
     """A model store, as readers need it: no lock, and no right to write.
 
-    Everywhere, ``version`` is a name, the beginning of one, or "current", the default.
+    Everywhere, ``version`` is a name, the beginning of one, or "current", the default. Every method
+    raises DataError if the directory holds something else than a store, or if there is no such
+    version, or not one only.
 
     Attributes
     ----------
@@ -77,23 +79,11 @@ class StoreReader:
         self._pointers = Pointers(files)
 
     def exists(self) -> bool:
-        """Tell a store from an absent or empty directory.
-
-        Raises
-        ------
-        DataError
-            If the directory holds something else.
-        """
+        """Tell a store from an absent or empty directory."""
         return is_store(self.files, self.label)
 
     def pointers(self) -> list[Pointer]:
-        """Return the switches of the store, oldest first; those that cannot be read are left out.
-
-        Raises
-        ------
-        DataError
-            If the directory holds something else than a store.
-        """
+        """Return the switches of the store, oldest first, as far as they can be read."""
         return list(self._trail().pointers)
 
     def pointer_number(self) -> int:
@@ -124,13 +114,7 @@ class StoreReader:
         return found
 
     def resolve(self, version: str | None = None) -> str:
-        """Return the full name of a version.
-
-        Raises
-        ------
-        DataError
-            If no version, or more than one, is called so.
-        """
+        """Return the full name of a version."""
         return self._resolve(version)[0]
 
     @contextmanager
@@ -144,7 +128,7 @@ class StoreReader:
         Raises
         ------
         DataError
-            If there is no such version, or its files are not those that were published.
+            If its files are not those that were published.
         """
         with ExitStack() as stack:
             yield self._opened(version, stack)
@@ -155,7 +139,7 @@ class StoreReader:
         Raises
         ------
         DataError
-            If there is no such version, or its files are not those that were published.
+            If its files are not those that were published.
         """
         for _ in range(_TRIES):
             with self.open(version) as folder:

@@ -64,13 +64,7 @@ class ModelStore(StoreReader):
         return RunHistory(self.files, self.label, clock=self._clock)
 
     def lock(self, run: str, *, ttl: timedelta = LOCK_TTL) -> StoreLock:
-        """Return the lock of the store for a run, to be taken by ``with``; marks the store first.
-
-        Raises
-        ------
-        DataError
-            If the directory holds something else than a store.
-        """
+        """Return the lock of the store for a run, to be taken by ``with``; mark the store first."""
         mark_store(self.files, self.label, self._clock())
         return StoreLock(self.files, self.label, run, ttl=ttl, clock=self._clock)
 
@@ -98,7 +92,7 @@ class ModelStore(StoreReader):
         Raises
         ------
         DataError
-            If the folder holds no model, or the directory something else than a store.
+            If the folder holds no model.
         PublishConflict
             If the store was switched meanwhile. Nothing is left behind.
         """
@@ -130,11 +124,7 @@ class ModelStore(StoreReader):
         return placed[0]
 
     def rollback(
-        self,
-        to: str | None = None,
-        *,
-        run: str,
-        check: Callable[[], None] | None = None,
+        self, to: str | None = None, *, run: str, check: Callable[[], None] | None = None
     ) -> str:
         """Make an older version current again and return its name; only one that is intact.
 
@@ -145,7 +135,7 @@ class ModelStore(StoreReader):
         Raises
         ------
         DataError
-            If there is no such version, or it is damaged, or current already.
+            If the version is damaged, or current already.
         PublishConflict
             If the store was switched meanwhile.
         """
@@ -185,17 +175,10 @@ class ModelStore(StoreReader):
         Never the current version, one with a reader, or one whose folder holds anything that is not
         in its manifest (a warning names it). What was never published is for :meth:`recover`.
 
-        Parameters
-        ----------
-        keep : int
-            How many of the newest intact published versions stay; at least 1.
-        check : callable, optional
-            Called before each removal; the ``check`` of the lock.
-
         Returns
         -------
         list of str
-            What was removed.
+            Names of the versions that were removed.
 
         Raises
         ------
@@ -226,7 +209,7 @@ class ModelStore(StoreReader):
         older = published[: published.index(now)] if now in published else published
         there = set(self.files.names(VERSIONS))
         left = trail.left()
-        # The newest first; those that somebody went back from after all others.
+        # The newest first; those that a roll-back left after all others.
         candidates = [name for name in reversed(older) if name not in left]
         candidates += [name for name in reversed(older) if name in left]
         for name in candidates:
@@ -249,7 +232,7 @@ class ModelStore(StoreReader):
                 continue
             content = Manifest(name, time_text(now), listed).encoded()
             self.files.replace(f"{staged}/{MANIFEST}", content)
-            # Noted before the step, for whoever is interrupted in it.
+            # Noted before the step, which may be interrupted.
             placed[:] = [name]
             try:
                 self.files.rename(staged, f"{VERSIONS}/{name}")
