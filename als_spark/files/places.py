@@ -52,7 +52,7 @@ def _lies_in(inner: Path, outer: Path) -> bool:
     if not os.path.isdir(folder):
         return False
     above = {identity for place in chain if (identity := _identity(place)) is not None}
-    return any(_identity(place) in above for place in islice(_folders(folder), _MOST))
+    return any(_identity(Path(place)) in above for place, _, _ in islice(os.walk(folder), _MOST))
 
 
 def places_of(text: str) -> list[Path]:
@@ -67,11 +67,6 @@ def places_of(text: str) -> list[Path]:
         if re.search(r"[*?\[]", name):
             found += map(Path, islice(glob.iglob(name), _MOST))
     return [*found, *(link for path in found for link in _links(path))]
-
-
-def _folders(folder: Path) -> Iterator[Path]:
-    for parent, _, _ in os.walk(folder):
-        yield Path(parent)
 
 
 def _links(folder: Path) -> Iterator[Path]:

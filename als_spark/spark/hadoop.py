@@ -37,17 +37,7 @@ class HadoopTree:
     stores a rename copies, and the look for the target before it is a step of its own: there two
     runs that start in the same moment are not kept apart.
 
-    Parameters
-    ----------
-    session : SparkSession
-        Knows the file systems.
-    uri : str
-        Any path of the file system.
-
-    Raises
-    ------
-    OSError
-        If the file system is unknown or does not answer.
+    The file system is that of ``uri``; OSError if it is unknown or does not answer.
     """
 
     def __init__(self, session: SparkSession, uri: str) -> None:
@@ -227,20 +217,7 @@ class HadoopTree:
 
 
 class HadoopFiles(Files):
-    """The files of a store below a folder of a Hadoop file system.
-
-    Parameters
-    ----------
-    session : SparkSession
-        Knows the file systems.
-    root : str
-        URI of the folder; it need not be there.
-
-    Raises
-    ------
-    ConfigError
-        If the file system is unknown or does not answer.
-    """
+    """Files below the URI of a folder; ConfigError if its file system does not answer."""
 
     def __init__(self, session: SparkSession, root: str) -> None:
         try:

@@ -28,18 +28,8 @@ def output_folder(
 ) -> Iterator[StagedFolder]:
     """Give a local folder to write into, which takes the target's place when the block ends.
 
-    A block that fails leaves the target as it was.
-
-    Parameters
-    ----------
-    session : SparkSession
-        Knows the file systems.
-    target : str
-        Path, or URI of any file system that Hadoop has a client for.
-    kind : {"sweep", "train", "evaluate", "recommend"}
-        The job; see :func:`als_spark.files.outputs.check_replaceable`.
-    label : str, optional
-        What messages call the target.
+    The target is a path, or a URI of any file system that Hadoop has a client for; ``label`` is
+    what messages call it. A block that fails leaves it as it was.
 
     Raises
     ------
@@ -96,22 +86,14 @@ def _remote_tree(session: SparkSession, target: str, kind: Kind, label: str) -> 
 
 
 def place_of(session: SparkSession, text: str, read_by_spark: bool = False) -> Place | None:
-    """Return where a path lies; None if its file system does not answer.
+    """Return where a path or URI lies; None if its file system does not answer.
 
-    Parameters
-    ----------
-    session : SparkSession
-        Knows the file systems.
-    text : str
-        Path or URI.
-    read_by_spark : bool
-        Whether a path without a scheme is on Spark's default file system, not on this machine.
+    Of what is ``read_by_spark``, a path without a scheme is on Spark's default file system.
     """
     local = local_path(text)
     default = str(session.sparkContext._jsc.hadoopConfiguration().get("fs.defaultFS") or "file:")
-    if local is not None and (text.startswith("file:") or not read_by_spark):
-        return local
-    if local is not None and default.startswith("file:"):
+    of_spark = read_by_spark and not text.startswith("file:") and not default.startswith("file:")
+    if local is not None and not of_spark:
         return local
     try:
         place = HadoopTree(session, text).resolved(text)

@@ -31,8 +31,7 @@ class Files:
     into being with the first file in them. Names that begin with a dot belong to the file system
     or to its clients: they are not listed, counted or copied.
 
-    Every method may raise an OSError; FileNotFoundError, FileExistsError and PermissionError mean
-    what they say.
+    Errors are those of :class:`~als_spark.files.trees.Tree`.
     """
 
     def __init__(self, tree: Tree, root: str) -> None:
@@ -130,8 +129,8 @@ class Files:
             except PermissionError:
                 raise
             except OSError:
-                # The holder of the lock clears the scratch folder; file systems say in many ways that
-                # a file is gone.
+                # The holder of the lock clears the scratch folder. File systems have many ways to
+                # say that a file is gone.
                 if attempt == _TRIES - 1 or self._tree.exists(temporary):
                     raise
             finally:

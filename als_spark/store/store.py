@@ -55,7 +55,8 @@ class ModelStore(StoreReader):
     """A model store on any file system.
 
     Wherever a method takes ``check``, that is the ``check`` of the lock: it is called right before
-    each step that cannot be taken back, and raises if the lock was lost.
+    each step that cannot be taken back, and raises if the lock was lost. Every method raises
+    DataError if the directory holds something else than a store.
     """
 
     @property
