@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from als_spark.files.json_files import write_json
 from als_spark.model.factor_model import FactorModel
-from als_spark.model.files import save_model, write_json
+from als_spark.model.files import save_model
 from als_spark.model.ids import IdIndex
 from als_spark.train.backend import Factors
 from als_spark.train.metrics import SideStats

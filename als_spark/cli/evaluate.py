@@ -18,7 +18,7 @@ from als_spark.cli.spark_job import (
     open_seen,
 )
 from als_spark.cli.stored import open_model
-from als_spark.model.files import write_json
+from als_spark.files.json_files import write_json
 from als_spark.nightly.fitting import warnings_of
 from als_spark.report.figures.breakdown import bins_of, breakdown_figure
 from als_spark.report.figures.drawing import png_of

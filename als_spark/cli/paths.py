@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from als_spark.cli.config.settings import JobConfig, Role, option_name, paths_of
 from als_spark.errors import ConfigError
-from als_spark.files.places import Place, lies_in, places_of
-from als_spark.model.files import DESCRIPTION_FILE, MODEL_FORMAT, local_path
+from als_spark.files.places import Place, lies_in, local_path, places_of
+from als_spark.model.files import DESCRIPTION_FILE, MODEL_FORMAT
 from als_spark.store.layout import MARK, STORE_FORMAT
 
 WRITTEN: tuple[Role, ...] = ("output", "target store")

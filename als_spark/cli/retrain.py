@@ -12,7 +12,7 @@ from als_spark.cli.program import job_main
 from als_spark.cli.spark_job import all_versions, job_progress, spark_job
 from als_spark.cli.spark_paths import check_paths
 from als_spark.cli.stored import permission_is_usage, store_of
-from als_spark.model.files import local_path
+from als_spark.files.places import local_path
 from als_spark.nightly.retrain import Retrain, RetrainOptions
 from als_spark.nightly.run_record import Spec
 from als_spark.nightly.tracking import check_tracking

@@ -14,8 +14,7 @@ from als_spark.cli.config.settings import JobConfig
 from als_spark.cli.paths import WRITTEN, check_places, given_paths
 from als_spark.errors import ConfigError
 from als_spark.files.outputs import Kind, check_local_target
-from als_spark.files.places import Place, lies_in
-from als_spark.model.files import local_path
+from als_spark.files.places import Place, lies_in, local_path
 from als_spark.spark.output import place_of
 
 T = TypeVar("T")

@@ -6,12 +6,13 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from als_spark.cli.options import OneLineParser
 from als_spark.cli.program import EXIT_DONE, EXIT_FAILED, run_program
 from als_spark.errors import ConfigError, DataError, StoreLocked
-from als_spark.model.files import local_path
+from als_spark.files.places import local_path
 from als_spark.store.history import new_run_id
 from als_spark.store.layout import MANIFEST
 from als_spark.store.manifest import Manifest
@@ -162,7 +163,7 @@ def _show(store: ModelStore, options: argparse.Namespace) -> int:
                 "size": manifest.size,
                 "files": files,
                 "metrics": metrics,
-                "pointers": [pointer.as_record() for pointer in pointers],
+                "pointers": [asdict(pointer) for pointer in pointers],
             }
         )
         return EXIT_DONE

@@ -13,8 +13,9 @@ from pyspark.sql import SparkSession
 
 from als_spark.cli.config.batch import StoredModelConfig
 from als_spark.errors import ConfigError, DataError
+from als_spark.files.places import local_path
 from als_spark.model.factor_model import FactorModel
-from als_spark.model.files import load_model, local_path
+from als_spark.model.files import load_model
 from als_spark.spark.hadoop import HadoopFiles, store_at
 from als_spark.store.store import ModelStore, open_store
 

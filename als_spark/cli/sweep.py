@@ -19,8 +19,10 @@ from als_spark.cli.spark_job import (
     write_rejected,
 )
 from als_spark.errors import DataError
+from als_spark.files.json_files import write_json
 from als_spark.files.outputs import INTERRUPTED_FOLDER, StagedFolder
-from als_spark.model.files import local_path, save_model, write_json
+from als_spark.files.places import local_path
+from als_spark.model.files import save_model
 from als_spark.nightly.fitting import model_of
 from als_spark.report.figures.sweep import sweep_pictures
 from als_spark.report.pages.sweep import sweep_page

@@ -13,7 +13,8 @@ from als_spark.cli.spark_job import all_versions, job_progress, job_with_output,
 from als_spark.cli.spark_paths import check_paths
 from als_spark.cli.stored import permission_is_usage, store_of
 from als_spark.errors import ConfigError
-from als_spark.model.files import local_path, write_json
+from als_spark.files.json_files import write_json
+from als_spark.files.places import local_path
 from als_spark.nightly.fitting import write_version
 from als_spark.nightly.run_log import RunNotes, new_record
 from als_spark.nightly.run_record import Spec

@@ -8,7 +8,6 @@ begins; what is put there while it runs is moved into the new folder.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import secrets
@@ -21,7 +20,17 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from als_spark.errors import ConfigError
-from als_spark.files.trees import LocalTree, Tree, is_inner_name, remove_ours, strangers
+from als_spark.files.json_files import decode, encode
+from als_spark.files.local import LocalTree
+from als_spark.files.trees import (
+    Tree,
+    is_inner_name,
+    leaves,
+    names_in,
+    parent_of,
+    remove_ours,
+    strangers,
+)
 
 Kind = Literal["sweep", "train", "evaluate", "recommend"]
 """Of an output: the job that writes it."""
@@ -43,7 +52,7 @@ class _Legacy(NamedTuple):
 
     marker: str
     keys: tuple[str, ...]
-    """Keys that the document in the marker has, and those of other kinds have not."""
+    """Keys of the document in the marker, by which the kinds differ."""
     patterns: tuple[str, ...]
 
 
@@ -79,28 +88,19 @@ _MARKERS = {MANIFEST, *(legacy.marker for legacy in _LEGACY.values())}
 
 def write_manifest(tree: Tree, folder: str, kind: Kind) -> None:
     """List all that a run has written into its new folder; the last file that it writes."""
-    names = sorted({MANIFEST, *(name for name, _ in tree.leaves(folder))})
-    text = json.dumps({"format": FORMAT, "kind": kind, "files": names}, indent=2)
-    tree.write(f"{folder}/{MANIFEST}", f"{text}\n".encode())
+    names = sorted({MANIFEST, *(leaf.name for leaf in leaves(tree, folder))})
+    record = {"format": FORMAT, "kind": kind, "files": names}
+    tree.write(f"{folder}/{MANIFEST}", encode(record))
 
 
 def check_replaceable(tree: Tree, target: str, kind: Kind, label: str) -> None:
-    """Refuse a folder that a run's output must not replace.
+    """Refuse a target that is a file, or holds anything but what an earlier run of a kind wrote.
 
-    Parameters
-    ----------
-    tree : Tree
-    target : str
-        Where the output is to go; no link.
-    kind : {"sweep", "train", "evaluate", "recommend"}
-        The job. A folder is replaced that holds nothing but what it wrote in an earlier run.
-    label : str
-        What messages call the target.
+    The target is no link; ``label`` is what messages call it.
 
     Raises
     ------
     ConfigError
-        If the target is a file, or holds anything else.
     """
     if not tree.exists(target):
         return
@@ -129,7 +129,7 @@ def check_local_target(target: Path, kind: Kind, label: str) -> None:
     Raises
     ------
     ConfigError
-        As :func:`check_replaceable`; also if the folder is not writable or a mount point.
+        As :func:`check_replaceable`; also if the folder is not writable, or is a mount point.
     """
     folder = Path(os.path.realpath(target))
     check_replaceable(LocalTree(), str(folder), kind, label)
@@ -147,19 +147,12 @@ def check_local_target(target: Path, kind: Kind, label: str) -> None:
 
 @dataclass(slots=True)
 class StagedFolder:
-    """A folder that is being written.
-
-    Attributes
-    ----------
-    content : Path
-        Write here.
-    subfolder : str or None
-        Set it to put the content into this folder of the target, and leave the rest of the target
-        alone.
-    """
+    """A folder that is being written."""
 
     content: Path
+    """Write here."""
     subfolder: str | None = None
+    """Set it to put the content into this folder of the target and leave its other files alone."""
 
 
 @contextmanager
@@ -177,18 +170,12 @@ def replaced_folder(target: Path, kind: Kind) -> Iterator[StagedFolder]:
 
 @dataclass(slots=True)
 class Placing:
-    """A new folder, and where it goes.
-
-    Attributes
-    ----------
-    content : str
-        Write here.
-    target : str
-        Whose place it takes.
-    """
+    """A new folder, and where it goes."""
 
     content: str
+    """Write here."""
     target: str
+    """The folder whose place it takes."""
 
 
 @contextmanager
@@ -198,20 +185,15 @@ def replaced(tree: Tree, target: str, kind: Kind) -> Iterator[Placing]:
     The new folder lies beside the target, in ``.NAME.XXXXXXXX.new/``, so that taking its place is a
     rename. A reader sees the old result until the block has ended and the new one is whole; then,
     between two renames, none for a moment; then the new one. Only after that the old files are
-    deleted, and of these only the ones that an earlier run of the same kind has listed. A run that
-    is killed between the two renames leaves the old result, whole, as ``replaced`` in the hidden
-    folder, and the next run with the same target puts it back. A block that fails leaves the target
-    as it was, and nothing beside it.
-
-    Parameters
-    ----------
-    tree, target, kind
-        As in :func:`check_replaceable`, which is for before: what somebody has put into the target
-        since then is moved into the new folder, or kept beside it where its name is taken.
+    deleted, and of these only the ones that an earlier run of the same kind has listed; others,
+    which came after :func:`check_replaceable`, are moved into the new folder, or kept beside it
+    where their name is taken. A run that is killed between the two renames leaves the old result,
+    whole, as ``replaced`` in the hidden folder, and the next run with the same target puts it back.
+    A block that fails leaves the target as it was, and nothing beside it.
     """
     _put_back(tree, target)
     created = _make_parents(tree, target)
-    staging = f"{_parent(target)}/.{_name(target)}.{secrets.token_hex(4)}{_STAGING_END}"
+    staging = f"{parent_of(target)}/.{_name(target)}.{secrets.token_hex(4)}{_STAGING_END}"
     placing = Placing(f"{staging}/{_NEW}", target)
     tree.make_folder(placing.content)
     try:
@@ -222,7 +204,7 @@ def replaced(tree: Tree, target: str, kind: Kind) -> Iterator[Placing]:
     except BaseException:
         with suppress(OSError):
             tree.scrap(placing.content)
-            # Somebody else may have put something there meanwhile.
+            # They may hold files of others by now.
             for folder in (staging, *created):
                 tree.remove_empty(folder)
         raise
@@ -241,13 +223,13 @@ def _swap(tree: Tree, placing: Placing, old: str, kind: Kind) -> None:
         raise
     if not tree.exists(old):
         return
-    outdated = f"{_parent(old)}/{_OUTDATED}"
+    outdated = f"{parent_of(old)}/{_OUTDATED}"
     try:
         # From here on nothing puts it back, so that it need not stay whole.
         tree.rename(old, outdated)
         _clear(tree, outdated, target, kind)
     except OSError as error:
-        logger.warning("what is left of the earlier output stays in %s: %s", _parent(old), error)
+        logger.warning("what is left of the earlier output stays in %s: %s", parent_of(old), error)
 
 
 def _clear(tree: Tree, old: str, target: str, kind: Kind) -> None:
@@ -255,49 +237,38 @@ def _clear(tree: Tree, old: str, target: str, kind: Kind) -> None:
     kept = []
     if tree.is_folder(old):
         names, _ = _earlier_output(tree, old, kind)
-        kept = remove_ours(tree, old, names)
+        kept = [name.rstrip("/") for name in remove_ours(tree, old, names)]
     for name in kept:
-        place = f"{target}/{name.rstrip('/')}"
+        place = f"{target}/{name}"
         # Where the name is taken it stays.
         with suppress(OSError):
-            tree.make_folder(_parent(place))
-            tree.rename(f"{old}/{name.rstrip('/')}", place)
+            tree.make_folder(parent_of(place))
+            tree.rename(f"{old}/{name}", place)
             logger.warning("%s was not written by an earlier %s: kept", place, kind)
-        parent = name.rstrip("/")
-        while "/" in parent:
-            parent = _parent(parent)
-            tree.remove_empty(f"{old}/{parent}")
-    if tree.is_folder(old) and tree.remove_empty(old):
-        return
-    if tree.exists(old):
+        while name := parent_of(name):
+            tree.remove_empty(f"{old}/{name}")
+    if tree.exists(old) and not (tree.is_folder(old) and tree.remove_empty(old)):
         beside = f"{target}.kept-{secrets.token_hex(4)}"
         tree.rename(old, beside)
-        logger.warning("%s holds what was in %s and is of nobody's output", beside, target)
+        logger.warning("%s holds what was in %s and no run has written", beside, target)
 
 
 def _put_back(tree: Tree, target: str) -> None:
     """Put an old result back that a killed run has left between its two renames."""
     if tree.exists(target):
         return
-    parent, start = _parent(target), f".{_name(target)}."
-    for name in tree.names(f"{parent}/"):
+    parent, start = parent_of(target), f".{_name(target)}."
+    for name in names_in(tree, f"{parent}/"):
         old = f"{parent}/{name}/{_OLD}"
-        if not (name.startswith(start) and name.endswith(_STAGING_END)):
-            continue
-        if any(tree.exists(f"{old}/{marker}") for marker in _MARKERS):
+        staged = name.startswith(start) and name.endswith(_STAGING_END)
+        if staged and any(tree.exists(f"{old}/{marker}") for marker in _MARKERS):
             tree.rename(old, target)
             logger.warning("%s: put the result back that a killed run had moved away", target)
             return
 
 
 def _earlier_output(tree: Tree, folder: str, kind: Kind) -> tuple[set[str], str | None]:
-    """Return the names that an earlier run of a kind wrote, and the kind of another job's output.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be read.
-    """
+    """Return the names that an earlier run of a kind wrote, or the kind of another job's output."""
     names, other = _output_of(tree, folder, kind)
     if kind == "sweep" and tree.is_folder(f"{folder}/{INTERRUPTED_FOLDER}"):
         inner, _ = _output_of(tree, f"{folder}/{INTERRUPTED_FOLDER}", kind)
@@ -320,9 +291,9 @@ def _output_of(tree: Tree, folder: str, kind: Kind) -> tuple[set[str], str | Non
         return set(), None
     if found != kind:
         return set(), str(found)
-    if not (isinstance(names, list) and all(is_inner_name(name) for name in names)):
-        return set(), None
-    return set(names), None
+    if isinstance(names, list) and all(is_inner_name(name) for name in names):
+        return set(names), None
+    return set(), None
 
 
 def _legacy_output(tree: Tree, folder: str, kind: Kind) -> tuple[set[str], str | None]:
@@ -332,37 +303,35 @@ def _legacy_output(tree: Tree, folder: str, kind: Kind) -> tuple[set[str], str |
         except (FileNotFoundError, IsADirectoryError):
             continue
         if all(key in record for key in legacy.keys):
-            if name != kind:
-                return set(), name
-            return _matching(tree, folder, legacy.patterns), None
+            ours = _matching(tree, folder, legacy.patterns) if name == kind else set()
+            return ours, None if name == kind else name
     return set(), None
 
 
 def _matching(tree: Tree, folder: str, patterns: tuple[str, ...]) -> set[str]:
     return {
-        name
-        for name, _ in tree.leaves(folder)
+        leaf.name
+        for leaf in leaves(tree, folder)
         for pattern in patterns
         # A star of fnmatch goes over slashes.
-        if name.count("/") == pattern.count("/") and fnmatchcase(name, pattern)
+        if leaf.name.count("/") == pattern.count("/") and fnmatchcase(leaf.name, pattern)
     }
 
 
 def _object(data: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(data)
+        return decode(data)
     except ValueError:
         return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _make_parents(tree: Tree, path: str) -> list[str]:
     """Make the folders that a path lies in; return those that were not there, deepest first."""
     missing = []
-    folder = _parent(path)
+    folder = parent_of(path)
     while not _is_root(folder) and not tree.exists(folder):
         missing.append(folder)
-        folder = _parent(folder)
+        folder = parent_of(folder)
     if missing:
         tree.make_folder(missing[0])
     return missing
@@ -371,10 +340,6 @@ def _make_parents(tree: Tree, path: str) -> list[str]:
 def _is_root(folder: str) -> bool:
     """Tell the root of a file system, without its last slash: ``""`` or ``hdfs://host``."""
     return folder.count("/") == (2 if "://" in folder else 0)
-
-
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0]
 
 
 def _name(path: str) -> str:

@@ -24,12 +24,8 @@ def lies_in(inner: Place, outer: Place) -> bool:
 
     Paths of this machine are followed through links and ``..``, and compared by device and inode
     too: neither a bind mount nor a name in other letters hides a folder. Another name of a file (a
-    hard link) is another file: to delete one name leaves the data.
-
-    Parameters
-    ----------
-    inner, outer : Path or str
-        Where one of them is on this machine and the other is not, neither lies in the other.
+    hard link) is another file: to delete one name leaves the data. A place of this machine and one
+    of another file system do not lie in each other.
     """
     if isinstance(inner, Path) and isinstance(outer, Path):
         return _lies_in(inner, outer)
@@ -37,6 +33,14 @@ def lies_in(inner: Place, outer: Place) -> bool:
         return False
     (system, path), (outer_system, folder) = _address(inner), _address(outer)
     return system == outer_system and (path == folder or path.startswith(f"{folder.rstrip('/')}/"))
+
+
+def local_path(target: str) -> Path | None:
+    """Return the path of a folder on this machine; None for one of another file system."""
+    parts = urlparse(target)
+    if parts.scheme == "":
+        return Path(target)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
 def _lies_in(inner: Path, outer: Path) -> bool:
@@ -48,14 +52,11 @@ def _lies_in(inner: Path, outer: Path) -> bool:
     if not os.path.isdir(folder):
         return False
     above = {identity for place in chain if (identity := _identity(place)) is not None}
-    return any(_identity(place) in above for place in islice(_folders(folder), _MOST))
+    return any(_identity(Path(place)) in above for place, _, _ in islice(os.walk(folder), _MOST))
 
 
 def places_of(text: str) -> list[Path]:
-    """Return what is there on this machine of an input: a path, a ``file:`` URI, or a pattern.
-
-    And where the links lead that lie in an input's folder.
-    """
+    """Return what is on this machine of an input (path, ``file:`` URI, pattern), and its links."""
     parts = urlparse(text)
     if parts.scheme not in ("", "file"):
         return []
@@ -66,11 +67,6 @@ def places_of(text: str) -> list[Path]:
         if re.search(r"[*?\[]", name):
             found += map(Path, islice(glob.iglob(name), _MOST))
     return [*found, *(link for path in found for link in _links(path))]
-
-
-def _folders(folder: Path) -> Iterator[Path]:
-    for parent, _, _ in os.walk(folder):
-        yield Path(parent)
 
 
 def _links(folder: Path) -> Iterator[Path]:

@@ -5,199 +5,143 @@ The rules are the same on every file system; a :class:`Tree` is what they ask of
 
 from __future__ import annotations
 
-import os
-import shutil
-import stat
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
+
+
+class Entry(NamedTuple):
+    """Something in a folder."""
+
+    name: str
+    kind: Literal["file", "folder", "other"]
+    """Links are "other": they are not followed."""
+    size: int | None
+    """Bytes of the file that it is, or leads to as a link; None if there is no such file."""
 
 
 class Tree(Protocol):
-    """A file system, as far as folders are looked through, moved and cleared.
+    """A file system. Paths are whole, with ``/`` between their parts.
 
-    Paths are whole, with ``/`` between their parts. Every method may raise an OSError.
+    Every method may raise an OSError; FileNotFoundError, FileExistsError and PermissionError mean
+    what they say. What a method has written is on the disk when it returns.
     """
 
-    def leaves(self, folder: str) -> Iterator[tuple[str, bool]]:
-        """Give each leaf below a folder, by its path within it, and whether it is a plain file.
-
-        Leaves are files, links (which are not followed) and, with a ``/`` at their end, empty
-        folders; hidden ones too. A folder that is not there, or is a link, has none.
-        """
-        ...
+    def entries(self, folder: str) -> list[Entry]:
+        """Return what is in a folder, by name; FileNotFoundError if there is no such folder."""
 
     def read(self, path: str) -> bytes:
         """Return the content of a file; FileNotFoundError if there is none."""
-        ...
 
     def write(self, path: str, data: bytes) -> None:
-        """Write a small file."""
-        ...
-
-    def exists(self, path: str) -> bool:
-        """Tell whether there is anything; also a link that leads nowhere."""
-        ...
-
-    def is_folder(self, path: str) -> bool:
-        """Tell whether there is a folder, itself and no link to one."""
-        ...
-
-    def make_folder(self, path: str) -> None:
-        """Make a folder and its parents, where they are missing."""
-        ...
-
-    def rename(self, source: str, target: str) -> None:
-        """Move a file or a folder; FileExistsError if the target is there."""
-        ...
-
-    def remove_file(self, path: str) -> None:
-        """Delete a file, never a folder; nothing happens if it is absent."""
-        ...
-
-    def remove_empty(self, path: str) -> bool:
-        """Delete a folder if it is empty; tell whether it is gone."""
-        ...
-
-    def names(self, folder: str) -> list[str]:
-        """Return the sorted names in a folder, hidden ones too; [] if there is no such folder."""
-        ...
-
-    def scrap(self, path: str) -> None:
-        """Delete a folder with all that is in it: one that this very run has made for itself."""
-        ...
-
-
-class LocalTree:
-    """The file system of this machine."""
-
-    def leaves(self, folder: str) -> Iterator[tuple[str, bool]]:
-        """Give each leaf below a folder."""
-        if self.is_folder(folder):
-            yield from _leaves(folder, "")
-
-    def read(self, path: str) -> bytes:
-        """Return the content of a file."""
-        return Path(path).read_bytes()
-
-    def write(self, path: str, data: bytes) -> None:
-        """Write a small file."""
-        Path(path).write_bytes(data)
+        """Write a small file, over an older one too; makes the folder."""
 
     def exists(self, path: str) -> bool:
         """Tell whether there is anything."""
-        return os.path.lexists(path)
 
     def is_folder(self, path: str) -> bool:
-        """Tell whether there is a folder."""
-        try:
-            return stat.S_ISDIR(os.lstat(path).st_mode)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+        """Tell whether there is a folder, itself and no link to one."""
+
+    def modified(self, path: str) -> float:
+        """Return when a file was last written, in seconds since 1970."""
 
     def make_folder(self, path: str) -> None:
-        """Make a folder and its parents."""
-        os.makedirs(path, exist_ok=True)
+        """Make a folder and its parents, where they are missing."""
 
     def rename(self, source: str, target: str) -> None:
-        """Move a file or a folder."""
-        if os.path.lexists(target):
-            raise FileExistsError(f"{target} is there already")
-        os.rename(source, target)
+        """Move a file or a folder into a folder that is there; FileExistsError if taken."""
+
+    def rename_over(self, source: str, target: str) -> None:
+        """Move a file over another one: readers find the old content or the new."""
+
+    def place(self, temporary: str, target: str) -> bool:
+        """Give a file a name that must be a new one; False if it is taken.
+
+        True also if an earlier call did it, whose answer was lost. The temporary file may stay.
+        """
 
     def remove_file(self, path: str) -> None:
-        """Delete a file."""
-        with suppress(FileNotFoundError, NotADirectoryError):
-            os.unlink(path)
+        """Delete a file or a link, never a folder; nothing happens if it is absent."""
 
     def remove_empty(self, path: str) -> bool:
-        """Delete a folder if it is empty."""
-        with suppress(OSError):
-            os.rmdir(path)
-        return not os.path.lexists(path)
-
-    def names(self, folder: str) -> list[str]:
-        """Return the sorted names in a folder."""
-        try:
-            return sorted(os.listdir(folder))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        """Delete a folder if it is empty; tell whether it is gone."""
 
     def scrap(self, path: str) -> None:
-        """Delete a folder of this run's own."""
-        shutil.rmtree(path, ignore_errors=True)
+        """Delete a folder with all that is in it: one that this very run has made for itself."""
+
+    def copy_in(self, source: Path, path: str) -> None:
+        """Copy a file of this machine to a new name; makes the folder."""
+
+    def copy_out(self, path: str, target: Path) -> None:
+        """Copy a file to a new name on this machine."""
 
 
-def _leaves(folder: str, prefix: str) -> Iterator[tuple[str, bool]]:
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
+def names_in(tree: Tree, folder: str) -> list[str]:
+    """Return the sorted names in a folder, hidden ones too; [] if there is no such folder."""
+    try:
+        return [entry.name for entry in tree.entries(folder)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def leaves(tree: Tree, folder: str, prefix: str = "") -> Iterator[Entry]:
+    """Give each leaf below a folder, hidden ones too, by its path within the folder.
+
+    Leaves are files, links and, with a ``/`` at their end, empty folders. A folder that is not
+    there, or that another process removes meanwhile, has none.
+    """
+    try:
+        entries = tree.entries(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if prefix and not entries:
+        yield Entry(prefix, "folder", None)
     for entry in entries:
-        if not entry.is_dir(follow_symlinks=False):
-            yield prefix + entry.name, entry.is_file(follow_symlinks=False)
-            continue
-        empty = True
-        for leaf in _leaves(entry.path, f"{prefix}{entry.name}/"):
-            empty = False
-            yield leaf
-        if empty:
-            yield f"{prefix}{entry.name}/", False
+        name = prefix + entry.name
+        if entry.kind == "folder":
+            yield from leaves(tree, f"{folder}/{entry.name}", f"{name}/")
+        else:
+            yield entry._replace(name=name)
 
 
 def strangers(tree: Tree, folder: str, ours: Iterable[str]) -> Iterator[str]:
-    """Give the leaves of a folder that are not among ours, by their path within it.
+    """Give the leaves of a folder that are not among ours, by their paths within it.
 
     Links are never ours, whatever their name; a folder that is one is a stranger itself, ".". The
-    checksum file that Hadoop's local client keeps
-    beside a file of ours (``.name.crc``) is.
-
-    Parameters
-    ----------
-    tree : Tree
-    folder : str
-    ours : iterable of str
-        Paths within the folder; an empty folder has a ``/`` at its end.
+    checksum file that Hadoop's local client keeps beside a file of ours (``.name.crc``) is, and so
+    is an empty folder in which a file of ours was.
     """
     if tree.exists(folder) and not tree.is_folder(folder):
         yield "."
-    known = set(ours)
-    for name, plain in tree.leaves(folder):
-        if name in known and (plain or name.endswith("/")):
-            continue
-        if not (plain and _checked_by(name) in known):
-            yield name
+        return
+    known = _with_parents(ours)
+    for leaf in leaves(tree, folder):
+        if not _is_ours(leaf, known):
+            yield leaf.name
 
 
 def remove_ours(tree: Tree, folder: str, ours: Iterable[str]) -> list[str]:
-    """Delete our files from a folder, and then what folders are empty, itself too.
+    """Delete our files in their order, then the folders that are empty; return the strangers.
 
-    Parameters
-    ----------
-    tree, folder, ours
-        As in :func:`strangers`.
-
-    Returns
-    -------
-    list of str
-        What stays, since it is not ours.
+    Several processes may do so at once. Put a file last that lists the others: a run that is killed
+    leaves a folder that the next one understands.
     """
     if tree.exists(folder) and not tree.is_folder(folder):
         return ["."]
-    known = set(ours)
-    folders = {folder}
-    kept = []
-    for name, plain in list(tree.leaves(folder)):
-        path = f"{folder}/{name.rstrip('/')}"
-        if name.endswith("/") and name in known:
-            folders.add(path)
-        elif plain and (name in known or _checked_by(name) in known):
-            tree.remove_file(path)
-            folders.update(f"{folder}/{parent}" for parent in _parents(name))
-        else:
-            kept.append(name)
-    for path in sorted(folders, key=len, reverse=True):
-        tree.remove_empty(path)
-    return kept
+    known = _with_parents(ours)
+    mine: list[Entry] = []
+    kept: list[Entry] = []
+    for leaf in leaves(tree, folder):
+        (mine if _is_ours(leaf, known) else kept).append(leaf)
+    order = {name: place for place, name in enumerate(known)}
+    for leaf in sorted(mine, key=lambda leaf: order[_checked_by(leaf.name, known)]):
+        if leaf.kind == "file":
+            tree.remove_file(f"{folder}/{leaf.name}")
+    inner = {parent for leaf in mine for parent in _parents(leaf.name)}
+    for name in sorted(inner, key=len, reverse=True):
+        tree.remove_empty(f"{folder}/{name.rstrip('/')}")
+    tree.remove_empty(folder)
+    return [leaf.name for leaf in kept]
 
 
 def is_inner_name(name: object) -> bool:
@@ -208,14 +152,33 @@ def is_inner_name(name: object) -> bool:
     return all(part not in ("", ".", "..") for part in parts)
 
 
+def parent_of(path: str) -> str:
+    """Return the folder that a path lies in."""
+    return path.rpartition("/")[0]
+
+
+def _with_parents(ours: Iterable[str]) -> dict[str, None]:
+    """Return our names and, before them, the folders that they lie in, as a set with an order."""
+    names = list(ours)
+    parents = [parent for name in names for parent in _parents(name)]
+    return dict.fromkeys([*parents, *names])
+
+
 def _parents(name: str) -> list[str]:
+    """Return the folders of a leaf, each with a ``/`` at its end; an empty folder is its own."""
     parts = name.split("/")
-    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+    return ["/".join(parts[:depth]) + "/" for depth in range(1, len(parts))]
 
 
-def _checked_by(name: str) -> str:
+def _is_ours(leaf: Entry, known: Iterable[str]) -> bool:
+    if leaf.kind == "file":
+        return _checked_by(leaf.name, known) in known
+    return leaf.kind == "folder" and leaf.name in known
+
+
+def _checked_by(name: str, known: Iterable[str]) -> str:
     """Return the file that a checksum file of Hadoop belongs to; itself if it is none."""
-    folder, _, last = name.rpartition("/")
-    if not (last.startswith(".") and last.endswith(".crc")):
+    folder, slash, last = name.rpartition("/")
+    if name in known or not (last.startswith(".") and last.endswith(".crc")):
         return name
-    return f"{folder}/{last[1:-4]}".lstrip("/")
+    return f"{folder}{slash}{last[1:-4]}"

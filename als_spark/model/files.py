@@ -1,19 +1,15 @@
-"""Files on the driver: models in Parquet, and JSON."""
+"""The files of a model: its factors in Parquet, its description in JSON."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlparse
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from als_spark.errors import DataError
+from als_spark.files.json_files import decode, write_json
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.ids import IdIndex
 from als_spark.train.backend import Factors
@@ -69,9 +65,7 @@ def load_model(folder: str | Path) -> FactorModel:
     """
     folder = Path(folder)
     try:
-        description = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-        if not isinstance(description, dict):
-            raise ValueError(f"{DESCRIPTION_FILE} is not a JSON object")
+        description = decode((folder / DESCRIPTION_FILE).read_bytes())
         users, user_factors, user_stats = _read_side(folder / FACTOR_FILES["user"])
         items, item_factors, item_stats = _read_side(folder / FACTOR_FILES["item"])
     except (OSError, ValueError, KeyError) as error:
@@ -94,20 +88,6 @@ def load_model(folder: str | Path) -> FactorModel:
     return FactorModel(
         users, items, Factors(user_factors, item_factors), user_stats, item_stats, description
     )
-
-
-def local_path(target: str) -> Path | None:
-    """Return the path of a folder on this machine; None for one of another file system."""
-    parts = urlparse(target)
-    if parts.scheme == "":
-        return Path(target)
-    return Path(unquote(parts.path)) if parts.scheme == "file" else None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file for reading by people too; NaN is refused, since it is not JSON."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _write_side(path: Path, ids: IdIndex, factors: FloatArray, stats: SideStats) -> None:
@@ -145,16 +125,3 @@ def _read_side(path: Path) -> tuple[IdIndex, FloatArray, SideStats]:
 
 def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-def json_ready(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn paths, tuples and infinite numbers of a mapping into what JSON knows."""
-    return {key: _json_ready(value) for key, value in values.items()}
-
-
-def _json_ready(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return list(value)
-    if isinstance(value, Path) or (isinstance(value, float) and not math.isfinite(value)):
-        return str(value)
-    return value

@@ -14,8 +14,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.errors import EmptySourceError
+from als_spark.files.json_files import write_json
 from als_spark.model.factor_model import FactorModel
-from als_spark.model.files import save_model, write_json
+from als_spark.model.files import save_model
 from als_spark.nightly.holdout import HoldoutRule, held_out
 from als_spark.nightly.run_log import RunLog, RunNotes
 from als_spark.nightly.run_record import (

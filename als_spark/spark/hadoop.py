@@ -1,197 +1,92 @@
-"""The files of a model store on any file system that Hadoop has a client for."""
+"""Any file system that Hadoop has a client for, and model stores on it."""
+
+# ruff: noqa: D102 - what the methods do, Tree says.
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from py4j.protocol import Py4JError, Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from als_spark.errors import ConfigError
-from als_spark.files.trees import remove_ours, strangers
-from als_spark.model.files import local_path
-from als_spark.spark.hadoop_tree import HadoopTree, os_errors
-from als_spark.store.files import SCRATCH, SCRATCH_SUFFIX, TRIES
+from als_spark.files.places import local_path
+from als_spark.files.trees import Entry
+from als_spark.store.files import Files
 from als_spark.store.store import ModelStore, open_store
 
+_KINDS: dict[str, type[OSError]] = {
+    "java.io.FileNotFoundException": FileNotFoundError,
+    "java.nio.file.NoSuchFileException": FileNotFoundError,
+    "org.apache.hadoop.fs.FileAlreadyExistsException": FileExistsError,
+    "org.apache.hadoop.security.AccessControlException": PermissionError,
+    "java.nio.file.AccessDeniedException": PermissionError,
+}
 
-class HadoopFiles:
-    """Files below a folder of a Hadoop file system, through Spark's JVM.
 
-    ``create`` and ``rename`` are one step on file systems whose rename is, HDFS above all. On
-    object stores a rename copies, and the look for an older file before it is a step of its own:
-    there two runs that start in the same moment are not kept apart.
+class HadoopTree:
+    """The file system of a URI, through Spark's JVM; see :class:`als_spark.files.trees.Tree`.
 
-    Parameters
-    ----------
-    session : SparkSession
-        Knows the file systems.
-    root : str
-        URI of the folder; it need not be there.
+    ``rename`` and ``place`` are one step on file systems whose rename is, HDFS above all. On object
+    stores a rename copies, and the look for the target before it is a step of its own: there two
+    runs that start in the same moment are not kept apart.
 
-    Raises
-    ------
-    ConfigError
-        If the file system is unknown or does not answer.
+    The file system is that of ``uri``; OSError if it is unknown or does not answer.
     """
 
-    def __init__(self, session: SparkSession, root: str) -> None:
-        jvm = session.sparkContext._jvm
-        gateway = session.sparkContext._gateway
-        assert jvm is not None
-        assert gateway is not None
+    def __init__(self, session: SparkSession, uri: str) -> None:
+        context = session.sparkContext
+        assert context._jvm is not None
+        assert context._gateway is not None
         # The JVM's namespace is resolved at run time.
-        self._hadoop: Any = jvm.org.apache.hadoop.fs
-        self._streams: Any = jvm.org.apache.commons.io.IOUtils
-        self._root = root.rstrip("/")
-        configuration = session.sparkContext._jsc.hadoopConfiguration()
-        option = self._hadoop.Options.Rename
-        self._overwrite = gateway.new_array(option, 1)
-        self._overwrite[0] = option.OVERWRITE
-        self._keep = gateway.new_array(option, 0)
+        self._hadoop: Any = context._jvm.org.apache.hadoop.fs
+        self._streams: Any = context._jvm.org.apache.commons.io.IOUtils
+        self._gateway = context._gateway
+        self._configuration = context._jsc.hadoopConfiguration()
+        self._uri = uri
+        with _os_errors():
+            self._system = self._path(uri).getFileSystem(self._configuration)
+            self._system.exists(self._path(uri))
+
+    @cached_property
+    def _context(self) -> Any:
+        """The younger interface, whose rename can replace, and refuses to if not asked to."""
         try:
-            with os_errors():
-                path = self._hadoop.Path(root)
-                self._system = path.getFileSystem(configuration)
-                self._system.exists(path)
-            self._tree = HadoopTree(session, root)
-        except OSError as error:
-            raise ConfigError(
-                f"{root}: its file system does not answer ({error}): check the address"
-            ) from error
-        try:
-            # The younger interface, whose rename can replace, and refuses to if not asked to.
-            with os_errors():
-                self._context = self._hadoop.FileContext.getFileContext(path.toUri(), configuration)
+            with _os_errors():
+                uri = self._path(self._uri).toUri()
+                return self._hadoop.FileContext.getFileContext(uri, self._configuration)
         except OSError:
-            self._context = None
+            # Some file systems have the older one alone.
+            return None
+
+    def entries(self, folder: str) -> list[Entry]:
+        path = self._path(folder)
+        with _os_errors():
+            found = list(self._system.listStatus(path))
+        place = self._local_place(path) if found else None
+        entries = [_entry(status, place) for status in found]
+        return sorted(entries, key=lambda entry: entry.name)
 
     def read(self, path: str) -> bytes:
-        """Return the content of a file."""
-        with os_errors():
-            stream = self._system.open(self._path(path))
-            try:
-                return bytes(self._streams.toByteArray(stream))
-            finally:
-                stream.close()
-
-    def create(self, path: str, data: bytes) -> bool:
-        """Write a file that must not be there yet, whole or not at all."""
-
-        def move(temporary: str) -> bool:
-            try:
-                self._move(temporary, path)
-            except FileExistsError:
-                return False
-            return True
-
-        if self.exists(path):
-            return False
-        moved = self._place(data, move)
-        # At a second attempt the first may have succeeded, and only its answer been lost.
-        return moved or self.read(path) == data
-
-    def replace(self, path: str, data: bytes) -> None:
-        """Write a file, over an older one too.
-
-        Where the file system's client has no replacing rename the file is written in its place: on
-        object stores it appears whole when it is closed.
-        """
-        if self._context is None:
-            self._write(path, data)
-            return
-
-        def move(temporary: str) -> bool:
-            self._make_parent(path)
-            with os_errors():
-                self._context.rename(self._path(temporary), self._path(path), self._overwrite)
-            return True
-
-        self._place(data, move)
-
-    def names(self, folder: str) -> list[str]:
-        """Return the sorted names in a folder."""
         try:
-            with os_errors():
-                found = self._system.listStatus(self._path(folder))
-        except FileNotFoundError:
-            return []
-        names = [status.getPath().getName() for status in found]
-        return sorted(name for name in names if not name.startswith("."))
+            with _os_errors():
+                stream = self._system.open(self._path(path))
+                try:
+                    return bytes(self._streams.toByteArray(stream))
+                finally:
+                    stream.close()
+        except OSError as error:
+            # Clients have no common name for it.
+            raise IsADirectoryError(path) if self.is_folder(path) else error from None
 
-    def sizes(self, folder: str) -> dict[str, int]:
-        """Return the size of each file below a folder."""
-        sizes: dict[str, int] = {}
-        self._add_sizes(self._path(folder), "", sizes)
-        return dict(sorted(sizes.items()))
-
-    def exists(self, path: str) -> bool:
-        """Tell whether there is a file or a folder."""
-        with os_errors():
-            return bool(self._system.exists(self._path(path)))
-
-    def modified(self, path: str) -> float:
-        """Return when a file was last written."""
-        with os_errors():
-            return float(self._system.getFileStatus(self._path(path)).getModificationTime()) / 1000
-
-    def rename(self, source: str, target: str) -> None:
-        """Move a folder."""
-        # Asked for the source first: clients differ in what they say if both are wrong.
-        if not self.exists(source):
-            raise FileNotFoundError(f"{self._root}/{source}")
-        self._move(source, target)
-
-    def remove(self, path: str) -> None:
-        """Delete a file or an empty folder."""
-        with os_errors():
-            self._system.delete(self._path(path), False)
-
-    def strangers(self, folder: str, ours: Iterable[str]) -> list[str]:
-        """Return what a folder holds besides given files."""
-        return list(strangers(self._tree, f"{self._root}/{folder}", ours))
-
-    def remove_ours(self, folder: str, ours: Iterable[str]) -> list[str]:
-        """Delete given files of a folder, and what is empty then."""
-        return remove_ours(self._tree, f"{self._root}/{folder}", ours)
-
-    def upload(self, local_folder: Path, path: str) -> None:
-        """Copy the content of a folder of this machine into a new folder."""
-        with os_errors():
-            self._system.mkdirs(self._path(path))
-            for entry in sorted(local_folder.iterdir()):
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    self.upload(entry, f"{path}/{entry.name}")
-                else:
-                    self._system.copyFromLocalFile(
-                        False, True, _local(entry, self._hadoop), self._path(f"{path}/{entry.name}")
-                    )
-
-    def download(self, path: str, local_folder: Path) -> None:
-        """Copy the content of a folder into a new one of this machine."""
-        local_folder.mkdir(parents=True)
-        for name in self.sizes(path):
-            target = local_folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with os_errors():
-                # The last: without the checksum files of Hadoop's local client.
-                self._system.copyToLocalFile(
-                    False, self._path(f"{path}/{name}"), _local(target, self._hadoop), True
-                )
-
-    def local(self, path: str) -> None:
-        """Nothing lies on this machine."""
-
-    def _path(self, path: str) -> Any:
-        return self._hadoop.Path(f"{self._root}/{path}".rstrip("/"))
-
-    def _write(self, path: str, data: bytes) -> None:
-        with os_errors():
+    def write(self, path: str, data: bytes) -> None:
+        with _os_errors():
             stream = self._system.create(self._path(path), True)
             try:
                 stream.write(bytearray(data))
@@ -200,56 +95,138 @@ class HadoopFiles:
             finally:
                 stream.close()
 
-    def _place(self, data: bytes, move: Callable[[str], bool]) -> bool:
-        """Write a temporary file and move it to its place."""
-        for attempt in range(TRIES):
-            temporary = f"{SCRATCH}/{secrets.token_hex(8)}{SCRATCH_SUFFIX}"
-            try:
-                self._write(temporary, data)
-                return move(temporary)
-            except OSError:
-                # Whoever holds the store's lock clears the scratch folder, and clients say in many
-                # ways that a file is gone.
-                if attempt == TRIES - 1 or self.exists(temporary):
-                    raise
-            finally:
-                # What stays behind, the holder of the lock clears away.
-                with suppress(OSError):
-                    self.remove(temporary)
-        raise AssertionError("unreachable")
+    def exists(self, path: str) -> bool:
+        with _os_errors():
+            return bool(self._system.exists(self._path(path)))
 
-    def _move(self, source: str, target: str) -> None:
-        """Rename a file or folder; FileExistsError if the target is there."""
+    def is_folder(self, path: str) -> bool:
+        try:
+            with _os_errors():
+                found = bool(self._system.getFileStatus(self._path(path)).isDirectory())
+        except FileNotFoundError:
+            return False
+        return found and not self._is_link(path)
+
+    def modified(self, path: str) -> float:
+        with _os_errors():
+            return float(self._system.getFileStatus(self._path(path)).getModificationTime()) / 1000
+
+    def make_folder(self, path: str) -> None:
+        with _os_errors():
+            self._system.mkdirs(self._path(path))
+
+    def rename(self, source: str, target: str) -> None:
+        # Asked first: clients differ in what they say, and some move into a folder that is there.
+        if not self.exists(source):
+            raise FileNotFoundError(source)
         if self.exists(target):
-            raise FileExistsError(f"{self._root}/{target}")
-        self._make_parent(target)
-        with os_errors():
-            if self._context is not None:
-                self._context.rename(self._path(source), self._path(target), self._keep)
-                return
+            raise FileExistsError(target)
+        if self._context is not None:
+            self._rename_in_context(source, target)
+            return
+        with _os_errors():
             moved = self._system.rename(self._path(source), self._path(target))
         if not moved:
             kind = FileExistsError if self.exists(target) else FileNotFoundError
-            raise kind(f"cannot rename {self._root}/{source} to {target}")
+            raise kind(f"cannot rename {source} to {target}")
 
-    def _make_parent(self, path: str) -> None:
-        with os_errors():
-            self._system.mkdirs(self._path(path).getParent())
+    def rename_over(self, source: str, target: str) -> None:
+        """Move a file over another one.
 
-    def _add_sizes(self, folder: Any, prefix: str, sizes: dict[str, int]) -> None:
+        Where the client has no replacing rename the file is written in its place: on object stores
+        it appears whole when it is closed.
+        """
+        if self._context is None:
+            self.write(target, self.read(source))
+        else:
+            self._rename_in_context(source, target, self._hadoop.Options.Rename.OVERWRITE)
+
+    def place(self, temporary: str, target: str) -> bool:
         try:
-            with os_errors():
-                found = list(self._system.listStatus(folder))
-        except FileNotFoundError:
-            return
-        for status in found:
-            name = status.getPath().getName()
-            if name.startswith("."):
-                continue
-            if status.isDirectory():
-                self._add_sizes(status.getPath(), f"{prefix}{name}/", sizes)
-            else:
-                sizes[f"{prefix}{name}"] = int(status.getLen())
+            self.rename(temporary, target)
+        except FileExistsError:
+            # At a second attempt the first may have succeeded, and only its answer been lost.
+            return self.read(target) == self.read(temporary)
+        return True
+
+    def remove_file(self, path: str) -> None:
+        with _os_errors():
+            self._system.delete(self._path(path), False)
+
+    def remove_empty(self, path: str) -> bool:
+        if not self.exists(path):
+            return True
+        # Asked first: on some object stores a folder that is not empty would go.
+        if self._is_link(path) or self.entries(path):
+            return False
+        with suppress(OSError):
+            self.remove_file(path)
+        return not self.exists(path)
+
+    def scrap(self, path: str) -> None:
+        with suppress(OSError), _os_errors():
+            self._system.delete(self._path(path), True)
+
+    def copy_in(self, source: Path, path: str) -> None:
+        """Copy a file, or a whole folder, to a new name."""
+        with _os_errors():
+            self._system.copyFromLocalFile(False, True, self._local(source), self._path(path))
+
+    def copy_out(self, path: str, target: Path) -> None:
+        with _os_errors():
+            # The last: without the checksum files of Hadoop's local client.
+            self._system.copyToLocalFile(False, self._path(path), self._local(target), True)
+
+    def resolved(self, path: str) -> str:
+        """Return the whole address of a path, through mounts of other file systems too."""
+        asked = self._path(path)
+        with _os_errors():
+            inside = asked
+            # What is not there yet lies where its first parent that is there does.
+            while not self._system.exists(inside) and inside.getParent() is not None:
+                inside = inside.getParent()
+            known = str(self._system.makeQualified(inside))
+            whole = str(self._system.makeQualified(asked))
+            return str(self._system.resolvePath(inside)).rstrip("/") + whole[len(known) :]
+
+    def _rename_in_context(self, source: str, target: str, *options: Any) -> None:
+        given = self._gateway.new_array(self._hadoop.Options.Rename, len(options))
+        for place, option in enumerate(options):
+            given[place] = option
+        with _os_errors():
+            self._context.rename(self._path(source), self._path(target), given)
+
+    def _is_link(self, path: str) -> bool:
+        """Tell a link of this machine: Hadoop's local client takes it for what it leads to."""
+        parent = self._path(path).getParent()
+        place = None if parent is None else self._local_place(parent)
+        return place is not None and os.path.islink(place / self._path(path).getName())
+
+    def _local_place(self, folder: Any) -> Path | None:
+        """Return where a folder lies, if it lies on this machine."""
+        with _os_errors():
+            place = str(self._system.resolvePath(folder))
+        return Path(place[len("file:") :]) if place.startswith("file:/") else None
+
+    def _path(self, text: str) -> Any:
+        return self._hadoop.Path(text)
+
+    def _local(self, path: Path) -> Any:
+        # A scheme and a path, so that no character of the path is taken for a part of a URI.
+        return self._hadoop.Path("file", None, str(path.absolute()))
+
+
+class HadoopFiles(Files):
+    """Files below the URI of a folder; ConfigError if its file system does not answer."""
+
+    def __init__(self, session: SparkSession, root: str) -> None:
+        try:
+            tree = HadoopTree(session, root)
+        except OSError as error:
+            raise ConfigError(
+                f"{root}: its file system does not answer ({error}): check the address"
+            ) from error
+        super().__init__(tree, root.rstrip("/"))
 
 
 def store_at(session: SparkSession, path: str) -> ModelStore:
@@ -275,6 +252,24 @@ def store_at(session: SparkSession, path: str) -> ModelStore:
     return ModelStore(HadoopFiles(session, path), path.rstrip("/"))
 
 
-def _local(path: Path, hadoop: Any) -> Any:
-    # A scheme and a path, so that no character of the path is taken for a part of a URI.
-    return hadoop.Path("file", None, str(path.absolute()))
+def _entry(status: Any, place: Path | None) -> Entry:
+    name = str(status.getPath().getName())
+    folder = bool(status.isDirectory())
+    size = None if folder else int(status.getLen())
+    if status.isSymlink() or (place is not None and os.path.islink(place / name)):
+        return Entry(name, "other", size)
+    return Entry(name, "folder" if folder else "file", size)
+
+
+@contextmanager
+def _os_errors() -> Iterator[None]:
+    """Turn the JVM's exceptions into those that Python has for the same."""
+    try:
+        yield
+    except Py4JJavaError as error:
+        name = str(error.java_exception.getClass().getName())
+        text = str(error.java_exception.getMessage() or "").partition("\n")[0]
+        raise _KINDS.get(name, OSError)(f"{name}: {text}") from error
+    except (PySparkException, Py4JError) as error:
+        # PySpark has names of its own for some of Java's; after Ctrl-C there may be no JVM.
+        raise OSError(f"{type(error).__name__}: {error}".partition("\n")[0]) from error

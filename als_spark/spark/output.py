@@ -18,9 +18,8 @@ from als_spark.files.outputs import (
     replaced,
     replaced_folder,
 )
-from als_spark.files.places import Place
-from als_spark.model.files import local_path
-from als_spark.spark.hadoop_tree import HadoopTree
+from als_spark.files.places import Place, local_path
+from als_spark.spark.hadoop import HadoopTree
 
 
 @contextmanager
@@ -29,18 +28,8 @@ def output_folder(
 ) -> Iterator[StagedFolder]:
     """Give a local folder to write into, which takes the target's place when the block ends.
 
-    A block that fails leaves the target as it was.
-
-    Parameters
-    ----------
-    session : SparkSession
-        Knows the file systems.
-    target : str
-        Path, or URI of any file system that Hadoop has a client for.
-    kind : {"sweep", "train", "evaluate", "recommend"}
-        The job; see :func:`als_spark.files.outputs.check_replaceable`.
-    label : str, optional
-        What messages call the target.
+    The target is a path, or a URI of any file system that Hadoop has a client for; ``label`` is
+    what messages call it. A block that fails leaves it as it was.
 
     Raises
     ------
@@ -61,34 +50,20 @@ def output_folder(
         inner = "" if staged.subfolder is None else f"/{staged.subfolder}"
         # Copied beside the target, then renamed: a rename is one step where copying is many.
         with replaced(tree, target.rstrip("/") + inner, kind) as placing:
-            tree.upload(staged.content, placing.content)
+            for entry in sorted(staged.content.iterdir()):
+                tree.copy_in(entry, f"{placing.content}/{entry.name}")
 
 
 @contextmanager
 def spark_output(
     session: SparkSession, target: str, kind: Kind, label: str | None = None
 ) -> Iterator[str]:
-    """Give a folder for Spark to write into, which takes the target's place when the block ends.
+    """Give the URI of a folder beside the target, for Spark to write into; it may be there already.
 
-    Parameters
-    ----------
-    session, target, kind, label
-        As in :func:`output_folder`.
-
-    Yields
-    ------
-    str
-        URI of a folder beside the target, which may be there already, empty.
-
-    Raises
-    ------
-    ConfigError
-        If the target is not a folder that may be replaced, or its file system does not answer.
+    As :func:`output_folder` in everything else.
     """
-    path = local_path(target)
-    if path is not None:
-        check_local_target(path, kind, label or target)
-        with replaced_folder(path, kind) as staged:
+    if local_path(target) is not None:
+        with output_folder(session, target, kind, label) as staged:
             # Not as_uri(): Hadoop takes a %20 for what it says.
             yield f"file://{staged.content}"
         return
@@ -111,22 +86,14 @@ def _remote_tree(session: SparkSession, target: str, kind: Kind, label: str) -> 
 
 
 def place_of(session: SparkSession, text: str, read_by_spark: bool = False) -> Place | None:
-    """Return where a path lies; None if its file system does not answer.
+    """Return where a path or URI lies; None if its file system does not answer.
 
-    Parameters
-    ----------
-    session : SparkSession
-        Knows the file systems.
-    text : str
-        Path or URI.
-    read_by_spark : bool
-        Whether a path without a scheme is on Spark's default file system, not on this machine.
+    Of what is ``read_by_spark``, a path without a scheme is on Spark's default file system.
     """
     local = local_path(text)
     default = str(session.sparkContext._jsc.hadoopConfiguration().get("fs.defaultFS") or "file:")
-    if local is not None and (text.startswith("file:") or not read_by_spark):
-        return local
-    if local is not None and default.startswith("file:"):
+    of_spark = read_by_spark and not text.startswith("file:") and not default.startswith("file:")
+    if local is not None and not of_spark:
         return local
     try:
         place = HadoopTree(session, text).resolved(text)

@@ -13,19 +13,10 @@ from typing import Any
 
 from pydantic import AwareDatetime, TypeAdapter
 
+from als_spark.files.json_files import decode, encode
 from als_spark.files.trees import is_inner_name
 from als_spark.store.files import Files
-from als_spark.store.layout import (
-    HISTORY,
-    RUNS,
-    decode,
-    encode,
-    mark_store,
-    parse,
-    stamp,
-    time_text,
-    utc_now,
-)
+from als_spark.store.layout import HISTORY, RUNS, mark_store, parse, stamp, time_text, utc_now
 from als_spark.store.owner import Life, Owner, life_of, this_process
 
 RUN_RECORD = "run.json"
@@ -40,14 +31,13 @@ _DEATH = ("outcome", "sentence", "version", NOTICED)
 KEPT_RUNS = 90
 """Newest runs whose folders are kept."""
 SILENCE = timedelta(hours=1)
-"""After which a run of another machine that holds no lock counts as died."""
+"""Time after which a run of another machine that holds no lock counts as died."""
 
 
 def new_run_id(now: datetime | None = None) -> str:
-    """Return an id for a run: its start in UTC, its milliseconds, and something random.
+    """Return an id for a run: its start in UTC, to the millisecond, and something random.
 
-    Ids sort by the start: a run that finds the store locked is over within a second, and the next
-    one may begin in the same.
+    Ids sort by the start, also those of runs that start within the same second.
     """
     now = utc_now() if now is None else now
     return f"{stamp(now)}-{now.microsecond // 1000:03}{secrets.token_hex(3)}"
@@ -63,15 +53,7 @@ _BEGUN = TypeAdapter(_Begun)
 
 
 class RunHistory:
-    """The records of the runs of a store; only :meth:`gather` needs the lock.
-
-    Parameters
-    ----------
-    files, label : Files, str
-        The store's directory, and what messages call it.
-    clock : callable
-        Gives the time, in UTC.
-    """
+    """The records of the runs of a store; only :meth:`gather` needs the lock."""
 
     def __init__(
         self, files: Files, label: str, *, clock: Callable[[], datetime] = utc_now
@@ -81,13 +63,7 @@ class RunHistory:
         self._clock = clock
 
     def start_run(self, run: str, record: Mapping[str, Any]) -> None:
-        """Note that a run has begun: what is known, with run, status, start and owner.
-
-        Raises
-        ------
-        DataError
-            If the directory holds something else than a store.
-        """
+        """Note that a run has begun: what is known, with run, status, start and owner."""
         mark_store(self._files, self._label, self._clock())
         full = {
             "run": run,
@@ -99,10 +75,7 @@ class RunHistory:
         self._files.replace(_path(run), encode(full))
 
     def note_run(self, run: str, record: Mapping[str, Any]) -> None:
-        """Note how far a run has come, for the history if it is killed.
-
-        Keys that the record does not have stay as they were.
-        """
+        """Note how far a run has come; other keys stay as they were."""
         known = self.read_run(run) or {"run": run, "status": RUNNING}
         self._files.replace(_path(run), encode({**known, **record}))
 
@@ -113,7 +86,7 @@ class RunHistory:
         record: Mapping[str, Any],
         attachments: Mapping[str, bytes | Path] | None = None,
     ) -> None:
-        """Note how a run has ended. The line in the history comes by :meth:`gather`.
+        """Note how a run has ended; :meth:`gather` adds its line to the history.
 
         Parameters
         ----------
@@ -121,9 +94,9 @@ class RunHistory:
         status : str
             Any word but "running".
         record : mapping
-            Keys that it does not have stay as they were.
+            Other keys stay as they were.
         attachments : mapping of str to bytes or Path, optional
-            Content of more files for the run's folder, such as ``report.html``, by their names.
+            More files for the run's folder, such as ``report.html``, by name.
         """
         mark_store(self._files, self._label, self._clock())
         for name, content in (attachments or {}).items():
@@ -133,14 +106,9 @@ class RunHistory:
         if known.get("status") == DIED:
             # Given up too soon by the gatherer of another machine.
             known = {name: value for name, value in known.items() if name not in _DEATH}
-        more = sorted(set(attachments or ()) - {USUAL_ATTACHMENT})
-        full = {
-            **known,
-            **record,
-            "status": status,
-            "finished": time_text(self._clock()),
-            **({ATTACHMENTS: more} if more else {}),
-        }
+        full = {**known, **record, "status": status, "finished": time_text(self._clock())}
+        if more := sorted(set(attachments or ()) - {USUAL_ATTACHMENT}):
+            full[ATTACHMENTS] = more
         # Last: a run that is finished has all its files.
         self._files.replace(_path(run), encode(full))
 
@@ -160,9 +128,9 @@ class RunHistory:
     ) -> list[str]:
         """Bring ``history.jsonl`` up to date with the folders of the runs; hold the lock.
 
-        A run that says it is running but is not is noted as ``{"status": "died"}``: its process is
-        gone, or belongs to another machine and has been silent for :data:`SILENCE`. Its record
-        says in which phase that was, and what it had published. Broken lines are dropped.
+        A run that is recorded as running but is not gets the status "died": its process is gone, or
+        belongs to another machine and has been silent for :data:`SILENCE`. Its record says in which
+        phase that was, and what it had published. Broken lines are dropped.
 
         Parameters
         ----------
@@ -171,7 +139,7 @@ class RunHistory:
         published : mapping of str to str, optional
             Versions that runs have published, by the runs' ids.
         keep : int
-            How many of the newest runs keep their folders. Their lines stay for ever.
+            Newest runs whose folders stay. Their lines stay for ever.
 
         Returns
         -------
@@ -193,14 +161,10 @@ class RunHistory:
                 if run in running or not self._is_over(record):
                     unfinished.add(run)
                     continue
-                record = {
-                    **record,
-                    **_death_of(record, (published or {}).get(run)),
-                    NOTICED: time_text(self._clock()),
-                }
+                death = _death_of(record, (published or {}).get(run))
+                record = {**record, **death, NOTICED: time_text(self._clock())}
                 self._files.replace(_path(run), encode(record))
-            after[run] = {**record, "run": run}
-            after[run].pop(ATTACHMENTS, None)
+            after[run] = {k: v for k, v in record.items() if k != ATTACHMENTS} | {"run": run}
         changed = sorted(run for run, record in after.items() if before.get(run) != record)
         if changed:
             order = _in_order(list(before), sorted(after.keys() - before), self._clock())
@@ -216,19 +180,16 @@ class RunHistory:
         record = self.read_run(run)
         if record is None or record.get("run") != run:
             return
+        folder = f"{RUNS}/{run}"
         names = [USUAL_ATTACHMENT, *(record.get(ATTACHMENTS) or ())]
-        ours = [name for name in names if is_inner_name(name)]
-        # The record last: without it the folder would be nobody's.
-        kept = self._files.strangers(f"{RUNS}/{run}", [*ours, RUN_RECORD])
-        if kept:
+        # The record last: without it no run would know the folder as the store's.
+        ours = [*filter(is_inner_name, names), RUN_RECORD]
+        if kept := self._files.strangers(folder, ours):
             logger.warning(
-                "%s/%s/%s is not the store's: the folder of the run is not removed",
-                RUNS,
-                run,
-                kept[0],
+                "%s/%s is not the store's: the folder of the run is not removed", folder, kept[0]
             )
             return
-        self._files.remove_ours(f"{RUNS}/{run}", [*ours, RUN_RECORD])
+        self._files.remove_ours(folder, ours)
 
     def read_history(self) -> list[dict[str, Any]]:
         """Return the records of the finished runs, oldest first; broken lines are skipped."""
@@ -264,7 +225,7 @@ class RunHistory:
 def _in_order(known: list[str], new: list[str], now: datetime) -> list[str]:
     """Put new ids, which sort by their start, among those that are on record already.
 
-    An id of a time to come was given by a clock that was wrong: what runs now is newer.
+    Ids from the future were given by a wrong clock: a run of now is newer.
     """
     order, latest = list(known), f"{stamp(now)}~"
     for run in new:
@@ -277,15 +238,13 @@ def _in_order(known: list[str], new: list[str], now: datetime) -> list[str]:
 
 def _death_of(record: Mapping[str, Any], version: str | None) -> dict[str, Any]:
     """Say of a run what it can no longer say itself."""
-    phase = record.get("phase")
-    sentence = (
-        f"died {f'while {phase}' if phase else 'before it began to work'}: it was killed, or its "
-        "machine was lost"
-    )
-    if version is None:
-        return {"status": DIED, "outcome": DIED, "sentence": sentence}
-    sentence += f"; before that, it published {version}"
-    return {"status": DIED, "outcome": DIED, "sentence": sentence, "version": version}
+    when = f"while {record['phase']}" if record.get("phase") else "before it began to work"
+    sentence = f"died {when}: it was killed, or its machine was lost"
+    death = {"status": DIED, "outcome": DIED, "sentence": sentence}
+    if version is not None:
+        death["sentence"] += f"; before that, it published {version}"
+        death["version"] = version
+    return death
 
 
 def _path(run: str) -> str:

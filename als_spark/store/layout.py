@@ -6,7 +6,7 @@
     versions/<version>/         a model's files and manifest.json; never changed
     pointers/<number>.json      the highest-numbered one names the current version
     locks/<number>.json         the highest-numbered one is the lock, held or released
-    readers/<version>.<token>.json   leases: somebody is reading this version
+    readers/<version>.<token>.json   leases: a process reads this version
     pruning/<version>.json      tombstones: this version is about to be removed
     staging/                    what is not yet, or no longer, in its place
     runs/<run id>/              run.json of each run, with its reports
@@ -27,6 +27,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from als_spark.errors import DataError
+from als_spark.files.json_files import decode, encode
 from als_spark.store.files import SCRATCH, SCRATCH_SUFFIX, Files
 
 STORE_FORMAT = "als_spark.store/1"
@@ -40,7 +41,7 @@ T = TypeVar("T")
 
 _DIGITS = 10
 # What the tools of a file system may leave in an otherwise empty directory.
-_NOBODYS = {"lost+found"}
+_IGNORED = {"lost+found"}
 
 
 def utc_now() -> datetime:
@@ -58,27 +59,10 @@ def stamp(time: datetime) -> str:
     return time.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
-def encode(value: Any) -> bytes:
-    """Write a value as JSON, for reading by people too; NaN is refused, since it is not JSON."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    return f"{text}\n".encode()
-
-
-def decode(data: bytes) -> dict[str, Any]:
-    """Read a JSON object; ValueError if it is none."""
-    value = json.loads(data)
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
-    return value
-
-
 def parse(kind: TypeAdapter[T], data: bytes | Mapping[str, Any]) -> T:
     """Read a JSON object of a given type; keys that the type does not have are passed over.
 
-    Raises
-    ------
-    ValueError
-        In one line: the first key whose value is of another type, and the value.
+    The ValueError names, in one line, the first key whose value is of another type, and the value.
     """
     text = json.dumps(data) if isinstance(data, Mapping) else data
     try:
@@ -103,13 +87,7 @@ def numbers_in(files: Files, folder: str) -> list[int]:
 
 
 def is_store(files: Files, label: str) -> bool:
-    """Tell a model store from an absent or empty directory, and refuse anything else.
-
-    Raises
-    ------
-    DataError
-        If the directory holds something else, or a store of another format.
-    """
+    """Tell a model store from an absent or empty directory; DataError if it is neither."""
     try:
         mark = decode(files.read(MARK))
     except (FileNotFoundError, NotADirectoryError):
@@ -129,29 +107,21 @@ def is_store(files: Files, label: str) -> bool:
 
 
 def mark_store(files: Files, label: str, now: datetime) -> None:
-    """Make an absent or empty directory a model store; leave one as it is.
-
-    Raises
-    ------
-    DataError
-        If the directory holds something else.
-    """
+    """Make an absent or empty directory a model store; DataError if it holds something else."""
     if not is_store(files, label):
-        # False if somebody else has just done the same.
+        # False if another process has just done the same.
         files.create(MARK, encode({"format": STORE_FORMAT, "created": time_text(now)}))
 
 
 def _check_empty(files: Files, label: str) -> None:
-    remedy = "give an empty or a new directory"
-    if not files.exists(""):
-        return
-    names = [name for name in files.names("") if name not in _NOBODYS]
+    names = [name for name in files.names("") if name not in _IGNORED]
     # A run killed while it wrote the mark leaves the mark's temporary file.
     if names == [SCRATCH]:
         names = [name for name in files.names(SCRATCH) if not name.endswith(SCRATCH_SUFFIX)]
     if names:
         raise DataError(
-            f"{label} holds something else ({names[0]}) and is no model store (no {MARK}): {remedy}"
+            f"{label} holds something else ({names[0]}) and is no model store (no {MARK}): give an "
+            "empty or a new directory"
         )
 
 
@@ -161,32 +131,19 @@ Action = Literal["publish", "rollback", "fence"]
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """A switch of the store to a version.
-
-    Attributes
-    ----------
-    number : int
-        1 is the first; the highest names the current version.
-    version : str or None
-        None for a fence in a store without a version.
-    sha256 : str
-        Of the version's manifest file, in hexadecimal; "" without a version.
-    published : str
-        When the pointer was created, in UTC, ISO 8601.
-    run : str
-        Id of the run that created it.
-    """
+    """A switch of the store to a version."""
 
     number: int
+    """1 is the first; the highest names the current version."""
     version: str | None
+    """None for a fence in a store without a version."""
     sha256: str
+    """SHA-256 of the version's manifest file, in hexadecimal; "" without a version."""
     published: str
+    """When the pointer was created, in UTC, ISO 8601."""
     action: Action
     run: str
-
-    def as_record(self) -> dict[str, Any]:
-        """Return the attributes as JSON has them."""
-        return asdict(self)
+    """Id of the run that created it."""
 
 
 _POINTER = TypeAdapter(Pointer)
@@ -194,21 +151,14 @@ _POINTER = TypeAdapter(Pointer)
 
 @dataclass(frozen=True, slots=True)
 class Trail:
-    """All pointers of a store at one time.
-
-    Attributes
-    ----------
-    number : int
-        The highest; 0 if there are no pointers.
-    pointers : tuple of Pointer
-        Those that can be read, lowest number first.
-    damaged : mapping of int to str
-        What is wrong with the others, by their number.
-    """
+    """All pointers of a store at one time."""
 
     number: int
+    """The highest; 0 if there are no pointers."""
     pointers: tuple[Pointer, ...]
+    """Those that can be read, lowest number first."""
     damaged: dict[int, str]
+    """What is wrong with the others, by their number."""
 
     @property
     def latest(self) -> Pointer | None:
@@ -236,14 +186,14 @@ class Trail:
         named = (p.version for p in self.pointers if p.action != "fence")
         return list(dict.fromkeys(version for version in named if version is not None))
 
-    def left(self) -> set[str]:
-        """Return the versions that a roll-back went away from, and nobody back to."""
-        left: set[str] = set()
+    def left(self) -> set[str | None]:
+        """Return the versions that a roll-back left, and no later one made current again."""
+        left: set[str | None] = set()
         before: str | None = None
         for pointer in self.pointers:
-            if pointer.action == "rollback" and before is not None:
+            if pointer.action == "rollback":
                 left.add(before)
-            if pointer.action != "fence" and pointer.version is not None:
+            if pointer.action != "fence":
                 left.discard(pointer.version)
             before = pointer.version
         return left
@@ -291,4 +241,4 @@ class Pointers:
 
     def create(self, pointer: Pointer) -> bool:
         """Make a pointer the current one; False if its number is taken."""
-        return self._files.create(numbered(POINTERS, pointer.number), encode(pointer.as_record()))
+        return self._files.create(numbered(POINTERS, pointer.number), encode(asdict(pointer)))

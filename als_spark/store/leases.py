@@ -17,8 +17,9 @@ from datetime import datetime, timedelta
 
 from pydantic import AwareDatetime, TypeAdapter
 
+from als_spark.files.json_files import encode
 from als_spark.store.files import Files
-from als_spark.store.layout import READERS, encode, parse, time_text
+from als_spark.store.layout import READERS, parse, time_text
 from als_spark.store.owner import Life, Owner, life_of, this_process
 
 logger = logging.getLogger("als_spark.store")
@@ -27,27 +28,23 @@ LEASE_TTL = timedelta(hours=1)
 
 
 class Heartbeat:
-    """Call a function every so many seconds in a daemon thread, until stopped.
+    """Calls a function every third of a time to live, in a daemon thread, until stopped.
 
     Exceptions of the function are logged, with ``what`` it renews, and it is called again.
     """
 
-    def __init__(self, seconds: float, beat: Callable[[], None], what: str) -> None:
-        self._seconds = seconds
+    def __init__(self, ttl: timedelta, beat: Callable[[], None], what: str) -> None:
+        self._seconds = ttl.total_seconds() / 3
         self._beat = beat
         self._what = what
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"renew {what}", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread, and wait for a call that is under way."""
         self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._thread.join()
 
     def _run(self) -> None:
         while not self._stopped.wait(self._seconds):
@@ -68,43 +65,32 @@ _LEASE = TypeAdapter(_Lease)
 
 @contextmanager
 def leased(
-    files: Files,
-    version: str,
-    *,
-    ttl: timedelta = LEASE_TTL,
-    clock: Callable[[], datetime],
+    files: Files, version: str, *, ttl: timedelta = LEASE_TTL, clock: Callable[[], datetime]
 ) -> Iterator[bool]:
-    """Hold a lease on a version for the duration of the block.
+    """Hold a lease on a version during the block, and renew it.
 
-    A thread renews the lease every third of its time to live.
-
-    Yields
-    ------
-    bool
-        False for a reader who may not write, or cannot: he reads without a lease.
+    Yields False to a reader that cannot write, and so reads without a lease.
     """
     path = f"{READERS}/{version}.{secrets.token_hex(8)}.json"
     owner = asdict(this_process())
 
     def content() -> bytes:
-        record = {"version": version, "owner": owner, "expires": time_text(clock() + ttl)}
-        return encode(record)
+        expires = time_text(clock() + ttl)
+        return encode({"version": version, "owner": owner, "expires": expires})
 
     try:
         files.create(path, content())
     except OSError:
         yield False
         return
-    heartbeat = Heartbeat(
-        ttl.total_seconds() / 3,
-        lambda: files.replace(path, content()),
-        f"the reader's lease of {version}",
-    )
+    heartbeat = None
     try:
-        heartbeat.start()
+        what = f"the reader's lease of {version}"
+        heartbeat = Heartbeat(ttl, lambda: files.replace(path, content()), what)
         yield True
     finally:
-        heartbeat.stop()
+        if heartbeat is not None:
+            heartbeat.stop()
         with suppress(OSError):
             files.remove(path)
 

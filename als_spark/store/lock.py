@@ -2,11 +2,10 @@
 
 Each acquisition is a file ``locks/<number>.json`` of its own, created exclusively, and the
 highest-numbered one is the lock. It holds who has it and until when, or that it was released.
-Nobody ever removes or overwrites the lock of another process, so two contenders for a stale lock
+No process removes or overwrites the lock of another one, so two contenders for a stale lock
 cannot harm each other: both try to create the next number, and one does. The process that holds a
 lower number than the highest has lost the lock. The highest-numbered file is never deleted, so a
-number is never used twice. A contender whose number is no longer the highest deletes it and gives
-up.
+number is never used twice.
 """
 
 from __future__ import annotations
@@ -23,8 +22,9 @@ from datetime import datetime, timedelta
 from pydantic import AwareDatetime, TypeAdapter
 
 from als_spark.errors import LockLost, StoreLocked
+from als_spark.files.json_files import encode
 from als_spark.store.files import Files
-from als_spark.store.layout import LOCKS, encode, numbered, numbers_in, parse, time_text, utc_now
+from als_spark.store.layout import LOCKS, numbered, numbers_in, parse, time_text, utc_now
 from als_spark.store.leases import Heartbeat
 from als_spark.store.owner import Life, Owner, life_of, this_process
 
@@ -55,22 +55,11 @@ _HELD = TypeAdapter(_Held)
 
 
 class StoreLock:
-    """The right to write into a store; a context manager.
+    """The right of a run to write into a store; a context manager.
 
-    A lock is taken over when it has expired, or when its owner is a process of this machine that
-    is gone. Expiry compares the owner's clock with the contender's: clocks must agree to well
-    within the time to live. A thread renews the lock every third of it.
-
-    Parameters
-    ----------
-    files, label : Files, str
-        The store's directory, and what messages call it.
-    run : str
-        Id of the run that wants the lock.
-    ttl : timedelta
-        Time to live.
-    clock : callable
-        Gives the time, in UTC.
+    A lock is taken over when its time to live ``ttl`` has passed, or when its owner is a process of
+    this machine that is gone. Expiry compares the owner's clock with the contender's: clocks must
+    agree to well within the time to live. A thread renews the lock every third of it.
     """
 
     def __init__(
@@ -82,9 +71,9 @@ class StoreLock:
         ttl: timedelta = LOCK_TTL,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
+        self.run = run
         self._files = files
         self._label = label
-        self._run = run
         self._ttl = ttl
         self._clock = clock
         self._owner = this_process()
@@ -94,45 +83,25 @@ class StoreLock:
         self._mutex = threading.RLock()
         self._heartbeat: Heartbeat | None = None
 
-    @property
-    def run(self) -> str:
-        """Id of the run that wants or has the lock."""
-        return self._run
-
     def acquire(self) -> None:
-        """Take the lock.
-
-        Raises
-        ------
-        StoreLocked
-            If another run holds it.
-        """
+        """Take the lock; StoreLocked if another run holds it."""
         try:
             self._take()
-            self._heartbeat = Heartbeat(
-                self._ttl.total_seconds() / 3, self._renew, f"the lock of {self._label}"
-            )
-            self._heartbeat.start()
+            self._heartbeat = Heartbeat(self._ttl, self._renew, f"the lock of {self._label}")
         except BaseException:
             self.release()
             raise
 
     def check(self) -> None:
-        """Make sure that the lock is still held.
-
-        Raises
-        ------
-        LockLost
-            If somebody else has taken it over, or it was released or deleted.
-        """
+        """Raise LockLost if another run has taken the lock over, or it was released or deleted."""
         with self._mutex:
             if self._held is not None and self._clock() >= self._held.expires:
-                # The machine slept, or the file system was away. Nobody has taken the lock over
-                # if the next number is still to be had.
+                # The machine was suspended, or the file system away. The lock is still ours if the
+                # next number is free.
                 self._renew()
             if not self._is_ours():
                 raise LockLost(
-                    f"{self._label}: run {self._run} no longer holds the lock: another run may "
+                    f"{self._label}: run {self.run} no longer holds the lock: another run may "
                     "have taken it over after it expired; nothing more is published"
                 )
 
@@ -173,20 +142,21 @@ class StoreLock:
         raise StoreLocked(f"{self._label}: other runs keep taking the lock: try again later")
 
     def _claim(self, number: int) -> bool:
-        """Create a numbered lock; False if somebody else has that number or a higher one."""
+        """Create a numbered lock; False if another contender has that number or a higher one."""
         now = self._clock()
-        held = _Held(self._run, self._owner, secrets.token_hex(8), now, now + self._ttl)
+        held = _Held(self.run, self._owner, secrets.token_hex(8), now, now + self._ttl)
         path = numbered(LOCKS, number)
         try:
             if not self._files.create(path, held.encoded()):
                 return False
         except BaseException:
-            # Perhaps it was created none the less; then nobody is to wait for it.
+            # If it was created none the less, no other run must wait for it.
             with suppress(OSError, ValueError):
                 if parse(_HELD, self._files.read(path)).token == held.token:
                     self._files.replace(path, replace(held, released=time_text(now)).encoded())
             raise
         numbers = numbers_in(self._files, LOCKS)
+        # A slow contender whose number is no longer the highest deletes it and gives up.
         if numbers[-1:] != [number]:
             self._files.remove(path)
             return False
@@ -213,11 +183,10 @@ class StoreLock:
     def _is_ours(self) -> bool:
         if self._held is None or self._highest() != self._number:
             return False
-        try:
+        with suppress(FileNotFoundError, ValueError):
             found = parse(_HELD, self._files.read(numbered(LOCKS, self._number)))
-        except (FileNotFoundError, ValueError):
-            return False
-        return found.token == self._held.token
+            return found.token == self._held.token
+        return False
 
     def _highest(self) -> int:
         return max(numbers_in(self._files, LOCKS), default=0)
@@ -228,18 +197,21 @@ def holder_of(files: Files, label: str, number: int, ttl: timedelta, now: dateti
 
     An unreadable lock counts as stale when ``ttl`` has passed since it was written. A lock from the
     future of another clock is watched for half of ``ttl``.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file, or not at the moment.
     """
     path = numbered(LOCKS, number)
     data = files.read(path)
     try:
         held = parse(_HELD, data)
     except ValueError:
-        return _unreadable(files, f"{label}/{path}", path, ttl, now)
+        until = datetime.fromtimestamp(files.modified(path), now.tzinfo) + ttl
+        return (
+            None
+            if until <= now
+            else (
+                f"{label}/{path} is unreadable, so somebody may hold the lock, until "
+                f"{time_text(until)} at most: wait until then"
+            )
+        )
     life = life_of(held.owner)
     if held.released is not None or held.expires <= now or life is Life.DEAD:
         return None
@@ -264,13 +236,3 @@ def _changes(files: Files, path: str, data: bytes, ttl: timedelta) -> bool:
         except FileNotFoundError:
             return True
     return False
-
-
-def _unreadable(files: Files, name: str, path: str, ttl: timedelta, now: datetime) -> str | None:
-    until = files.modified(path) + ttl.total_seconds()
-    if until <= now.timestamp():
-        return None
-    return (
-        f"{name} is unreadable, so somebody may hold the lock, until "
-        f"{time_text(datetime.fromtimestamp(until, now.tzinfo))} at most: wait until then"
-    )

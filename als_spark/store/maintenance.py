@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 
+from als_spark.files.json_files import encode
 from als_spark.store.files import SCRATCH, SCRATCH_SUFFIX, Files
 from als_spark.store.layout import (
     MANIFEST,
@@ -22,7 +23,6 @@ from als_spark.store.layout import (
     Pointer,
     Pointers,
     Trail,
-    encode,
     time_text,
 )
 from als_spark.store.leases import dead_leases, live_leases
@@ -61,42 +61,43 @@ class Maintenance:
         kept = {*intact[-keep:], trail.current}
         removed = []
         for name in published:
-            if name not in kept:
-                if check is not None:
-                    check()
-                if self._prune_one(name):
-                    removed.append(name)
+            if name in kept:
+                continue
+            if check is not None:
+                check()
+            if self._prune_one(name):
+                removed.append(name)
         return removed
 
     def recover(self) -> list[str]:
         """Remove what killed runs have left; see ``ModelStore.recover``."""
         removed = self._clear_scratch()
         dead = set(dead_leases(self._files, self._clock()))
-        for name in self._own_files(PRUNING, _TOMBSTONE):
-            self._files.remove(f"{PRUNING}/{name}")
-            removed.append(f"{PRUNING}/{name}")
-        for name in self._own_files(READERS, _LEASE):
-            if name in dead:
-                self._files.remove(f"{READERS}/{name}")
-                removed.append(f"{READERS}/{name}")
-        for name in self._abandoned():
-            if self.remove_version(name):
-                removed.append(f"{VERSIONS}/{name}")
-        return removed
+        leases = [name for name in self._own_files(READERS, _LEASE) if name in dead]
+        tombstones = self._own_files(PRUNING, _TOMBSTONE)
+        for folder, names in ((PRUNING, tombstones), (READERS, leases)):
+            for name in names:
+                self._files.remove(f"{folder}/{name}")
+                removed.append(f"{folder}/{name}")
+        versions = [name for name in self._abandoned() if self.remove_version(name)]
+        return removed + [f"{VERSIONS}/{name}" for name in versions]
 
     def remove_version(self, name: str) -> bool:
-        """Remove a version that nobody reads; False if something in it is not the store's."""
+        """Remove a version without readers; False if something in it is not the store's."""
         if self._is_strange(name):
             return False
         parked = f"{SCRATCH}/{name}.{secrets.token_hex(4)}"
         with suppress(FileNotFoundError):
             # First out of sight, which is one step where deleting is many.
             self._files.rename(f"{VERSIONS}/{name}", parked)
-        return self._remove_staged(parked, name)
+        return self.remove_staged(parked, name)
 
-    def remove_staged(self, path: str) -> None:
-        """Remove a folder that was to become a version."""
-        self._remove_staged(path, None)
+    def remove_staged(self, path: str, version: str | None = None) -> bool:
+        """Remove the files of a version from a folder of ``staging/``; tell if all are gone."""
+        kept = self._files.remove_ours(path, self._files_of(path, version))
+        if kept:
+            _warn(f"{path}/{kept[0]}", "is not in the version's manifest: left alone")
+        return not kept
 
     def _clear_scratch(self) -> list[str]:
         removed = []
@@ -109,7 +110,7 @@ class Maintenance:
                 removed.append(path)
             elif match is None:
                 _warn(path, "is not the store's: left alone")
-            elif self._remove_staged(path, match["version"]):
+            elif self.remove_staged(path, match["version"]):
                 removed.append(path)
         return removed
 
@@ -118,13 +119,6 @@ class Maintenance:
         names = [name for name in self._files.names(folder) if pattern.fullmatch(name)]
         strange = {path.partition("/")[0] for path in self._files.strangers(folder, names)}
         return [name for name in names if name not in strange]
-
-    def _remove_staged(self, path: str, version: str | None) -> bool:
-        """Remove the files of a version from a folder of ``staging/``; tell if all are gone."""
-        kept = self._files.remove_ours(path, self._files_of(path, version))
-        if kept:
-            _warn(f"{path}/{kept[0]}", "is not in the version's manifest: left alone")
-        return not kept
 
     def _is_strange(self, name: str) -> bool:
         """Tell whether a version's folder holds what is not in its manifest, or is a link."""
@@ -135,16 +129,17 @@ class Maintenance:
             _warn(path, f"is not the store's: version {name} is not removed; move it away")
         return bool(found)
 
-    def _files_of(self, folder: str, version: str | None) -> set[str]:
+    def _files_of(self, folder: str, version: str | None) -> list[str]:
         """Return the names that may be deleted from a folder of a version."""
         try:
             manifest = Manifest.decoded(self._files.read(f"{folder}/{MANIFEST}"))
         except (OSError, ValueError):
-            return {MANIFEST, *USUAL_FILES}
+            return [*USUAL_FILES, MANIFEST]
         if version is not None and manifest.version != version:
-            # Somebody's copy of a version.
-            return set()
-        return {MANIFEST, *manifest.files}
+            # A copy of a version that a person has made.
+            return []
+        # The manifest last: a run that is killed leaves a folder that the next one understands.
+        return [*manifest.files, MANIFEST]
 
     def _prune_one(self, name: str) -> bool:
         if self._is_strange(name):
@@ -159,7 +154,7 @@ class Maintenance:
             if self._pointers.trail().current == name:
                 self._files.rename(parked, f"{VERSIONS}/{name}")
             else:
-                self._remove_staged(parked, name)
+                self.remove_staged(parked, name)
                 pruned = True
         self._files.remove(tombstone)
         return pruned
@@ -174,12 +169,9 @@ class Maintenance:
         if trail.damaged:
             # An unreadable pointer may name any of them.
             return []
-        names = [
-            name
-            for name in self._files.names(VERSIONS)
-            # What has another name, somebody else has put there.
-            if name != trail.current and _VERSION.fullmatch(name)
-        ]
+        # A folder of another name is not the store's.
+        names = [name for name in self._files.names(VERSIONS) if _VERSION.fullmatch(name)]
+        names = [name for name in names if name != trail.current]
         unnamed = [name for name in names if not trail.naming(name) and not self._is_strange(name)]
         if unnamed and not self._fence(trail):
             return []
@@ -187,11 +179,11 @@ class Maintenance:
         return sorted({*unnamed, *broken})
 
     def _fence(self, trail: Trail) -> bool:
-        """Use up the next number.
+        """Use up the next number; False if another run has taken it.
 
-        The run that left a version without a pointer may live: asleep for so long that its lock
-        has expired, between its last look at the lock and the creation of the pointer. That it
-        would name a version which is gone. So its number must be taken before.
+        The run that left a version without a pointer may still live: suspended between its last
+        look at the lock and the creation of the pointer. That pointer would name a version which is
+        gone, so its number must be taken before.
         """
         sha256 = "" if trail.latest is None else trail.latest.sha256
         now = time_text(self._clock())

@@ -10,9 +10,10 @@ from typing import Literal, NamedTuple
 
 from pydantic import TypeAdapter
 
+from als_spark.files.json_files import decode, encode
 from als_spark.files.trees import is_inner_name
-from als_spark.store.files import Files, LocalFiles, visible_files
-from als_spark.store.layout import MANIFEST, STORE_FORMAT, VERSIONS, decode, encode, parse
+from als_spark.store.files import Files, LocalFiles
+from als_spark.store.layout import MANIFEST, STORE_FORMAT, VERSIONS, parse
 
 
 class FileEntry(NamedTuple):
@@ -24,21 +25,14 @@ class FileEntry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a version consists of.
-
-    Attributes
-    ----------
-    version : str
-        Its name.
-    created : str
-        When it was put into the store, in UTC, ISO 8601.
-    files : mapping of str to FileEntry
-        Each file, by its path in the version's folder.
-    """
+    """What a version consists of."""
 
     version: str
+    """Name."""
     created: str
+    """When it was put into the store, in UTC, ISO 8601."""
     files: Mapping[str, FileEntry]
+    """Each file, by its path in the version's folder."""
 
     @property
     def size(self) -> int:
@@ -68,8 +62,8 @@ _MANIFEST = TypeAdapter(Manifest)
 def list_files(folder: Path) -> dict[str, FileEntry]:
     """Return size and SHA-256 of each file below a folder, by its path within it."""
     return {
-        name: FileEntry(path.stat().st_size, sha256_of(path))
-        for name, path in visible_files(folder).items()
+        name: FileEntry(size, sha256_of(folder / name))
+        for name, size in LocalFiles(folder).sizes("").items()
     }
 
 
@@ -84,22 +78,15 @@ Kind = Literal["missing", "size", "checksum", "unreadable", "unknown file", "man
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is wrong with a version, or with a pointer.
-
-    Attributes
-    ----------
-    version : str
-        Its name; of a pointer, its number.
-    file : str
-        The file that is concerned, from the store's directory.
-    kind, detail : str
-        What is wrong: in one of a few words, and in a sentence.
-    """
+    """Something that is wrong with a version, or with a pointer."""
 
     version: str
+    """Name of the version, or number of the pointer."""
     file: str
+    """Path in the store."""
     kind: Kind
     detail: str
+    """What is wrong, in a sentence."""
 
     def __str__(self) -> str:
         """Name the file and what is wrong with it."""
@@ -109,7 +96,7 @@ class Problem:
 def quick_problems(files: Files, version: str, sha256: str | None) -> list[Problem]:
     """Compare the names and sizes of a version's files with its manifest.
 
-    ``sha256`` is that of the manifest, as the pointer has it; None does not compare.
+    ``sha256`` is that of the manifest in the pointer; None skips this comparison.
     """
     return _problems(files, version, sha256, f"{VERSIONS}/{version}", lambda _name: None)
 
@@ -149,20 +136,19 @@ def _problems(
     for name, entry in manifest.files.items():
         if name not in found:
             problems.append(problem(name, "missing", "is missing"))
-        elif found[name] != entry.size:
+            continue
+        if found[name] != entry.size:
             detail = f"has {found[name]:,} bytes, not {entry.size:,}"
             problems.append(problem(name, "size", detail))
-        else:
-            try:
-                same = hash_of(name) in (None, entry.sha256)
-            except (FileNotFoundError, PermissionError):
-                raise
-            except OSError as error:
-                problems.append(problem(name, "unreadable", _cannot_be_read(error)))
-                continue
-            if not same:
+            continue
+        try:
+            if hash_of(name) not in (None, entry.sha256):
                 detail = "has another content (SHA-256) than the manifest says"
                 problems.append(problem(name, "checksum", detail))
+        except (FileNotFoundError, PermissionError):
+            raise
+        except OSError as error:
+            problems.append(problem(name, "unreadable", _cannot_be_read(error)))
     unknown = sorted(found.keys() - manifest.files.keys())
     return problems + [problem(name, "unknown file", "is not in the manifest") for name in unknown]
 

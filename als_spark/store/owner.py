@@ -39,28 +39,17 @@ _Detail = WrapValidator(_or_none)
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A process, so that it can be told from a later one of the same number.
-
-    Attributes
-    ----------
-    host, user : str
-        Where it runs, and whose it is.
-    pid : int
-        Its number.
-    started : int or None
-        Clock ticks between the start of the machine and its own.
-    boot : str or None
-        Id of this start of the machine.
-    pid_namespace : str or None
-        The numbering that ``pid`` belongs to: each container has one of its own.
-    """
+    """A process, so that it can be told from a later one of the same number."""
 
     host: str
     user: str
     pid: int
     started: Annotated[int | None, _Detail] = None
+    """Clock ticks between the start of the machine and that of the process."""
     boot: Annotated[str | None, _Detail] = None
+    """Id of this start of the machine."""
     pid_namespace: Annotated[str | None, _Detail] = None
+    """The numbering that ``pid`` belongs to: each container has one of its own."""
 
     def __str__(self) -> str:
         """Name the process as messages do."""
@@ -114,7 +103,7 @@ def _state_of(pid: int) -> tuple[str | None, int | None]:
     """Return the status of a process and when it started; None where the system hides it."""
     try:
         while True:
-            # The time of the start of the machine moves when somebody sets the clock.
+            # The time of the start of the machine moves when the clock is set.
             boot = psutil.boot_time()
             process = psutil.Process(pid)
             seconds = process.create_time() - boot

@@ -38,28 +38,19 @@ _PAUSE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class VersionInfo:
-    """A version in the store.
-
-    Attributes
-    ----------
-    name : str
-    created, size : str or None, int or None
-        When it was put into the store, in UTC, ISO 8601, and the bytes of its files; None if its
-        manifest cannot be read.
-    current : bool
-        Whether readers get this one.
-    published : int
-        How often it was made current, roll-backs included; 0 for what a killed run left.
-    complete : bool
-        Whether all files are there, with the sizes of the manifest. Checksums: ``verify``.
-    """
+    """A version in the store."""
 
     name: str
     created: str | None
+    """When it was put into the store, in UTC, ISO 8601; None if its manifest cannot be read."""
     size: int | None
+    """Bytes of its files; None if its manifest cannot be read."""
     current: bool
+    """Whether readers get this one."""
     published: int
+    """How often it was made current, roll-backs included; 0 for what a killed run left."""
     complete: bool
+    """Whether all files are there, with the sizes of the manifest. Checksums: ``verify``."""
 
 
 class _Gone(Exception):
@@ -69,52 +60,30 @@ class _Gone(Exception):
 class StoreReader:
     """A model store, as readers need it: no lock, and no right to write.
 
-    Everywhere, ``version`` is a name, the beginning of one, or "current", the default.
+    Everywhere, ``version`` is a name, the beginning of one, or "current", the default. Every method
+    raises DataError if the directory holds something else than a store, or if there is no such
+    version, or not one only.
 
-    Parameters
+    Attributes
     ----------
     files, label : Files, str
         The store's directory, and what messages call it.
-    clock : callable
-        Gives the time, in UTC.
     """
 
     def __init__(
         self, files: Files, label: str, *, clock: Callable[[], datetime] = utc_now
     ) -> None:
-        self._files = files
-        self._label = label
+        self.files = files
+        self.label = label
         self._clock = clock
         self._pointers = Pointers(files)
 
-    @property
-    def label(self) -> str:
-        """How messages call the store."""
-        return self._label
-
-    @property
-    def files(self) -> Files:
-        """The store's directory."""
-        return self._files
-
     def exists(self) -> bool:
-        """Tell a store from an absent or empty directory.
-
-        Raises
-        ------
-        DataError
-            If the directory holds something else.
-        """
-        return is_store(self._files, self._label)
+        """Tell a store from an absent or empty directory."""
+        return is_store(self.files, self.label)
 
     def pointers(self) -> list[Pointer]:
-        """Return the switches of the store, oldest first; those that cannot be read are left out.
-
-        Raises
-        ------
-        DataError
-            If the directory holds something else than a store.
-        """
+        """Return the switches of the store, oldest first, as far as they can be read."""
         return list(self._trail().pointers)
 
     def pointer_number(self) -> int:
@@ -136,28 +105,16 @@ class StoreReader:
         """Return all versions, oldest first."""
         trail = self._trail()
         found = []
-        for name in sorted(self._files.names(VERSIONS), key=_age):
-            manifest = self._manifest(name)
-            found.append(
-                VersionInfo(
-                    name=name,
-                    created=None if manifest is None else manifest.created,
-                    size=None if manifest is None else manifest.size,
-                    current=name == trail.current,
-                    published=len(trail.naming(name)),
-                    complete=not quick_problems(self._files, name, trail.sha256_of(name)),
-                )
-            )
+        for name in sorted(self.files.names(VERSIONS), key=_age):
+            complete = not quick_problems(self.files, name, trail.sha256_of(name))
+            published, manifest = len(trail.naming(name)), self._manifest(name)
+            created, size = (None, None) if manifest is None else (manifest.created, manifest.size)
+            current = name == trail.current
+            found.append(VersionInfo(name, created, size, current, published, complete))
         return found
 
     def resolve(self, version: str | None = None) -> str:
-        """Return the full name of a version.
-
-        Raises
-        ------
-        DataError
-            If no version, or more than one, is called so.
-        """
+        """Return the full name of a version."""
         return self._resolve(version)[0]
 
     @contextmanager
@@ -171,7 +128,7 @@ class StoreReader:
         Raises
         ------
         DataError
-            If there is no such version, or its files are not those that were published.
+            If its files are not those that were published.
         """
         with ExitStack() as stack:
             yield self._opened(version, stack)
@@ -182,7 +139,7 @@ class StoreReader:
         Raises
         ------
         DataError
-            If there is no such version, or its files are not those that were published.
+            If its files are not those that were published.
         """
         for _ in range(_TRIES):
             with self.open(version) as folder:
@@ -202,13 +159,11 @@ class StoreReader:
         if version is not None:
             return self._deep_problems(*self._resolve(version))
         trail = self._trail()
-        problems = [
-            Problem(
-                str(number), numbered(POINTERS, number), "pointer", f"cannot be read ({detail})"
-            )
-            for number, detail in trail.damaged.items()
-        ]
-        names = set(self._files.names(VERSIONS))
+        problems = []
+        for number, why in trail.damaged.items():
+            file, detail = numbered(POINTERS, number), f"cannot be read ({why})"
+            problems.append(Problem(str(number), file, "pointer", detail))
+        names = set(self.files.names(VERSIONS))
         if trail.current is not None:
             names.add(trail.current)
         for name in sorted(names, key=_age):
@@ -216,9 +171,7 @@ class StoreReader:
         return problems
 
     def _trail(self) -> Trail:
-        if not self.exists():
-            return Trail(0, (), {})
-        return self._pointers.trail()
+        return self._pointers.trail() if self.exists() else Trail(0, (), {})
 
     def _current_pointer(self) -> Pointer | None:
         number = self._pointers.highest() if self.exists() else 0
@@ -228,7 +181,7 @@ class StoreReader:
             return self._pointers.read(number)
         except ValueError as error:
             raise DataError(
-                f"{self._label}: the current pointer {numbered(POINTERS, number)} cannot be read "
+                f"{self.label}: the current pointer {numbered(POINTERS, number)} cannot be read "
                 f"({error}): {self._remedy()}"
             ) from error
 
@@ -237,17 +190,17 @@ class StoreReader:
         if version is None or version == CURRENT:
             pointer = self._current_pointer()
             if pointer is None or pointer.version is None:
-                raise DataError(f"{self._label} holds no model yet: publish one first")
+                raise DataError(f"{self.label} holds no model yet: publish one first")
             return pointer.version, pointer.sha256
         trail = self._trail()
-        there = self._files.names(VERSIONS)
+        there = self.files.names(VERSIONS)
         published = [name for name in trail.published() if name in there]
-        called = [name for name in published if name == version]
+        called = [version] if version in published else []
         called = called or [name for name in published if version and name.startswith(version)]
         if len(called) != 1:
             several = f"several versions ({', '.join(called[:3])})" if called else "no version"
             raise DataError(
-                f"{self._label} has {several} called {version!r}: see jobs/store.py list"
+                f"{self.label} has {several} called {version!r}: see jobs/store.py list"
             )
         return called[0], trail.naming(called[0])[-1].sha256
 
@@ -267,55 +220,50 @@ class StoreReader:
             if problems[0].kind == "unreadable" and attempt < _TRIES - 1:
                 # A file system that is busy, or a node of it that is away, answers the next time.
                 continue
-            if self._pointers.highest() == number and self._files.exists(
-                f"{VERSIONS}/{name}/{MANIFEST}"
-            ):
+            there = self.files.exists(f"{VERSIONS}/{name}/{MANIFEST}")
+            if there and self._pointers.highest() == number:
                 raise DataError(
-                    f"{self._label}: version {name} is damaged: {problems[0]}: {self._remedy()}"
+                    f"{self.label}: version {name} is damaged: {problems[0]}: {self._remedy()}"
                 )
         raise self._missing(name)
 
     def _attempt(self, name: str, sha256: str, trial: ExitStack) -> tuple[Path, list[Problem]]:
-        trial.enter_context(leased(self._files, name, clock=self._clock))
-        if self._files.exists(f"{PRUNING}/{name}.json"):
+        trial.enter_context(leased(self.files, name, clock=self._clock))
+        if self.files.exists(f"{PRUNING}/{name}.json"):
             raise _Gone
         folder, problems = self._checked(name, sha256, trial)
         if any(p.kind != "unreadable" for p in problems) and not (folder / MANIFEST).is_file():
             raise _Gone
         return folder, problems
 
-    def _on_this_machine(self, name: str, stack: ExitStack) -> Path:
-        folder = self._files.local(f"{VERSIONS}/{name}")
-        if folder is None:
-            parent = stack.enter_context(tempfile.TemporaryDirectory(prefix="als_spark-"))
-            folder = Path(parent) / name
-            self._files.download(f"{VERSIONS}/{name}", folder)
-        return folder
-
     def _checked(
         self, name: str, sha256: str | None, stack: ExitStack
     ) -> tuple[Path, list[Problem]]:
         """Return a version's folder on this machine, and what is wrong with it."""
-        try:
-            folder = self._on_this_machine(name, stack)
-        except (FileNotFoundError, PermissionError):
-            raise
-        except OSError as error:
-            # Another file system checks what it reads, and refuses what is damaged.
-            return Path(name), [unreadable(name, error)]
+        folder = self.files.local(f"{VERSIONS}/{name}")
+        if folder is None:
+            parent = stack.enter_context(tempfile.TemporaryDirectory(prefix="als_spark-"))
+            folder = Path(parent) / name
+            try:
+                self.files.download(f"{VERSIONS}/{name}", folder)
+            except (FileNotFoundError, PermissionError):
+                raise
+            except OSError as error:
+                # Another file system checks what it reads, and refuses what is damaged.
+                return folder, [unreadable(name, error)]
         return folder, folder_problems(folder, name, sha256)
 
     def _deep_problems(self, name: str, sha256: str | None) -> list[Problem]:
-        missing = Problem(name, f"{VERSIONS}/{name}/{MANIFEST}", "missing", "is missing")
         with ExitStack() as stack:
             try:
                 return self._checked(name, sha256, stack)[1]
             except FileNotFoundError:
-                return [missing]
+                file = f"{VERSIONS}/{name}/{MANIFEST}"
+                return [Problem(name, file, "missing", "is missing")]
 
     def _manifest(self, name: str) -> Manifest | None:
         try:
-            return Manifest.decoded(self._files.read(f"{VERSIONS}/{name}/{MANIFEST}"))
+            return Manifest.decoded(self.files.read(f"{VERSIONS}/{name}/{MANIFEST}"))
         except PermissionError:
             raise
         except (OSError, ValueError):
@@ -323,11 +271,11 @@ class StoreReader:
 
     def _missing(self, name: str) -> DataError:
         return DataError(
-            f"{self._label}: version {name} is missing or being removed: {self._remedy()}"
+            f"{self.label}: version {name} is missing or being removed: {self._remedy()}"
         )
 
     def _remedy(self) -> str:
-        return f"switch to an intact version: jobs/store.py rollback --store {self._label}"
+        return f"switch to an intact version: jobs/store.py rollback --store {self.label}"
 
 
 def _age(name: str) -> tuple[str, int]:

@@ -18,6 +18,7 @@ Readers need no lock. Those who write hold it: :meth:`ModelStore.publish` and
 from __future__ import annotations
 
 import hashlib
+import itertools
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,7 +26,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from als_spark.errors import ConfigError, DataError, PublishConflict
-from als_spark.model.files import DESCRIPTION_FILE, FACTOR_FILES, local_path
+from als_spark.files.places import local_path
+from als_spark.model.files import DESCRIPTION_FILE, FACTOR_FILES
 from als_spark.store.files import SCRATCH, LocalFiles
 from als_spark.store.history import RunHistory
 from als_spark.store.layout import (
@@ -53,28 +55,19 @@ class ModelStore(StoreReader):
     """A model store on any file system.
 
     Wherever a method takes ``check``, that is the ``check`` of the lock: it is called right before
-    each step that cannot be taken back, and raises if the lock was lost.
+    each step that cannot be taken back, and raises if the lock was lost. Every method raises
+    DataError if the directory holds something else than a store.
     """
-
-    @property
-    def _maintenance(self) -> Maintenance:
-        return Maintenance(self._files, self._pointers, self._clock)
 
     @property
     def history(self) -> RunHistory:
         """The records of the runs."""
-        return RunHistory(self._files, self._label, clock=self._clock)
+        return RunHistory(self.files, self.label, clock=self._clock)
 
     def lock(self, run: str, *, ttl: timedelta = LOCK_TTL) -> StoreLock:
-        """Return the lock of the store for a run, to be taken by ``with``; marks the store first.
-
-        Raises
-        ------
-        DataError
-            If the directory holds something else than a store.
-        """
-        mark_store(self._files, self._label, self._clock())
-        return StoreLock(self._files, self._label, run, ttl=ttl, clock=self._clock)
+        """Return the lock of the store for a run, to be taken by ``with``; mark the store first."""
+        mark_store(self.files, self.label, self._clock())
+        return StoreLock(self.files, self.label, run, ttl=ttl, clock=self._clock)
 
     def publish(
         self,
@@ -100,18 +93,12 @@ class ModelStore(StoreReader):
         Raises
         ------
         DataError
-            If the folder holds no model, or the directory something else than a store.
+            If the folder holds no model.
         PublishConflict
             If the store was switched meanwhile. Nothing is left behind.
         """
-        for name in MODEL_FILES:
-            if not (folder / name).is_file():
-                raise DataError(f"{folder} holds no model to publish (no {name}): use save_model")
-        if (folder / MANIFEST).exists():
-            raise DataError(
-                f"{folder} has a {MANIFEST}, which is the store's: give the file another name"
-            )
-        mark_store(self._files, self._label, self._clock())
+        _check_publishable(folder)
+        mark_store(self.files, self.label, self._clock())
         trail = self._trail()
         based_on = trail.number if expected is None else expected
         if trail.number != based_on:
@@ -122,8 +109,8 @@ class ModelStore(StoreReader):
             listed = list_files(folder)
             # Should this run be killed, the list says what of the folder may be removed.
             preliminary = Manifest("", time_text(self._clock()), listed)
-            self._files.replace(f"{staged}/{MANIFEST}", preliminary.encoded())
-            self._files.upload(folder, staged)
+            self.files.replace(f"{staged}/{MANIFEST}", preliminary.encoded())
+            self.files.upload(folder, staged)
             self._compare_sizes(staged, listed)
             sha256 = self._place(staged, listed, set(trail.published()), placed)
             switched = self._switch(based_on, placed[0], sha256, "publish", run, check)
@@ -138,11 +125,7 @@ class ModelStore(StoreReader):
         return placed[0]
 
     def rollback(
-        self,
-        to: str | None = None,
-        *,
-        run: str,
-        check: Callable[[], None] | None = None,
+        self, to: str | None = None, *, run: str, check: Callable[[], None] | None = None
     ) -> str:
         """Make an older version current again and return its name; only one that is intact.
 
@@ -153,7 +136,7 @@ class ModelStore(StoreReader):
         Raises
         ------
         DataError
-            If there is no such version, or it is damaged, or current already.
+            If the version is damaged, or current already.
         PublishConflict
             If the store was switched meanwhile.
         """
@@ -165,24 +148,23 @@ class ModelStore(StoreReader):
             version, sha256 = self._resolve(to)
             if version == now:
                 raise DataError(
-                    f"{self._label}: {version} is the current version already: give another one"
+                    f"{self.label}: {version} is the current version already: give another one"
                 )
-            problems = self._deep_problems(version, sha256)
-            if problems:
+            if problems := self._deep_problems(version, sha256):
                 raise DataError(
-                    f"{self._label}: version {version} is damaged ({problems[0]}): roll back to "
+                    f"{self.label}: version {version} is damaged ({problems[0]}): roll back to "
                     "another one"
                 )
         tombstone = f"{PRUNING}/{version}.json"
         if check is not None:
             # A pruner that was killed has left it: readers would wait for nothing.
-            self._files.remove(tombstone)
+            self.files.remove(tombstone)
         # A pruner that is at work sees the lease, or has written the tombstone before.
-        with leased(self._files, version, clock=self._clock):
+        with leased(self.files, version, clock=self._clock):
             manifest = f"{VERSIONS}/{version}/{MANIFEST}"
-            if self._files.exists(tombstone) or not self._files.exists(manifest):
+            if self.files.exists(tombstone) or not self.files.exists(manifest):
                 raise DataError(
-                    f"{self._label}: version {version} is being removed: roll back to another one"
+                    f"{self.label}: version {version} is being removed: roll back to another one"
                 )
             if not self._switch(trail.number, version, sha256, "rollback", run, check):
                 raise self._conflict(run, trail.number)
@@ -191,21 +173,13 @@ class ModelStore(StoreReader):
     def prune(self, keep: int, *, check: Callable[[], None] | None = None) -> list[str]:
         """Remove published versions but the ``keep`` newest intact ones; hold the lock.
 
-        Never the current version, nor one that somebody is reading, nor one whose folder holds
-        anything that is not in its manifest (a warning names it). What was never published is for
-        :meth:`recover`.
-
-        Parameters
-        ----------
-        keep : int
-            How many of the newest intact published versions stay; at least 1.
-        check : callable, optional
-            Called before each removal; the ``check`` of the lock.
+        Never the current version, one with a reader, or one whose folder holds anything that is not
+        in its manifest (a warning names it). What was never published is for :meth:`recover`.
 
         Returns
         -------
         list of str
-            What was removed.
+            Names of the versions that were removed.
 
         Raises
         ------
@@ -215,7 +189,7 @@ class ModelStore(StoreReader):
         if keep < 1:
             raise DataError(f"cannot keep {keep} versions: keep at least 1")
         self._current_pointer()
-        return self._maintenance.prune(keep, check)
+        return self._maintenance().prune(keep, check)
 
     def recover(self) -> list[str]:
         """Remove what killed runs have left, and return its paths in the store; hold the lock.
@@ -224,21 +198,19 @@ class ModelStore(StoreReader):
         have lost files (never the current one), tombstones, and leases that have expired or whose
         process is gone. What the store has not written stays, with a warning; so does a version
         that holds such a thing.
-
-        Returns
-        -------
-        list of str
-            What was removed, by its path in the store.
         """
-        return self._maintenance.recover() if self.exists() else []
+        return self._maintenance().recover() if self.exists() else []
+
+    def _maintenance(self) -> Maintenance:
+        return Maintenance(self.files, self._pointers, self._clock)
 
     def _previous(self, trail: Trail, now: str | None) -> tuple[str, str]:
         """Return the newest intact version that was first published before the current one."""
         published = trail.published()
         older = published[: published.index(now)] if now in published else published
-        there = set(self._files.names(VERSIONS))
+        there = set(self.files.names(VERSIONS))
         left = trail.left()
-        # The newest first; those that somebody went back from after all others.
+        # The newest first; those that a roll-back left after all others.
         candidates = [name for name in reversed(older) if name not in left]
         candidates += [name for name in reversed(older) if name in left]
         for name in candidates:
@@ -246,35 +218,30 @@ class ModelStore(StoreReader):
             if name in there and not self._deep_problems(name, sha256):
                 return name, sha256
         raise DataError(
-            f"{self._label} has no intact version older than the current one: publish a new one"
+            f"{self.label} has no intact version older than the current one: publish a new one"
         )
 
     def _place(
-        self,
-        staged: str,
-        listed: dict[str, FileEntry],
-        used: set[str],
-        placed: list[str],
+        self, staged: str, listed: dict[str, FileEntry], used: set[str], placed: list[str]
     ) -> str:
         """Give a staged folder its manifest and a name; return the SHA-256 of the manifest."""
         now = self._clock()
-        base, count = stamp(now), 1
-        while True:
-            name = base if count == 1 else f"{base}-{count}"
-            count += 1
+        for count in itertools.count(1):
+            name = stamp(now) if count == 1 else f"{stamp(now)}-{count}"
             # A name is never given twice, not even after its version was pruned.
-            if name in used or self._files.exists(f"{VERSIONS}/{name}"):
+            if name in used or self.files.exists(f"{VERSIONS}/{name}"):
                 continue
             content = Manifest(name, time_text(now), listed).encoded()
-            self._files.replace(f"{staged}/{MANIFEST}", content)
-            # Noted before the step, for whoever is interrupted in it.
+            self.files.replace(f"{staged}/{MANIFEST}", content)
+            # Noted before the step, which may be interrupted.
             placed[:] = [name]
             try:
-                self._files.rename(staged, f"{VERSIONS}/{name}")
+                self.files.rename(staged, f"{VERSIONS}/{name}")
             except FileExistsError:
                 placed.clear()
                 continue
             return hashlib.sha256(content).hexdigest()
+        raise AssertionError("unreachable")
 
     def _switch(
         self,
@@ -291,22 +258,31 @@ class ModelStore(StoreReader):
         return self._pointers.create(pointer)
 
     def _discard(self, staged: str, placed: list[str]) -> None:
-        self._maintenance.remove_staged(staged)
+        self._maintenance().remove_staged(staged)
         # Interrupted in the last step, the pointer may be there none the less.
         if placed and not self._pointers.trail().naming(placed[0]):
-            self._maintenance.remove_version(placed[0])
+            self._maintenance().remove_version(placed[0])
 
     def _compare_sizes(self, staged: str, listed: dict[str, FileEntry]) -> None:
-        wanted = {name: entry.size for name, entry in listed.items()}
-        found = self._files.sizes(staged)
+        found = self.files.sizes(staged)
         found.pop(MANIFEST, None)
-        if found != wanted:
-            raise OSError(f"{self._label}/{staged} is not what was written: publish again")
+        if found != {name: entry.size for name, entry in listed.items()}:
+            raise OSError(f"{self.label}/{staged} is not what was written: publish again")
 
     def _conflict(self, run: str, based_on: int) -> PublishConflict:
         return PublishConflict(
-            f"{self._label}: run {run} decided upon pointer {based_on}, but "
+            f"{self.label}: run {run} decided upon pointer {based_on}, but "
             f"{self._pointers.highest()} is the current one: nothing was switched; run it again"
+        )
+
+
+def _check_publishable(folder: Path) -> None:
+    for name in MODEL_FILES:
+        if not (folder / name).is_file():
+            raise DataError(f"{folder} holds no model to publish (no {name}): use save_model")
+    if (folder / MANIFEST).exists():
+        raise DataError(
+            f"{folder} has a {MANIFEST}, which is the store's: give the file another name"
         )
 
 
@@ -325,7 +301,6 @@ def open_store(path: str | Path) -> ModelStore:
     found = path if isinstance(path, Path) else local_path(path)
     if found is None:
         raise ConfigError(f"{path} is not on this machine: open it with store_at and a session")
-    path = found
-    if path.exists() and not path.is_dir():
-        raise DataError(f"{path} is a file: give the directory of a model store")
-    return ModelStore(LocalFiles(path), str(path))
+    if found.exists() and not found.is_dir():
+        raise DataError(f"{found} is a file: give the directory of a model store")
+    return ModelStore(LocalFiles(found), str(found))

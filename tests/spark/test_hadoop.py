@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from als_spark.errors import ConfigError, DataError
-from als_spark.spark.hadoop import HadoopFiles, store_at
+from als_spark.spark.hadoop import HadoopFiles, HadoopTree, store_at
 from als_spark.store.files import LocalFiles
 from als_spark.store.store import open_store
 from tests.files_contract import FilesContract
@@ -41,13 +41,13 @@ class TestWithoutFileContext(FilesContract):
     @pytest.fixture
     def files(self, spark, mount):
         files = HadoopFiles(spark, f"{mount}/new/store")
-        files._context = None
+        files._tree._context = None
         return files
 
 
 def test_the_rename_of_the_older_interface_fails(spark, mount, monkeypatch):
     files = HadoopFiles(spark, f"{mount}/s")
-    files._context = None
+    files._tree._context = None
     files.create("one/x", b"")
 
     class System:
@@ -57,9 +57,9 @@ def test_the_rename_of_the_older_interface_fails(spark, mount, monkeypatch):
         def rename(self, source, target):
             return False
 
-    real = files._system
-    files._system = System()
-    with pytest.raises(FileNotFoundError, match=r"cannot rename .*one to two"):
+    real = files._tree._system
+    files._tree._system = System()
+    with pytest.raises(FileNotFoundError, match=r"cannot rename .*one to .*two"):
         files.rename("one", "two")
 
 
@@ -69,11 +69,10 @@ def test_a_scheme_without_the_younger_interface(spark, mount):
     before = hadoop.get(key)
     hadoop.unset(key)
     try:
-        files = HadoopFiles(spark, f"{mount}/s")
+        assert HadoopTree(spark, f"{mount}/s")._context is None
     finally:
         hadoop.set(key, before)
-    assert files._context is None
-    assert HadoopFiles(spark, f"{mount}/s")._context is not None
+    assert HadoopTree(spark, f"{mount}/s")._context is not None
 
 
 def test_exceptions_that_pyspark_renames(spark):
@@ -85,13 +84,13 @@ def test_exceptions_that_pyspark_renames(spark):
 
 def test_an_answer_that_was_lost(spark, mount, monkeypatch):
     files = HadoopFiles(spark, f"{mount}/s")
-    real = files._move
+    real = files._tree.rename
 
-    def move(source, target):
+    def rename(source, target):
         real(source, target)
         raise OSError("connection reset")
 
-    monkeypatch.setattr(files, "_move", move)
+    monkeypatch.setattr(files._tree, "rename", rename)
     assert files.create("a/x", b"x")
     assert not files.create("a/x", b"x")
     assert files.read("a/x") == b"x"
@@ -100,10 +99,10 @@ def test_an_answer_that_was_lost(spark, mount, monkeypatch):
 def test_a_failure_is_not_hidden(spark, mount, monkeypatch):
     files = HadoopFiles(spark, f"{mount}/s")
 
-    def move(source, target):
+    def rename(source, target):
         raise OSError("disk full")
 
-    monkeypatch.setattr(files, "_move", move)
+    monkeypatch.setattr(files._tree, "rename", rename)
     with pytest.raises(OSError, match="disk full"):
         files.create("a/x", b"x")
     assert files.names("staging") == []

@@ -28,7 +28,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 
 from als_spark.errors import AlsError, ConfigError
-from als_spark.model.files import json_ready
+from als_spark.files.json_files import json_ready
 from als_spark.nightly.tracking import without_password
 
 Role = Literal["input", "model", "store", "target store", "output", "tracking"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from als_spark.errors import ConfigError
+from als_spark.files.local import LocalTree
 from als_spark.files.outputs import (
     FORMAT,
     MANIFEST,
@@ -18,7 +19,7 @@ from als_spark.files.outputs import (
     check_replaceable,
     replaced_folder,
 )
-from als_spark.files.trees import LocalTree, is_inner_name, remove_ours, strangers
+from als_spark.files.trees import is_inner_name, remove_ours, strangers
 
 TREE = LocalTree()
 
@@ -448,6 +449,54 @@ class TestTrees:
     def test_nothing_there(self, tmp_path):
         assert list(strangers(TREE, str(tmp_path / "none"), ["x"])) == []
         assert remove_ours(TREE, str(tmp_path / "none"), ["x"]) == []
+
+    @pytest.mark.parametrize("gone", ["files", "folder"])
+    def test_another_process_removes_the_same(self, tmp_path, gone):
+        class Contested(LocalTree):
+            def entries(self, folder):
+                if folder.endswith("/b"):
+                    shutil.rmtree(folder)
+                    if gone == "files":
+                        os.mkdir(folder)
+                return super().entries(folder)
+
+        (tmp_path / "v" / "b").mkdir(parents=True)
+        for name in ("a", "b/y"):
+            (tmp_path / "v" / name).touch()
+        assert remove_ours(Contested(), str(tmp_path / "v"), ["a", "b/y"]) == []
+        assert not (tmp_path / "v").exists()
+
+    def test_killed_while_removing(self, tmp_path, monkeypatch):
+        """The list is there as long as anything that it names; the next run removes the rest."""
+        ours = ["b/c/y", "a", "z/x", "list"]
+        steps = ("unlink", "rmdir")
+
+        def run(dies_at: int) -> None:
+            for name in steps:
+                real = getattr(os, name)
+
+                def mortal(path, real=real):
+                    nonlocal dies_at
+                    dies_at -= 1
+                    if dies_at < 0:
+                        raise MemoryError
+                    real(path)
+
+                monkeypatch.setattr(os, name, mortal)
+            with suppress(MemoryError):
+                assert remove_ours(TREE, str(tmp_path / "v"), ours) == []
+            monkeypatch.undo()
+
+        for dies_at in range(9):
+            for name in ours:
+                (tmp_path / "v" / name).parent.mkdir(parents=True, exist_ok=True)
+                (tmp_path / "v" / name).touch()
+            run(dies_at)
+            left = [path for path in (tmp_path / "v").rglob("*") if path.is_file()]
+            assert not left or tmp_path / "v" / "list" in left
+            assert list(strangers(TREE, str(tmp_path / "v"), ours)) == []
+            assert remove_ours(TREE, str(tmp_path / "v"), ours) == []
+            assert not (tmp_path / "v").exists()
 
     def test_the_label_is_the_callers(self, tmp_path):
         (tmp_path / "mine").touch()

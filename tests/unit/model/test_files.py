@@ -12,12 +12,7 @@ import pytest
 
 from als_spark.errors import DataError
 from als_spark.model.factor_model import FactorModel
-from als_spark.model.files import (
-    json_ready,
-    load_model,
-    save_model,
-    write_json,
-)
+from als_spark.model.files import load_model, save_model
 from als_spark.model.ids import IdIndex
 from als_spark.train.backend import Factors
 from als_spark.train.metrics import SideStats
@@ -42,14 +37,6 @@ def make_model(kind: str = "int", dtype=np.float32, rank: int = 3, n_items: int 
         SideStats(np.arange(n_items, dtype=np.int32), 1.5 * np.arange(n_items)),
         {"lambda_reg": 0.5, "exponent": 1.0, "objective_of_lambda": "λ·n"},
     )
-
-
-def tree(folder: Path) -> dict[str, str | None]:
-    """Everything below a folder: the text of the files, None for folders."""
-    return {
-        str(path.relative_to(folder)): path.read_text() if path.is_file() else None
-        for path in sorted(folder.rglob("*"))
-    }
 
 
 class TestRoundTrip:
@@ -201,29 +188,3 @@ class TestUnreadableModels:
         pq.write_table(pq.read_table(path).slice(0, 3), path)
         with pytest.raises(DataError, match=r"\(4, 5, 3, 3\), the files hold \(3, 5, 3, 3\)"):
             load_model(folder)
-
-
-class TestJson:
-    def test_written_for_people(self, tmp_path):
-        write_json(tmp_path / "x.json", {"λ": [1, 2.5], "name": "é"})
-        text = (tmp_path / "x.json").read_text(encoding="utf-8")
-        assert json.loads(text) == {"λ": [1, 2.5], "name": "é"}
-        assert "λ" in text
-        assert text.count("\n") > 3
-        assert text.endswith("}\n")
-
-    @pytest.mark.parametrize("value", [np.nan, np.inf])
-    def test_nan_is_refused_before_the_file_is_touched(self, tmp_path, value):
-        with pytest.raises(ValueError, match="not JSON compliant"):
-            write_json(tmp_path / "x.json", {"value": value})
-        assert tree(tmp_path) == {}
-
-    def test_json_ready(self):
-        values = {"path": Path("a/b"), "ranks": (1, 5), "tol": 0.5, "table": None, "list": [2]}
-        assert json_ready(values) == {
-            "path": "a/b",
-            "ranks": [1, 5],
-            "tol": 0.5,
-            "table": None,
-            "list": [2],
-        }
