@@ -18,9 +18,8 @@ import pyarrow.compute as pc
 from als_spark.errors import ConfigError, DataError, SolveError
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.ids import IdIndex, ids_like
-from als_spark.solve.blocks import build_block
+from als_spark.solve.blocks import build_block, sort_pairs
 from als_spark.solve.objective import Objective
-from als_spark.solve.sorting import sort_pairs
 from als_spark.train.backend import Factors
 from als_spark.train.metrics import SideStats, row_sums
 from als_spark.types import FloatArray, Side

@@ -27,7 +27,7 @@ from als_spark.errors import ConfigError
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.foldin import FoldedRows
 from als_spark.model.ids import IdIndex, as_id_array, ids_like
-from als_spark.solve.sorting import counting_argsort
+from als_spark.solve.blocks import counting_argsort
 from als_spark.solve.topk import Seen, TopItems, top_items
 from als_spark.types import FloatArray, IntArray, Side
 

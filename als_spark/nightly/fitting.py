@@ -34,9 +34,8 @@ from als_spark.spark.read.split import TRAIN, SplitOptions, split_ratings
 from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector
-from als_spark.train.records import PointResult
-from als_spark.train.spec import ModelSpec, TrainingOptions
-from als_spark.train.start import initial_factors
+from als_spark.train.records import ModelSpec, PointResult, TrainingOptions
+from als_spark.train.state import initial_factors
 from als_spark.types import BadRows, Duplicates, PlacementChoice, Side
 
 OpenSource = Callable[[SparkSession, SourceOptions], Source]

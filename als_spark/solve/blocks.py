@@ -33,8 +33,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
-from als_spark.solve.sorting import sort_pairs
 from als_spark.types import FloatArray, IntArray
 
 EXACT_WIDTH = 8
@@ -91,12 +91,6 @@ class RatingBlock:
     def n_ratings(self) -> int:
         """Ratings in the block, padding not counted."""
         return int(self.degrees.sum(dtype=np.int64))
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all arrays."""
-        arrays = (self.rows, self.degrees, self.bucket_rows, self.bucket_widths)
-        return sum(a.nbytes for a in (*arrays, self.indices, self.ratings))
 
     def buckets(self) -> Iterator[Bucket]:
         """Yield the buckets, narrowest first."""
@@ -299,3 +293,24 @@ def assign_rows(costs: FloatArray, n_blocks: int) -> IntArray:
     turns = np.concatenate([there, there[::-1]])
     blocks[tail] = np.resize(turns, tail.size)
     return blocks
+
+
+def counting_argsort(keys: IntArray, n_keys: int) -> IntArray:
+    """Return the stable sorting permutation of keys in ``[0, n_keys)``, in linear time.
+
+    SciPy's CSR to CSC conversion is a counting sort: each key becomes the one entry of its own row,
+    and the row indices of the transposed matrix are the permutation.
+    """
+    n = keys.size
+    index_dtype = np.int32 if n < np.iinfo(np.int32).max else np.int64
+    matrix = sparse.csr_array(
+        (np.empty(n, np.int8), keys, np.arange(n + 1, dtype=index_dtype)), shape=(n, n_keys)
+    )
+    permutation: IntArray = matrix.tocsc().indices
+    return permutation
+
+
+def sort_pairs(rows: IntArray, columns: IntArray, n_rows: int, n_columns: int) -> IntArray:
+    """Return the permutation that sorts pairs by row, then by column; stable, in linear time."""
+    by_column = counting_argsort(columns, n_columns)
+    return by_column[counting_argsort(rows[by_column], n_rows)]

@@ -63,12 +63,12 @@ class LocalBackend:
         label: str,  # noqa: ARG002
     ) -> list[Mapping[SplitName, ErrorSums]]:
         """See :class:`als_spark.train.backend.Backend`."""
-        return [self._errors_of(model) for model in models]
-
-    def _errors_of(self, model: Factors) -> Mapping[SplitName, ErrorSums]:
-        sums: dict[SplitName, list[ErrorSums]] = {
-            "train": [train_errors(self.blocks["user"], model.users, model.items)]
-        }
-        for part in self.evaluation:
-            sums.setdefault(part.split, []).append(part.errors(model.users, model.items))
-        return {split: ErrorSums.total(parts) for split, parts in sums.items()}
+        return [
+            ErrorSums.by_split(
+                [
+                    ("train", train_errors(self.blocks["user"], *model)),
+                    *((part.split, part.errors(*model)) for part in self.evaluation),
+                ]
+            )
+            for model in models
+        ]

@@ -8,7 +8,7 @@ when the part is built.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from als_spark.solve.blocks import RatingBlock, build_block
 from als_spark.solve.rows import sum_errors
 from als_spark.train.records import ErrorMeans
-from als_spark.types import ColdStart, FloatArray, IntArray, SplitName
+from als_spark.types import ColdStart, FloatArray, IntArray, Side, SplitName
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,20 @@ class ErrorSums:
     cold: int = 0
 
     @staticmethod
-    def total(parts: list[ErrorSums]) -> ErrorSums:
-        """Add up sums; exactly rounded, so that the order of the parts does not matter."""
-        return ErrorSums(
-            math.fsum(part.squared for part in parts),
-            math.fsum(part.absolute for part in parts),
-            sum(part.count for part in parts),
-            sum(part.cold for part in parts),
-        )
+    def by_split(parts: Iterable[tuple[SplitName, ErrorSums]]) -> Mapping[SplitName, ErrorSums]:
+        """Add up the sums of each split; exactly rounded, so that their order does not matter."""
+        found: dict[SplitName, list[ErrorSums]] = {}
+        for split, sums in parts:
+            found.setdefault(split, []).append(sums)
+        return {
+            split: ErrorSums(
+                math.fsum(part.squared for part in sums),
+                math.fsum(part.absolute for part in sums),
+                sum(part.count for part in sums),
+                sum(part.cold for part in sums),
+            )
+            for split, sums in found.items()
+        }
 
     def means(self) -> ErrorMeans:
         """Divide by the count; NaN where nothing was counted."""
@@ -145,8 +151,7 @@ def build_evaluation_part(
     items: IntArray,
     ratings: FloatArray,
     *,
-    user_stats: SideStats,
-    item_stats: SideStats,
+    stats: Mapping[Side, SideStats],
     cold_start: ColdStart,
     dtype: npt.DTypeLike = np.float64,
 ) -> EvaluationPart:
@@ -158,8 +163,8 @@ def build_evaluation_part(
         What the part is called.
     users, items, ratings : (n,)
         The held-out ratings, dense indices.
-    user_stats, item_stats : SideStats
-        The training ratings of both sides.
+    stats : mapping of side to SideStats
+        The training ratings.
     cold_start : {"mean", "drop", "initial"}
         What predicts a cold rating: the training mean of its user, else of its item, else of all;
         nothing (it is left out); or the factors a row without ratings has, its random start, as in
@@ -167,6 +172,7 @@ def build_evaluation_part(
     dtype : dtype
         Of the stored ratings.
     """
+    user_stats, item_stats = stats["user"], stats["item"]
     cold = (user_stats.degrees[users] == 0) | (item_stats.degrees[items] == 0)
     n_cold = int(np.count_nonzero(cold))
     constant = ErrorSums(cold=n_cold)

@@ -42,7 +42,7 @@ from als_spark.model.recommend import (
     plan_recommendations,
     plan_similar_items,
 )
-from als_spark.solve.sorting import counting_argsort
+from als_spark.solve.blocks import counting_argsort
 from als_spark.spark.arrow import (
     CHUNK_ROWS,
     gather_batches,

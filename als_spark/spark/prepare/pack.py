@@ -37,8 +37,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.model.ids import IdIndex
-from als_spark.solve.blocks import build_block, split_block
-from als_spark.solve.sorting import counting_argsort, sort_pairs
+from als_spark.solve.blocks import build_block, counting_argsort, sort_pairs, split_block
 from als_spark.spark.arrow import decode_values, ids_from_bytes, narrow, widen
 from als_spark.spark.planner import SHARED_ROW
 from als_spark.spark.read.duplicates import resolve_duplicates
@@ -343,23 +342,9 @@ def build_evaluation_parts(
     """Build the held-out parts of a partition: runs on an executor."""
     for entry in entries:
         if isinstance(entry, HeldOut):
-            yield evaluation_part(entry, stats.value, cold_start, dtype)
-
-
-def evaluation_part(
-    held_out: HeldOut, stats: Mapping[Side, SideStats], cold_start: ColdStart, dtype: DType
-) -> EvaluationPart:
-    """Make held-out ratings ready to be predicted by any model."""
-    return build_evaluation_part(
-        held_out.split,
-        held_out.users,
-        held_out.items,
-        held_out.ratings,
-        user_stats=stats["user"],
-        item_stats=stats["item"],
-        cold_start=cold_start,
-        dtype=dtype,
-    )
+            yield build_evaluation_part(
+                *entry, stats=stats.value, cold_start=cold_start, dtype=dtype
+            )
 
 
 def _binary_array(array: npt.NDArray[Any], counts: IntArray) -> pa.Array:

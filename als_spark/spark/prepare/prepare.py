@@ -31,7 +31,6 @@ from als_spark.spark.prepare.pack import (
     build_evaluation_parts,
     cut_partition,
     describe_entries,
-    evaluation_part,
     merge_partition,
     shuffle_keys,
     train_slices,
@@ -46,7 +45,7 @@ from als_spark.spark.train.partitioned import PartitionedRatings
 from als_spark.spark.train.per_model import PerModel
 from als_spark.spark.train.run import Placement, PreparedRatings
 from als_spark.train.local import LocalBackend
-from als_spark.train.metrics import EvaluationPart, SideStats
+from als_spark.train.metrics import EvaluationPart, SideStats, build_evaluation_part
 from als_spark.types import (
     SIDES,
     BadRows,
@@ -254,7 +253,9 @@ class _Packing:
         )
         stats["item"] = SideStats.of(self._n_rows["item"], [by_item])
         parts = [
-            evaluation_part(entry, stats, options.cold_start, options.dtype)
+            build_evaluation_part(
+                *entry, stats=stats, cold_start=options.cold_start, dtype=options.dtype
+            )
             for entry in entries
             if isinstance(entry, HeldOut)
         ]

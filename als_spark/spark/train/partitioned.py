@@ -19,14 +19,13 @@ from pyspark import RDD, Broadcast, SparkContext
 from als_spark.solve.solver import add_sums
 from als_spark.spark.planner import Plan
 from als_spark.spark.session import broadcasted, described
-from als_spark.spark.train.broadcast import BroadcastExchange
-from als_spark.spark.train.exchange import Exchange, SliceNumber, TrainSlice
+from als_spark.spark.train.exchange import BroadcastExchange, Exchange, SliceNumber, TrainSlice
 from als_spark.spark.worker import prepare_worker
 from als_spark.train.backend import Factors, HalfStep, Solved
 from als_spark.train.grid import SweepCollector, run_grid
 from als_spark.train.loop import OnIteration
 from als_spark.train.metrics import ErrorSums, EvaluationPart, SideStats, train_errors
-from als_spark.train.spec import ModelSpec, TrainingOptions
+from als_spark.train.records import ModelSpec, TrainingOptions
 from als_spark.types import SIDES, IntArray, Side, SplitName
 
 EXCHANGES = {"broadcast": BroadcastExchange}
@@ -104,7 +103,7 @@ class PartitionedRatings:
         return self._stats[side].degrees
 
     def solve(self, side: Side, steps: Sequence[HalfStep], label: str) -> list[Solved]:
-        """Run one half-step of several models: one Spark job, or a few where they are too large."""
+        """Run a half-step of several models: a Spark job, or a few where they are too large."""
         results: list[Solved] = []
         for group in self._plan.groups(side, [step.fixed.shape[1] for step in steps]):
             solved, shared = self._exchanges[side].solve(steps[group], label)
@@ -134,13 +133,10 @@ class PartitionedRatings:
             found = self._context.runJob(
                 parts, partial(errors_of_partition, models=shared), partitions
             )
-        results: list[Mapping[SplitName, ErrorSums]] = []
-        for k in range(len(models)):
-            by_split: dict[SplitName, list[ErrorSums]] = {}
-            for split, sums in found:
-                by_split.setdefault(split, []).append(sums[k])
-            results.append({split: ErrorSums.total(sums) for split, sums in by_split.items()})
-        return results
+        return [
+            ErrorSums.by_split((split, sums[k]) for split, sums in found)
+            for k in range(len(models))
+        ]
 
 
 def errors_of_partition(

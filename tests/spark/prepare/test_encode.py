@@ -27,8 +27,7 @@ from als_spark.spark.read.columns import source_from_frame, typed_ratings
 from als_spark.spark.read.split import SplitOptions, with_random_split
 from als_spark.spark.train.run import train_grid
 from als_spark.train.grid import SweepCollector, grid_specs
-from als_spark.train.records import IterationRecord
-from als_spark.train.spec import TrainingOptions
+from als_spark.train.records import IterationRecord, TrainingOptions
 from tests.conftest import Triples, random_triples
 
 Row = tuple[Any, ...]

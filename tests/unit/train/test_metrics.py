@@ -55,8 +55,7 @@ def part_of(names, cold_start, dtype=np.float64) -> EvaluationPart:
         users,
         items,
         ratings,
-        user_stats=SideStats.of(3, [train_block()]),
-        item_stats=SideStats.of(3, [by_item]),
+        stats={"user": SideStats.of(3, [train_block()]), "item": SideStats.of(3, [by_item])},
         cold_start=cold_start,
         dtype=dtype,
     )
@@ -111,8 +110,7 @@ class TestColdStart:
             empty,
             empty,
             np.zeros(0),
-            user_stats=stats,
-            item_stats=stats,
+            stats={"user": stats, "item": stats},
             cold_start="mean",
         )
         assert part.split == "validation"
@@ -160,11 +158,11 @@ class TestErrorSums:
     def test_total_does_not_depend_on_the_order(self):
         parts = [ErrorSums(1e16, 0.1, 3, 1), ErrorSums(1.0, 0.2, 4, 0), ErrorSums(-1e16, 0.3, 5, 2)]
         for order in ([0, 1, 2], [2, 0, 1], [0, 2, 1]):
-            total = ErrorSums.total([parts[k] for k in order])
-            assert total == ErrorSums(1.0, math.fsum((0.1, 0.2, 0.3)), 12, 3)
+            sums = ErrorSums.by_split(("test", parts[k]) for k in order)
+            assert sums == {"test": ErrorSums(1.0, math.fsum((0.1, 0.2, 0.3)), 12, 3)}
 
     def test_total_of_nothing(self):
-        assert ErrorSums.total([]) == ErrorSums(0.0, 0.0, 0, 0)
+        assert ErrorSums.by_split([]) == {}
 
     def test_means(self):
         means = ErrorSums(8.0, 4.0, 2, 1).means()

@@ -14,13 +14,12 @@ from als_spark.solve.blocks import build_block
 from als_spark.solve.objective import Objective
 from als_spark.spark.planner import Choices, Sizes, half_step_bytes, plan
 from als_spark.spark.train import partitioned
-from als_spark.spark.train.broadcast import solve_partition
-from als_spark.spark.train.exchange import SharedSums, TrainSlice
+from als_spark.spark.train.exchange import SharedSums, TrainSlice, solve_partition
 from als_spark.spark.train.partitioned import PartitionedRatings, errors_of_partition
 from als_spark.train.backend import Factors, HalfStep
 from als_spark.train.grid import SweepCollector, grid_specs, run_grid
 from als_spark.train.metrics import ErrorSums, EvaluationPart, SideStats
-from als_spark.train.spec import TrainingOptions
+from als_spark.train.records import TrainingOptions
 from tests.conftest import local_backend, random_triples
 
 T = random_triples()
@@ -170,7 +169,7 @@ def test_errors_of_training_slices_and_held_out_parts():
     assert [split for split, _ in found] == ["train"] * 4 + ["test"]
     for k, model in enumerate(models):
         (expected,) = local_backend(T).errors([model], "")
-        train = ErrorSums.total([sums[k] for split, sums in found if split == "train"])
+        train = ErrorSums.by_split((split, sums[k]) for split, sums in found)["train"]
         assert train.count == 400
         assert train.squared == pytest.approx(expected["train"].squared, rel=1e-10)
         test = found[-1][1][k]
