@@ -153,7 +153,7 @@ def open_seen(
         If there are none, or there are unusable rows and these are not to be dropped.
     """
     seen = read_seen(session, source)
-    refuse_bad_rows(seen, bad_rows)
+    refuse_bad_rows(seen.label, seen.bad, bad_rows)
     tell_bad_rows(progress, seen)
     progress.write(f"{seen.n_pairs:,} pairs in {seen.label} are not recommended")
     return seen

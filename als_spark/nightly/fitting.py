@@ -155,7 +155,7 @@ def read_ratings(
     for part in snapshot.parts[1:]:
         if part.rows == 0:
             warn(f"{part.label} has no rows")
-    refuse_bad_rows(snapshot, options.bad_rows)
+    refuse_bad_rows(snapshot.label, snapshot.bad, options.bad_rows)
     for problem in snapshot.bad.lines:
         warn(f"unusable rows left out: {problem}")
     for doubt in snapshot.warnings:

@@ -52,16 +52,8 @@ ExchangeName = Literal["broadcast"]
 class Sizes:
     """What the plan depends on.
 
-    Attributes
-    ----------
-    n_users, n_items, n_ratings : int
-        Of the data.
-    ranks : sequence of int
-        Rank of every model of the grid (a rank for each point).
-    itemsize : int
-        Bytes of a factor: 4 or 8.
-    cores : int
-        Tasks that the cluster runs at a time.
+    ``ranks`` has a rank for each point of the grid, ``itemsize`` is that of a factor (4 or 8),
+    ``cores`` are the tasks that the cluster runs at a time.
     """
 
     n_users: int
@@ -79,15 +71,9 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What the user has chosen.
+    """What the user has chosen, and what Spark allows.
 
-    Attributes
-    ----------
-    placement : {"auto", "ratings", "grid"}
-    partitions : int or None
-        Blocks of each side.
-    worker_limit : int or None
-        Bytes that Spark allows a Python worker, from :func:`worker_limit`.
+    ``partitions`` are the blocks of each side, ``worker_limit`` comes from :func:`worker_limit`.
     """
 
     placement: PlacementChoice = "auto"
@@ -113,7 +99,7 @@ class Plan:
     worker_bytes : int
         Memory that a Python worker may need, beyond its libraries.
     sizes : Sizes
-        What it was decided from.
+        What the plan was decided from.
     """
 
     placement: PlacementName
@@ -166,11 +152,6 @@ def worker_limit(conf: Mapping[str, str]) -> int | None:
 
     An executor's ``spark.executor.pyspark.memory`` (in MiB unless it has a unit) is shared by the
     workers of its cores.
-
-    Parameters
-    ----------
-    conf : mapping of str to str
-        Settings of the application.
     """
     written = conf.get("spark.executor.pyspark.memory", "").strip().lower()
     found = re.fullmatch(r"(\d+)([bkmgtp]?)b?", written)
@@ -184,16 +165,20 @@ def choose_placement(sizes: Sizes, worker_bytes: int = WORKER_BYTES) -> Placemen
     """Choose what Spark partitions: the ratings, or the grid.
 
     The grid, if the packed ratings fit into every worker and whole models, each trained in one
-    task, are estimated to be done before half-steps spread over all cores, each with its Spark jobs
-    and its traffic of factors.
+    task, are estimated to be done before half-steps spread over all cores, each with its Spark
+    jobs and its traffic of factors.
     """
     if sizes.packed_bytes > worker_bytes // GRID_SHARE:
         return "ratings"
-    work = [_iteration_seconds(sizes, rank) for rank in sizes.ranks]
+    n_rows = sizes.n_users + sizes.n_items
+    work = [
+        (2 * 2 * sizes.n_ratings * rank**2 / 2 + n_rows * rank**3 / 3) / FLOPS + CALL_SECONDS
+        for rank in sizes.ranks
+    ]
     # Models are handed out largest first, so the end comes with the average core or with the
     # largest model.
     by_grid = max(max(work), sum(work) / sizes.cores)
-    factors = sum(sizes.ranks) * (sizes.n_users + sizes.n_items) * sizes.itemsize
+    factors = sum(sizes.ranks) * n_rows * sizes.itemsize
     by_ratings = sum(work) / sizes.cores + 2 * JOB_SECONDS + 2 * factors / BYTES_PER_SECOND
     return "grid" if by_grid <= by_ratings else "ratings"
 
@@ -226,20 +211,10 @@ def shared_rows(costs: FloatArray, n_blocks: int) -> IntArray:
 
 
 def place_rows(counts: IntArray, ranks: Sequence[int], n_blocks: int) -> IntArray:
-    """Assign rows to blocks of nearly equal work.
+    """Assign rows with so many ratings to blocks of nearly equal work.
 
-    Parameters
-    ----------
-    counts : (n_rows,) int
-        Ratings of each row.
-    ranks : sequence of int
-        Rank of every model.
-    n_blocks : int
-
-    Returns
-    -------
-    (n_rows,) int
-        Block of each row, ``SHARED_ROW`` for a shared one.
+    Returns (n_rows,) int: the block of each row, ``SHARED_ROW`` for a row that alone would outlast
+    the work of a whole block.
     """
     costs = row_costs(counts, ranks)
     shared = shared_rows(costs, n_blocks)
@@ -256,15 +231,6 @@ def half_step_bytes(n_fixed: int, ranks: Sequence[int], itemsize: int) -> int:
     and decoded; the factors of its rows, of which there may be one for each eight bytes, twice,
     since they are pickled; and the workspaces of the kernels: gathered rows, Gram matrices, and
     what solving them takes.
-
-    Parameters
-    ----------
-    n_fixed : int
-        Rows of the fixed side.
-    ranks : sequence of int
-        Rank of each model.
-    itemsize : int
-        Bytes of a factor: 4 or 8.
     """
     padded = sum((n_fixed + 1) * (rank + 1) * itemsize for rank in ranks)
     results = SLICE_BYTES // 8 * sum(ranks) * itemsize
@@ -274,19 +240,9 @@ def half_step_bytes(n_fixed: int, ranks: Sequence[int], itemsize: int) -> int:
 def group_models(
     n_fixed: int, ranks: Sequence[int], itemsize: int, worker_bytes: int
 ) -> list[slice]:
-    """Group models so that a half-step of each group fits into a worker.
+    """Group neighbouring models so that a half-step of each group fits into a worker.
 
-    Parameters
-    ----------
-    n_fixed, ranks, itemsize
-        As in :func:`half_step_bytes`.
-    worker_bytes : int
-        Memory of a worker.
-
-    Returns
-    -------
-    list of slice
-        Neighbours; a model that does not fit is a group of its own.
+    A model that does not fit is a group of its own.
     """
     groups: list[slice] = []
     first = 0
@@ -295,9 +251,3 @@ def group_models(
             groups.append(slice(first, k))
             first = k
     return [*groups, slice(first, len(ranks))]
-
-
-def _iteration_seconds(sizes: Sizes, rank: int) -> float:
-    rows = sizes.n_users + sizes.n_items
-    flops = 2 * 2 * sizes.n_ratings * rank**2 / 2 + rows * rank**3 / 3
-    return flops / FLOPS + CALL_SECONDS

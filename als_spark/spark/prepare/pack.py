@@ -64,7 +64,6 @@ PIECE_SCHEMA = (
     "rows binary, columns binary, ratings binary, splits binary, timestamps binary"
 )
 HELD_OUT: Mapping[int, SplitName] = {VALIDATION: "validation", TEST: "test"}
-MAX_DUPLICATE_EXAMPLES = 3
 
 
 class Layout(NamedTuple):
@@ -83,20 +82,9 @@ class Layout(NamedTuple):
 class PackOptions:
     """How ratings are packed.
 
-    Attributes
-    ----------
-    sides : tuple of {"user", "item"}
-        What the blocks' rows are; partition ``k n_blocks + b`` of the result is block b of the k-th
-        side.
-    n_blocks : int
-        Blocks of each side.
-    duplicates : {"error", "mean", "last"}
-        What becomes of a pair rated twice; ``error`` counts them and leaves the stopping to the
-        caller.
-    dtype : str
-        Of the stored ratings.
-    slice_bytes : int or None
-        Largest size of a slice of a block; None for whole blocks.
+    ``sides`` are what the blocks' rows are: partition ``k n_blocks + b`` of the result is block b
+    of the k-th side. Of a pair rated twice ``duplicates="error"`` counts and leaves the stopping to
+    the caller. ``slice_bytes`` is the largest size of a slice of a block; None leaves blocks whole.
     """
 
     sides: tuple[Side, ...]
@@ -288,7 +276,7 @@ def merge_block(
     )
     if repeated.size:
         if side == "user":
-            examples = repeated[:MAX_DUPLICATE_EXAMPLES]
+            examples = repeated[:3]
             users, items = ratings.rows[examples].tolist(), ratings.columns[examples].tolist()
             yield Repeated(repeated.size, list(zip(users, items, strict=True)))
         ratings = ratings._replace(timestamps=ratings.timestamps[:0]).take(kept)

@@ -147,12 +147,7 @@ def prepare_typed(
     label : str
         Names the ratings in messages.
     options, phase
-        As in :func:`prepare_ratings`.
-
-    Raises
-    ------
-    DataError
-        If the ratings cannot be trained on.
+        As in :func:`prepare_ratings`, which also says what is raised.
     """
     context = session.sparkContext
     if options.duplicates != "last":
@@ -164,7 +159,7 @@ def prepare_typed(
             temporary.callback(chunks.unpersist)
             with described(context, f"checking and counting ratings of {label}"):
                 summary = summarise(chunks)
-            check_summary(summary, label, drop_bad_rows=options.bad_rows == "drop")
+            check_summary(summary, label, options.bad_rows)
         rejected = None
         if summary.bad.n:
             rejected = ratings.where(F.col("problem").isNotNull()).select("problem", "raw")

@@ -15,15 +15,8 @@ from als_spark.types import IntArray
 class PartFacts:
     """One source of a run's ratings: the base, or an increment.
 
-    Attributes
-    ----------
-    label : str
-    rows, bad_rows : int
-        As read; and those of them that cannot be used.
-    lowest, highest, mean : float
-        Of the usable ratings; NaN where there are none.
-    latest : float
-        Their latest timestamp, in seconds as read; NaN where there are none.
+    ``rows`` and ``bad_rows`` are as read; range, mean and latest timestamp (in seconds as read) are
+    of the usable ratings, NaN where there are none.
     """
 
     label: str
@@ -44,13 +37,8 @@ class PartFacts:
 class DataFacts:
     """All ratings of a run, after the unusable rows and the duplicates are gone.
 
-    Attributes
-    ----------
-    ratings, users, items : int
-    lowest, highest, mean, spread : float
-        The spread is the standard deviation.
-    fingerprint : str
-        The same for the same ratings, in whatever order, files and partitions they come.
+    The spread is the standard deviation. The fingerprint is the same for the same ratings, in
+    whatever order, files and partitions they come.
     """
 
     ratings: int
@@ -83,7 +71,6 @@ class Summary:
     lowest, highest : float
         Range of the ratings.
     bad : BadRowCounts
-        Rows that cannot be used.
     """
 
     n_ratings: int

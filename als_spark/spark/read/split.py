@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pyspark import SparkContext
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from als_spark.spark.session import described
@@ -13,7 +13,6 @@ from als_spark.types import SplitStrategy
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 """Codes of the splits in the column ``split``."""
-_HASH_VALUES = 2.0**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +55,10 @@ def with_random_split(ratings: DataFrame, options: SplitOptions) -> DataFrame:
         F.col("item").cast("string"),
     )
     # The upper 53 bits, as a number in [0, 1).
-    share = F.shiftrightunsigned(pair, 11).cast("double") / F.lit(_HASH_VALUES)
-    return ratings.withColumn("split", _split_code(share, options))
+    share = F.shiftrightunsigned(pair, 11).cast("double") / F.lit(2.0**53)
+    held = options.test_fraction + options.validation_fraction
+    code = F.when(share < options.test_fraction, TEST).when(share < held, VALIDATION)
+    return ratings.withColumn("split", code.otherwise(TRAIN).cast("tinyint"))
 
 
 def with_time_split(ratings: DataFrame, options: SplitOptions) -> DataFrame:
@@ -80,12 +81,6 @@ def with_time_split(ratings: DataFrame, options: SplitOptions) -> DataFrame:
 def with_fixed_split(ratings: DataFrame, code: int) -> DataFrame:
     """Add the column ``split`` with one value."""
     return ratings.withColumn("split", F.lit(code).cast("tinyint"))
-
-
-def _split_code(share: Column, options: SplitOptions) -> Column:
-    held = options.test_fraction + options.validation_fraction
-    code = F.when(share < options.test_fraction, TEST).when(share < held, VALIDATION)
-    return code.otherwise(TRAIN).cast("tinyint")
 
 
 def _time_quantiles(ratings: DataFrame, shares: list[float]) -> list[float]:
