@@ -106,9 +106,22 @@ def fold_in(
     index = IdIndex(unique.take(pc.array_sort_indices(unique)))
     rows = index.rows_of(kept)
     n_rows, n_columns = len(index), len(columns_side.ids)
-    _check_pairs(index, rows, columns, n_columns, side)
+    order = sort_pairs(rows, columns, n_rows, n_columns)
+    rows, columns, values = rows[order], columns[order], values[order]
+    again = np.flatnonzero((rows[1:] == rows[:-1]) & (columns[1:] == columns[:-1]))
+    if again.size:
+        raise DataError(
+            f"{side} {index.ids[int(rows[again[0]])]} has rated the same twice: give one rating of "
+            "each pair"
+        )
     block = build_block(
-        rows, columns, values, n_rows=n_rows, n_columns=n_columns, dtype=columns_side.factors.dtype
+        rows,
+        columns,
+        values,
+        n_rows=n_rows,
+        n_columns=n_columns,
+        dtype=columns_side.factors.dtype,
+        presorted=True,
     )
     try:
         solved, _ = objective.row_solver(columns_side.factors).solve(block, side=side)
@@ -147,14 +160,3 @@ def extend_model(model: FactorModel, folded: FoldedRows) -> FactorModel:
         return dataclasses.replace(model, users=ids, factors=both, user_stats=stats)
     both = Factors(model.factors.users, factors)
     return dataclasses.replace(model, items=ids, factors=both, item_stats=stats)
-
-
-def _check_pairs(index: IdIndex, rows: Any, columns: Any, n_columns: int, side: Side) -> None:
-    order = sort_pairs(rows, columns, len(index), n_columns)
-    rows, columns = rows[order], columns[order]
-    again = np.flatnonzero((rows[1:] == rows[:-1]) & (columns[1:] == columns[:-1]))
-    if again.size:
-        raise DataError(
-            f"{side} {index.ids[int(rows[again[0]])]} has rated the same twice: give one rating of "
-            "each pair"
-        )

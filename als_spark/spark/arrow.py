@@ -26,7 +26,7 @@ CHUNK_ROWS = 2_000_000
 """Rows that a chunk of a partition holds at most (about): ratings take five to 17 bytes each."""
 MAX_LEVELS = 256
 
-_SPARK_TYPES = {
+SPARK_TYPES = {
     pa.binary(): "binary",
     pa.float64(): "double",
     pa.int32(): "int",
@@ -61,7 +61,7 @@ def _run(batches: Iterable[pa.RecordBatch], *, function: ArrowMap) -> Iterator[p
 
 def ddl(fields: pa.Schema) -> str:
     """Spell an Arrow schema as Spark does."""
-    return ", ".join(f"{field.name} {_SPARK_TYPES[field.type]}" for field in fields)
+    return ", ".join(f"{field.name} {SPARK_TYPES[field.type]}" for field in fields)
 
 
 def gather_batches(batches: Iterable[pa.RecordBatch], max_rows: int) -> Iterator[pa.Table]:
