@@ -21,7 +21,7 @@ from als_spark.model.ids import IdIndex, ids_like
 from als_spark.solve.blocks import build_block, sort_pairs
 from als_spark.solve.objective import Objective
 from als_spark.train.backend import Factors
-from als_spark.train.metrics import SideStats, row_sums
+from als_spark.train.metrics import SideStats
 from als_spark.types import FloatArray, Side
 
 
@@ -129,7 +129,7 @@ def fold_in(
         raise error.named(index.ids[error.row]) from error
     factors = np.empty((n_rows, model.rank), solved.dtype)
     factors[block.rows] = solved
-    stats = SideStats.join(n_rows, [(block.rows, block.degrees, row_sums(block))])
+    stats = SideStats.of(n_rows, [block])
     return FoldedRows(side, index, factors, stats, int(known.size - known.sum()))
 
 

@@ -177,18 +177,10 @@ def build_block(
 
 
 def cut_buckets(degrees: IntArray) -> tuple[IntArray, IntArray]:
-    """Cut rows of rising degree into buckets.
+    """Cut rows of rising degree (all at least 1) into buckets.
 
-    Parameters
-    ----------
-    degrees : (n_rows,) int
-        Degrees, rising, all at least 1.
-
-    Returns
-    -------
-    bucket_rows : (n_buckets + 1,) int64
-    bucket_widths : (n_buckets,) int64
-        Width of each bucket: the largest degree in it.
+    Returns (n_buckets + 1,) int64 bounds of the buckets, and (n_buckets,) int64 widths: the largest
+    degree of each.
     """
     cuts = [degrees.size]
     while cuts[-1] > 0:
@@ -261,23 +253,11 @@ def split_block(block: RatingBlock, max_bytes: int | None) -> Iterator[RatingBlo
 
 
 def assign_rows(costs: FloatArray, n_blocks: int) -> IntArray:
-    """Spread rows over blocks so that every block has about the same work.
+    """Spread rows over blocks so that every block has about the same work, whatever its unit.
 
     The costliest rows go, one by one, to the block with the least work so far (Graham's
     longest-processing-time rule); the many cheap ones are dealt in turns, there and back, to the
-    blocks that are not above the mean already.
-
-    Parameters
-    ----------
-    costs : (n_rows,) float
-        Work of each row, in any unit.
-    n_blocks : int
-        Blocks to fill.
-
-    Returns
-    -------
-    (n_rows,) int32
-        Block of each row.
+    blocks that are not above the mean already. Returns (n_rows,) int32, the block of each row.
     """
     blocks: IntArray = np.zeros(costs.size, np.int32)
     order = np.argsort(-costs, kind="stable")

@@ -70,18 +70,6 @@ class Sizes:
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
-    """What the user has chosen, and what Spark allows.
-
-    ``partitions`` are the blocks of each side, ``worker_limit`` comes from :func:`worker_limit`.
-    """
-
-    placement: PlacementChoice = "auto"
-    partitions: int | None = None
-    worker_limit: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """How a run uses the cluster; decided once, by :func:`plan`.
 
@@ -130,19 +118,25 @@ class Plan:
         }
 
 
-def plan(sizes: Sizes, choices: Choices) -> Plan:
-    """Decide how a run uses the cluster."""
+def plan(
+    sizes: Sizes,
+    placement: PlacementChoice = "auto",
+    partitions: int | None = None,
+    worker_limit: int | None = None,
+) -> Plan:
+    """Decide how a run uses the cluster.
+
+    ``partitions`` are the blocks of each side that the user has asked for, ``worker_limit`` the
+    bytes that Spark allows a Python worker (see the function of that name).
+    """
     worker_bytes = WORKER_BYTES
-    if choices.worker_limit is not None:
-        worker_bytes = min(worker_bytes, max(choices.worker_limit - LIBRARY_BYTES, LEAST_BYTES))
-    placement = choices.placement
+    if worker_limit is not None:
+        worker_bytes = min(worker_bytes, max(worker_limit - LIBRARY_BYTES, LEAST_BYTES))
     if placement == "auto":
         placement = choose_placement(sizes, worker_bytes)
     if placement == "grid":
         return Plan("grid", 1, None, {}, worker_bytes, sizes)
-    n_blocks = choices.partitions
-    if n_blocks is None:
-        n_blocks = choose_blocks(sizes, worker_bytes)
+    n_blocks = choose_blocks(sizes, worker_bytes) if partitions is None else partitions
     exchange: dict[Side, ExchangeName] = {"user": "broadcast", "item": "broadcast"}
     return Plan("ratings", n_blocks, SLICE_BYTES, exchange, worker_bytes, sizes)
 

@@ -49,7 +49,6 @@ class SweepOutcome:
     selected_on : {"validation", "test", "train"}
         The part whose mean squared error chose it.
     best_factors : Factors
-        The best point's factors.
     """
 
     points: Sequence[PointResult]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from als_spark.solve.blocks import RatingBlock
 from als_spark.train.backend import Factors, HalfStep, Solved
-from als_spark.train.metrics import ErrorSums, EvaluationPart, SideStats, train_errors
+from als_spark.train.metrics import ErrorSums, EvaluationPart, SideStats
 from als_spark.types import IntArray, Side, SplitName
 
 
@@ -63,12 +63,8 @@ class LocalBackend:
         label: str,  # noqa: ARG002
     ) -> list[Mapping[SplitName, ErrorSums]]:
         """See :class:`als_spark.train.backend.Backend`."""
+        parts = [EvaluationPart("train", self.blocks["user"]), *self.evaluation]
         return [
-            ErrorSums.by_split(
-                [
-                    ("train", train_errors(self.blocks["user"], *model)),
-                    *((part.split, part.errors(*model)) for part in self.evaluation),
-                ]
-            )
+            ErrorSums.by_split((part.split, part.errors(*model)) for part in parts)
             for model in models
         ]

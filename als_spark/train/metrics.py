@@ -24,14 +24,8 @@ from als_spark.types import ColdStart, FloatArray, IntArray, Side, SplitName
 class ErrorSums:
     """Sums of errors over some ratings; sums of disjoint parts add up.
 
-    Attributes
-    ----------
-    squared, absolute : float
-        Σ (r − prediction)² and Σ |r − prediction|.
-    count : int
-        Ratings summed.
-    cold : int
-        Ratings met whose user or item has no training rating, summed or not.
+    Σ (r − prediction)², Σ |r − prediction|, the number of ratings summed, and that of ratings met
+    whose user or item has no training rating, summed or not.
     """
 
     squared: float = 0.0
@@ -66,15 +60,7 @@ class ErrorSums:
 
 @dataclass(frozen=True, slots=True)
 class SideStats:
-    """Training ratings of each row of a side.
-
-    Attributes
-    ----------
-    degrees : (n_rows,) int32
-        Training ratings of the row.
-    sums : (n_rows,) float64
-        Their sum.
-    """
+    """Training ratings of each row of a side: (n_rows,) int32 counts, (n_rows,) float64 sums."""
 
     degrees: IntArray
     sums: FloatArray
@@ -119,11 +105,11 @@ def row_sums(block: RatingBlock) -> FloatArray:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPart:
-    """Held-out ratings of some users, ready to be predicted by any model.
+    """Ratings that are ready to be predicted by any model.
 
     Attributes
     ----------
-    split : {"validation", "test"}
+    split : {"train", "validation", "test"}
     block : RatingBlock
         The ratings that a model predicts, by user.
     constant : ErrorSums
@@ -132,7 +118,7 @@ class EvaluationPart:
 
     split: SplitName
     block: RatingBlock
-    constant: ErrorSums
+    constant: ErrorSums = ErrorSums()
 
     def errors(self, user_factors: FloatArray, item_factors: FloatArray) -> ErrorSums:
         """Sum the errors of a model over the part."""
@@ -155,22 +141,11 @@ def build_evaluation_part(
     cold_start: ColdStart,
     dtype: npt.DTypeLike = np.float64,
 ) -> EvaluationPart:
-    """Separate held-out ratings into those a model predicts and the cold ones.
+    """Separate held-out ratings (dense indices) into those a model predicts and the cold ones.
 
-    Parameters
-    ----------
-    split : {"validation", "test"}
-        What the part is called.
-    users, items, ratings : (n,)
-        The held-out ratings, dense indices.
-    stats : mapping of side to SideStats
-        The training ratings.
-    cold_start : {"mean", "drop", "initial"}
-        What predicts a cold rating: the training mean of its user, else of its item, else of all;
-        nothing (it is left out); or the factors a row without ratings has, its random start, as in
-        the source notebook.
-    dtype : dtype
-        Of the stored ratings.
+    A cold rating is predicted as ``cold_start`` says: by the training mean of its user, else of its
+    item, else of all; not at all (it is left out); or by the factors a row without ratings has, its
+    random start, as in the source notebook. ``stats`` are of the training ratings.
     """
     user_stats, item_stats = stats["user"], stats["item"]
     cold = (user_stats.degrees[users] == 0) | (item_stats.degrees[items] == 0)
@@ -193,10 +168,3 @@ def build_evaluation_part(
         dtype=dtype,
     )
     return EvaluationPart(split, block, constant)
-
-
-def train_errors(
-    block: RatingBlock, user_factors: FloatArray, item_factors: FloatArray
-) -> ErrorSums:
-    """Sum the errors of a model over a training block by user."""
-    return ErrorSums(*sum_errors(block, user_factors, item_factors), block.n_ratings)

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from als_spark.errors import DataError
 from als_spark.solve.blocks import build_block
 from als_spark.spark.arrow import map_in_arrow
-from als_spark.spark.planner import Choices, Sizes, place_rows, plan, worker_limit
+from als_spark.spark.planner import Sizes, place_rows, plan, worker_limit
 from als_spark.spark.prepare.encode import check_summary, encode_ratings, summarise
 from als_spark.spark.prepare.pack import (
     CHUNK_COLUMNS,
@@ -200,7 +200,7 @@ class _Packing:
             cores=default_partitions(self._context),
         )
         limit = worker_limit(dict(self._context.getConf().getAll()))
-        self.plan = plan(sizes, Choices(options.placement, options.partitions, limit))
+        self.plan = plan(sizes, options.placement, options.partitions, limit)
 
     def distribute(self) -> _Placed:
         """Leave the blocks on the executors, partitioned by user and by item."""
@@ -317,7 +317,15 @@ class _Packing:
         repeated = [entry for entry in found if isinstance(entry, Repeated)]
         n_duplicates = sum(entry.n_pairs for entry in repeated)
         if n_duplicates and self._options.duplicates == "error":
-            self._refuse_duplicates(repeated, n_duplicates)
+            users, items = self._ids["user"], self._ids["item"]
+            pairs = [pair for entry in repeated for pair in entry.pairs]
+            named = sorted((users[row].as_py(), items[column].as_py()) for row, column in pairs)
+            shown = ", ".join(f"user {user} item {item}" for user, item in named[:3])
+            pairs_are = "pair is" if n_duplicates == 1 else "pairs are"
+            raise DataError(
+                f"{self._label}: {n_duplicates:,} (user, item) {pairs_are} rated more than once, "
+                f'such as {shown}: choose with `duplicates="mean"` or `duplicates="last"`'
+            )
         slices = [entry for entry in found if isinstance(entry, SliceStats)]
         stats = {
             side: SideStats.join(
@@ -336,14 +344,3 @@ class _Packing:
             if isinstance(entry, HeldOutStats):
                 n_ratings[entry.split] = n_ratings.get(entry.split, 0) + entry.n_ratings
         return stats, n_ratings, n_duplicates
-
-    def _refuse_duplicates(self, repeated: Sequence[Repeated], n_duplicates: int) -> None:
-        pairs = [pair for entry in repeated for pair in entry.pairs]
-        users, items = self._ids["user"], self._ids["item"]
-        named = sorted((users[row].as_py(), items[column].as_py()) for row, column in pairs)[:3]
-        shown = ", ".join(f"user {user} item {item}" for user, item in named)
-        pairs_are = "pair is" if n_duplicates == 1 else "pairs are"
-        raise DataError(
-            f"{self._label}: {n_duplicates:,} (user, item) {pairs_are} rated more than once, "
-            f'such as {shown}: choose with `duplicates="mean"` or `duplicates="last"`'
-        )

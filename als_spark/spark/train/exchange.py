@@ -10,6 +10,7 @@ The plan of a run chooses one exchange for each side (:class:`als_spark.spark.pl
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -83,40 +84,23 @@ class Exchange(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
 class BroadcastExchange:
-    """See :class:`Exchange`.
+    """See :class:`Exchange`; ``partitions`` of the slices hold the blocks of the side."""
 
-    Parameters
-    ----------
-    context : SparkContext
-    slices : RDD of TrainSlice
-        Persisted.
-    side : {"user", "item"}
-        What the rows of the blocks are.
-    partitions : sequence of int
-        Partitions of ``slices`` that hold the blocks of the side.
-    """
-
-    def __init__(
-        self,
-        context: SparkContext,
-        slices: RDD[TrainSlice],
-        side: Side,
-        partitions: Sequence[int],
-    ) -> None:
-        self._context = context
-        self._slices = slices
-        self._side = side
-        self._partitions = partitions
+    context: SparkContext
+    slices: RDD[TrainSlice]
+    side: Side
+    partitions: Sequence[int]
 
     def solve(
         self, steps: Sequence[HalfStep], label: str
     ) -> tuple[list[SolvedSlice], list[SharedSums]]:
         """See :class:`Exchange`."""
         solvers = [step.objective.row_solver(step.fixed) for step in steps]
-        with described(self._context, label), broadcasted(self._context, solvers) as broadcast:
-            solve = partial(solve_partition, side=self._side, solvers=broadcast)
-            returned = self._context.runJob(self._slices, solve, self._partitions)
+        with described(self.context, label), broadcasted(self.context, solvers) as broadcast:
+            solve = partial(solve_partition, side=self.side, solvers=broadcast)
+            returned = self.context.runJob(self.slices, solve, self.partitions)
         solved: list[SolvedSlice] = []
         shared: list[SharedSums] = []
         for part in returned:

@@ -121,7 +121,7 @@ def test_rows_with_more_work_than_a_block_are_shared(spark: SparkSession) -> Non
         with prepare_ratings(spark, source_from_frame(frame), ready) as prepared:
             outcomes.append(sweep(prepared, [2, 4], [0.3], options))
             if partitions == 12:
-                slices = prepared.backend._slices.collect()  # type: ignore[attr-defined]
+                slices = prepared.backend.slices.collect()  # type: ignore[attr-defined]
                 shared = [part for part in slices if part.shared]
     for side in ("user", "item"):
         parts = [part.ratings for part in shared if part.side == side]

@@ -14,7 +14,6 @@ from als_spark.train.metrics import (
     SideStats,
     build_evaluation_part,
     row_sums,
-    train_errors,
 )
 from tests import reference
 from tests.conftest import Triples
@@ -181,7 +180,7 @@ def test_train_errors_against_the_twin(triples: Triples):
     rng = np.random.default_rng(0)
     user_factors, item_factors = rng.random((n_users, 4)), rng.random((n_items, 4))
     block = build_block(users, items, ratings, n_rows=n_users, n_columns=n_items)
-    means = train_errors(block, user_factors, item_factors).means()
+    means = EvaluationPart("train", block).errors(user_factors, item_factors).means()
     expected = reference.errors(users, items, ratings, user_factors, item_factors)
     assert (means.mse, means.mae) == pytest.approx(expected, rel=1e-10)
     assert (means.count, means.cold) == (users.size, 0)
