@@ -225,7 +225,11 @@ class _Iteration:
         stopped = converged or record.iteration >= options.max_iter
         proposed = memory = None
         if self._accelerator is not None and not stopped:
-            mean_square = _mean_square(factors.users, self._degrees["user"])
+            # Of the entries, each row counted as often as it has ratings.
+            counts = self._degrees["user"].astype(np.float64)
+            entries = float(counts.sum()) * state.spec.rank
+            squares = float(row_dots(factors.users, factors.users) @ counts)
+            mean_square = squares / max(entries, 1.0)
             proposed = self._accelerator.propose(self._began, factors.items, mean_square)
             if proposed is factors.items:
                 proposed = None
@@ -251,11 +255,3 @@ def frobenius_distance(a: FloatArray, b: FloatArray) -> float:
         difference = np.subtract(a[part], b[part], dtype=np.float64).reshape(-1)
         total += float(difference @ difference)
     return math.sqrt(total)
-
-
-def _mean_square(factors: FloatArray, degrees: IntArray) -> float:
-    """Mean square of the entries, each row counted as often as it has ratings."""
-    counts = degrees.astype(np.float64)
-    entries = float(counts.sum()) * int(factors.shape[1])
-    squares = float(row_dots(factors, factors) @ counts)
-    return squares / max(entries, 1.0)

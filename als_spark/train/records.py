@@ -60,20 +60,9 @@ class TrainingOptions:
 class IterationRecord:
     """What one iteration (all users, then all items) of one model did.
 
-    One record feeds log, progress bar, callback, history and plots.
-
-    Attributes
-    ----------
-    point, rank, reg : int, int, float
-        The model's position in the grid, its d and its λ.
-    iteration : int
-        1 for the first iteration.
-    objective : float
-        Squared training errors plus penalty after the iteration.
-    change : float
-        c_t = ‖U_t − U_(t−1)‖_F + ‖V_t − V_(t−1)‖_F.
-    seconds : float
-        Seconds since the training of this model began.
+    One record feeds log, progress bar, callback, history and plots. ``iteration`` counts from 1;
+    ``objective`` has the squared training errors plus the penalty; ``change`` is c_t = ‖U_t −
+    U_(t−1)‖_F + ‖V_t − V_(t−1)‖_F; ``seconds`` count from the beginning of the model's training.
     """
 
     point: int
@@ -89,14 +78,8 @@ class IterationRecord:
 class ErrorMeans:
     """Mean errors over one part of the ratings; NaN where the part is empty.
 
-    Attributes
-    ----------
-    mse, mae : float
-        Mean squared and mean absolute error, in squared and plain rating units.
-    count : int
-        Ratings that the means are over.
-    cold : int
-        Ratings among the part whose user or item has no training rating.
+    ``mse`` and ``mae`` are in squared and plain rating units, over ``count`` ratings; ``cold`` ones
+    among the part have a user or an item without a training rating.
     """
 
     mse: float

@@ -32,24 +32,14 @@ from als_spark.spark.read.bad_rows import BadRowCounts, bad_column, refuse_bad_r
 from als_spark.spark.read.facts import Summary
 from als_spark.types import SIDES, BadRows, IntArray
 
-CHUNK_FIELDS = pa.schema(
-    [
-        *(
-            (name, pa.binary())
-            for name in (
-                *("users", "items", "user_counts", "item_counts"),
-                *("user_codes", "item_codes", "ratings", "levels", "splits", "timestamps"),
-            )
-        ),
-        ("n_ratings", pa.int64()),
-        ("lowest", pa.float64()),
-        ("highest", pa.float64()),
-        ("bad", pa.string()),
-    ]
-)
+_SUMMARY_FIELDS = [
+    *((name, pa.binary()) for name in ("users", "items", "user_counts", "item_counts")),
+    *(("n_ratings", pa.int64()), ("lowest", pa.float64()), ("highest", pa.float64())),
+    ("bad", pa.string()),
+]
+_RATING_COLUMNS = ("user_codes", "item_codes", "ratings", "levels", "splits", "timestamps")
+CHUNK_FIELDS = pa.schema([*_SUMMARY_FIELDS, *((name, pa.binary()) for name in _RATING_COLUMNS)])
 _VALUE_COLUMNS = ("user", "item", "rating", "timestamp", "split")
-_SUMMARY_COLUMNS = ["users", "items", "user_counts", "item_counts"]
-_SUMMARY_COLUMNS += ["n_ratings", "lowest", "highest", "bad"]
 
 
 def encode_ratings(ratings: DataFrame) -> DataFrame:
@@ -112,7 +102,7 @@ def encode_chunk(table: pa.Table) -> pa.RecordBatch:
 
 def summarise(chunks: DataFrame) -> Summary:
     """Collect and merge the summaries of all chunks: the one aggregate over the data."""
-    rows = chunks.select(*_SUMMARY_COLUMNS).collect()
+    rows = chunks.select(*(name for name, _ in _SUMMARY_FIELDS)).collect()
     (users, user_counts), (items, item_counts) = (
         merge_ids(
             [

@@ -59,18 +59,9 @@ class DataFacts:
 class Summary:
     """What the one pass over the ratings that are prepared has found.
 
-    Attributes
-    ----------
-    n_ratings : int
-        Usable ratings.
-    users, items : IdIndex
-        All ids among them, by falling number of ratings, then by rising id: the rows that are used
-        most lie together.
-    user_counts, item_counts : (n,) int64
-        Usable ratings of each.
-    lowest, highest : float
-        Range of the ratings.
-    bad : BadRowCounts
+    Number and range of the usable ratings; all ids among them, by falling number of ratings, then
+    by rising id, so that the rows that are used most lie together; the (n,) int64 usable ratings of
+    each id; and the unusable rows.
     """
 
     n_ratings: int

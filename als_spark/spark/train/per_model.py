@@ -30,13 +30,8 @@ from als_spark.types import SplitName
 class PerModel:
     """All ratings on the driver; each task gets them, and trains one model.
 
-    A placement (see :class:`als_spark.spark.train.run.Placement`).
-
-    Parameters
-    ----------
-    session : SparkSession
-    backend : LocalBackend
-        All ratings; broadcast once a training.
+    A placement (see :class:`als_spark.spark.train.run.Placement`); ``backend`` is broadcast once a
+    training.
     """
 
     def __init__(self, session: SparkSession, backend: LocalBackend) -> None:
