@@ -180,7 +180,7 @@ def make_ready(
         placement=options.placement,
         partitions=options.partitions,
     )
-    split = split_ratings(session.sparkContext, snapshot.ratings, prepare.split)
+    split = split_ratings(snapshot.ratings, prepare.split)
     prepared = stack.enter_context(
         prepare_typed(session, split, snapshot.label, prepare, phase=progress.phase)
     )

@@ -116,7 +116,6 @@ def prepare_ratings(
     with_times = options.duplicates == "last"
     with phase("splitting ratings"):
         ratings = split_ratings(
-            session.sparkContext,
             typed_ratings(source, need_timestamp=with_times or split.strategy == "time"),
             split,
         )
