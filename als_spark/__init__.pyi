@@ -35,11 +35,11 @@ from als_spark.train.grid import grid_specs as grid_specs
 from als_spark.train.local import LocalBackend as LocalBackend
 from als_spark.train.loop import continue_training as continue_training
 from als_spark.train.loop import train_models as train_models
-from als_spark.train.spec import ModelSpec as ModelSpec
-from als_spark.train.spec import TrainingOptions as TrainingOptions
-from als_spark.train.start import initial_factors as initial_factors
-from als_spark.train.start import start_states as start_states
+from als_spark.train.records import ModelSpec as ModelSpec
+from als_spark.train.records import TrainingOptions as TrainingOptions
 from als_spark.train.state import LoopState as LoopState
+from als_spark.train.state import initial_factors as initial_factors
+from als_spark.train.state import start_states as start_states
 
 __version__: str
 __all__: list[str]

@@ -113,8 +113,10 @@ def local_backend(
         test.users,
         test.items,
         test.ratings,
-        user_stats=SideStats.of(n_users, [user_block]),
-        item_stats=SideStats.of(n_items, [item_block]),
+        stats={
+            "user": SideStats.of(n_users, [user_block]),
+            "item": SideStats.of(n_items, [item_block]),
+        },
         cold_start=cold_start,
         dtype=dtype,
     )

@@ -79,7 +79,7 @@ def _evaluate(
         with progress.phase("reading and checking ratings"):
             reading = read_snapshot(session, [source], "last")
             snapshot = stack.enter_context(reading)
-        refuse_bad_rows(snapshot, config.bad_rows)
+        refuse_bad_rows(snapshot.label, snapshot.bad, config.bad_rows)
         with progress.phase("evaluating"):
             ranking = RankingOptions(
                 config.top, config.relevant_from, config.ranking_users, tuple(RANKING_MEASURES)

@@ -69,7 +69,7 @@ def _answers(
         if config.fold_in is not None:
             source = _source(session, config, config.fold_in)
             new = read_new_ratings(session, source, model, ids)
-            refuse_bad_rows(new, config.bad_rows)
+            refuse_bad_rows(new.label, new.bad, config.bad_rows)
             tell_bad_rows(progress, new)
             folded = new.fold_in(model)
             progress.write(

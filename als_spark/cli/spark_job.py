@@ -188,7 +188,7 @@ def open_seen(
 ) -> SeenPairs:
     """Read the pairs that are not to be recommended; tell how many they are."""
     seen = read_seen(session, source)
-    refuse_bad_rows(seen, bad_rows)
+    refuse_bad_rows(seen.label, seen.bad, bad_rows)
     tell_bad_rows(progress, seen)
     progress.write(f"{seen.n_pairs:,} pairs in {seen.label} are not recommended")
     return seen

@@ -94,8 +94,9 @@ class FactorModel:
                 f"{user_rows.size} users and {item_rows.size} items given: "
                 "a prediction needs one of each"
             )
-        user_means = _means_with_unknown(self.user_stats)[user_rows]
-        item_means = _means_with_unknown(self.item_stats)[item_rows]
+        # Row −1, an unknown id, has no mean.
+        user_means = np.append(self.user_stats.means(), np.nan)[user_rows]
+        item_means = np.append(self.item_stats.means(), np.nan)[item_rows]
         predicted = np.full(user_rows.size, np.nan)
         known = ~np.isnan(user_means) & ~np.isnan(item_means)
         predicted[known] = np.einsum(
@@ -109,8 +110,3 @@ class FactorModel:
         fallback = np.where(np.isnan(user_means), item_means, user_means)
         fallback = np.where(np.isnan(fallback), self.user_stats.mean, fallback)
         return np.where(known, predicted, fallback)
-
-
-def _means_with_unknown(stats: SideStats) -> FloatArray:
-    """Row means with a NaN behind them, which row −1, an unknown id, picks."""
-    return np.append(stats.means(), np.nan)

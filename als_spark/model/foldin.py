@@ -18,11 +18,10 @@ import pyarrow.compute as pc
 from als_spark.errors import ConfigError, DataError, SolveError
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.ids import IdIndex, ids_like
-from als_spark.solve.blocks import build_block
+from als_spark.solve.blocks import build_block, sort_pairs
 from als_spark.solve.objective import Objective
-from als_spark.solve.sorting import sort_pairs
 from als_spark.train.backend import Factors
-from als_spark.train.metrics import SideStats, row_sums
+from als_spark.train.metrics import SideStats
 from als_spark.types import FloatArray, Side
 
 
@@ -107,9 +106,22 @@ def fold_in(
     index = IdIndex(unique.take(pc.array_sort_indices(unique)))
     rows = index.rows_of(kept)
     n_rows, n_columns = len(index), len(columns_side.ids)
-    _check_pairs(index, rows, columns, n_columns, side)
+    order = sort_pairs(rows, columns, n_rows, n_columns)
+    rows, columns, values = rows[order], columns[order], values[order]
+    again = np.flatnonzero((rows[1:] == rows[:-1]) & (columns[1:] == columns[:-1]))
+    if again.size:
+        raise DataError(
+            f"{side} {index.ids[int(rows[again[0]])]} has rated the same twice: give one rating of "
+            "each pair"
+        )
     block = build_block(
-        rows, columns, values, n_rows=n_rows, n_columns=n_columns, dtype=columns_side.factors.dtype
+        rows,
+        columns,
+        values,
+        n_rows=n_rows,
+        n_columns=n_columns,
+        dtype=columns_side.factors.dtype,
+        presorted=True,
     )
     try:
         solved, _ = objective.row_solver(columns_side.factors).solve(block, side=side)
@@ -117,7 +129,7 @@ def fold_in(
         raise error.named(index.ids[error.row]) from error
     factors = np.empty((n_rows, model.rank), solved.dtype)
     factors[block.rows] = solved
-    stats = SideStats.join(n_rows, [(block.rows, block.degrees, row_sums(block))])
+    stats = SideStats.of(n_rows, [block])
     return FoldedRows(side, index, factors, stats, int(known.size - known.sum()))
 
 
@@ -148,14 +160,3 @@ def extend_model(model: FactorModel, folded: FoldedRows) -> FactorModel:
         return dataclasses.replace(model, users=ids, factors=both, user_stats=stats)
     both = Factors(model.factors.users, factors)
     return dataclasses.replace(model, items=ids, factors=both, item_stats=stats)
-
-
-def _check_pairs(index: IdIndex, rows: Any, columns: Any, n_columns: int, side: Side) -> None:
-    order = sort_pairs(rows, columns, len(index), n_columns)
-    rows, columns = rows[order], columns[order]
-    again = np.flatnonzero((rows[1:] == rows[:-1]) & (columns[1:] == columns[:-1]))
-    if again.size:
-        raise DataError(
-            f"{side} {index.ids[int(rows[again[0]])]} has rated the same twice: give one rating of "
-            "each pair"
-        )

@@ -55,13 +55,7 @@ class IdIndex:
 
 
 def as_id_array(ids: Sequence[Any]) -> pa.Array:
-    """Turn a list or a NumPy array of ids into an Arrow array of int64 or string.
-
-    Raises
-    ------
-    DataError
-        If the ids are neither integers nor strings.
-    """
+    """Turn integers or strings, a list or a NumPy array, into Arrow's int64 or string."""
     try:
         array = pa.array(ids)
         if pa.types.is_integer(array.type):
@@ -87,16 +81,9 @@ def coerce_ids(values: pa.Array, target: pa.DataType) -> pa.Array:
 
 
 def ids_like(index: IdIndex, ids: pa.Array | Sequence[Any], name: str) -> pa.Array:
-    """Bring ids, whether the index holds them or not, to the type of its own.
+    """Bring ids, whether the index of a model holds them or not, to the type of its own.
 
-    Parameters
-    ----------
-    index : IdIndex
-        Ids of a model, say.
-    ids : pyarrow.Array or sequence
-        Integers or strings.
-    name : str
-        What to call one of them in a message: "user id".
+    ``name`` is what to call one of them in a message, such as "user id".
 
     Raises
     ------

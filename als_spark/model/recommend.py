@@ -27,7 +27,7 @@ from als_spark.errors import ConfigError
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.foldin import FoldedRows
 from als_spark.model.ids import IdIndex, as_id_array, ids_like
-from als_spark.solve.sorting import counting_argsort
+from als_spark.solve.blocks import counting_argsort
 from als_spark.solve.topk import Seen, TopItems, top_items
 from als_spark.types import FloatArray, IntArray, Side
 
@@ -47,29 +47,12 @@ class Candidates(NamedTuple):
     means: FloatArray
     """(n,) Mean training rating."""
 
-    def best_for(self, factors: FloatArray, top: int, seen: Seen | None) -> TopItems:
-        """Best candidates by the product of factors."""
-        return top_items(factors, self.factors, top, seen)
-
-    def popular_for(self, n: int, top: int, seen: Seen | None) -> TopItems:
-        """Most popular candidates for ``n`` users of whom nothing else is known."""
-        # By factors of rank one, whose products are the places.
-        rows, _ = top_items(np.ones((n, 1)), -1.0 * self.places[:, None], top, seen)
-        return TopItems(rows, np.append(self.means, np.nan)[rows])
-
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """Ids that are answered from one source.
 
-    Attributes
-    ----------
-    source : {"model", "fold_in", "popular"}
-    ids : pyarrow.Array
-    factors : (any, rank)
-        Factors with those of the ids among them; unused for ``popular``.
-    rows : (n,) int
-        Row of the factors of each id.
+    ``rows`` has the row of each id in ``factors``, (any, rank); neither is used for ``popular``.
     """
 
     source: Source
@@ -79,9 +62,12 @@ class Asked:
 
     def answer(self, candidates: Candidates, top: int, seen: Seen | None) -> TopItems:
         """Find the best candidates of each id."""
-        if self.source == "popular":
-            return candidates.popular_for(len(self.ids), top, seen)
-        return candidates.best_for(self.factors[self.rows], top, seen)
+        if self.source != "popular":
+            return top_items(self.factors[self.rows], candidates.factors, top, seen)
+        # By factors of rank one, whose products are the places.
+        places = -1.0 * candidates.places[:, None]
+        rows, _ = top_items(np.ones((len(self.ids), 1)), places, top, seen)
+        return TopItems(rows, np.append(candidates.means, np.nan)[rows])
 
     def part(self, which: slice) -> Asked:
         """Take some of the ids, with their own factors only."""
@@ -144,21 +130,15 @@ def plan_recommendations(
     popular : bool
         Whether users without factors get the popular items. Items without factors are left out, as
         are users if this is False.
-
-    Raises
-    ------
-    ConfigError
-        If ``top`` is not positive, or the folded rows are of the other side.
-    DataError
-        If an id is missing or not of the model's kind.
     """
-    _check_top(top)
     if folded is not None and folded.side != side:
         raise ConfigError(
             f"folded {folded.side}s given to recommend to {side}s: fold in {side}s, or extend the "
             "model with extend_model"
         )
     other: Side = "item" if side == "user" else "user"
+    candidates = candidates_of(model, other)
+    top = _usable_top(top, candidates)
     own = model.side(side)
     chosen = None if ids is None else ids_like(own.ids, ids, f"{side} id").unique()
     groups: list[Asked] = []
@@ -175,8 +155,6 @@ def plan_recommendations(
     _add(groups, "model", chosen, own.factors, rows, left & trained)
     if popular and side == "user":
         _add(groups, "popular", chosen, own.factors, rows, left & ~trained)
-    candidates = candidates_of(model, other)
-    top = _most(top, candidates)
     return Plan(side, other, own.ids.ids.type, candidates, groups, top)
 
 
@@ -184,15 +162,10 @@ def plan_similar_items(model: FactorModel, top: int = 10, ids: IdList | None = N
     """Plan the items most similar to each item, by the cosine of their factors, in float64.
 
     Items without a training rating have no similar items, and are similar to none. A row of zeros
-    has the cosine 0 with every other.
-
-    Parameters
-    ----------
-    model, top, ids
-        As in :func:`plan_recommendations`.
+    has the cosine 0 with every other. Parameters as in :func:`plan_recommendations`.
     """
-    _check_top(top)
     candidates = candidates_of(model, "item")
+    top = _usable_top(top, candidates)
     factors = candidates.factors.astype(np.float64)
     lengths = np.sqrt(np.einsum("nd,nd->n", factors, factors))
     factors /= np.where(lengths > 0, lengths, 1.0)[:, None]
@@ -201,7 +174,6 @@ def plan_similar_items(model: FactorModel, top: int = 10, ids: IdList | None = N
     groups: list[Asked] = []
     _add(groups, "model", chosen, factors, rows, rows >= 0)
     candidates = candidates._replace(factors=factors)
-    top = _most(top, candidates)
     return Plan("item", "item", model.items.ids.type, candidates, groups, top, not_itself=True)
 
 
@@ -266,9 +238,8 @@ def popular_items(model: FactorModel, top: int = 10) -> pa.Table:
     pyarrow.Table
         Columns ``item`` and ``score``, the mean training rating; at most ``top`` rows.
     """
-    _check_top(top)
     candidates = candidates_of(model, "item")
-    best = np.argsort(candidates.places)[:top]
+    best = np.argsort(candidates.places)[: _usable_top(top, candidates)]
     return pa.table({"item": candidates.ids.take(pa.array(best)), "score": candidates.means[best]})
 
 
@@ -287,26 +258,11 @@ def candidates_of(model: FactorModel, side: Side) -> Candidates:
     return Candidates(own, factors, places, stats.means()[kept])
 
 
-def seen_of_pairs(rows: IntArray, columns: IntArray, n_rows: int) -> Seen:
-    """Group pairs of asked row and candidate by row; a row or column of −1 is no one's."""
-    known = (rows >= 0) & (columns >= 0)
-    rows, columns = rows[known], columns[known]
-    indptr = np.zeros(n_rows + 1, np.int64)
-    np.cumsum(np.bincount(rows, minlength=n_rows), out=indptr[1:])
-    return Seen(indptr, columns[counting_argsort(rows, n_rows)])
-
-
 def answer_batch(plan: Plan, part: Asked, pairs: list[tuple[IntArray, IntArray]]) -> pa.RecordBatch:
-    """Answer some ids, as a batch of the table of the module.
+    """Answer the ids of ``part``, as a batch of the table of the module.
 
-    Parameters
-    ----------
-    plan : Plan
-        Its groups are not looked at.
-    part : Asked
-        Who is answered.
-    pairs : list of (rows, columns)
-        Positions in ``part`` and in the candidates of what is left out; −1 for what is in neither.
+    ``pairs`` are the positions in ``part`` and in the candidates of what is left out; −1 for what
+    is in neither. The plan's groups are not looked at.
     """
     n, found = len(part.ids), plan.candidates.ids
     if plan.not_itself:
@@ -315,7 +271,11 @@ def answer_batch(plan: Plan, part: Asked, pairs: list[tuple[IntArray, IntArray]]
     seen = None
     if pairs:
         rows, columns = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
-        seen = seen_of_pairs(rows, columns, n)
+        known = (rows >= 0) & (columns >= 0)
+        rows, columns = rows[known], columns[known]
+        indptr = np.zeros(n + 1, np.int64)
+        np.cumsum(np.bincount(rows, minlength=n), out=indptr[1:])
+        seen = Seen(indptr, columns[counting_argsort(rows, n)])
     best = part.answer(plan.candidates, plan.top, seen)
     there = best.rows >= 0
     offsets = np.zeros(n + 1, np.int32)
@@ -362,11 +322,8 @@ def _add(
         groups.append(Asked(source, ids.filter(pa.array(chosen)), factors, rows[chosen]))
 
 
-def _most(top: int, candidates: Candidates) -> int:
+def _usable_top(top: int, candidates: Candidates) -> int:
     """Cut the recommendations wanted to the candidates: every answer holds a place for each."""
-    return max(min(top, len(candidates.ids)), 1)
-
-
-def _check_top(top: int) -> None:
     if top < 1:
         raise ConfigError(f"top={top}: not usable: ask for at least one recommendation")
+    return max(min(top, len(candidates.ids)), 1)

@@ -39,9 +39,8 @@ from als_spark.spark.read.split import TRAIN, SplitOptions, split_ratings
 from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector
-from als_spark.train.records import PointResult
-from als_spark.train.spec import ModelSpec, TrainingOptions
-from als_spark.train.start import initial_factors
+from als_spark.train.records import ModelSpec, PointResult, TrainingOptions
+from als_spark.train.state import initial_factors
 from als_spark.types import BadRows, Duplicates, PlacementChoice, Side
 
 OpenSource = Callable[[SparkSession, SourceOptions], Source]
@@ -169,7 +168,7 @@ class Fitting:
         for part in snapshot.parts[1:]:
             if part.rows == 0:
                 notes.add_warning(f"{part.label} has no rows")
-        refuse_bad_rows(snapshot, self._options.bad_rows)
+        refuse_bad_rows(snapshot.label, snapshot.bad, self._options.bad_rows)
         for warning in warnings_of(snapshot):
             notes.add_warning(warning)
         data = DataRecord(snapshot.n_ratings, snapshot.bad.n, snapshot.n_duplicates)
@@ -196,7 +195,7 @@ class Fitting:
             placement=options.placement,
             partitions=options.partitions,
         )
-        split = split_ratings(self._session.sparkContext, snapshot.ratings, prepare.split)
+        split = split_ratings(snapshot.ratings, prepare.split)
         prepared = self._stack.enter_context(
             prepare_typed(self._session, split, snapshot.label, prepare, phase=progress.phase)
         )

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from als_spark.errors import DataError
 from als_spark.model.factor_model import FactorModel
-from als_spark.spark.read.split import TEST, SplitOptions, with_random_split
+from als_spark.spark.read.split import TEST, SplitOptions, split_ratings
 from als_spark.types import SplitStrategy
 
 
@@ -81,4 +81,4 @@ def held_out(ratings: DataFrame, besides: HoldoutRule | None) -> DataFrame:
     if besides is None:
         return ours
     options = SplitOptions("random", besides.seed, besides.test_fraction)
-    return with_random_split(ours, options).where(F.col("split") == TEST).drop("split")
+    return split_ratings(ours, options).where(F.col("split") == TEST).drop("split")

@@ -33,8 +33,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
-from als_spark.solve.sorting import sort_pairs
 from als_spark.types import FloatArray, IntArray
 
 EXACT_WIDTH = 8
@@ -91,12 +91,6 @@ class RatingBlock:
     def n_ratings(self) -> int:
         """Ratings in the block, padding not counted."""
         return int(self.degrees.sum(dtype=np.int64))
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all arrays."""
-        arrays = (self.rows, self.degrees, self.bucket_rows, self.bucket_widths)
-        return sum(a.nbytes for a in (*arrays, self.indices, self.ratings))
 
     def buckets(self) -> Iterator[Bucket]:
         """Yield the buckets, narrowest first."""
@@ -183,18 +177,10 @@ def build_block(
 
 
 def cut_buckets(degrees: IntArray) -> tuple[IntArray, IntArray]:
-    """Cut rows of rising degree into buckets.
+    """Cut rows of rising degree (all at least 1) into buckets.
 
-    Parameters
-    ----------
-    degrees : (n_rows,) int
-        Degrees, rising, all at least 1.
-
-    Returns
-    -------
-    bucket_rows : (n_buckets + 1,) int64
-    bucket_widths : (n_buckets,) int64
-        Width of each bucket: the largest degree in it.
+    Returns (n_buckets + 1,) int64 bounds of the buckets, and (n_buckets,) int64 widths: the largest
+    degree of each.
     """
     cuts = [degrees.size]
     while cuts[-1] > 0:
@@ -267,23 +253,11 @@ def split_block(block: RatingBlock, max_bytes: int | None) -> Iterator[RatingBlo
 
 
 def assign_rows(costs: FloatArray, n_blocks: int) -> IntArray:
-    """Spread rows over blocks so that every block has about the same work.
+    """Spread rows over blocks so that every block has about the same work, whatever its unit.
 
     The costliest rows go, one by one, to the block with the least work so far (Graham's
     longest-processing-time rule); the many cheap ones are dealt in turns, there and back, to the
-    blocks that are not above the mean already.
-
-    Parameters
-    ----------
-    costs : (n_rows,) float
-        Work of each row, in any unit.
-    n_blocks : int
-        Blocks to fill.
-
-    Returns
-    -------
-    (n_rows,) int32
-        Block of each row.
+    blocks that are not above the mean already. Returns (n_rows,) int32, the block of each row.
     """
     blocks: IntArray = np.zeros(costs.size, np.int32)
     order = np.argsort(-costs, kind="stable")
@@ -299,3 +273,24 @@ def assign_rows(costs: FloatArray, n_blocks: int) -> IntArray:
     turns = np.concatenate([there, there[::-1]])
     blocks[tail] = np.resize(turns, tail.size)
     return blocks
+
+
+def counting_argsort(keys: IntArray, n_keys: int) -> IntArray:
+    """Return the stable sorting permutation of keys in ``[0, n_keys)``, in linear time.
+
+    SciPy's CSR to CSC conversion is a counting sort: each key becomes the one entry of its own row,
+    and the row indices of the transposed matrix are the permutation.
+    """
+    n = keys.size
+    index_dtype = np.int32 if n < np.iinfo(np.int32).max else np.int64
+    matrix = sparse.csr_array(
+        (np.empty(n, np.int8), keys, np.arange(n + 1, dtype=index_dtype)), shape=(n, n_keys)
+    )
+    permutation: IntArray = matrix.tocsc().indices
+    return permutation
+
+
+def sort_pairs(rows: IntArray, columns: IntArray, n_rows: int, n_columns: int) -> IntArray:
+    """Return the permutation that sorts pairs by row, then by column; stable, in linear time."""
+    by_column = counting_argsort(columns, n_columns)
+    return by_column[counting_argsort(rows[by_column], n_rows)]

@@ -16,14 +16,10 @@ VECTORISED_ORDER = 10
 
 
 def solve_spd_stack(matrices: FloatArray, rhs: FloatArray) -> None:
-    """Solve a stack of symmetric positive definite systems in place; NaN where that cannot be done.
+    """Solve symmetric positive definite systems in place; NaN where that cannot be done.
 
-    Parameters
-    ----------
-    matrices : (n_rows, order, order)
-        Each contiguous; overwritten. Only the lower triangles are read.
-    rhs : (n_rows, order)
-        Right-hand sides, replaced by the solutions.
+    ``matrices`` (n_rows, order, order), each contiguous, are overwritten, and only their lower
+    triangles read; ``rhs`` (n_rows, order) becomes the solutions.
     """
     n_rows, order = rhs.shape
     # Across rows takes some order² NumPy calls, of about a LAPACK call's time each.

@@ -55,7 +55,7 @@ class TopItems(NamedTuple):
 def top_items(
     user_factors: FloatArray, item_factors: FloatArray, top: int, seen: Seen | None = None
 ) -> TopItems:
-    """Find the items with the largest scores of each user.
+    """Find the items with the largest scores of each user, leaving ``seen`` ones out.
 
     The result is that of computing all scores in float64 from the given factors and sorting by
     falling score, then by rising row of the item. The float64 score of a pair depends on the two
@@ -64,16 +64,10 @@ def top_items(
 
     Parameters
     ----------
-    user_factors : (n_users, rank) float32 or float64
-    item_factors : (n_items, rank) float32 or float64
+    user_factors, item_factors : (n_users, rank), (n_items, rank) float32 or float64
     top : int
         Items wanted for each user.
     seen : Seen, optional
-        Items to leave out.
-
-    Returns
-    -------
-    TopItems
 
     Raises
     ------
@@ -114,17 +108,10 @@ def top_items(
             pairs = _candidates(block, above[:size], best, slack[part])
             _merge(best, *pairs, users, items, first)
     found.scores[found.rows < 0] = np.nan
-    return _padded(found, wanted)
-
-
-def _padded(found: TopItems, width: int) -> TopItems:
-    """Fill rows up to the width that was asked for with places that hold no item."""
-    n_users, top = found.rows.shape
-    if width == top:
+    if wanted == top:
         return found
-    padded = TopItems(np.full((n_users, width), -1, np.int32), np.full((n_users, width), np.nan))
-    padded.rows[:, :top] = found.rows
-    padded.scores[:, :top] = found.scores
+    padded = TopItems(np.full((n_users, wanted), -1, np.int32), np.full((n_users, wanted), np.nan))
+    padded.rows[:, :top], padded.scores[:, :top] = found
     return padded
 
 

@@ -7,7 +7,6 @@ Dense indices below 65,536 take two bytes instead of four. Ratings usually come 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from threading import Lock
 from typing import Any
@@ -27,6 +26,13 @@ CHUNK_ROWS = 2_000_000
 """Rows that a chunk of a partition holds at most (about): ratings take five to 17 bytes each."""
 MAX_LEVELS = 256
 
+SPARK_TYPES = {
+    pa.binary(): "binary",
+    pa.float64(): "double",
+    pa.int32(): "int",
+    pa.int64(): "bigint",
+    pa.string(): "string",
+}
 _CHECK = "require_minimum_pandas_version"
 _check_lock = Lock()
 
@@ -36,25 +42,26 @@ def map_in_arrow(frame: DataFrame, function: ArrowMap, schema: str) -> DataFrame
 
     PySpark refuses ``mapInArrow`` on a driver without pandas, and warns of one that is newer than
     it knows, although nothing on the way uses it (the check belongs to ``pandas_udf``, through
-    which the function is wrapped). The check is lifted for the moment of the wrapping.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Input.
-    function : callable
-        From an iterator of record batches to an iterator of record batches; pickled by value of
-        its arguments, so it carries arrays, scalars and broadcast handles only.
-    schema : str
-        DDL of the output.
+    which the function is wrapped). The check is lifted for the moment of the wrapping. The function
+    is pickled, so it carries arrays, scalars and broadcast handles only.
     """
-    with _without_pandas_check():
-        return frame.mapInArrow(partial(_run, function=function), schema)
+    with _check_lock:
+        check = getattr(pandas_functions, _CHECK)
+        setattr(pandas_functions, _CHECK, lambda: None)
+        try:
+            return frame.mapInArrow(partial(_run, function=function), schema)
+        finally:
+            setattr(pandas_functions, _CHECK, check)
 
 
 def _run(batches: Iterable[pa.RecordBatch], *, function: ArrowMap) -> Iterator[pa.RecordBatch]:
     prepare_worker()
     yield from function(batches)
+
+
+def ddl(fields: pa.Schema) -> str:
+    """Spell an Arrow schema as Spark does."""
+    return ", ".join(f"{field.name} {SPARK_TYPES[field.type]}" for field in fields)
 
 
 def gather_batches(batches: Iterable[pa.RecordBatch], max_rows: int) -> Iterator[pa.Table]:
@@ -124,14 +131,3 @@ def decode_values(data: bytes, levels: bytes) -> FloatArray:
     if not levels:
         return np.frombuffer(data, np.float64)
     return np.frombuffer(levels, np.float64)[np.frombuffer(data, np.uint8)]
-
-
-@contextmanager
-def _without_pandas_check() -> Iterator[None]:
-    with _check_lock:
-        check = getattr(pandas_functions, _CHECK)
-        setattr(pandas_functions, _CHECK, lambda: None)
-        try:
-            yield
-        finally:
-            setattr(pandas_functions, _CHECK, check)

@@ -52,16 +52,8 @@ ExchangeName = Literal["broadcast"]
 class Sizes:
     """What the plan depends on.
 
-    Attributes
-    ----------
-    n_users, n_items, n_ratings : int
-        Of the data.
-    ranks : sequence of int
-        Rank of every model of the grid (a rank for each point).
-    itemsize : int
-        Bytes of a factor: 4 or 8.
-    cores : int
-        Tasks that the cluster runs at a time.
+    ``ranks`` has a rank for each point of the grid, ``itemsize`` is that of a factor (4 or 8),
+    ``cores`` are the tasks that the cluster runs at a time.
     """
 
     n_users: int
@@ -75,24 +67,6 @@ class Sizes:
     def packed_bytes(self) -> int:
         """Bytes of the ratings, packed by user and by item."""
         return 2 * self.n_ratings * (4 + self.itemsize)
-
-
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """What the user has chosen.
-
-    Attributes
-    ----------
-    placement : {"auto", "ratings", "grid"}
-    partitions : int or None
-        Blocks of each side.
-    worker_limit : int or None
-        Bytes that Spark allows a Python worker, from :func:`worker_limit`.
-    """
-
-    placement: PlacementChoice = "auto"
-    partitions: int | None = None
-    worker_limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +87,7 @@ class Plan:
     worker_bytes : int
         Memory that a Python worker may need, beyond its libraries.
     sizes : Sizes
-        What it was decided from.
+        What the plan was decided from.
     """
 
     placement: PlacementName
@@ -144,19 +118,25 @@ class Plan:
         }
 
 
-def plan(sizes: Sizes, choices: Choices) -> Plan:
-    """Decide how a run uses the cluster."""
+def plan(
+    sizes: Sizes,
+    placement: PlacementChoice = "auto",
+    partitions: int | None = None,
+    worker_limit: int | None = None,
+) -> Plan:
+    """Decide how a run uses the cluster.
+
+    ``partitions`` are the blocks of each side that the user has asked for, ``worker_limit`` the
+    bytes that Spark allows a Python worker (see the function of that name).
+    """
     worker_bytes = WORKER_BYTES
-    if choices.worker_limit is not None:
-        worker_bytes = min(worker_bytes, max(choices.worker_limit - LIBRARY_BYTES, LEAST_BYTES))
-    placement = choices.placement
+    if worker_limit is not None:
+        worker_bytes = min(worker_bytes, max(worker_limit - LIBRARY_BYTES, LEAST_BYTES))
     if placement == "auto":
         placement = choose_placement(sizes, worker_bytes)
     if placement == "grid":
         return Plan("grid", 1, None, {}, worker_bytes, sizes)
-    n_blocks = choices.partitions
-    if n_blocks is None:
-        n_blocks = choose_blocks(sizes, worker_bytes)
+    n_blocks = choose_blocks(sizes, worker_bytes) if partitions is None else partitions
     exchange: dict[Side, ExchangeName] = {"user": "broadcast", "item": "broadcast"}
     return Plan("ratings", n_blocks, SLICE_BYTES, exchange, worker_bytes, sizes)
 
@@ -166,11 +146,6 @@ def worker_limit(conf: Mapping[str, str]) -> int | None:
 
     An executor's ``spark.executor.pyspark.memory`` (in MiB unless it has a unit) is shared by the
     workers of its cores.
-
-    Parameters
-    ----------
-    conf : mapping of str to str
-        Settings of the application.
     """
     written = conf.get("spark.executor.pyspark.memory", "").strip().lower()
     found = re.fullmatch(r"(\d+)([bkmgtp]?)b?", written)
@@ -184,16 +159,20 @@ def choose_placement(sizes: Sizes, worker_bytes: int = WORKER_BYTES) -> Placemen
     """Choose what Spark partitions: the ratings, or the grid.
 
     The grid, if the packed ratings fit into every worker and whole models, each trained in one
-    task, are estimated to be done before half-steps spread over all cores, each with its Spark jobs
-    and its traffic of factors.
+    task, are estimated to be done before half-steps spread over all cores, each with its Spark
+    jobs and its traffic of factors.
     """
     if sizes.packed_bytes > worker_bytes // GRID_SHARE:
         return "ratings"
-    work = [_iteration_seconds(sizes, rank) for rank in sizes.ranks]
+    n_rows = sizes.n_users + sizes.n_items
+    work = [
+        (2 * 2 * sizes.n_ratings * rank**2 / 2 + n_rows * rank**3 / 3) / FLOPS + CALL_SECONDS
+        for rank in sizes.ranks
+    ]
     # Models are handed out largest first, so the end comes with the average core or with the
     # largest model.
     by_grid = max(max(work), sum(work) / sizes.cores)
-    factors = sum(sizes.ranks) * (sizes.n_users + sizes.n_items) * sizes.itemsize
+    factors = sum(sizes.ranks) * n_rows * sizes.itemsize
     by_ratings = sum(work) / sizes.cores + 2 * JOB_SECONDS + 2 * factors / BYTES_PER_SECOND
     return "grid" if by_grid <= by_ratings else "ratings"
 
@@ -226,20 +205,10 @@ def shared_rows(costs: FloatArray, n_blocks: int) -> IntArray:
 
 
 def place_rows(counts: IntArray, ranks: Sequence[int], n_blocks: int) -> IntArray:
-    """Assign rows to blocks of nearly equal work.
+    """Assign rows with so many ratings to blocks of nearly equal work.
 
-    Parameters
-    ----------
-    counts : (n_rows,) int
-        Ratings of each row.
-    ranks : sequence of int
-        Rank of every model.
-    n_blocks : int
-
-    Returns
-    -------
-    (n_rows,) int
-        Block of each row, ``SHARED_ROW`` for a shared one.
+    Returns (n_rows,) int: the block of each row, ``SHARED_ROW`` for a row that alone would outlast
+    the work of a whole block.
     """
     costs = row_costs(counts, ranks)
     shared = shared_rows(costs, n_blocks)
@@ -256,15 +225,6 @@ def half_step_bytes(n_fixed: int, ranks: Sequence[int], itemsize: int) -> int:
     and decoded; the factors of its rows, of which there may be one for each eight bytes, twice,
     since they are pickled; and the workspaces of the kernels: gathered rows, Gram matrices, and
     what solving them takes.
-
-    Parameters
-    ----------
-    n_fixed : int
-        Rows of the fixed side.
-    ranks : sequence of int
-        Rank of each model.
-    itemsize : int
-        Bytes of a factor: 4 or 8.
     """
     padded = sum((n_fixed + 1) * (rank + 1) * itemsize for rank in ranks)
     results = SLICE_BYTES // 8 * sum(ranks) * itemsize
@@ -274,19 +234,9 @@ def half_step_bytes(n_fixed: int, ranks: Sequence[int], itemsize: int) -> int:
 def group_models(
     n_fixed: int, ranks: Sequence[int], itemsize: int, worker_bytes: int
 ) -> list[slice]:
-    """Group models so that a half-step of each group fits into a worker.
+    """Group neighbouring models so that a half-step of each group fits into a worker.
 
-    Parameters
-    ----------
-    n_fixed, ranks, itemsize
-        As in :func:`half_step_bytes`.
-    worker_bytes : int
-        Memory of a worker.
-
-    Returns
-    -------
-    list of slice
-        Neighbours; a model that does not fit is a group of its own.
+    A model that does not fit is a group of its own.
     """
     groups: list[slice] = []
     first = 0
@@ -295,9 +245,3 @@ def group_models(
             groups.append(slice(first, k))
             first = k
     return [*groups, slice(first, len(ranks))]
-
-
-def _iteration_seconds(sizes: Sizes, rank: int) -> float:
-    rows = sizes.n_users + sizes.n_items
-    flops = 2 * 2 * sizes.n_ratings * rank**2 / 2 + rows * rank**3 / 3
-    return flops / FLOPS + CALL_SECONDS

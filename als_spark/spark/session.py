@@ -59,13 +59,7 @@ def local_defaults() -> dict[str, str]:
 
 
 def start_session(name: str) -> SparkSession:
-    """Return the running session, or start one with the defaults of the jobs.
-
-    Parameters
-    ----------
-    name : str
-        Name of the application, as the cluster shows it.
-    """
+    """Return the running session, or start one of this name with the defaults of the jobs."""
     # Only with the JVM up does a conf hold what spark-submit was given, which wins over ours.
     SparkContext._ensure_initialized()
     conf = SparkConf()

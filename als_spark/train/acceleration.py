@@ -72,18 +72,7 @@ class Memory(NamedTuple):
 class Accelerator:
     """Proposes the item factors at which the next iteration begins.
 
-    Parameters
-    ----------
-    degrees : (n_items,) int
-        Training ratings of each item.
-    objective : Objective
-    memory : Memory
-        To begin with; it takes (2 limit + 2) times the item factors' bytes at most.
-
-    Attributes
-    ----------
-    memory : Memory
-        What is known now.
+    ``memory`` is what is known so far: (2 limit + 2) times the bytes of the item factors at most.
     """
 
     def __init__(self, degrees: IntArray, objective: Objective, memory: Memory) -> None:
@@ -96,21 +85,10 @@ class Accelerator:
         self.memory = self.memory._replace(pairs=(), reach=max(self.memory.reach / 4, 1.0))
 
     def propose(self, began: FloatArray, reached: FloatArray, mean_square: float) -> FloatArray:
-        """Propose where to go on from.
+        """Propose (n_items, rank) factors to go on from: ``reached`` if nothing better is known.
 
-        Parameters
-        ----------
-        began : (n_items, rank)
-            Item factors V at which the last iteration began.
-        reached : (n_items, rank)
-            ALS(V), those it ended with.
-        mean_square : float
-            m, the mean square of the entries of the user factors in between.
-
-        Returns
-        -------
-        (n_items, rank)
-            ``reached`` itself where nothing better is known.
+        The last iteration began at the item factors ``began``, V, and ended with ``reached``,
+        ALS(V); ``mean_square`` is m, that of the entries of the user factors in between.
         """
         weights = self._ridges + self._counts * mean_square
 

@@ -52,14 +52,7 @@ class Backend(Protocol):
     def solve(self, side: Side, steps: Sequence[HalfStep], label: str) -> list[Solved]:
         """Solve all rows of a side, for several models in one pass over the ratings.
 
-        Parameters
-        ----------
-        side : {"user", "item"}
-            The side to solve.
-        steps : sequence of HalfStep
-            One a model.
-        label : str
-            What the step is, for whoever watches (the description of the Spark job).
+        ``label`` describes the step to whoever watches (the Spark UI).
         """
         ...
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from als_spark.solve.objective import Objective
 from als_spark.train.backend import Backend, Factors
-from als_spark.train.loop import OnIteration, TrainedModel, train_models
+from als_spark.train.loop import OnIteration, train_models
 from als_spark.train.metrics import ErrorSums
-from als_spark.train.records import PointResult, best_point
-from als_spark.train.spec import ModelSpec, TrainingOptions
+from als_spark.train.records import ModelSpec, PointResult, TrainingOptions, best_point
+from als_spark.train.state import LoopState
 from als_spark.types import SplitName
 
 OnPoint = Callable[[int, PointResult], None]
@@ -49,7 +49,6 @@ class SweepOutcome:
     selected_on : {"validation", "test", "train"}
         The part whose mean squared error chose it.
     best_factors : Factors
-        The best point's factors.
     """
 
     points: Sequence[PointResult]
@@ -78,7 +77,7 @@ class SweepCollector:
         self._best: tuple[int, Factors] | None = None
         self._lock = threading.Lock()
 
-    def add(self, trained: TrainedModel, sums: Mapping[SplitName, ErrorSums]) -> None:
+    def add(self, trained: LoopState, sums: Mapping[SplitName, ErrorSums]) -> None:
         """Take a trained model and its error sums."""
         spec = trained.spec
         result = PointResult(
@@ -127,25 +126,11 @@ def run_grid(
 ) -> None:
     """Train all points side by side on one backend.
 
-    Each pass over the ratings serves every model that is still running.
-
-    Parameters
-    ----------
-    backend : Backend
-        Where the ratings are.
-    specs : sequence of ModelSpec
-        The points, from :func:`grid_specs`.
-    options : TrainingOptions
-        What they share.
-    collector : SweepCollector
-        Receives each model as it finishes.
-    starts : sequence of Factors, optional
-        Starting factors, one a point.
-    on_iteration : callable, optional
-        Called with each iteration's record.
+    Each pass over the ratings serves every model that is still running. Parameters are those of
+    :func:`als_spark.spark.train.run.train_grid`, and where the ratings are.
     """
 
-    def evaluate(finished: Sequence[TrainedModel]) -> None:
+    def evaluate(finished: Sequence[LoopState]) -> None:
         label = "ALS errors of " + ", ".join(
             f"d={model.spec.rank} λ={model.spec.objective.reg:g}" for model in finished
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from als_spark.solve.blocks import RatingBlock
 from als_spark.train.backend import Factors, HalfStep, Solved
-from als_spark.train.metrics import ErrorSums, EvaluationPart, SideStats, train_errors
+from als_spark.train.metrics import ErrorSums, EvaluationPart, SideStats
 from als_spark.types import IntArray, Side, SplitName
 
 
@@ -63,12 +63,8 @@ class LocalBackend:
         label: str,  # noqa: ARG002
     ) -> list[Mapping[SplitName, ErrorSums]]:
         """See :class:`als_spark.train.backend.Backend`."""
-        return [self._errors_of(model) for model in models]
-
-    def _errors_of(self, model: Factors) -> Mapping[SplitName, ErrorSums]:
-        sums: dict[SplitName, list[ErrorSums]] = {
-            "train": [train_errors(self.blocks["user"], model.users, model.items)]
-        }
-        for part in self.evaluation:
-            sums.setdefault(part.split, []).append(part.errors(model.users, model.items))
-        return {split: ErrorSums.total(parts) for split, parts in sums.items()}
+        parts = [EvaluationPart("train", self.blocks["user"]), *self.evaluation]
+        return [
+            ErrorSums.by_split((part.split, part.errors(*model)) for part in parts)
+            for model in models
+        ]

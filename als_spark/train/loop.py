@@ -17,40 +17,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from als_spark.solve.linalg import row_dots
 from als_spark.train.acceleration import Accelerator
 from als_spark.train.backend import Backend, Factors, HalfStep, Solved
-from als_spark.train.records import IterationRecord
-from als_spark.train.spec import ModelSpec, TrainingOptions
-from als_spark.train.start import start_states
-from als_spark.train.state import LoopState
+from als_spark.train.records import IterationRecord, ModelSpec, TrainingOptions
+from als_spark.train.state import LoopState, start_states
 from als_spark.types import SIDES, FloatArray, IntArray, Side
 
-
-@dataclass(frozen=True, slots=True)
-class TrainedModel:
-    """A model as the loop leaves it.
-
-    ``evaluations`` counts the half-steps of the users: one an iteration, and one more for each
-    accelerated step that was not taken.
-    """
-
-    spec: ModelSpec
-    factors: Factors
-    iterations: int
-    evaluations: int
-    converged: bool
-    objective: float
-    seconds: float
-    history: Sequence[IterationRecord] = field(repr=False)
-
-
 OnIteration = Callable[[IterationRecord], None]
-OnFinished = Callable[[Sequence[TrainedModel]], None]
+OnFinished = Callable[[Sequence[LoopState]], None]
 OnStates = Callable[[Sequence[LoopState]], None]
 
 
@@ -63,7 +41,7 @@ def train_models(
     on_iteration: OnIteration | None = None,
     on_finished: OnFinished | None = None,
     on_states: OnStates | None = None,
-) -> list[TrainedModel]:
+) -> list[LoopState]:
     """Train several models side by side until the stopping rule, or the cap, has ended each.
 
     Parameters
@@ -75,13 +53,13 @@ def train_models(
     options : TrainingOptions
         What they share.
     starts : sequence of Factors, optional
-        Starting factors, one a model: see :func:`als_spark.train.start.start_states`.
+        Starting factors, one a model: see :func:`als_spark.train.state.start_states`.
     on_iteration, on_finished, on_states : callable, optional
         As in :func:`continue_training`.
 
     Returns
     -------
-    list of TrainedModel
+    list of LoopState
         In the order of ``specs``.
 
     Raises
@@ -109,7 +87,7 @@ def continue_training(
     on_iteration: OnIteration | None = None,
     on_finished: OnFinished | None = None,
     on_states: OnStates | None = None,
-) -> list[TrainedModel]:
+) -> list[LoopState]:
     """Train models on from their states; the result is the same as without the interruption.
 
     Every half-step carries all models that are still running; a model that has stopped drops out.
@@ -119,7 +97,7 @@ def continue_training(
     backend : Backend
         The same ratings as before.
     states : sequence of LoopState
-        From :func:`als_spark.train.start.start_states`, or from ``on_states``.
+        From :func:`als_spark.train.state.start_states`, or from ``on_states``.
     options : TrainingOptions
         What the models share; a state says whether its model is accelerated.
     on_iteration : callable, optional
@@ -132,7 +110,7 @@ def continue_training(
 
     Returns
     -------
-    list of TrainedModel
+    list of LoopState
         In the order of ``states``, all of them; a caller that wants to free memory passes one model
         at a time.
 
@@ -141,10 +119,15 @@ def continue_training(
     SolveError
         If a row's system has no finite solution.
     """
+
+    def report(stopped: Sequence[LoopState]) -> None:
+        if stopped and on_finished is not None:
+            on_finished(stopped)
+
     states = list(states)
     before = max((state.seconds for state in states if not state.stopped), default=0.0)
     began = time.perf_counter() - before
-    _report([state for state in states if state.stopped], on_finished)
+    report([state for state in states if state.stopped])
     while running := [k for k, state in enumerate(states) if not state.stopped]:
         stepped = step(backend, [states[k] for k in running], options, began)
         for k, state in zip(running, stepped, strict=True):
@@ -153,23 +136,14 @@ def continue_training(
                 on_iteration(state.history[-1])
         if on_states is not None:
             on_states(tuple(states))
-        _report([state for state in stepped if state.stopped], on_finished)
-    return [_trained(state) for state in states]
+        report([state for state in stepped if state.stopped])
+    return states
 
 
 def step(
     backend: Backend, states: Sequence[LoopState], options: TrainingOptions, began: float
 ) -> list[LoopState]:
-    """Do one iteration of models that are all running: users, then items.
-
-    Parameters
-    ----------
-    backend : Backend
-    states : sequence of LoopState
-    options : TrainingOptions
-    began : float
-        When the training began, on :func:`time.perf_counter`'s clock.
-    """
+    """Do one iteration of models that are all running; ``began`` is when the training did."""
     degrees: dict[Side, IntArray] = {side: backend.degrees(side) for side in SIDES}
     iterations = [_Iteration(state, degrees) for state in states]
     label = f"ALS iteration {1 + max(state.iterations for state in states)}: "
@@ -227,7 +201,8 @@ class _Iteration:
         state = self._state
         if self._accelerator is None or state.proposed is None:
             return False
-        if self._loss + self._penalty("item", self._began) <= state.history[-1].objective:
+        penalty = self._objective.penalty(self._began, self._degrees["item"])
+        if self._loss + penalty <= state.history[-1].objective:
             return False
         self._accelerator.forget()
         self._began = state.factors.items
@@ -241,7 +216,7 @@ class _Iteration:
             state.spec.rank,
             self._objective.reg,
             state.iterations + 1,
-            self._loss + self._penalty("user", factors.users),
+            self._loss + self._objective.penalty(factors.users, self._degrees["user"]),
             self._changes["user"] + self._changes["item"],
             seconds,
         )
@@ -250,7 +225,11 @@ class _Iteration:
         stopped = converged or record.iteration >= options.max_iter
         proposed = memory = None
         if self._accelerator is not None and not stopped:
-            mean_square = _mean_square(factors.users, self._degrees["user"])
+            # Of the entries, each row counted as often as it has ratings.
+            counts = self._degrees["user"].astype(np.float64)
+            entries = float(counts.sum()) * state.spec.rank
+            squares = float(row_dots(factors.users, factors.users) @ counts)
+            mean_square = squares / max(entries, 1.0)
             proposed = self._accelerator.propose(self._began, factors.items, mean_square)
             if proposed is factors.items:
                 proposed = None
@@ -266,28 +245,6 @@ class _Iteration:
             (*state.history, record),
         )
 
-    def _penalty(self, side: Side, factors: FloatArray) -> float:
-        return self._objective.penalty(factors, self._degrees[side])
-
-
-def _report(states: Sequence[LoopState], on_finished: OnFinished | None) -> None:
-    if states and on_finished is not None:
-        on_finished([_trained(state) for state in states])
-
-
-def _trained(state: LoopState) -> TrainedModel:
-    last = state.history[-1]
-    return TrainedModel(
-        state.spec,
-        state.factors,
-        last.iteration,
-        state.evaluations,
-        state.converged,
-        last.objective,
-        last.seconds,
-        state.history,
-    )
-
 
 def frobenius_distance(a: FloatArray, b: FloatArray) -> float:
     """Return ‖a − b‖_F, accumulated in float64."""
@@ -298,11 +255,3 @@ def frobenius_distance(a: FloatArray, b: FloatArray) -> float:
         difference = np.subtract(a[part], b[part], dtype=np.float64).reshape(-1)
         total += float(difference @ difference)
     return math.sqrt(total)
-
-
-def _mean_square(factors: FloatArray, degrees: IntArray) -> float:
-    """Mean square of the entries, each row counted as often as it has ratings."""
-    counts = degrees.astype(np.float64)
-    entries = float(counts.sum()) * int(factors.shape[1])
-    squares = float(row_dots(factors, factors) @ counts)
-    return squares / max(entries, 1.0)

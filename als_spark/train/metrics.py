@@ -8,7 +8,7 @@ when the part is built.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,21 +17,15 @@ import numpy.typing as npt
 from als_spark.solve.blocks import RatingBlock, build_block
 from als_spark.solve.rows import sum_errors
 from als_spark.train.records import ErrorMeans
-from als_spark.types import ColdStart, FloatArray, IntArray, SplitName
+from als_spark.types import ColdStart, FloatArray, IntArray, Side, SplitName
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorSums:
     """Sums of errors over some ratings; sums of disjoint parts add up.
 
-    Attributes
-    ----------
-    squared, absolute : float
-        Σ (r − prediction)² and Σ |r − prediction|.
-    count : int
-        Ratings summed.
-    cold : int
-        Ratings met whose user or item has no training rating, summed or not.
+    Σ (r − prediction)², Σ |r − prediction|, the number of ratings summed, and that of ratings met
+    whose user or item has no training rating, summed or not.
     """
 
     squared: float = 0.0
@@ -40,14 +34,20 @@ class ErrorSums:
     cold: int = 0
 
     @staticmethod
-    def total(parts: list[ErrorSums]) -> ErrorSums:
-        """Add up sums; exactly rounded, so that the order of the parts does not matter."""
-        return ErrorSums(
-            math.fsum(part.squared for part in parts),
-            math.fsum(part.absolute for part in parts),
-            sum(part.count for part in parts),
-            sum(part.cold for part in parts),
-        )
+    def by_split(parts: Iterable[tuple[SplitName, ErrorSums]]) -> Mapping[SplitName, ErrorSums]:
+        """Add up the sums of each split; exactly rounded, so that their order does not matter."""
+        found: dict[SplitName, list[ErrorSums]] = {}
+        for split, sums in parts:
+            found.setdefault(split, []).append(sums)
+        return {
+            split: ErrorSums(
+                math.fsum(part.squared for part in sums),
+                math.fsum(part.absolute for part in sums),
+                sum(part.count for part in sums),
+                sum(part.cold for part in sums),
+            )
+            for split, sums in found.items()
+        }
 
     def means(self) -> ErrorMeans:
         """Divide by the count; NaN where nothing was counted."""
@@ -60,15 +60,7 @@ class ErrorSums:
 
 @dataclass(frozen=True, slots=True)
 class SideStats:
-    """Training ratings of each row of a side.
-
-    Attributes
-    ----------
-    degrees : (n_rows,) int32
-        Training ratings of the row.
-    sums : (n_rows,) float64
-        Their sum.
-    """
+    """Training ratings of each row of a side: (n_rows,) int32 counts, (n_rows,) float64 sums."""
 
     degrees: IntArray
     sums: FloatArray
@@ -113,11 +105,11 @@ def row_sums(block: RatingBlock) -> FloatArray:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPart:
-    """Held-out ratings of some users, ready to be predicted by any model.
+    """Ratings that are ready to be predicted by any model.
 
     Attributes
     ----------
-    split : {"validation", "test"}
+    split : {"train", "validation", "test"}
     block : RatingBlock
         The ratings that a model predicts, by user.
     constant : ErrorSums
@@ -126,7 +118,7 @@ class EvaluationPart:
 
     split: SplitName
     block: RatingBlock
-    constant: ErrorSums
+    constant: ErrorSums = ErrorSums()
 
     def errors(self, user_factors: FloatArray, item_factors: FloatArray) -> ErrorSums:
         """Sum the errors of a model over the part."""
@@ -145,28 +137,17 @@ def build_evaluation_part(
     items: IntArray,
     ratings: FloatArray,
     *,
-    user_stats: SideStats,
-    item_stats: SideStats,
+    stats: Mapping[Side, SideStats],
     cold_start: ColdStart,
     dtype: npt.DTypeLike = np.float64,
 ) -> EvaluationPart:
-    """Separate held-out ratings into those a model predicts and the cold ones.
+    """Separate held-out ratings (dense indices) into those a model predicts and the cold ones.
 
-    Parameters
-    ----------
-    split : {"validation", "test"}
-        What the part is called.
-    users, items, ratings : (n,)
-        The held-out ratings, dense indices.
-    user_stats, item_stats : SideStats
-        The training ratings of both sides.
-    cold_start : {"mean", "drop", "initial"}
-        What predicts a cold rating: the training mean of its user, else of its item, else of all;
-        nothing (it is left out); or the factors a row without ratings has, its random start, as in
-        the source notebook.
-    dtype : dtype
-        Of the stored ratings.
+    A cold rating is predicted as ``cold_start`` says: by the training mean of its user, else of its
+    item, else of all; not at all (it is left out); or by the factors a row without ratings has, its
+    random start, as in the source notebook. ``stats`` are of the training ratings.
     """
+    user_stats, item_stats = stats["user"], stats["item"]
     cold = (user_stats.degrees[users] == 0) | (item_stats.degrees[items] == 0)
     n_cold = int(np.count_nonzero(cold))
     constant = ErrorSums(cold=n_cold)
@@ -187,10 +168,3 @@ def build_evaluation_part(
         dtype=dtype,
     )
     return EvaluationPart(split, block, constant)
-
-
-def train_errors(
-    block: RatingBlock, user_factors: FloatArray, item_factors: FloatArray
-) -> ErrorSums:
-    """Sum the errors of a model over a training block by user."""
-    return ErrorSums(*sum_errors(block, user_factors, item_factors), block.n_ratings)

@@ -1,8 +1,4 @@
-"""Records of a run: one per iteration, one per trained grid point.
-
-One :class:`IterationRecord` feeds the log, the progress bar, the callback, the history and the
-plots, so that they can never disagree.
-"""
+"""What is to be trained, and what training leaves: iterations, errors, results."""
 
 from __future__ import annotations
 
@@ -11,29 +7,62 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from als_spark.train.spec import ModelSpec
-from als_spark.types import SplitName
+from als_spark.solve.objective import Objective
+from als_spark.types import DType, SplitName
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One model to train.
+
+    Attributes
+    ----------
+    point : int
+        Its position in the grid.
+    rank : int
+        Number of factors d.
+    objective : Objective
+        What its factors minimise.
+    """
+
+    point: int
+    rank: int
+    objective: Objective
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOptions:
+    """What all models of a run share.
+
+    Attributes
+    ----------
+    tol : float
+        Tolerance of the stopping rule (see :mod:`als_spark.train.loop`).
+    max_iter : int
+        Cap on the iterations; a model that it stops is reported as not converged.
+    seed : int
+        Of the start.
+    dtype : {"float32", "float64"}
+        Of the factors and of the systems.
+    accelerate : bool
+        Whether iterations begin at extrapolated item factors (see
+        :mod:`als_spark.train.acceleration`).
+    """
+
+    tol: float = 1e-3
+    max_iter: int = 1000
+    seed: int = 0
+    dtype: DType = "float32"
+    accelerate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class IterationRecord:
     """What one iteration (all users, then all items) of one model did.
 
-    Attributes
-    ----------
-    point : int
-        Position of the model in the grid.
-    rank, reg : int, float
-        The model's d and λ.
-    iteration : int
-        1 for the first iteration.
-    objective : float
-        Squared training errors plus ridge term after the iteration (see
-        :mod:`als_spark.train.loop`).
-    change : float
-        c_t = ‖U_t − U_(t−1)‖_F + ‖V_t − V_(t−1)‖_F.
-    seconds : float
-        Seconds since the training of this model began.
+    One record feeds log, progress bar, callback, history and plots. ``iteration`` counts from 1;
+    ``objective`` has the squared training errors plus the penalty; ``change`` is c_t = ‖U_t −
+    U_(t−1)‖_F + ‖V_t − V_(t−1)‖_F; ``seconds`` count from the beginning of the model's training.
     """
 
     point: int
@@ -49,14 +78,8 @@ class IterationRecord:
 class ErrorMeans:
     """Mean errors over one part of the ratings; NaN where the part is empty.
 
-    Attributes
-    ----------
-    mse, mae : float
-        Mean squared and mean absolute error, in squared and plain rating units.
-    count : int
-        Ratings that the means are over.
-    cold : int
-        Ratings among the part whose user or item has no training rating.
+    ``mse`` and ``mae`` are in squared and plain rating units, over ``count`` ratings; ``cold`` ones
+    among the part have a user or an item without a training rating.
     """
 
     mse: float
@@ -78,20 +101,10 @@ class PointResult:
     ----------
     spec : ModelSpec
         The point: its rank d and its objective, with λ.
-    iterations : int
-        Iterations done.
-    evaluations : int
-        Half-steps of the users: one an iteration, and one for each accelerated step not taken.
-    converged : bool
-        Whether the stopping rule ended the training (False: the cap did).
-    objective : float
-        Value of the objective at the end.
-    seconds : float
-        Wall time of this model's training; models that share Spark jobs share the time.
+    iterations, evaluations, converged, objective, seconds, history
+        As in :class:`als_spark.train.state.LoopState`, at the end of the training.
     errors : mapping of split name to ErrorMeans
         ``train`` and, where the split has them, ``validation`` and ``test``.
-    history : sequence of IterationRecord
-        One record an iteration.
     """
 
     spec: ModelSpec
@@ -148,12 +161,7 @@ def best_point(points: Sequence[PointResult], selected_on: SplitName) -> int:
     """Position of the point with the smallest mean squared error on ``selected_on``.
 
     Ties go to the smaller rank, then to the larger λ: the simpler model. Points without a finite
-    error are passed over.
-
-    Raises
-    ------
-    ValueError
-        If no point has a finite error.
+    error are passed over; ValueError if that leaves none.
     """
     candidates = [
         (point.selection_error(selected_on), point.rank, -point.reg, position)

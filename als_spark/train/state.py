@@ -1,4 +1,4 @@
-"""The state of a training between two iterations: all that a resume needs.
+"""The state of a training before its first and between two iterations: all that a resume needs.
 
 A state is plain data. :meth:`LoopState.as_record` and :meth:`LoopState.as_arrays` take it apart
 into what JSON and array files hold; :func:`from_parts` puts it together again, bit for bit.
@@ -6,15 +6,18 @@ into what JSON and array files hold; :func:`from_parts` puts it together again, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from als_spark.errors import ConfigError
 from als_spark.solve.objective import Objective
-from als_spark.train.acceleration import Memory, Pair, Visit
-from als_spark.train.backend import Factors
-from als_spark.train.records import IterationRecord
-from als_spark.train.spec import ModelSpec
+from als_spark.train.acceleration import Memory, Pair, Visit, history_length
+from als_spark.train.backend import Backend, Factors
+from als_spark.train.records import IterationRecord, ModelSpec, TrainingOptions
 from als_spark.types import FloatArray
 
 
@@ -57,6 +60,11 @@ class LoopState:
         return len(self.history)
 
     @property
+    def objective(self) -> float:
+        """Value of the objective after the last iteration; NaN before the first."""
+        return self.history[-1].objective if self.history else math.nan
+
+    @property
     def seconds(self) -> float:
         """Seconds that the training has taken so far."""
         return self.history[-1].seconds if self.history else 0.0
@@ -88,16 +96,76 @@ class LoopState:
         return arrays
 
 
-def from_parts(record: Mapping[str, Any], arrays: Mapping[str, FloatArray]) -> LoopState:
-    """Put a state together again.
+def initial_factors(n_users: int, n_items: int, rank: int, seed: int) -> Factors:
+    """Draw the start: uniform on [0, 1), float64.
+
+    Row k of a side depends on the seed, the side, the rank and k alone, so nothing depends on how
+    the ratings lie.
 
     Parameters
     ----------
-    record : mapping
-        From :meth:`LoopState.as_record`.
-    arrays : mapping of str to array
-        From :meth:`LoopState.as_arrays`.
+    n_users, n_items, rank : int
+        Shape of the factors.
+    seed : int
+        Any non-negative integer.
     """
+    users, items = (
+        np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, side]))).random(
+            (n, rank)
+        )
+        for side, n in enumerate((n_users, n_items))
+    )
+    return Factors(users, items)
+
+
+def start_states(
+    backend: Backend,
+    specs: Sequence[ModelSpec],
+    options: TrainingOptions,
+    starts: Sequence[Factors] | None = None,
+) -> list[LoopState]:
+    """Return the state of each model before its first iteration.
+
+    Parameters
+    ----------
+    backend : Backend
+        Says how many users and items there are.
+    specs : sequence of ModelSpec
+    options : TrainingOptions
+    starts : sequence of Factors, optional
+        Starting factors, one a model, (n_users, rank) and (n_items, rank); drawn by
+        :func:`initial_factors` if not given.
+
+    Raises
+    ------
+    ConfigError
+        If a start has the wrong shape, or there is not one for each model.
+    """
+    if starts is not None and len(starts) != len(specs):
+        raise ConfigError(
+            f"{len(starts)} starts given for {len(specs)} models: give one for each model"
+        )
+    sizes = backend.degrees("user").size, backend.degrees("item").size
+    memory = None
+    if options.accelerate:
+        ranks = [spec.rank for spec in specs]
+        memory = Memory(history_length(sizes[1], ranks, np.dtype(options.dtype).itemsize))
+    states = []
+    for k, spec in enumerate(specs):
+        drawn = initial_factors(*sizes, spec.rank, options.seed) if starts is None else starts[k]
+        expected = ((sizes[0], spec.rank), (sizes[1], spec.rank))
+        if (drawn.users.shape, drawn.items.shape) != expected:
+            raise ConfigError(
+                f"starting factors of shapes {drawn.users.shape} and {drawn.items.shape} given, "
+                f"{expected[0]} and {expected[1]} needed: one row for each user and each item"
+            )
+        factors = Factors(*(side.astype(options.dtype) for side in drawn))
+        states.append(LoopState(spec, factors, memory=memory))
+    return states
+
+
+def from_parts(record: Mapping[str, Any], arrays: Mapping[str, FloatArray]) -> LoopState:
+    """Put the record and the arrays of a state together again."""
     objective = Objective.from_record(record, "the state of the training")
     spec = ModelSpec(record["point"], record["rank"], objective)
     memory, known = None, record["accelerator"]

@@ -19,9 +19,9 @@ import numpy as np
 from als_spark.solve.blocks import build_block
 from als_spark.solve.objective import Objective
 from als_spark.train.local import LocalBackend
-from als_spark.train.loop import TrainedModel, train_models
-from als_spark.train.records import IterationRecord
-from als_spark.train.spec import ModelSpec, TrainingOptions
+from als_spark.train.loop import train_models
+from als_spark.train.records import IterationRecord, ModelSpec, TrainingOptions
+from als_spark.train.state import LoopState
 from scripts.bench.common import MOVIELENS, bench_parser, write_result
 from scripts.bench.plots import draw_accelerated
 from scripts.bench.synthetic import Ratings, generate
@@ -89,7 +89,7 @@ def compare(
     backend: LocalBackend, spec: ModelSpec, options: TrainingOptions, repeats: int
 ) -> dict[str, Any]:
     """Train plainly until the rule stops it, then accelerated to the same objective."""
-    plain: list[TrainedModel] = []
+    plain: list[LoopState] = []
     fast: list[dict[str, Any]] = []
     while len(plain) < repeats:
         (model,) = train_models(backend, [spec], options)

@@ -100,7 +100,7 @@ def measure(n_ratings: int, rank: int, repeats: int) -> dict[str, Any]:
     from als_spark.spark.read.columns import source_from_frame
     from als_spark.spark.read.split import SplitOptions
     from als_spark.train.loop import train_models
-    from als_spark.train.spec import ModelSpec, TrainingOptions
+    from als_spark.train.records import ModelSpec, TrainingOptions
 
     phases: dict[str, float] = {}
 

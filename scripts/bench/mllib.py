@@ -194,7 +194,7 @@ def fit_ours(session: Any, frame: Any, rank: int, n_iterations: int) -> Fit:
     from als_spark.spark.read.columns import source_from_frame
     from als_spark.spark.read.split import SplitOptions
     from als_spark.train.loop import train_models
-    from als_spark.train.spec import ModelSpec, TrainingOptions
+    from als_spark.train.records import ModelSpec, TrainingOptions
 
     began = time.perf_counter()
     options = PrepareOptions(

@@ -246,7 +246,9 @@ class TestPublicNames:
             check=False,
             timeout=300,
         )
-        assert "-> list[als_spark.train.spec.ModelSpec]" in done.stdout, done.stdout + done.stderr
+        assert "-> list[als_spark.train.records.ModelSpec]" in done.stdout, (
+            done.stdout + done.stderr
+        )
         assert "-> als_spark.model.factor_model.FactorModel" in done.stdout
         assert "type[als_spark.model.factor_model.FactorModel]" in done.stdout or (
             "def (users: als_spark.model.ids" in done.stdout

@@ -29,7 +29,7 @@ from als_spark.cli.config.settings import (
 from als_spark.errors import ConfigError
 from als_spark.solve.objective import Objective
 from als_spark.spark.read.sources import SourceOptions
-from als_spark.train.spec import TrainingOptions
+from als_spark.train.records import TrainingOptions
 from als_spark.types import (
     BadRows,
     ColdStart,

@@ -22,16 +22,19 @@ from pyspark.sql import functions as F
 
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.ids import IdIndex, as_id_array, coerce_ids
-from als_spark.spark.arrow import map_in_arrow
+from als_spark.spark.arrow import ddl, map_in_arrow
 from als_spark.spark.predict.recommend import recommend_for_all
 from als_spark.spark.session import broadcasted, default_partitions, described
-from als_spark.train.metrics import SideStats
 from als_spark.types import FloatArray, IntArray
 
 BIN_EDGES = (0, 1, 5, 20, 100, 500)
 """A row's training ratings at which its bin begins."""
 BIN_LABELS = ("none", "1–4", "5–19", "20–99", "100–499", "500 and more")
 _N_BINS = len(BIN_EDGES)
+_SHAPE = (1 + 2 * _N_BINS, 3)
+_SUM_FIELDS = pa.schema(
+    [("errors", pa.binary()), ("cold", pa.binary()), ("total", pa.float64()), ("n", pa.int64())]
+)
 RANKING_MEASURES = {
     "ndcg": "ndcgAtK",
     "recall": "recallAtK",
@@ -109,10 +112,8 @@ def evaluate_models(
     -------
     dict of str to Evaluation
     """
-    sums = _sum_errors(session, held_out, list(models.values()))
-    relevant_from = ranking.relevant_from
-    if relevant_from is None:
-        relevant_from = sums.mean_rating
+    errors, cold, mean = _sum_errors(session, held_out, list(models.values()))
+    relevant_from = mean if ranking.relevant_from is None else ranking.relevant_from
     results = {}
     with ExitStack() as stack:
         labels, ids = None, []
@@ -121,14 +122,14 @@ def evaluate_models(
             stack.callback(labels.unpersist)
             ids = sorted(row[0] for row in labels.select("user").collect())
         for position, (name, model) in enumerate(models.items()):
-            table = sums.errors[position]
+            table = errors[position]
             total = table[0]
             metrics: dict[str, float | int | None] = {
                 "mse": _ratio(total[0], total[2]),
                 "mae": _ratio(total[1], total[2]),
                 "rmse": None if total[2] == 0 else math.sqrt(total[0] / total[2]),
                 "count": int(total[2]),
-                "cold": int(sums.cold[position]),
+                "cold": int(cold[position]),
                 "k": ranking.top,
                 "relevant_from": relevant_from if math.isfinite(relevant_from) else None,
                 "ranking_users": len(ids),
@@ -143,103 +144,64 @@ def evaluate_models(
     return results
 
 
-@dataclass(frozen=True, slots=True)
-class _Sums:
-    errors: FloatArray
-    """(n_models, 1 + 2 bins, 3): squared, absolute, count; in all, by user bin, by item bin."""
-    cold: FloatArray
-    """(n_models,)"""
-    mean_rating: float
-
-
-def _sum_errors(session: SparkSession, held_out: DataFrame, models: list[FactorModel]) -> _Sums:
-    shape = (len(models), 1 + 2 * _N_BINS, 3)
+def _sum_errors(
+    session: SparkSession, held_out: DataFrame, models: list[FactorModel]
+) -> tuple[FloatArray, FloatArray, float]:
+    """Sum errors and cold ratings: see :func:`sum_partition`; and the mean held-out rating."""
     columns = held_out.select("user", "item", F.col("rating").cast("double").alias("rating"))
     with (
         described(session.sparkContext, "errors on the held-out ratings"),
         broadcasted(session.sparkContext, models) as shared,
     ):
-        parts = map_in_arrow(
-            columns,
-            partial(sum_partition, models=shared),
-            "errors binary, cold binary, total double, n bigint",
-        ).collect()
-    errors, cold = np.zeros(shape), np.zeros(len(models))
+        summed = partial(sum_partition, models=shared)
+        parts = map_in_arrow(columns, summed, ddl(_SUM_FIELDS)).collect()
+    errors, cold = np.zeros((len(models), *_SHAPE)), np.zeros(len(models))
     for part in parts:
-        errors += np.frombuffer(part.errors).reshape(shape)
+        errors += np.frombuffer(part.errors).reshape(errors.shape)
         cold += np.frombuffer(part.cold)
     n = sum(part.n for part in parts)
-    mean = math.fsum(part.total for part in parts) / n if n else math.nan
-    return _Sums(errors, cold, mean)
+    return errors, cold, math.fsum(part.total for part in parts) / n if n else math.nan
 
 
 def sum_partition(
     batches: Iterable[pa.RecordBatch], *, models: Broadcast[list[FactorModel]]
 ) -> Iterator[pa.RecordBatch]:
-    """Sum the errors of every model over a partition: runs on an executor."""
-    errors = np.zeros((len(models.value), 1 + 2 * _N_BINS, 3))
-    cold = np.zeros(len(models.value))
-    total, n = 0.0, 0
+    """Sum the errors of every model over a partition: runs on an executor.
+
+    ``errors`` is (n_models, 1 + 2 bins, 3): squared and absolute errors and counts, in all, by
+    user bin, by item bin. ``cold`` is (n_models,): ratings that a model has no factors for.
+    """
+    errors, cold = np.zeros((len(models.value), *_SHAPE)), np.zeros(len(models.value))
+    total, n, first = 0.0, 0, models.value[0]
     for batch in batches:
-        add_errors(batch, models.value, errors, cold)
+        users, items = batch.column("user"), batch.column("item")
         ratings = batch.column("rating").to_numpy(zero_copy_only=False)
         total += float(ratings.sum())
         n += ratings.size
+        # An unknown id has the row −1, and no ratings.
+        bins = (
+            bin_of(np.append(first.user_stats.degrees, 0)[first.users.rows_of(users)]),
+            bin_of(np.append(first.item_stats.degrees, 0)[first.items.rows_of(items)]),
+        )
+        for k, model in enumerate(models.value):
+            predicted = model.predict(users, items, "nan")
+            known = ~np.isnan(predicted)
+            cold[k] += known.size - np.count_nonzero(known)
+            if not known.all():
+                predicted = model.predict(users, items, "mean")
+            difference = ratings - predicted
+            weights = (difference**2, np.abs(difference), np.ones(ratings.size))
+            for column, weight in enumerate(weights):
+                errors[k, 0, column] += weight.sum()
+                for side, places in enumerate(bins):
+                    start = 1 + side * _N_BINS
+                    errors[k, start : start + _N_BINS, column] += np.bincount(
+                        places, weight, minlength=_N_BINS
+                    )
     yield pa.RecordBatch.from_pylist(
         [{"errors": errors.tobytes(), "cold": cold.tobytes(), "total": total, "n": n}],
-        schema=pa.schema(
-            [
-                ("errors", pa.binary()),
-                ("cold", pa.binary()),
-                ("total", pa.float64()),
-                ("n", pa.int64()),
-            ]
-        ),
+        schema=_SUM_FIELDS,
     )
-
-
-def add_errors(
-    batch: pa.RecordBatch, models: list[FactorModel], errors: FloatArray, cold: FloatArray
-) -> None:
-    """Add the errors of some ratings to the sums.
-
-    Parameters
-    ----------
-    batch : pyarrow.RecordBatch
-        Columns user, item, rating.
-    models : list of FactorModel
-    errors : (n_models, 1 + 2 bins, 3) float64
-        Squared and absolute errors and counts: in all, by user bin, by item bin.
-    cold : (n_models,) float64
-        Ratings that a model has no factors for.
-    """
-    users, items = batch.column("user"), batch.column("item")
-    ratings = batch.column("rating").to_numpy(zero_copy_only=False)
-    bins = (
-        bin_of(degrees_of(models[0].user_stats, models[0].users.rows_of(users))),
-        bin_of(degrees_of(models[0].item_stats, models[0].items.rows_of(items))),
-    )
-    for k, model in enumerate(models):
-        predicted = model.predict(users, items, "nan")
-        known = ~np.isnan(predicted)
-        cold[k] += known.size - np.count_nonzero(known)
-        if not known.all():
-            predicted = model.predict(users, items, "mean")
-        difference = ratings - predicted
-        weights = (difference**2, np.abs(difference), np.ones(ratings.size))
-        for column, weight in enumerate(weights):
-            errors[k, 0, column] += weight.sum()
-            for side, places in enumerate(bins):
-                start = 1 + side * _N_BINS
-                errors[k, start : start + _N_BINS, column] += np.bincount(
-                    places, weight, minlength=_N_BINS
-                )
-
-
-def degrees_of(stats: SideStats, rows: IntArray) -> IntArray:
-    """Training ratings of some rows; 0 for row −1, an unknown id."""
-    degrees: IntArray = np.append(stats.degrees, 0)[rows]
-    return degrees
 
 
 def bin_of(degrees: IntArray) -> IntArray:

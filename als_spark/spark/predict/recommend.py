@@ -42,9 +42,11 @@ from als_spark.model.recommend import (
     plan_recommendations,
     plan_similar_items,
 )
-from als_spark.solve.sorting import counting_argsort
+from als_spark.solve.blocks import counting_argsort
 from als_spark.spark.arrow import (
     CHUNK_ROWS,
+    SPARK_TYPES,
+    ddl,
     gather_batches,
     ids_from_bytes,
     ids_to_bytes,
@@ -67,7 +69,16 @@ SMALL_SLICE_ROWS = 512
 TASKS_PER_CORE = 4
 """Slices a core, where there are rows enough: the last ones end at about one time."""
 
-SLICE_SCHEMA = "key int, slice int, n bigint, source string, first binary, second binary"
+SLICE_FIELDS = pa.schema(
+    [
+        ("key", pa.int32()),
+        ("slice", pa.int32()),
+        ("n", pa.int64()),
+        ("source", pa.string()),
+        ("first", pa.binary()),
+        ("second", pa.binary()),
+    ]
+)
 PAIRS = "pairs"
 """The source of a piece of pairs to leave out: ``first`` has their rows in the slice, ``second``
 their candidates. In a slice ``first`` has the ids, ``second`` the factors."""
@@ -179,11 +190,17 @@ def _answers(
         resources.enter_context(described(context, label))
         n_partitions = max(len(slices), 1)
         keys = shuffle_keys(session, n_partitions)
+        dtype = plan.candidates.factors.dtype
         rows = [
-            (int(keys[k]), k, len(part.ids), part.source, *_slice_bytes(part, plan))
+            (
+                *(int(keys[k]), k, len(part.ids), part.source, ids_to_bytes(part.ids)),
+                b""
+                if part.source == "popular"
+                else part.factors.astype(dtype, copy=False).tobytes(),
+            )
             for k, part in enumerate(slices)
         ]
-        frame = session.createDataFrame(rows, SLICE_SCHEMA)
+        frame = session.createDataFrame(rows, ddl(SLICE_FIELDS))
         if pairs is not None and slices:
             sizes = [len(part.ids) for part in slices]
             starts = np.concatenate([[0], np.cumsum(sizes)])
@@ -191,15 +208,18 @@ def _answers(
             places = Places(asked, plan.candidates.ids, starts, keys)
             shared = resources.enter_context(broadcasted(context, places))
             frame = frame.union(
-                map_in_arrow(pairs, partial(cut_pairs, places=shared), SLICE_SCHEMA)
+                map_in_arrow(pairs, partial(cut_pairs, places=shared), ddl(SLICE_FIELDS))
             )
         del slices, rows
         # The tasks have the slices: what they need of the plan is the candidates.
         shared_plan = resources.enter_context(broadcasted(context, replace(plan, groups=[])))
+        asked_type = SPARK_TYPES[plan.asked_type]
+        found_type = SPARK_TYPES[plan.candidates.ids.type]
         yield map_in_arrow(
             frame.repartition(n_partitions, "key").drop("key"),
             partial(answer_partition, plan=shared_plan),
-            _answer_schema(plan),
+            f"{plan.asked_name} {asked_type}, recommendations "
+            f"array<struct<{plan.found_name}: {found_type}, score: double>>, source string",
         )
 
 
@@ -212,7 +232,7 @@ def choose_slices(plan: Plan, cores: int) -> int:
 
 
 def cut_slices(plan: Plan, n_slices: int) -> Iterator[Asked]:
-    """Cut those who are asked into about so many slices of about equal size, each of one source."""
+    """Cut the asked into about so many slices of about equal size, each of one source."""
     n = sum(len(group.ids) for group in plan.groups)
     for group in plan.groups:
         step = max(-(-n // n_slices), 1)
@@ -252,7 +272,7 @@ def cut_pairs(
             for k, (n, end) in enumerate(zip(counts.tolist(), ends, strict=True))
             if n
         ]
-        yield pa.RecordBatch.from_pylist(pieces, schema=_SLICE_FIELDS)
+        yield pa.RecordBatch.from_pylist(pieces, schema=SLICE_FIELDS)
 
 
 def answer_partition(
@@ -276,25 +296,6 @@ def answer_partition(
         yield answer_batch(plan.value, slices.pop(number), pairs.pop(number, []))
 
 
-_SLICE_FIELDS = pa.schema(
-    [
-        ("key", pa.int32()),
-        ("slice", pa.int32()),
-        ("n", pa.int64()),
-        ("source", pa.string()),
-        ("first", pa.binary()),
-        ("second", pa.binary()),
-    ]
-)
-
-
-def _slice_bytes(part: Asked, plan: Plan) -> tuple[bytes, bytes]:
-    if part.source == "popular":
-        return ids_to_bytes(part.ids), b""
-    factors = part.factors.astype(plan.candidates.factors.dtype, copy=False)
-    return ids_to_bytes(part.ids), factors.tobytes()
-
-
 def _pair_columns(seen: DataFrame, plan: Plan) -> DataFrame:
     columns: list[Any] = []
     for name in (plan.asked_name, plan.found_name):
@@ -306,14 +307,3 @@ def _pair_columns(seen: DataFrame, plan: Plan) -> DataFrame:
         whole = isinstance(seen.schema[name].dataType, IntegralType)
         columns.append(F.col(name).cast("bigint" if whole else "string").alias(name))
     return seen.select(*columns)
-
-
-def _answer_schema(plan: Plan) -> str:
-    asked, found = (
-        "bigint" if pa.types.is_integer(kind) else "string"
-        for kind in (plan.asked_type, plan.candidates.ids.type)
-    )
-    return (
-        f"{plan.asked_name} {asked}, "
-        f"recommendations array<struct<{plan.found_name}: {found}, score: double>>, source string"
-    )

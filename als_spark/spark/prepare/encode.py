@@ -20,6 +20,7 @@ from als_spark.errors import DataError
 from als_spark.model.ids import IdIndex, fits_int64
 from als_spark.spark.arrow import (
     CHUNK_ROWS,
+    ddl,
     encode_values,
     gather_batches,
     ids_from_bytes,
@@ -27,34 +28,18 @@ from als_spark.spark.arrow import (
     map_in_arrow,
     narrow,
 )
-from als_spark.spark.read.bad_rows import BadRowCounts, bad_column, noun
+from als_spark.spark.read.bad_rows import BadRowCounts, bad_column, refuse_bad_rows
 from als_spark.spark.read.facts import Summary
-from als_spark.types import IntArray
+from als_spark.types import SIDES, BadRows, IntArray
 
-CHUNK_SCHEMA = (
-    "users binary, items binary, user_counts binary, item_counts binary, "
-    "user_codes binary, item_codes binary, ratings binary, levels binary, "
-    "splits binary, timestamps binary, "
-    "n_ratings bigint, lowest double, highest double, bad string"
-)
-CHUNK_FIELDS = pa.schema(
-    [
-        *(
-            (name, pa.binary())
-            for name in (
-                *("users", "items", "user_counts", "item_counts"),
-                *("user_codes", "item_codes", "ratings", "levels", "splits", "timestamps"),
-            )
-        ),
-        ("n_ratings", pa.int64()),
-        ("lowest", pa.float64()),
-        ("highest", pa.float64()),
-        ("bad", pa.string()),
-    ]
-)
+_SUMMARY_FIELDS = [
+    *((name, pa.binary()) for name in ("users", "items", "user_counts", "item_counts")),
+    *(("n_ratings", pa.int64()), ("lowest", pa.float64()), ("highest", pa.float64())),
+    ("bad", pa.string()),
+]
+_RATING_COLUMNS = ("user_codes", "item_codes", "ratings", "levels", "splits", "timestamps")
+CHUNK_FIELDS = pa.schema([*_SUMMARY_FIELDS, *((name, pa.binary()) for name in _RATING_COLUMNS)])
 _VALUE_COLUMNS = ("user", "item", "rating", "timestamp", "split")
-_SUMMARY_COLUMNS = ["users", "items", "user_counts", "item_counts"]
-_SUMMARY_COLUMNS += ["n_ratings", "lowest", "highest", "bad"]
 
 
 def encode_ratings(ratings: DataFrame) -> DataFrame:
@@ -64,23 +49,19 @@ def encode_ratings(ratings: DataFrame) -> DataFrame:
     their way from Spark to Arrow goes by their columns.
     """
     columns = [F.col(name) for name in _VALUE_COLUMNS if name in ratings.columns]
-    return map_in_arrow(ratings.select(*columns, bad_column()), encode_partition, CHUNK_SCHEMA)
+    return map_in_arrow(ratings.select(*columns, bad_column()), encode_partition, ddl(CHUNK_FIELDS))
 
 
 def encode_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Encode the batches of a partition: the function that runs on an executor."""
-    for table in gather_batches(batches, CHUNK_ROWS):
-        yield encode_chunk(table)
+    yield from map(encode_chunk, gather_batches(batches, CHUNK_ROWS))
 
 
 def encode_chunk(table: pa.Table) -> pa.RecordBatch:
     """Encode some ratings as one chunk.
 
-    Parameters
-    ----------
-    table : pyarrow.Table
-        Columns user, item, rating and bad (null for a usable row, else the problem and the row as
-        read), perhaps timestamp and split.
+    The table has the columns user, item, rating and bad (null for a usable row, else the problem
+    and the row as read), perhaps timestamp and split.
     """
     bad = table.column("bad")
     good = table.filter(pc.is_null(bad)) if bad.null_count < len(bad) else table
@@ -121,12 +102,15 @@ def encode_chunk(table: pa.Table) -> pa.RecordBatch:
 
 def summarise(chunks: DataFrame) -> Summary:
     """Collect and merge the summaries of all chunks: the one aggregate over the data."""
-    rows = chunks.select(*_SUMMARY_COLUMNS).collect()
-    users, user_counts = merge_ids(
-        [(ids_from_bytes(row.users), np.frombuffer(row.user_counts, np.int64)) for row in rows]
-    )
-    items, item_counts = merge_ids(
-        [(ids_from_bytes(row["items"]), np.frombuffer(row.item_counts, np.int64)) for row in rows]
+    rows = chunks.select(*(name for name, _ in _SUMMARY_FIELDS)).collect()
+    (users, user_counts), (items, item_counts) = (
+        merge_ids(
+            [
+                (ids_from_bytes(row[f"{side}s"]), np.frombuffer(row[f"{side}_counts"], np.int64))
+                for row in rows
+            ]
+        )
+        for side in SIDES
     )
     return Summary(
         n_ratings=sum(row.n_ratings for row in rows),
@@ -165,22 +149,11 @@ def merge_ids(parts: Sequence[tuple[pa.Array, IntArray]]) -> tuple[IdIndex, IntA
     return IdIndex(ids), merged.column("count_sum").to_numpy()
 
 
-def check_summary(summary: Summary, label: str, *, drop_bad_rows: bool) -> None:
-    """Stop on ratings that cannot be trained on.
-
-    Raises
-    ------
-    DataError
-        With counts, the first examples and the remedy.
-    """
-    n_bad = summary.bad.n
-    if n_bad and not drop_bad_rows:
-        raise DataError(
-            f"{label}: {n_bad:,} unusable {noun(n_bad)}: {summary.bad}: "
-            'mend the data, or set these rows aside with `bad_rows="drop"`'
-        )
+def check_summary(summary: Summary, label: str, bad_rows: BadRows) -> None:
+    """Stop on ratings that cannot be trained on: with counts, the first examples and the remedy."""
+    refuse_bad_rows(label, summary.bad, bad_rows, "set these rows aside")
     if summary.n_ratings == 0:
-        left = " left after the unusable rows were dropped" if n_bad else ""
+        left = " left after the unusable rows were dropped" if summary.bad.n else ""
         raise DataError(f"{label}: no ratings{left}: give a source with ratings")
     for side, ids in (("user", summary.users), ("item", summary.items)):
         if len(ids) == 1:

@@ -37,8 +37,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.model.ids import IdIndex
-from als_spark.solve.blocks import build_block, split_block
-from als_spark.solve.sorting import counting_argsort, sort_pairs
+from als_spark.solve.blocks import build_block, counting_argsort, sort_pairs, split_block
 from als_spark.spark.arrow import decode_values, ids_from_bytes, narrow, widen
 from als_spark.spark.planner import SHARED_ROW
 from als_spark.spark.read.duplicates import resolve_duplicates
@@ -65,7 +64,6 @@ PIECE_SCHEMA = (
     "rows binary, columns binary, ratings binary, splits binary, timestamps binary"
 )
 HELD_OUT: Mapping[int, SplitName] = {VALIDATION: "validation", TEST: "test"}
-MAX_DUPLICATE_EXAMPLES = 3
 
 
 class Layout(NamedTuple):
@@ -84,20 +82,9 @@ class Layout(NamedTuple):
 class PackOptions:
     """How ratings are packed.
 
-    Attributes
-    ----------
-    sides : tuple of {"user", "item"}
-        What the blocks' rows are; partition ``k n_blocks + b`` of the result is block b of the k-th
-        side.
-    n_blocks : int
-        Blocks of each side.
-    duplicates : {"error", "mean", "last"}
-        What becomes of a pair rated twice; ``error`` counts them and leaves the stopping to the
-        caller.
-    dtype : str
-        Of the stored ratings.
-    slice_bytes : int or None
-        Largest size of a slice of a block; None for whole blocks.
+    ``sides`` are what the blocks' rows are: partition ``k n_blocks + b`` of the result is block b
+    of the k-th side. Of a pair rated twice ``duplicates="error"`` counts and leaves the stopping to
+    the caller. ``slice_bytes`` is the largest size of a slice of a block; None leaves blocks whole.
     """
 
     sides: tuple[Side, ...]
@@ -289,7 +276,7 @@ def merge_block(
     )
     if repeated.size:
         if side == "user":
-            examples = repeated[:MAX_DUPLICATE_EXAMPLES]
+            examples = repeated[:3]
             users, items = ratings.rows[examples].tolist(), ratings.columns[examples].tolist()
             yield Repeated(repeated.size, list(zip(users, items, strict=True)))
         ratings = ratings._replace(timestamps=ratings.timestamps[:0]).take(kept)
@@ -343,23 +330,9 @@ def build_evaluation_parts(
     """Build the held-out parts of a partition: runs on an executor."""
     for entry in entries:
         if isinstance(entry, HeldOut):
-            yield evaluation_part(entry, stats.value, cold_start, dtype)
-
-
-def evaluation_part(
-    held_out: HeldOut, stats: Mapping[Side, SideStats], cold_start: ColdStart, dtype: DType
-) -> EvaluationPart:
-    """Make held-out ratings ready to be predicted by any model."""
-    return build_evaluation_part(
-        held_out.split,
-        held_out.users,
-        held_out.items,
-        held_out.ratings,
-        user_stats=stats["user"],
-        item_stats=stats["item"],
-        cold_start=cold_start,
-        dtype=dtype,
-    )
+            yield build_evaluation_part(
+                *entry, stats=stats.value, cold_start=cold_start, dtype=dtype
+            )
 
 
 def _binary_array(array: npt.NDArray[Any], counts: IntArray) -> pa.Array:

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from als_spark.errors import DataError
 from als_spark.solve.blocks import build_block
 from als_spark.spark.arrow import map_in_arrow
-from als_spark.spark.planner import Choices, Sizes, place_rows, plan, worker_limit
+from als_spark.spark.planner import Sizes, place_rows, plan, worker_limit
 from als_spark.spark.prepare.encode import check_summary, encode_ratings, summarise
 from als_spark.spark.prepare.pack import (
     CHUNK_COLUMNS,
@@ -31,7 +31,6 @@ from als_spark.spark.prepare.pack import (
     build_evaluation_parts,
     cut_partition,
     describe_entries,
-    evaluation_part,
     merge_partition,
     shuffle_keys,
     train_slices,
@@ -46,7 +45,7 @@ from als_spark.spark.train.partitioned import PartitionedRatings
 from als_spark.spark.train.per_model import PerModel
 from als_spark.spark.train.run import Placement, PreparedRatings
 from als_spark.train.local import LocalBackend
-from als_spark.train.metrics import EvaluationPart, SideStats
+from als_spark.train.metrics import EvaluationPart, SideStats, build_evaluation_part
 from als_spark.types import (
     SIDES,
     BadRows,
@@ -117,7 +116,6 @@ def prepare_ratings(
     with_times = options.duplicates == "last"
     with phase("splitting ratings"):
         ratings = split_ratings(
-            session.sparkContext,
             typed_ratings(source, need_timestamp=with_times or split.strategy == "time"),
             split,
         )
@@ -148,12 +146,7 @@ def prepare_typed(
     label : str
         Names the ratings in messages.
     options, phase
-        As in :func:`prepare_ratings`.
-
-    Raises
-    ------
-    DataError
-        If the ratings cannot be trained on.
+        As in :func:`prepare_ratings`, which also says what is raised.
     """
     context = session.sparkContext
     if options.duplicates != "last":
@@ -165,7 +158,7 @@ def prepare_typed(
             temporary.callback(chunks.unpersist)
             with described(context, f"checking and counting ratings of {label}"):
                 summary = summarise(chunks)
-            check_summary(summary, label, drop_bad_rows=options.bad_rows == "drop")
+            check_summary(summary, label, options.bad_rows)
         rejected = None
         if summary.bad.n:
             rejected = ratings.where(F.col("problem").isNotNull()).select("problem", "raw")
@@ -206,7 +199,7 @@ class _Packing:
             cores=default_partitions(self._context),
         )
         limit = worker_limit(dict(self._context.getConf().getAll()))
-        self.plan = plan(sizes, Choices(options.placement, options.partitions, limit))
+        self.plan = plan(sizes, options.placement, options.partitions, limit)
 
     def distribute(self) -> _Placed:
         """Leave the blocks on the executors, partitioned by user and by item."""
@@ -254,7 +247,9 @@ class _Packing:
         )
         stats["item"] = SideStats.of(self._n_rows["item"], [by_item])
         parts = [
-            evaluation_part(entry, stats, options.cold_start, options.dtype)
+            build_evaluation_part(
+                *entry, stats=stats, cold_start=options.cold_start, dtype=options.dtype
+            )
             for entry in entries
             if isinstance(entry, HeldOut)
         ]
@@ -321,7 +316,15 @@ class _Packing:
         repeated = [entry for entry in found if isinstance(entry, Repeated)]
         n_duplicates = sum(entry.n_pairs for entry in repeated)
         if n_duplicates and self._options.duplicates == "error":
-            self._refuse_duplicates(repeated, n_duplicates)
+            users, items = self._ids["user"], self._ids["item"]
+            pairs = [pair for entry in repeated for pair in entry.pairs]
+            named = sorted((users[row].as_py(), items[column].as_py()) for row, column in pairs)
+            shown = ", ".join(f"user {user} item {item}" for user, item in named[:3])
+            pairs_are = "pair is" if n_duplicates == 1 else "pairs are"
+            raise DataError(
+                f"{self._label}: {n_duplicates:,} (user, item) {pairs_are} rated more than once, "
+                f'such as {shown}: choose with `duplicates="mean"` or `duplicates="last"`'
+            )
         slices = [entry for entry in found if isinstance(entry, SliceStats)]
         stats = {
             side: SideStats.join(
@@ -340,14 +343,3 @@ class _Packing:
             if isinstance(entry, HeldOutStats):
                 n_ratings[entry.split] = n_ratings.get(entry.split, 0) + entry.n_ratings
         return stats, n_ratings, n_duplicates
-
-    def _refuse_duplicates(self, repeated: Sequence[Repeated], n_duplicates: int) -> None:
-        pairs = [pair for entry in repeated for pair in entry.pairs]
-        users, items = self._ids["user"], self._ids["item"]
-        named = sorted((users[row].as_py(), items[column].as_py()) for row, column in pairs)[:3]
-        shown = ", ".join(f"user {user} item {item}" for user, item in named)
-        pairs_are = "pair is" if n_duplicates == 1 else "pairs are"
-        raise DataError(
-            f"{self._label}: {n_duplicates:,} (user, item) {pairs_are} rated more than once, "
-            f'such as {shown}: choose with `duplicates="mean"` or `duplicates="last"`'
-        )

@@ -11,7 +11,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
@@ -31,14 +30,9 @@ _BETWEEN = "\x1f"
 
 @dataclass(frozen=True, slots=True)
 class BadRowCounts:
-    """Unusable rows by kind.
+    """Unusable rows by kind: most frequent first, then by name.
 
-    Attributes
-    ----------
-    counts : dict of str to int
-        Rows with each problem, most frequent first, then by name.
-    examples : dict of str to list of str
-        A few of the rows, each in one line of bounded length.
+    ``examples`` has a few of the rows of each kind, each in one line of bounded length.
     """
 
     counts: dict[str, int]
@@ -102,13 +96,7 @@ def bad_column() -> Column:
 
 
 def count_rows(typed: DataFrame) -> tuple[int, BadRowCounts]:
-    """Count usable rows, and unusable ones by kind, in one Spark job.
-
-    Parameters
-    ----------
-    typed : DataFrame
-        With the columns ``problem`` and ``raw``.
-    """
+    """Count usable rows, and unusable ones by kind, in one Spark job."""
     kinds = (
         typed.groupBy("problem")
         .agg(F.count("*").alias("n"), F.min("raw").alias("example"))
@@ -123,30 +111,14 @@ def count_rows(typed: DataFrame) -> tuple[int, BadRowCounts]:
     return sum(kind.n for kind in kinds) - counts.n, counts
 
 
-class ReadRows(Protocol):
-    """What reading a source has found."""
-
-    @property
-    def label(self) -> str:
-        """Names the source."""
-
-    @property
-    def bad(self) -> BadRowCounts:
-        """Its unusable rows."""
-
-
-def refuse_bad_rows(read: ReadRows, bad_rows: BadRows) -> None:
-    """Stop on unusable rows, unless they are to be dropped.
-
-    Raises
-    ------
-    DataError
-        With counts, examples and the remedy.
-    """
-    if read.bad.n and bad_rows == "error":
+def refuse_bad_rows(
+    label: str, bad: BadRowCounts, bad_rows: BadRows, remedy: str = "leave these rows out"
+) -> None:
+    """Stop on unusable rows of a source, unless they are to be dropped."""
+    if bad.n and bad_rows == "error":
         raise DataError(
-            f"{read.label}: {read.bad.n:,} unusable rows: {read.bad}: "
-            'mend the data, or leave these rows out with `bad_rows="drop"`'
+            f"{label}: {bad.n:,} unusable {noun(bad.n)}: {bad}: "
+            f'mend the data, or {remedy} with `bad_rows="drop"`'
         )
 
 

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from als_spark.errors import DataError
-from als_spark.spark.read.sources import Source
+from als_spark.spark.read.sources import Source, quoted
 
 _INTEGERS = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 _FLOATS = (T.FloatType, T.DoubleType)
@@ -29,15 +29,9 @@ def typed_ratings(
 ) -> DataFrame:
     """Bring a source to typed columns, with what is wrong with each row.
 
-    Parameters
-    ----------
-    source : Source
-    need_timestamp : bool
-        Whether timestamps are read.
-    strict_timestamp : bool
-        Whether a row without a readable one is unusable; otherwise its timestamp is null.
-    keep : sequence of str
-        Columns to keep as they are.
+    A row without a readable timestamp is unusable if timestamps are needed, unless
+    ``strict_timestamp`` is False: then its timestamp is null. The columns ``keep`` stay as they
+    are.
 
     Returns
     -------
@@ -56,12 +50,16 @@ def typed_ratings(
     rating, rating_problem = _rating_column(source)
     problems = [_corrupt_line(source), user_problem, item_problem, rating_problem]
     timestamp = F.lit(None).cast("double")
-    if need_timestamp and (strict_timestamp or _can_be_timestamp(source)):
+    if need_timestamp and strict_timestamp:
         timestamp, timestamp_problem = _timestamp_column(source)
-        if strict_timestamp:
-            problems.append(timestamp_problem)
-        else:
-            timestamp = F.when(timestamp_problem.isNull(), timestamp)
+        problems.append(timestamp_problem)
+    elif (
+        need_timestamp
+        and "timestamp" in source.columns
+        and isinstance(_column(source, "timestamp")[1], _TIMES)
+    ):
+        timestamp, timestamp_problem = _timestamp_column(source)
+        timestamp = F.when(timestamp_problem.isNull(), timestamp)
     problem = F.coalesce(*problems)
     return source.frame.select(
         user.alias("user"),
@@ -74,19 +72,9 @@ def typed_ratings(
 
 
 def typed_pairs(source: Source) -> DataFrame:
-    """Bring the two ids of a source to typed columns, with what is wrong with each row.
+    """Bring the two ids of a source to typed columns, as in :func:`typed_ratings`.
 
     A row needs nothing but its ids: what stands in its other fields makes it no worse.
-
-    Returns
-    -------
-    DataFrame
-        ``user``, ``item``, ``problem`` and ``raw``, as in :func:`typed_ratings`.
-
-    Raises
-    ------
-    DataError
-        If a column has a type that cannot be an id.
     """
     user, user_problem = _id_column(source, "user")
     item, item_problem = _id_column(source, "item")
@@ -150,7 +138,7 @@ def _corrupt_line(source: Source) -> Column:
 def _problem_columns(source: Source, problem: Column) -> tuple[Column, Column]:
     """Return ``problem``, and the row as read where it has one."""
     shown = [
-        F.concat(F.lit(f"{name}="), F.coalesce(F.col(_quoted(name)).cast("string"), F.lit("null")))
+        F.concat(F.lit(f"{name}="), F.coalesce(F.col(quoted(name)).cast("string"), F.lit("null")))
         for name in dict.fromkeys(source.columns.values())
     ]
     if source.from_files:
@@ -161,8 +149,7 @@ def _problem_columns(source: Source, problem: Column) -> tuple[Column, Column]:
 
 def _id_column(source: Source, role: str) -> tuple[Column, Column]:
     """Return an id column as bigint or string, and its problem."""
-    name = source.columns[role]
-    column, kind = F.col(_quoted(name)), source.frame.schema[name].dataType
+    column, kind = _column(source, role)
     missing = F.when(column.isNull(), F.lit(f"{role} is missing"))
     if isinstance(kind, _INTEGERS):
         return column.cast("bigint"), missing
@@ -186,13 +173,12 @@ def _id_column(source: Source, role: str) -> tuple[Column, Column]:
 
 def _rating_column(source: Source) -> tuple[Column, Column]:
     """Return the rating as double, and its problem."""
-    name = source.columns["rating"]
-    column, kind = F.col(_quoted(name)), source.frame.schema[name].dataType
+    column, kind = _column(source, "rating")
     unparsed = F.lit(False)
     if isinstance(kind, (*_INTEGERS, *_FLOATS, T.DecimalType)):
         value = column.cast("double")
     elif isinstance(kind, T.StringType):
-        value = F.expr(f"try_cast({_quoted(name)} as double)")
+        value = _try_cast(source, "rating", "double")
         # Java takes 4d and 4f for numbers.
         unparsed = value.isNull() | F.lower(F.substring(F.trim(column), -1, 1)).isin("d", "f")
     else:
@@ -207,24 +193,18 @@ def _rating_column(source: Source) -> tuple[Column, Column]:
     return value, problem
 
 
-def _can_be_timestamp(source: Source) -> bool:
-    name = source.columns.get("timestamp")
-    return name is not None and isinstance(source.frame.schema[name].dataType, _TIMES)
-
-
 def _timestamp_column(source: Source) -> tuple[Column, Column]:
     """Return the timestamp as double seconds, and its problem."""
     if "timestamp" not in source.columns:
         raise DataError(f'{source.label}: no timestamp column: name it with `columns["timestamp"]`')
-    name = source.columns["timestamp"]
-    column, kind = F.col(_quoted(name)), source.frame.schema[name].dataType
+    column, kind = _column(source, "timestamp")
     if isinstance(kind, (*_INTEGERS, *_FLOATS, T.DecimalType)):
         value = column.cast("double")
     elif isinstance(kind, _MOMENTS):
         value = F.unix_micros(column.cast("timestamp")).cast("double") / 1e6
     elif isinstance(kind, T.StringType):
-        moment = F.expr(f"unix_micros(try_cast({_quoted(name)} as timestamp))").cast("double") / 1e6
-        value = F.coalesce(F.expr(f"try_cast({_quoted(name)} as double)"), moment)
+        moment = F.unix_micros(_try_cast(source, "timestamp", "timestamp")).cast("double") / 1e6
+        value = F.coalesce(_try_cast(source, "timestamp", "double"), moment)
     else:
         raise _wrong_type(source, "timestamp", "numbers, dates or timestamps")
     problem = F.coalesce(
@@ -237,6 +217,16 @@ def _timestamp_column(source: Source) -> tuple[Column, Column]:
     return value, problem
 
 
+def _column(source: Source, role: str) -> tuple[Column, T.DataType]:
+    name = source.columns[role]
+    return F.col(quoted(name)), source.frame.schema[name].dataType
+
+
+def _try_cast(source: Source, role: str, kind: str) -> Column:
+    # try_cast is no method of a column in every supported PySpark.
+    return F.expr(f"try_cast({quoted(source.columns[role])} as {kind})")
+
+
 def _wrong_type(source: Source, role: str, wanted: str) -> DataError:
     name = source.columns[role]
     kind = source.frame.schema[name].dataType.simpleString()
@@ -244,7 +234,3 @@ def _wrong_type(source: Source, role: str, wanted: str) -> DataError:
         f"{source.label}: the {role} column {name!r} is of type {kind}: "
         f'{wanted} are needed; choose another with `columns["{role}"]`'
     )
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"

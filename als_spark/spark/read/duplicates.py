@@ -24,10 +24,7 @@ from als_spark.types import Duplicates, FloatArray, IntArray
 def deciding_keys(*, by_time: bool = True) -> tuple[str, ...]:
     """Return what orders the ratings of a pair, most significant first.
 
-    Parameters
-    ----------
-    by_time : bool
-        Whether all sources have timestamps; otherwise the order of the sources comes before them.
+    Unless all sources have timestamps (``by_time``), the order of the sources comes before them.
     """
     moment = ("timestamp", "origin") if by_time else ("origin", "timestamp")
     return ("split", *moment, "rating")

@@ -15,15 +15,8 @@ from als_spark.types import IntArray
 class PartFacts:
     """One source of a run's ratings: the base, or an increment.
 
-    Attributes
-    ----------
-    label : str
-    rows, bad_rows : int
-        As read; and those of them that cannot be used.
-    lowest, highest, mean : float
-        Of the usable ratings; NaN where there are none.
-    latest : float
-        Their latest timestamp, in seconds as read; NaN where there are none.
+    ``rows`` and ``bad_rows`` are as read; range, mean and latest timestamp (in seconds as read) are
+    of the usable ratings, NaN where there are none.
     """
 
     label: str
@@ -44,13 +37,8 @@ class PartFacts:
 class DataFacts:
     """All ratings of a run, after the unusable rows and the duplicates are gone.
 
-    Attributes
-    ----------
-    ratings, users, items : int
-    lowest, highest, mean, spread : float
-        The spread is the standard deviation.
-    fingerprint : str
-        The same for the same ratings, in whatever order, files and partitions they come.
+    The spread is the standard deviation. The fingerprint is the same for the same ratings, in
+    whatever order, files and partitions they come.
     """
 
     ratings: int
@@ -71,19 +59,9 @@ class DataFacts:
 class Summary:
     """What the one pass over the ratings that are prepared has found.
 
-    Attributes
-    ----------
-    n_ratings : int
-        Usable ratings.
-    users, items : IdIndex
-        All ids among them, by falling number of ratings, then by rising id: the rows that are used
-        most lie together.
-    user_counts, item_counts : (n,) int64
-        Usable ratings of each.
-    lowest, highest : float
-        Range of the ratings.
-    bad : BadRowCounts
-        Rows that cannot be used.
+    Number and range of the usable ratings; all ids among them, by falling number of ratings, then
+    by rising id, so that the rows that are used most lie together; the (n,) int64 usable ratings of
+    each id; and the unusable rows.
     """
 
     n_ratings: int

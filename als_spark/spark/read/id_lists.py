@@ -13,8 +13,11 @@ from pyspark.sql import functions as F
 from als_spark.errors import DataError, EmptySourceError
 from als_spark.spark.read.sources import (
     USUAL_NAMES,
+    csv_reader,
+    first_named,
     format_by_name,
     plain_name,
+    quoted,
     reason,
     without_compression,
 )
@@ -25,17 +28,10 @@ from als_spark.types import Side
 def read_ids(session: SparkSession, path: str, side: Side, column: str | None = None) -> pa.Array:
     """Read a list of ids: text with one a line, csv, json or parquet.
 
-    Parameters
-    ----------
-    session : SparkSession
-    path : str
-        File or folder. Text and csv may begin with a header. Without one a whole line is an id, in
-        files named .csv or .tsv the first field of it.
-    side : {"user", "item"}
-        What the ids are: their column is found by its usual names, or is the only one.
-    column : str, optional
-        Its name, where it has an unusual one. A list without that column is read as if no name were
-        given: it is the name in the files of ratings.
+    Text and csv may begin with a header. Without one a whole line is an id, in files named .csv or
+    .tsv the first field of it. Otherwise the ids are in the column that is named (a list without
+    that column is read as if no name were given: it is the name in the files of ratings), in one
+    with a usual name, or in the only one.
 
     Returns
     -------
@@ -79,13 +75,7 @@ def _id_column(session: SparkSession, path: str, side: Side, column: str | None)
     has_header = column in fields or any(plain_name(field) in usual for field in fields)
     if not has_header and not without_compression(names[0]).endswith((".csv", ".tsv")):
         return _named(lines, "value")
-    reader = (
-        session.read.option("sep", separator)
-        .option("escape", '"')
-        .option("ignoreLeadingWhiteSpace", True)
-        .option("ignoreTrailingWhiteSpace", True)
-    )
-    frame = reader.csv(path, header=has_header)
+    frame = csv_reader(session, separator).csv(path, header=has_header)
     if has_header:
         return _named(frame, _find(frame.columns, path, side, column))
     return _named(frame, frame.columns[0])
@@ -94,9 +84,7 @@ def _id_column(session: SparkSession, path: str, side: Side, column: str | None)
 def _find(columns: list[str], path: str, side: Side, column: str | None) -> str:
     if column in columns:
         return column
-    usual = [*USUAL_NAMES[side], f"{side}s", "id"]
-    by_name = {plain_name(name): name for name in reversed(columns)}
-    found = next((by_name[name] for name in usual if name in by_name), None)
+    found = first_named(columns, [*USUAL_NAMES[side], f"{side}s", "id"])
     if found is None and len(columns) == 1:
         found = columns[0]
     if found is None:
@@ -107,5 +95,4 @@ def _find(columns: list[str], path: str, side: Side, column: str | None) -> str:
 
 
 def _named(frame: DataFrame, column: str) -> DataFrame:
-    quoted = "`" + column.replace("`", "``") + "`"
-    return frame.select(F.trim(F.col(quoted).cast("string")).alias("id"))
+    return frame.select(F.trim(F.col(quoted(column)).cast("string")).alias("id"))

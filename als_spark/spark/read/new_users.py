@@ -23,6 +23,7 @@ from als_spark.model.foldin import FoldedRows, fold_in
 from als_spark.model.ids import IdIndex
 from als_spark.spark.arrow import (
     CHUNK_ROWS,
+    ddl,
     gather_batches,
     map_in_arrow,
     stream_to_bytes,
@@ -34,7 +35,6 @@ from als_spark.spark.read.duplicates import resolve_duplicates
 from als_spark.spark.read.sources import Source, unreadable_files_are_named
 from als_spark.spark.session import broadcasted, described
 
-FOUND_SCHEMA = "ratings binary, n_usable bigint, bad string"
 _COLUMNS = ("user", "item", "timestamp", "rating")
 _FOUND_FIELDS = pa.schema(
     [("ratings", pa.binary()), ("n_usable", pa.int64()), ("bad", pa.string())]
@@ -54,15 +54,9 @@ class Wanted(NamedTuple):
 class NewRatings:
     """Ratings of new users.
 
-    Attributes
-    ----------
-    table : pyarrow.Table
-        ``user``, ``item`` (int64 or string) and ``rating`` (float64), the last of each pair (see
-        :mod:`als_spark.spark.read.duplicates`).
-    label : str
-        Names the source.
-    bad : BadRowCounts
-        Unusable rows of the source, of whichever user.
+    ``table`` has ``user``, ``item`` (int64 or string) and ``rating`` (float64), the last of each
+    pair (see :mod:`als_spark.spark.read.duplicates`); ``bad`` the unusable rows of the source, of
+    whichever user.
     """
 
     table: pa.Table
@@ -70,13 +64,7 @@ class NewRatings:
     bad: BadRowCounts
 
     def fold_in(self, model: FactorModel) -> FoldedRows:
-        """Solve the users against the model.
-
-        Raises
-        ------
-        DataError
-            If an id of a user is not of the model's kind, or a user's system has no solution.
-        """
+        """Solve the users against the model; DataError names the source and the user."""
         columns = (self.table.column(name).combine_chunks() for name in ("user", "item", "rating"))
         users, items, ratings = columns
         try:
@@ -95,11 +83,8 @@ class NewRatings:
         pairs = self.table.select(["user", "item"])
         starts = range(0, pairs.num_rows, CHUNK_ROWS)
         rows = [(bytearray(stream_to_bytes(pairs.slice(start, CHUNK_ROWS))),) for start in starts]
-        schema = ", ".join(
-            f"{field.name} {'bigint' if pa.types.is_integer(field.type) else 'string'}"
-            for field in pairs.schema
-        )
-        return map_in_arrow(session.createDataFrame(rows, "pairs binary"), unpack_pairs, schema)
+        frame = session.createDataFrame(rows, "pairs binary")
+        return map_in_arrow(frame, unpack_pairs, ddl(pairs.schema))
 
 
 def read_new_ratings(
@@ -107,15 +92,8 @@ def read_new_ratings(
 ) -> NewRatings:
     """Find the ratings of users that a model does not know, in one pass.
 
-    A user without a training rating is not known, though the model may hold its start.
-
-    Parameters
-    ----------
-    session : SparkSession
-    source : Source
-    model : FactorModel
-    asked : pyarrow.Array, optional
-        Ids, as integers or text: ratings of other users are left out.
+    A user without a training rating is not known, though the model may hold its start. If ids are
+    ``asked``, as integers or text, ratings of other users are left out.
 
     Raises
     ------
@@ -135,7 +113,7 @@ def read_new_ratings(
         rows = map_in_arrow(
             typed.select(*_COLUMNS, bad_column()),
             partial(find_new, wanted=wanted),
-            FOUND_SCHEMA,
+            ddl(_FOUND_FIELDS),
         ).collect()
     bad = BadRowCounts.of_texts(row.bad for row in rows)
     if not any(row.n_usable for row in rows):
@@ -168,18 +146,7 @@ def find_new(
 
 
 def last_of_pairs(ratings: pa.Table) -> pa.Table:
-    """Leave the last rating of each pair.
-
-    Parameters
-    ----------
-    ratings : pyarrow.Table
-        ``user``, ``item``, ``rating``, ``timestamp``.
-
-    Returns
-    -------
-    pyarrow.Table
-        ``user``, ``item``, ``rating``, by rising pair.
-    """
+    """Leave the last rating of each pair: ``user``, ``item``, ``rating``, by rising pair."""
     ordered = ratings.sort_by([("user", "ascending"), ("item", "ascending")]).combine_chunks()
     users, items = (
         ordered.column(name).combine_chunks().dictionary_encode().indices.to_numpy()

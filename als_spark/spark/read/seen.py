@@ -18,16 +18,8 @@ from als_spark.spark.session import described
 class SeenPairs:
     """The pairs of a source.
 
-    Attributes
-    ----------
-    pairs : DataFrame
-        ``user`` and ``item`` (bigint or string) of each usable row; read whenever it is used.
-    label : str
-        Names the source.
-    n_pairs : int
-        Rows with two usable ids.
-    bad : BadRowCounts
-        The others.
+    ``pairs`` has ``user`` and ``item`` (bigint or string) of each usable row, ``n_pairs`` of them;
+    it is read whenever it is used.
     """
 
     pairs: DataFrame
@@ -38,12 +30,6 @@ class SeenPairs:
 
 def read_seen(session: SparkSession, source: Source) -> SeenPairs:
     """Count the pairs of a source and look at its unusable rows, in one pass.
-
-    Parameters
-    ----------
-    session : SparkSession
-    source : Source
-        It needs no ratings, and what stands where they are makes no difference.
 
     Raises
     ------
@@ -68,9 +54,7 @@ def read_seen(session: SparkSession, source: Source) -> SeenPairs:
 
 def without_pairs(pairs: DataFrame, others: DataFrame) -> DataFrame:
     """Leave pairs out that are among others, ids compared as text."""
-    held = others.select(*(F.col(name).cast("string").alias(f"_{name}") for name in _IDS))
-    same = [F.col(name).cast("string") == F.col(f"_{name}") for name in _IDS]
+    ids = ("user", "item")
+    held = others.select(*(F.col(name).cast("string").alias(f"_{name}") for name in ids))
+    same = [F.col(name).cast("string") == F.col(f"_{name}") for name in ids]
     return pairs.join(held, same, "left_anti")
-
-
-_IDS = ("user", "item")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 from pyspark import StorageLevel
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType
 
@@ -51,10 +51,8 @@ class Snapshot:
         What is doubtful about which rating of a pair is the last.
     n_ratings, n_duplicates : int
         Ratings, and usable rows that gave way to another one of their pair.
-    lowest, highest, mean : float
-        Of the ratings.
-    fingerprint : str
-        The same for the same ratings, in whatever order, files and partitions they come.
+    lowest, highest, mean, spread, fingerprint
+        Of the ratings, as in :class:`als_spark.spark.read.facts.DataFacts`.
     """
 
     ratings: DataFrame
@@ -68,7 +66,6 @@ class Snapshot:
     highest: float
     mean: float
     spread: float
-    """Standard deviation."""
     fingerprint: str
 
 
@@ -92,11 +89,6 @@ def read_snapshot(
         :mod:`als_spark.spark.read.duplicates`, by time where all sources have timestamps.
     integer_ids : collection of {"user", "item"}
         Ids that must be integers, as those of a model are: text is unusable.
-
-    Raises
-    ------
-    DataError
-        If no rating is usable, or a pair is rated twice that must not be.
     """
     untimed = [source.label for source in sources if "timestamp" not in source.columns]
     frames = [_integers_only(typed, integer_ids) for typed in _typed_with_origin(sources)]
@@ -116,6 +108,9 @@ def read_snapshot(
             raise DataError(f"{label}: no usable ratings: {bad if bad.n else 'it is empty'}")
         n_partitions = max(default_partitions(context), n_usable // PARTITION_ROWS)
         resolved = _resolved(rows, duplicates, n_partitions, by_time=not untimed)
+        # Ids as text: whether a file or a table of integers holds them makes no difference.
+        ids = (F.col("user").cast("string"), F.col("item").cast("string"))
+        row_hash = F.xxhash64(*ids, F.col("rating"), "timestamp")
         ratings = resolved.persist(StorageLevel.MEMORY_AND_DISK)
         kept.callback(ratings.unpersist)
         with described(context, f"resolving and fingerprinting {label}"):
@@ -127,7 +122,7 @@ def read_snapshot(
                 F.stddev_pop("rating"),
                 F.count(F.when(F.col("copies") > 1, 1)),
                 F.count(F.when(F.col("copies") > F.col("origins"), 1)),
-                F.sum(_row_hash().cast("decimal(38,0)")),
+                F.sum(row_hash.cast("decimal(38,0)")),
             ).head()  # type: ignore[misc]
         if repeated and duplicates == "error":
             raise DataError(
@@ -226,13 +221,6 @@ def _resolved(
         *("user", "item", "rating", "timestamp", "copies", "origins"),
         F.lit(None).cast("string").alias("problem"),
         F.lit(None).cast("string").alias("raw"),
-    )
-
-
-def _row_hash() -> Column:
-    # Ids as text: whether a file or a table of integers holds them makes no difference.
-    return F.xxhash64(
-        F.col("user").cast("string"), F.col("item").cast("string"), F.col("rating"), "timestamp"
     )
 
 

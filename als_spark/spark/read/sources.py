@@ -13,7 +13,7 @@ from typing import Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.errors import ConfigError, DataError, EmptySourceError
@@ -81,7 +81,6 @@ class Source:
     Attributes
     ----------
     frame : DataFrame
-        As Spark reads it.
     columns : mapping
         Role to column name; the timestamp only where there is one, the rating only if it is read.
     label : str
@@ -97,13 +96,7 @@ class Source:
 
 
 def sample_ratings() -> str:
-    """Path of the MovieLens sample that every Spark distribution ships.
-
-    Raises
-    ------
-    ConfigError
-        If there is no Spark distribution with a sample.
-    """
+    """Path of the MovieLens sample that every Spark distribution ships."""
     import pyspark
 
     homes = [os.environ.get("SPARK_HOME"), os.path.dirname(pyspark.__file__)]
@@ -149,17 +142,9 @@ def read_source(session: SparkSession, options: SourceOptions) -> Source:
 
 @contextmanager
 def unreadable_files_are_named(label: str) -> Iterator[None]:
-    """Turn Spark's failure to read a file, met in the middle of a pass, into a :class:`DataError`.
+    """Turn Spark's failure to read a file of the source, met in a pass, into a DataError.
 
-    Parameters
-    ----------
-    label : str
-        Names the source, for the message.
-
-    Raises
-    ------
-    DataError
-        If a file is broken or cannot be reached. Other failures pass through.
+    Other failures pass through.
     """
     try:
         yield
@@ -172,15 +157,8 @@ def unreadable_files_are_named(label: str) -> Iterator[None]:
 
 
 def find_columns(names: Sequence[str], options: SourceOptions) -> dict[str, str]:
-    """Find the column of each role among a source's columns.
-
-    Raises
-    ------
-    DataError
-        If a given column is not there, or a role has none; or two roles have the same.
-    """
+    """Find the column of each role, given or by its usual names; refuse what is ambiguous."""
     found: dict[str, str] = {}
-    by_plain_name = {plain_name(name): name for name in reversed(names)}
     for role in options.roles:
         given = options.columns.get(role)
         if given is not None:
@@ -191,7 +169,7 @@ def find_columns(names: Sequence[str], options: SourceOptions) -> dict[str, str]
                 )
             found[role] = given
             continue
-        match = next((by_plain_name[n] for n in USUAL_NAMES[role] if n in by_plain_name), None)
+        match = first_named(names, USUAL_NAMES[role])
         if match is not None:
             found[role] = match
         elif role != "timestamp" or options.need_timestamp:
@@ -223,25 +201,25 @@ def _read_files(session: SparkSession, options: SourceOptions) -> DataFrame:
         return reader.parquet(options.path)
     first = _first_line(session, options)
     if kind == "json" or (kind == "auto" and first.startswith(("{", "["))):
-        return _read_json(session, options, array=first.startswith("["))
+        frame = session.read.option("multiLine", first.startswith("[")).json(options.path)
+        if frame.columns == ["_corrupt_record"]:
+            raise DataError(
+                f"{options.label}: not JSON: each line must be an object such as "
+                '{"user": 1, "item": 2, "rating": 3.5}'
+            )
+        return frame
     separator = "::" if "::" in first else _separator(first)
     fields = _fields(first, separator)
-    if len(fields) < 3 and options.need_rating:
-        raise DataError(
-            f"{options.label}: the first line {first[:60]!r} has fewer than three fields: "
-            "ratings need a user, an item and a rating on each line"
+    if len(fields) < (3 if options.need_rating else 2):
+        few, needed = (
+            ("fewer than three fields", "ratings need a user, an item and a rating")
+            if options.need_rating
+            else ("one field", "a user and an item are needed")
         )
-    if len(fields) < 2:
         raise DataError(
-            f"{options.label}: the first line {first[:60]!r} has one field: "
-            "a user and an item are needed on each line"
+            f"{options.label}: the first line {first[:60]!r} has {few}: {needed} on each line"
         )
-    reader = (
-        reader.option("sep", separator)
-        .option("escape", '"')
-        .option("ignoreLeadingWhiteSpace", True)
-        .option("ignoreTrailingWhiteSpace", True)
-    )
+    reader = csv_reader(session, separator)
     if kind != "movielens" and _is_header(fields, options):
         if _are_plain(fields):
             # Spark would read the file once more to find the same.
@@ -250,17 +228,6 @@ def _read_files(session: SparkSession, options: SourceOptions) -> DataFrame:
     columns = [*ROLES, *(f"_c{k}" for k in range(len(ROLES), len(fields)))][: len(fields)]
     schema = ", ".join(f"`{name}` string" for name in columns)
     return reader.option("header", False).schema(schema).csv(options.path)
-
-
-def _read_json(session: SparkSession, options: SourceOptions, array: bool) -> DataFrame:
-    assert options.path is not None
-    frame = session.read.option("multiLine", array).json(options.path)
-    if frame.columns == ["_corrupt_record"]:
-        raise DataError(
-            f"{options.label}: not JSON: each line must be an object such as "
-            '{"user": 1, "item": 2, "rating": 3.5}'
-        )
-    return frame
 
 
 def _first_line(session: SparkSession, options: SourceOptions) -> str:
@@ -328,6 +295,27 @@ def _is_number(text: str) -> bool:
 def plain_name(name: str) -> str:
     """Leave the letters and digits of a column's name, in lower case."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def first_named(names: Sequence[str], usual: Sequence[str]) -> str | None:
+    """Find the column that has the first of some usual names."""
+    by_plain_name = {plain_name(name): name for name in reversed(names)}
+    return next((by_plain_name[name] for name in usual if name in by_plain_name), None)
+
+
+def quoted(name: str) -> str:
+    """Quote the name of a column for Spark."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def csv_reader(session: SparkSession, separator: str) -> DataFrameReader:
+    """Return the reader of all csv files."""
+    return (
+        session.read.option("sep", separator)
+        .option("escape", '"')
+        .option("ignoreLeadingWhiteSpace", True)
+        .option("ignoreTrailingWhiteSpace", True)
+    )
 
 
 _READ_FAILURE = re.compile(

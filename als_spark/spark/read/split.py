@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pyspark import SparkContext
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from als_spark.spark.session import described
@@ -13,7 +12,6 @@ from als_spark.types import SplitStrategy
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 """Codes of the splits in the column ``split``."""
-_HASH_VALUES = 2.0**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,56 +34,38 @@ class SplitOptions:
     validation_fraction: float = 0.0
 
 
-def split_ratings(context: SparkContext, ratings: DataFrame, options: SplitOptions) -> DataFrame:
-    """Add the column ``split`` to typed ratings: at random by their ids, or by their time."""
-    if options.strategy == "time":
-        with described(context, "finding the times to split at"):
-            return with_time_split(ratings, options)
-    return with_random_split(ratings, options)
+def split_ratings(ratings: DataFrame, options: SplitOptions) -> DataFrame:
+    """Add the column ``split`` to typed ratings: at random by their ids, or by their time.
 
+    At random: from a hash of the seed and the pair of ids alone. The ids are hashed as text, so
+    that a pair lands on the same side whether a CSV file or a table with integer columns holds it,
+    in whatever order and partitioning.
 
-def with_random_split(ratings: DataFrame, options: SplitOptions) -> DataFrame:
-    """Add the column ``split``, from a hash of the seed and the pair of ids alone.
-
-    The ids are hashed as text, so that a pair lands on the same side whether a CSV file or a table
-    with integer columns holds it, in whatever order and partitioning.
-    """
-    pair = F.xxhash64(
-        F.lit(options.seed).cast("bigint"),
-        F.col("user").cast("string"),
-        F.col("item").cast("string"),
-    )
-    # The upper 53 bits, as a number in [0, 1).
-    share = F.shiftrightunsigned(pair, 11).cast("double") / F.lit(_HASH_VALUES)
-    return ratings.withColumn("split", _split_code(share, options))
-
-
-def with_time_split(ratings: DataFrame, options: SplitOptions) -> DataFrame:
-    """Add the column ``split``, by time.
-
-    The latest ratings are the test part, those just before them the validation part.
+    By time: the latest ratings are the test part, those just before them the validation part.
     Ratings of one second stay together, on the earlier side, so the parts may be smaller than
     asked.
     """
-    held = options.test_fraction + options.validation_fraction
-    to_train, to_validation = _time_quantiles(ratings, [1 - held, 1 - options.test_fraction])
-    code = (
-        F.when(F.col("timestamp") > to_validation, TEST)
-        .when(F.col("timestamp") > to_train, VALIDATION)
-        .otherwise(TRAIN)
-    )
+    test, held = options.test_fraction, options.test_fraction + options.validation_fraction
+    if options.strategy == "time":
+        with described(ratings.sparkSession.sparkContext, "finding the times to split at"):
+            to_train, to_validation = _time_quantiles(ratings, [1 - held, 1 - test])
+        is_test, is_held = (F.col("timestamp") > end for end in (to_validation, to_train))
+    else:
+        pair = F.xxhash64(
+            F.lit(options.seed).cast("bigint"),
+            F.col("user").cast("string"),
+            F.col("item").cast("string"),
+        )
+        # The upper 53 bits, as a number in [0, 1).
+        share = F.shiftrightunsigned(pair, 11).cast("double") / F.lit(2.0**53)
+        is_test, is_held = share < test, share < held
+    code = F.when(is_test, TEST).when(is_held, VALIDATION).otherwise(TRAIN)
     return ratings.withColumn("split", code.cast("tinyint"))
 
 
 def with_fixed_split(ratings: DataFrame, code: int) -> DataFrame:
     """Add the column ``split`` with one value."""
     return ratings.withColumn("split", F.lit(code).cast("tinyint"))
-
-
-def _split_code(share: Column, options: SplitOptions) -> Column:
-    held = options.test_fraction + options.validation_fraction
-    code = F.when(share < options.test_fraction, TEST).when(share < held, VALIDATION)
-    return code.otherwise(TRAIN).cast("tinyint")
 
 
 def _time_quantiles(ratings: DataFrame, shares: list[float]) -> list[float]:

@@ -2,16 +2,25 @@
 
 The plan of a run chooses one exchange for each side (:class:`als_spark.spark.planner.Plan`):
 
-- ``broadcast`` (:mod:`als_spark.spark.train.broadcast`): every worker gets all fixed factors.
+- ``broadcast``: every worker gets all fixed factors, the driver all solved rows. Each task reads
+  its block once, slice by slice, solves the rows of every model inside ``mapPartitions`` with
+  NumPy, and returns them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol
 
+from pyspark import RDD, Broadcast, SparkContext
+
+from als_spark.errors import SolveError
 from als_spark.solve.blocks import RatingBlock
-from als_spark.solve.solver import RowSums
+from als_spark.solve.solver import RowSolver, RowSums
+from als_spark.spark.session import broadcasted, described
+from als_spark.spark.worker import prepare_worker
 from als_spark.train.backend import HalfStep
 from als_spark.types import FloatArray, IntArray, Side
 
@@ -64,10 +73,8 @@ class Exchange(Protocol):
 
         Returns
         -------
-        solved : list of SolvedSlice
-        shared : list of SharedSums
-            Both in the order of the slices, so that sums over them do not depend on which task
-            ended first.
+        solved, shared : list
+            Both in the order of the slices, so that sums do not depend on which task ended first.
 
         Raises
         ------
@@ -75,3 +82,58 @@ class Exchange(Protocol):
             If a row's system has no finite solution.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class BroadcastExchange:
+    """See :class:`Exchange`; ``partitions`` of the slices hold the blocks of the side."""
+
+    context: SparkContext
+    slices: RDD[TrainSlice]
+    side: Side
+    partitions: Sequence[int]
+
+    def solve(
+        self, steps: Sequence[HalfStep], label: str
+    ) -> tuple[list[SolvedSlice], list[SharedSums]]:
+        """See :class:`Exchange`."""
+        solvers = [step.objective.row_solver(step.fixed) for step in steps]
+        with described(self.context, label), broadcasted(self.context, solvers) as broadcast:
+            solve = partial(solve_partition, side=self.side, solvers=broadcast)
+            returned = self.context.runJob(self.slices, solve, self.partitions)
+        solved: list[SolvedSlice] = []
+        shared: list[SharedSums] = []
+        for part in returned:
+            if isinstance(part, SolveError):
+                raise part
+            if isinstance(part, SharedSums):
+                shared.append(part)
+            else:
+                solved.append(part)
+        solved.sort(key=lambda part: part.number)
+        shared.sort(key=lambda part: part.number)
+        return solved, shared
+
+
+def solve_partition(
+    slices: Iterable[TrainSlice], *, side: Side, solvers: Broadcast[list[RowSolver]]
+) -> Iterator[SolvedSlice | SharedSums | SolveError]:
+    """Solve the rows of a partition's slices for every model: runs on an executor.
+
+    A system without a solution is returned, not raised: the user can correct it, and Spark should
+    not try the task again.
+    """
+    prepare_worker()
+    models = solvers.value
+    for part in slices:
+        if part.shared:
+            sums = [solver.accumulate(part.ratings) for solver in models]
+            yield SharedSums(part.number, part.ratings.rows, sums)
+            continue
+        try:
+            solved = [solver.solve(part.ratings, side=side) for solver in models]
+        except SolveError as error:
+            yield error
+            continue
+        factors, losses = zip(*solved, strict=True)
+        yield SolvedSlice(part.number, list(factors), list(losses))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,26 +20,26 @@ from pyspark import RDD, Broadcast, SparkContext
 from als_spark.solve.solver import add_sums
 from als_spark.spark.planner import Plan
 from als_spark.spark.session import broadcasted, described
-from als_spark.spark.train.broadcast import BroadcastExchange
-from als_spark.spark.train.exchange import Exchange, SliceNumber, TrainSlice
+from als_spark.spark.train.exchange import BroadcastExchange, Exchange, SliceNumber, TrainSlice
 from als_spark.spark.worker import prepare_worker
 from als_spark.train.backend import Factors, HalfStep, Solved
 from als_spark.train.grid import SweepCollector, run_grid
 from als_spark.train.loop import OnIteration
-from als_spark.train.metrics import ErrorSums, EvaluationPart, SideStats, train_errors
-from als_spark.train.spec import ModelSpec, TrainingOptions
+from als_spark.train.metrics import ErrorSums, EvaluationPart, SideStats
+from als_spark.train.records import ModelSpec, TrainingOptions
 from als_spark.types import SIDES, IntArray, Side, SplitName
 
 EXCHANGES = {"broadcast": BroadcastExchange}
 
 
+@dataclass(eq=False)
 class PartitionedRatings:
     """Training ratings as an RDD of slices of blocks, held-out ratings as one of evaluation parts.
 
     A :class:`~als_spark.train.backend.Backend`, and the placement that trains on it (see
     :class:`als_spark.spark.train.run.Placement`).
 
-    Parameters
+    Attributes
     ----------
     context : SparkContext
     slices : RDD of TrainSlice
@@ -53,29 +54,19 @@ class PartitionedRatings:
         What is freed at the end.
     """
 
-    def __init__(
-        self,
-        context: SparkContext,
-        slices: RDD[TrainSlice],
-        rows: Mapping[Side, Mapping[SliceNumber, IntArray]],
-        evaluation: RDD[EvaluationPart] | None,
-        stats: Mapping[Side, SideStats],
-        plan: Plan,
-        resources: ExitStack,
-    ) -> None:
-        self._context = context
-        self._slices = slices
-        self._rows = rows
-        self._evaluation = evaluation
-        self._stats = stats
-        self._plan = plan
-        self._resources = resources
-        self._partitions = {
-            side: range(k * plan.n_blocks, (k + 1) * plan.n_blocks) for k, side in enumerate(SIDES)
-        }
-        self._exchanges: dict[Side, Exchange] = {
-            side: EXCHANGES[name](context, slices, side, self._partitions[side])
-            for side, name in plan.exchange.items()
+    context: SparkContext
+    slices: RDD[TrainSlice]
+    rows: Mapping[Side, Mapping[SliceNumber, IntArray]]
+    evaluation: RDD[EvaluationPart] | None
+    stats: Mapping[Side, SideStats]
+    plan: Plan
+    resources: ExitStack
+
+    def __post_init__(self) -> None:
+        """Make the exchange that the plan has chosen for each side."""
+        self.exchanges: dict[Side, Exchange] = {
+            side: EXCHANGES[name](self.context, self.slices, side, self._partitions(side))
+            for side, name in self.plan.exchange.items()
         }
 
     @property
@@ -97,21 +88,21 @@ class PartitionedRatings:
 
     def close(self) -> None:
         """Unpersist everything."""
-        self._resources.close()
+        self.resources.close()
 
     def degrees(self, side: Side) -> IntArray:
         """See :class:`als_spark.train.backend.Backend`."""
-        return self._stats[side].degrees
+        return self.stats[side].degrees
 
     def solve(self, side: Side, steps: Sequence[HalfStep], label: str) -> list[Solved]:
-        """Run one half-step of several models: one Spark job, or a few where they are too large."""
+        """Run a half-step of several models: a Spark job, or a few where they are too large."""
         results: list[Solved] = []
-        for group in self._plan.groups(side, [step.fixed.shape[1] for step in steps]):
-            solved, shared = self._exchanges[side].solve(steps[group], label)
+        for group in self.plan.groups(side, [step.fixed.shape[1] for step in steps]):
+            solved, shared = self.exchanges[side].solve(steps[group], label)
             for k, step in enumerate(steps[group]):
                 factors = step.current.copy()
                 for part in solved:
-                    factors[self._rows[side][part.number]] = part.factors[k]
+                    factors[self.rows[side][part.number]] = part.factors[k]
                 loss = sum(part.losses[k] for part in solved)
                 if shared:
                     rows, sums = add_sums([(part.rows, part.sums[k]) for part in shared])
@@ -125,22 +116,24 @@ class PartitionedRatings:
 
     def errors(self, models: Sequence[Factors], label: str) -> list[Mapping[SplitName, ErrorSums]]:
         """Sum the errors of several models in one Spark job."""
-        parts: RDD[Any] = self._slices
-        partitions = [*self._partitions["user"]]
-        if self._evaluation is not None:
-            parts = self._context.union([parts, self._evaluation])
-            partitions += range(self._slices.getNumPartitions(), parts.getNumPartitions())
-        with described(self._context, label), broadcasted(self._context, list(models)) as shared:
-            found = self._context.runJob(
+        parts: RDD[Any] = self.slices
+        partitions = [*self._partitions("user")]
+        if self.evaluation is not None:
+            parts = self.context.union([parts, self.evaluation])
+            partitions += range(self.slices.getNumPartitions(), parts.getNumPartitions())
+        with described(self.context, label), broadcasted(self.context, list(models)) as shared:
+            found = self.context.runJob(
                 parts, partial(errors_of_partition, models=shared), partitions
             )
-        results: list[Mapping[SplitName, ErrorSums]] = []
-        for k in range(len(models)):
-            by_split: dict[SplitName, list[ErrorSums]] = {}
-            for split, sums in found:
-                by_split.setdefault(split, []).append(sums[k])
-            results.append({split: ErrorSums.total(sums) for split, sums in by_split.items()})
-        return results
+        return [
+            ErrorSums.by_split((split, sums[k]) for split, sums in found)
+            for k in range(len(models))
+        ]
+
+    def _partitions(self, side: Side) -> range:
+        """Partitions of the slices that hold the blocks of a side."""
+        first = SIDES.index(side) * self.plan.n_blocks
+        return range(first, first + self.plan.n_blocks)
 
 
 def errors_of_partition(
@@ -148,10 +141,6 @@ def errors_of_partition(
 ) -> Iterator[tuple[SplitName, list[ErrorSums]]]:
     """Sum the errors of every model over a partition's parts: runs on an executor."""
     prepare_worker()
-    factors = models.value
     for part in parts:
-        if isinstance(part, EvaluationPart):
-            yield part.split, [part.errors(users, items) for users, items in factors]
-        else:
-            sums = [train_errors(part.ratings, users, items) for users, items in factors]
-            yield "train", sums
+        rated = part if isinstance(part, EvaluationPart) else EvaluationPart("train", part.ratings)
+        yield rated.split, [rated.errors(*factors) for factors in models.value]

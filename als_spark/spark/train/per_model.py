@@ -20,22 +20,18 @@ from als_spark.spark.worker import prepare_worker
 from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector
 from als_spark.train.local import LocalBackend
-from als_spark.train.loop import OnIteration, TrainedModel, train_models
+from als_spark.train.loop import OnIteration, train_models
 from als_spark.train.metrics import ErrorSums
-from als_spark.train.spec import ModelSpec, TrainingOptions
+from als_spark.train.records import ModelSpec, TrainingOptions
+from als_spark.train.state import LoopState
 from als_spark.types import SplitName
 
 
 class PerModel:
     """All ratings on the driver; each task gets them, and trains one model.
 
-    A placement (see :class:`als_spark.spark.train.run.Placement`).
-
-    Parameters
-    ----------
-    session : SparkSession
-    backend : LocalBackend
-        All ratings; broadcast once a training.
+    A placement (see :class:`als_spark.spark.train.run.Placement`); ``backend`` is broadcast once a
+    training.
     """
 
     def __init__(self, session: SparkSession, backend: LocalBackend) -> None:
@@ -111,11 +107,11 @@ def train_partition(
     *,
     backend: Broadcast[LocalBackend],
     options: TrainingOptions,
-) -> Iterator[tuple[TrainedModel, Mapping[SplitName, ErrorSums]] | SolveError]:
+) -> Iterator[tuple[LoopState, Mapping[SplitName, ErrorSums]] | SolveError]:
     """Train the models of a partition: the function that runs on an executor.
 
     A system without a solution is returned, not raised (see
-    :func:`als_spark.spark.train.broadcast.solve_partition`).
+    :func:`als_spark.spark.train.exchange.solve_partition`).
     """
     prepare_worker()
     for spec, start in work:

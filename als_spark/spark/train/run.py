@@ -15,7 +15,7 @@ from als_spark.train.backend import Backend, Factors
 from als_spark.train.grid import SweepCollector
 from als_spark.train.loop import OnIteration
 from als_spark.train.metrics import SideStats
-from als_spark.train.spec import ModelSpec, TrainingOptions
+from als_spark.train.records import ModelSpec, TrainingOptions
 from als_spark.types import Side, SplitName
 
 

@@ -35,7 +35,7 @@ from als_spark.spark.predict.recommend import (
 from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
 from als_spark.spark.read.sources import SourceOptions, read_source
 from als_spark.train.loop import train_models
-from als_spark.train.spec import ModelSpec, TrainingOptions
+from als_spark.train.records import ModelSpec, TrainingOptions
 from tests.conftest import random_model
 from tests.reference import expected_lists, expected_similar
 

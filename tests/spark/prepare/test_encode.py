@@ -24,11 +24,10 @@ from als_spark.spark.prepare.encode import (
 from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
 from als_spark.spark.read.bad_rows import BadRowCounts
 from als_spark.spark.read.columns import source_from_frame, typed_ratings
-from als_spark.spark.read.split import SplitOptions, with_random_split
+from als_spark.spark.read.split import SplitOptions, split_ratings
 from als_spark.spark.train.run import train_grid
 from als_spark.train.grid import SweepCollector, grid_specs
-from als_spark.train.records import IterationRecord
-from als_spark.train.spec import TrainingOptions
+from als_spark.train.records import IterationRecord, TrainingOptions
 from tests.conftest import Triples, random_triples
 
 Row = tuple[Any, ...]
@@ -60,7 +59,7 @@ def ratings_of(
     typed = typed_ratings(
         source_from_frame(spark.createDataFrame(list(rows), types)), need_timestamp=False
     )
-    return with_random_split(typed, SplitOptions())
+    return split_ratings(typed, SplitOptions())
 
 
 def rows_of(t: Triples) -> list[Row]:

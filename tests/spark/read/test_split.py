@@ -22,9 +22,8 @@ from als_spark.spark.read.split import (
     TRAIN,
     VALIDATION,
     SplitOptions,
+    split_ratings,
     with_fixed_split,
-    with_random_split,
-    with_time_split,
 )
 
 NAN, INF = math.nan, math.inf
@@ -47,7 +46,7 @@ def pairs(spark: SparkSession, n: int, user: Column | None = None) -> DataFrame:
 
 def sides(ratings: DataFrame, options: SplitOptions) -> DataFrame:
     """The split of each pair, ids as text."""
-    split = with_random_split(ratings, options)
+    split = split_ratings(ratings, options)
     return split.select(F.col("user").cast("string"), F.col("item").cast("string"), "split")
 
 
@@ -108,7 +107,7 @@ def test_shares_are_about_what_was_asked(
 def test_the_share_holds_for_every_user_and_item_alike(spark: SparkSession) -> None:
     """Ids that count up, pair and reversed pair: what a weak hash would show patterns in."""
     frame = spark.range(10_000).selectExpr("id % 100 user", "id div 100 item", "1 rating")
-    split = with_random_split(typed(frame), SplitOptions(seed=0, test_fraction=0.5))
+    split = split_ratings(typed(frame), SplitOptions(seed=0, test_fraction=0.5))
     table = np.zeros((100, 100))
     for row in split.select("user", "item", "split").collect():
         table[row.user, row.item] = row.split == TEST
@@ -122,8 +121,8 @@ def test_the_share_holds_for_every_user_and_item_alike(spark: SparkSession) -> N
 
 def test_another_seed_is_another_split(spark: SparkSession) -> None:
     ratings = pairs(spark, 10_000)
-    one = with_random_split(ratings, SplitOptions(seed=1, test_fraction=0.5))
-    two = with_random_split(ratings, SplitOptions(seed=2, test_fraction=0.5))
+    one = split_ratings(ratings, SplitOptions(seed=1, test_fraction=0.5))
+    two = split_ratings(ratings, SplitOptions(seed=2, test_fraction=0.5))
     rows = one.join(two.withColumnRenamed("split", "other"), ["user", "item"])
     same = rows.where("split = other").count() / 10_000
     assert same == pytest.approx(0.5, abs=0.025)
@@ -201,7 +200,7 @@ def time_frame(spark: SparkSession, times: Sequence[float] | np.ndarray[Any, Any
 
 def codes_by_time(frame: DataFrame, test: str, validation: str) -> list[int]:
     options = SplitOptions("time", 0, float(test), float(validation))
-    split = with_time_split(typed(frame, timestamp=True), options)
+    split = split_ratings(typed(frame, timestamp=True), options)
     assert split.schema["split"].dataType.simpleString() == "tinyint"
     return [row.split for row in split.orderBy("user").select("split").collect()]
 

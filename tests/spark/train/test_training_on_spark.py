@@ -22,10 +22,9 @@ from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector, SweepOutcome, grid_specs
 from als_spark.train.local import LocalBackend
-from als_spark.train.loop import TrainedModel, train_models
-from als_spark.train.records import PointResult
-from als_spark.train.spec import ModelSpec, TrainingOptions
-from als_spark.train.start import initial_factors
+from als_spark.train.loop import train_models
+from als_spark.train.records import ModelSpec, PointResult, TrainingOptions
+from als_spark.train.state import LoopState, initial_factors
 from tests import reference
 from tests.conftest import random_triples
 
@@ -122,7 +121,7 @@ def test_rows_with_more_work_than_a_block_are_shared(spark: SparkSession) -> Non
         with prepare_ratings(spark, source_from_frame(frame), ready) as prepared:
             outcomes.append(sweep(prepared, [2, 4], [0.3], options))
             if partitions == 12:
-                slices = prepared.backend._slices.collect()  # type: ignore[attr-defined]
+                slices = prepared.backend.slices.collect()  # type: ignore[attr-defined]
                 shared = [part for part in slices if part.shared]
     for side in ("user", "item"):
         parts = [part.ratings for part in shared if part.side == side]
@@ -175,7 +174,7 @@ def test_duplicates_where_nothing_is_held_out(spark: SparkSession) -> None:
     assert objectives[0] == pytest.approx(objectives[1], rel=1e-9)
 
 
-def train_models_of(prepared: PreparedRatings, options: TrainingOptions) -> list[TrainedModel]:
+def train_models_of(prepared: PreparedRatings, options: TrainingOptions) -> list[LoopState]:
     return train_models(prepared.backend, [ModelSpec(0, 2, Objective(0.5))], options)
 
 

@@ -23,8 +23,7 @@ import pytest
 
 from als_spark.report.progress import ProgressReporter
 from als_spark.solve.objective import Objective
-from als_spark.train.records import ErrorMeans, IterationRecord, PointResult
-from als_spark.train.spec import ModelSpec
+from als_spark.train.records import ErrorMeans, IterationRecord, ModelSpec, PointResult
 
 ROOT = Path(__file__).resolve().parents[3]
 NEVER = 3600.0  # seconds between drawings: what shows then was drawn by an event

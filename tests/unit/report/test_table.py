@@ -10,8 +10,7 @@ import pytest
 
 from als_spark.report.table import results_table
 from als_spark.solve.objective import Objective
-from als_spark.train.records import ErrorMeans, PointResult
-from als_spark.train.spec import ModelSpec
+from als_spark.train.records import ErrorMeans, ModelSpec, PointResult
 from als_spark.types import SplitName
 
 NAN = math.nan

@@ -54,7 +54,6 @@ class TestWorkedExample:
 
     def test_sizes(self, block):
         assert (block.n_columns, block.n_rows, block.n_ratings) == (3, 3, 5)
-        assert block.nbytes == 4 * (3 + 3 + 5) + 8 * (3 + 2 + 5)
 
     def test_buckets_are_views(self, block):
         narrow, wide = block.buckets()

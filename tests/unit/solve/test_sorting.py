@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from als_spark.solve.sorting import counting_argsort, sort_pairs
+from als_spark.solve.blocks import counting_argsort, sort_pairs
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])

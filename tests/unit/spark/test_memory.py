@@ -25,8 +25,7 @@ from als_spark.spark.planner import (
     half_step_bytes,
 )
 from als_spark.spark.prepare.pack import PackOptions, Ratings, merge_block
-from als_spark.spark.train.broadcast import solve_partition
-from als_spark.spark.train.exchange import TrainSlice
+from als_spark.spark.train.exchange import TrainSlice, solve_partition
 
 N_COLUMNS = 3000
 

@@ -16,7 +16,6 @@ from als_spark.spark.planner import (
     SHARED_ROW,
     SLICE_BYTES,
     WORKER_BYTES,
-    Choices,
     Sizes,
     choose_blocks,
     choose_placement,
@@ -38,29 +37,29 @@ TEN_MILLION = Sizes(70_000, 10_700, 10_000_000, (50,), 4, 2)
 class TestPlan:
     @pytest.mark.parametrize("sizes", [MOVIELENS_100K, TEN_MILLION])
     def test_auto_is_what_the_sizes_say(self, sizes):
-        decided = plan(sizes, Choices())
+        decided = plan(sizes)
         assert decided.placement == choose_placement(sizes)
         assert decided.sizes == sizes
 
     def test_the_grid_is_packed_whole(self):
-        decided = plan(TEN_MILLION, Choices("grid", partitions=7))
+        decided = plan(TEN_MILLION, "grid", partitions=7)
         assert (decided.placement, decided.n_blocks, decided.slice_bytes) == ("grid", 1, None)
         assert decided.exchange == {}
 
     def test_ratings_in_slices_of_blocks(self):
-        decided = plan(MOVIELENS_100K, Choices("ratings"))
+        decided = plan(MOVIELENS_100K, "ratings")
         assert (decided.placement, decided.n_blocks) == (
             "ratings",
             choose_blocks(MOVIELENS_100K),
         )
         assert decided.slice_bytes == SLICE_BYTES
         assert decided.exchange == {"user": "broadcast", "item": "broadcast"}
-        assert plan(MOVIELENS_100K, Choices("ratings", partitions=7)).n_blocks == 7
+        assert plan(MOVIELENS_100K, "ratings", partitions=7).n_blocks == 7
 
     def test_groups_fit_a_worker_on_each_side(self):
         # Many items and few users: solving users takes more memory.
         sizes = Sizes(1000, 2_000_000, 10**7, (50,) * 8, 4, 2)
-        decided = plan(sizes, Choices("ratings"))
+        decided = plan(sizes, "ratings")
         by_user, by_item = (decided.groups(side, sizes.ranks) for side in ("user", "item"))
         assert len(by_user) > len(by_item) == 1
         for group in by_user:
@@ -70,7 +69,7 @@ class TestPlan:
         assert tight.groups("item", [50, 20]) == [slice(0, 1), slice(1, 2)]
 
     def test_the_record(self):
-        record = plan(replace(MOVIELENS_100K, ranks=(5, 20)), Choices("ratings", 3)).as_record()
+        record = plan(replace(MOVIELENS_100K, ranks=(5, 20)), "ratings", 3).as_record()
         assert record == {
             "placement": "ratings",
             "blocks_a_side": 3,
@@ -79,19 +78,19 @@ class TestPlan:
             "worker_bytes": WORKER_BYTES,
             "models_a_job": {"user": [2], "item": [2]},
         }
-        assert plan(MOVIELENS_100K, Choices("grid")).as_record()["models_a_job"] == {}
+        assert plan(MOVIELENS_100K, "grid").as_record()["models_a_job"] == {}
 
     def test_less_memory_for_workers(self):
-        small = Choices(worker_limit=LIBRARY_BYTES + (64 << 20))
-        assert plan(MOVIELENS_100K, small).placement == "grid"
+        small = LIBRARY_BYTES + (64 << 20)
+        assert plan(MOVIELENS_100K, worker_limit=small).placement == "grid"
         million = replace(MOVIELENS_100K, n_ratings=2_000_000)
-        assert plan(million, Choices()).placement == "grid"
-        decided = plan(million, small)
+        assert plan(million).placement == "grid"
+        decided = plan(million, worker_limit=small)
         assert (decided.placement, decided.worker_bytes) == ("ratings", 64 << 20)
-        assert decided.n_blocks == 4 > plan(million, Choices("ratings")).n_blocks
+        assert decided.n_blocks == 4 > plan(million, "ratings").n_blocks
         # A limit that is no limit, and one that not even the libraries fit into.
-        assert plan(million, Choices(worker_limit=1 << 40)) == plan(million, Choices())
-        assert plan(million, Choices("grid", worker_limit=1)).worker_bytes == LEAST_BYTES
+        assert plan(million, worker_limit=1 << 40) == plan(million)
+        assert plan(million, "grid", worker_limit=1).worker_bytes == LEAST_BYTES
 
     @pytest.mark.parametrize(
         ("conf", "limit"),
@@ -110,7 +109,7 @@ class TestPlan:
 
     def test_it_cannot_be_changed(self):
         with pytest.raises(FrozenInstanceError):
-            plan(MOVIELENS_100K, Choices()).n_blocks = 9
+            plan(MOVIELENS_100K).n_blocks = 9
 
 
 class TestRowsInBlocks:

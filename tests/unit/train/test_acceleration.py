@@ -16,8 +16,9 @@ from als_spark.train.acceleration import HISTORY, Accelerator, Memory, history_l
 from als_spark.train.backend import HalfStep, Solved
 from als_spark.train.grid import grid_specs
 from als_spark.train.local import LocalBackend
-from als_spark.train.loop import TrainedModel, train_models
-from als_spark.train.spec import ModelSpec, TrainingOptions
+from als_spark.train.loop import train_models
+from als_spark.train.records import ModelSpec, TrainingOptions
+from als_spark.train.state import LoopState
 from tests.conftest import Triples, local_backend
 
 PLAIN = TrainingOptions(dtype="float64", tol=1e-3)
@@ -25,14 +26,12 @@ FAST = replace(PLAIN, accelerate=True)
 NOTHING = Memory(HISTORY)
 
 
-def train(
-    backend, rank: int, objective: Objective | float, options: TrainingOptions
-) -> TrainedModel:
+def train(backend, rank: int, objective: Objective | float, options: TrainingOptions) -> LoopState:
     (model,) = train_models(backend, grid_specs([rank], [objective]), options)
     return model
 
 
-def iterations_to(model: TrainedModel, objective: float) -> int:
+def iterations_to(model: LoopState, objective: float) -> int:
     return next(r.iteration for r in model.history if r.objective <= objective)
 
 

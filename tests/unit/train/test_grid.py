@@ -13,11 +13,9 @@ import pytest
 from als_spark.solve.objective import Objective
 from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector, grid_specs, run_grid
-from als_spark.train.loop import TrainedModel
 from als_spark.train.metrics import ErrorSums
-from als_spark.train.records import PointResult
-from als_spark.train.spec import ModelSpec, TrainingOptions
-from als_spark.train.start import initial_factors
+from als_spark.train.records import IterationRecord, ModelSpec, PointResult, TrainingOptions
+from als_spark.train.state import LoopState, initial_factors
 from tests import reference
 from tests.conftest import Triples, local_backend, random_triples
 
@@ -25,10 +23,12 @@ OPTIONS = TrainingOptions(tol=0.1, dtype="float64", max_iter=40)
 NAN = math.nan
 
 
-def trained(point: int, rank: int = 2, reg: float = 1.0) -> TrainedModel:
+def trained(point: int, rank: int = 2, reg: float = 1.0) -> LoopState:
     """A model that can be told by its factors, which hold its point."""
     factors = Factors(np.full((1, rank), point), np.full((1, rank), point))
-    return TrainedModel(ModelSpec(point, rank, Objective(reg)), factors, 3, 3, True, 9.5, 0.25, ())
+    history = tuple(IterationRecord(point, rank, reg, t, 9.5, 0.1, 0.25) for t in (1, 2, 3))
+    spec = ModelSpec(point, rank, Objective(reg))
+    return LoopState(spec, factors, evaluations=3, converged=True, stopped=True, history=history)
 
 
 def sums_of(mse: float, count: int = 10) -> dict:

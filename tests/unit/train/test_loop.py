@@ -15,10 +15,9 @@ from als_spark.solve.objective import Objective
 from als_spark.train.backend import Factors, HalfStep, Solved
 from als_spark.train.grid import grid_specs
 from als_spark.train.local import LocalBackend
-from als_spark.train.loop import TrainedModel, frobenius_distance, train_models
-from als_spark.train.records import IterationRecord
-from als_spark.train.spec import ModelSpec, TrainingOptions
-from als_spark.train.start import initial_factors
+from als_spark.train.loop import frobenius_distance, train_models
+from als_spark.train.records import IterationRecord, ModelSpec, TrainingOptions
+from als_spark.train.state import LoopState, initial_factors
 from tests import reference
 from tests.conftest import Triples, local_backend, random_triples
 
@@ -27,7 +26,7 @@ FLOAT64 = TrainingOptions(dtype="float64")
 
 def train_one(
     backend, rank: int = 3, objective: Objective | float = 1.0, options=FLOAT64, **more
-) -> TrainedModel:
+) -> LoopState:
     (model,) = train_models(backend, grid_specs([rank], [objective]), options, **more)
     return model
 
@@ -141,7 +140,7 @@ class ScriptedBackend:
         raise AssertionError("the loop asks for no errors")
 
 
-def run_script(*changes: float, tol: float = 0.5, max_iter: int = 1000) -> TrainedModel:
+def run_script(*changes: float, tol: float = 0.5, max_iter: int = 1000) -> LoopState:
     options = TrainingOptions(tol=tol, max_iter=max_iter, dtype="float64")
     start = Factors(np.zeros((1, 1)), np.zeros((1, 1)))
     return train_one(ScriptedBackend(changes), 1, 1.0, options, starts=[start])

@@ -14,7 +14,6 @@ from als_spark.train.metrics import (
     SideStats,
     build_evaluation_part,
     row_sums,
-    train_errors,
 )
 from tests import reference
 from tests.conftest import Triples
@@ -55,8 +54,7 @@ def part_of(names, cold_start, dtype=np.float64) -> EvaluationPart:
         users,
         items,
         ratings,
-        user_stats=SideStats.of(3, [train_block()]),
-        item_stats=SideStats.of(3, [by_item]),
+        stats={"user": SideStats.of(3, [train_block()]), "item": SideStats.of(3, [by_item])},
         cold_start=cold_start,
         dtype=dtype,
     )
@@ -111,8 +109,7 @@ class TestColdStart:
             empty,
             empty,
             np.zeros(0),
-            user_stats=stats,
-            item_stats=stats,
+            stats={"user": stats, "item": stats},
             cold_start="mean",
         )
         assert part.split == "validation"
@@ -160,11 +157,11 @@ class TestErrorSums:
     def test_total_does_not_depend_on_the_order(self):
         parts = [ErrorSums(1e16, 0.1, 3, 1), ErrorSums(1.0, 0.2, 4, 0), ErrorSums(-1e16, 0.3, 5, 2)]
         for order in ([0, 1, 2], [2, 0, 1], [0, 2, 1]):
-            total = ErrorSums.total([parts[k] for k in order])
-            assert total == ErrorSums(1.0, math.fsum((0.1, 0.2, 0.3)), 12, 3)
+            sums = ErrorSums.by_split(("test", parts[k]) for k in order)
+            assert sums == {"test": ErrorSums(1.0, math.fsum((0.1, 0.2, 0.3)), 12, 3)}
 
     def test_total_of_nothing(self):
-        assert ErrorSums.total([]) == ErrorSums(0.0, 0.0, 0, 0)
+        assert ErrorSums.by_split([]) == {}
 
     def test_means(self):
         means = ErrorSums(8.0, 4.0, 2, 1).means()
@@ -183,7 +180,7 @@ def test_train_errors_against_the_twin(triples: Triples):
     rng = np.random.default_rng(0)
     user_factors, item_factors = rng.random((n_users, 4)), rng.random((n_items, 4))
     block = build_block(users, items, ratings, n_rows=n_users, n_columns=n_items)
-    means = train_errors(block, user_factors, item_factors).means()
+    means = EvaluationPart("train", block).errors(user_factors, item_factors).means()
     expected = reference.errors(users, items, ratings, user_factors, item_factors)
     assert (means.mse, means.mae) == pytest.approx(expected, rel=1e-10)
     assert (means.count, means.cold) == (users.size, 0)

@@ -9,8 +9,7 @@ import random
 import pytest
 
 from als_spark.solve.objective import Objective
-from als_spark.train.records import ErrorMeans, PointResult, best_point
-from als_spark.train.spec import ModelSpec
+from als_spark.train.records import ErrorMeans, ModelSpec, PointResult, best_point
 
 NAN = math.nan
 

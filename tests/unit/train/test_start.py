@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from als_spark.train.start import initial_factors
+from als_spark.train.state import initial_factors
 
 
 class TestInitialFactors:

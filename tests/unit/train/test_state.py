@@ -12,10 +12,9 @@ import pytest
 
 from als_spark.solve.objective import Objective
 from als_spark.train.grid import grid_specs
-from als_spark.train.loop import TrainedModel, continue_training, train_models
-from als_spark.train.spec import ModelSpec, TrainingOptions
-from als_spark.train.start import start_states
-from als_spark.train.state import LoopState, from_parts
+from als_spark.train.loop import continue_training, train_models
+from als_spark.train.records import ModelSpec, TrainingOptions
+from als_spark.train.state import LoopState, from_parts, start_states
 from tests.conftest import local_backend
 
 SPECS = [
@@ -51,7 +50,7 @@ def through_files(state: LoopState, folder: Path) -> LoopState:
         return from_parts(json.loads(text), dict(arrays))
 
 
-def assert_same_bits(one: TrainedModel, other: TrainedModel) -> None:
+def assert_same_bits(one: LoopState, other: LoopState) -> None:
     for a, b in zip(one.factors, other.factors, strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)

@@ -14,7 +14,7 @@ from als_spark.cli.config.settings import in_options, option_name, option_types,
 from als_spark.cli.config.sweep import SweepConfig
 from als_spark.errors import ConfigError
 from als_spark.solve.objective import Objective
-from als_spark.train.spec import TrainingOptions
+from als_spark.train.records import TrainingOptions
 from tests.conftest import ROOT
 
 FIELDS = SweepConfig.model_fields

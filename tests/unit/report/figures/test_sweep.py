@@ -26,8 +26,7 @@ from als_spark.report.figures import sweep as plots
 from als_spark.report.figures.convergence import convergence_figure
 from als_spark.report.figures.heatmap import heatmap_figure
 from als_spark.solve.objective import Objective
-from als_spark.train.records import ErrorMeans, IterationRecord, PointResult
-from als_spark.train.spec import ModelSpec
+from als_spark.train.records import ErrorMeans, IterationRecord, ModelSpec, PointResult
 from als_spark.types import SplitName
 from tests.figures import (
     check_texts,

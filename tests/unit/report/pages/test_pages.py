@@ -15,8 +15,7 @@ from als_spark.report.pages.evaluate import evaluate_page
 from als_spark.report.pages.retrain import RETRAIN_PICTURES, retrain_page
 from als_spark.report.pages.sweep import SWEEP_PICTURES, sweep_page
 from als_spark.solve.objective import Objective
-from als_spark.train.records import ErrorMeans, PointResult
-from als_spark.train.spec import ModelSpec
+from als_spark.train.records import ErrorMeans, ModelSpec, PointResult
 from tests.pages import (
     Element,
     facts,

@@ -228,12 +228,12 @@ BAD = {
 )
 def test_what_stops_a_run(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        check_summary(a_summary(**changes), "f", drop_bad_rows=False)
+        check_summary(a_summary(**changes), "f", "error")
 
 
 def test_bad_rows_may_be_dropped_but_not_all() -> None:
-    check_summary(a_summary(), "f", drop_bad_rows=False)
-    check_summary(a_summary(**BAD), "f", drop_bad_rows=True)
+    check_summary(a_summary(), "f", "error")
+    check_summary(a_summary(**BAD), "f", "drop")
     message = r"^f: no ratings left after the unusable rows were dropped: give a source"
     with pytest.raises(DataError, match=message):
-        check_summary(a_summary(n_ratings=0, **BAD), "f", drop_bad_rows=True)
+        check_summary(a_summary(n_ratings=0, **BAD), "f", "drop")

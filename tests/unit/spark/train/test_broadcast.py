@@ -10,8 +10,7 @@ import pytest
 from als_spark.errors import SolveError
 from als_spark.solve.blocks import build_block, split_block
 from als_spark.solve.objective import Objective
-from als_spark.spark.train.broadcast import solve_partition
-from als_spark.spark.train.exchange import SharedSums, SolvedSlice, TrainSlice
+from als_spark.spark.train.exchange import SharedSums, SolvedSlice, TrainSlice, solve_partition
 from tests.conftest import random_triples
 
 T = random_triples()

@@ -12,15 +12,14 @@ import pytest
 from als_spark.errors import SolveError
 from als_spark.solve.blocks import build_block
 from als_spark.solve.objective import Objective
-from als_spark.spark.planner import Choices, Sizes, half_step_bytes, plan
+from als_spark.spark.planner import Sizes, half_step_bytes, plan
 from als_spark.spark.train import partitioned
-from als_spark.spark.train.broadcast import solve_partition
-from als_spark.spark.train.exchange import SharedSums, TrainSlice
+from als_spark.spark.train.exchange import SharedSums, TrainSlice, solve_partition
 from als_spark.spark.train.partitioned import PartitionedRatings, errors_of_partition
 from als_spark.train.backend import Factors, HalfStep
 from als_spark.train.grid import SweepCollector, grid_specs, run_grid
 from als_spark.train.metrics import ErrorSums, EvaluationPart, SideStats
-from als_spark.train.spec import TrainingOptions
+from als_spark.train.records import TrainingOptions
 from tests.conftest import local_backend, random_triples
 
 T = random_triples()
@@ -90,9 +89,7 @@ def ratings(monkeypatch):
         for side, parts in SLICES.items()
     }
     resources = ExitStack()
-    return PartitionedRatings(
-        None, SLICES, rows, None, stats, plan(SIZES, Choices("ratings")), resources
-    )
+    return PartitionedRatings(None, SLICES, rows, None, stats, plan(SIZES, "ratings"), resources)
 
 
 def step(rank, reg, nu, n_fixed, n_rows):
@@ -114,7 +111,7 @@ def test_a_half_step_is_that_of_one_process(ratings, side):
 
 
 def test_blocks_of_each_side_are_in_partitions_of_their_own(ratings):
-    exchanges = ratings._exchanges
+    exchanges = ratings.exchanges
     assert (exchanges["user"].partitions, exchanges["item"].partitions) == ([0, 1], [2, 3])
 
 
@@ -122,16 +119,16 @@ def test_models_go_in_the_groups_of_the_plan(ratings, monkeypatch):
     steps = [step(2, 0.5, 0.0, 30, 40)] * 3
     whole = ratings.solve("user", steps, "x")
     pairs = half_step_bytes(30, [2, 2], 8)
-    monkeypatch.setattr(ratings, "_plan", replace(ratings._plan, worker_bytes=pairs))
+    monkeypatch.setattr(ratings, "plan", replace(ratings.plan, worker_bytes=pairs))
     grouped = ratings.solve("user", steps, "x")
-    assert ratings._exchanges["user"].groups == [3, 2, 1]
+    assert ratings.exchanges["user"].groups == [3, 2, 1]
     for one, other in zip(whole, grouped, strict=True):
         np.testing.assert_array_equal(one.factors, other.factors)
 
 
 def test_a_shared_row_without_a_solution_is_named(ratings):
     # Only the shared row: the others would fail first.
-    ratings._exchanges["user"].slices = [part for part in SLICES["user"] if part.shared]
+    ratings.exchanges["user"].slices = [part for part in SLICES["user"] if part.shared]
     nothing = HalfStep(np.zeros((30, 2)), np.zeros((40, 2)), Objective(0.0))
     with pytest.raises(SolveError) as info:
         ratings.solve("user", [nothing], "x")
@@ -140,7 +137,7 @@ def test_a_shared_row_without_a_solution_is_named(ratings):
 
 def test_its_resources_end_with_it(ratings):
     ended = []
-    ratings._resources.callback(ended.append, True)
+    ratings.resources.callback(ended.append, True)
     assert ratings.backend is ratings
     ratings.close()
     assert ended == [True]
@@ -170,7 +167,7 @@ def test_errors_of_training_slices_and_held_out_parts():
     assert [split for split, _ in found] == ["train"] * 4 + ["test"]
     for k, model in enumerate(models):
         (expected,) = local_backend(T).errors([model], "")
-        train = ErrorSums.total([sums[k] for split, sums in found if split == "train"])
+        train = ErrorSums.by_split((split, sums[k]) for split, sums in found)["train"]
         assert train.count == 400
         assert train.squared == pytest.approx(expected["train"].squared, rel=1e-10)
         test = found[-1][1][k]

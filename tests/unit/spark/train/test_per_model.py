@@ -11,7 +11,7 @@ from als_spark.spark.train.per_model import train_partition
 from als_spark.train.backend import Factors
 from als_spark.train.grid import grid_specs
 from als_spark.train.loop import train_models
-from als_spark.train.spec import TrainingOptions
+from als_spark.train.records import TrainingOptions
 from tests.conftest import local_backend, random_triples
 
 BACKEND = local_backend(random_triples(), random_triples(seed=1))
