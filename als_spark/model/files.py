@@ -19,6 +19,8 @@ from als_spark.types import FloatArray
 MODEL_FORMAT = "als_spark.model/1"
 DESCRIPTION_FILE = "model.json"
 FACTOR_FILES = {"user": "user_factors.parquet", "item": "item_factors.parquet"}
+MODEL_FILES = (DESCRIPTION_FILE, *FACTOR_FILES.values())
+"""All files of a model."""
 
 
 def save_model(model: FactorModel, folder: Path) -> None:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from als_spark.files.json_files import encode
+from als_spark.model.files import MODEL_FILES
 from als_spark.store.files import SCRATCH, SCRATCH_SUFFIX, Files
 from als_spark.store.layout import (
     MANIFEST,
@@ -29,7 +30,7 @@ from als_spark.store.leases import dead_leases, live_leases
 from als_spark.store.manifest import Manifest, quick_problems
 
 USUAL_FILES = (
-    *("model.json", "user_factors.parquet", "item_factors.parquet"),
+    *MODEL_FILES,
     *("metrics.json", "fingerprint.json", "config.json", "versions.json"),
 )
 """Files of a version that may be deleted where its manifest is lost: what the jobs publish."""

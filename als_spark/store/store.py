@@ -27,7 +27,7 @@ from pathlib import Path
 
 from als_spark.errors import ConfigError, DataError, PublishConflict
 from als_spark.files.places import local_path
-from als_spark.model.files import DESCRIPTION_FILE, FACTOR_FILES
+from als_spark.model.files import MODEL_FILES
 from als_spark.store.files import SCRATCH, LocalFiles
 from als_spark.store.history import RunHistory
 from als_spark.store.layout import (
@@ -46,9 +46,6 @@ from als_spark.store.lock import LOCK_TTL, StoreLock
 from als_spark.store.maintenance import Maintenance
 from als_spark.store.manifest import FileEntry, Manifest, list_files
 from als_spark.store.reading import StoreReader
-
-MODEL_FILES = (DESCRIPTION_FILE, *FACTOR_FILES.values())
-"""Files without which a folder is not published."""
 
 
 class ModelStore(StoreReader):
