@@ -217,7 +217,9 @@ def test_the_frame_has_no_such_column(spark: SparkSession) -> None:
 
 def test_a_source_without_timestamps_has_none_to_split_by(spark: SparkSession) -> None:
     frame = spark.sql("select 1 user, 2 item, 3 rating")
-    with pytest.raises(DataError, match="no timestamp column: name it with --timestamp-col"):
+    with pytest.raises(
+        DataError, match=r'no timestamp column: name it with `columns\["timestamp"\]`'
+    ):
         typed_ratings(source_from_frame(frame), need_timestamp=True)
 
 
