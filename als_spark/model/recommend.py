@@ -81,19 +81,9 @@ class Asked:
 class Plan:
     """Who gets recommendations, of what, and from which source.
 
-    Attributes
-    ----------
-    asked_name, found_name : {"user", "item"}
-        What is answered, and what is recommended to it.
-    asked_type : pyarrow.DataType
-        Of the ids that are answered: int64 or string.
-    candidates : Candidates
-    groups : list of Asked
-        No id twice; those that cannot be answered are in none.
-    top : int
-        Recommendations wanted for each id: no more than there are candidates.
-    not_itself : bool
-        Whether an id is left out of its own recommendations.
+    Ids of type ``asked_type`` are answered, in ``groups``: no id twice, and those that cannot be
+    answered in none. ``top`` recommendations are wanted for each, no more than there are
+    candidates; ``not_itself`` leaves an id out of its own.
     """
 
     asked_name: Side

@@ -8,10 +8,8 @@ what rounding can do, is a candidate: about ``top`` of them a user. Candidates a
 float64 and sorted. No answer depends on the blocks, on the order of the sums of a BLAS library, or
 on ties that partial sorting would break as it likes.
 
-One core, 70,000 users, 10,700 items, rank 50, float32, the best 10: 1.7 to 3.2 s on a shared
-machine, more than half of it the matrix products, the rest in about equal parts the maxima with
-their partitions, finding the candidates, and scoring and sorting them. Partitioning the scores
-themselves (``np.argpartition``) takes 13 s.
+More than half of the time goes to the matrix products. Partitioning the scores themselves
+(``np.argpartition``) takes at least four times as long.
 """
 
 from __future__ import annotations

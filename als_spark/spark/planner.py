@@ -73,21 +73,10 @@ class Sizes:
 class Plan:
     """How a run uses the cluster; decided once, by :func:`plan`.
 
-    Attributes
-    ----------
-    placement : {"ratings", "grid"}
-        What Spark partitions.
-    n_blocks : int
-        Blocks of each side.
-    slice_bytes : int or None
-        Largest size of a slice of a block; None for whole blocks.
-    exchange : mapping of side to {"broadcast"}
-        How the fixed factors reach the blocks of a side while it is solved; empty in the grid
-        placement, where they do not travel.
-    worker_bytes : int
-        Memory that a Python worker may need, beyond its libraries.
-    sizes : Sizes
-        What the plan was decided from.
+    ``placement`` is what Spark partitions; there are ``n_blocks`` a side, in slices of at most
+    ``slice_bytes`` (None: whole blocks). ``exchange`` says how the fixed factors reach the blocks
+    of a side while it is solved; it is empty in the grid placement, where they do not travel.
+    ``worker_bytes`` are what a Python worker may need beyond its libraries.
     """
 
     placement: PlacementName

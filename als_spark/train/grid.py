@@ -40,15 +40,8 @@ def grid_specs(ranks: Sequence[int], objectives: Sequence[Objective | float]) ->
 class SweepOutcome:
     """What a sweep has found, whole or cut short.
 
-    Attributes
-    ----------
-    points : sequence of PointResult
-        The finished points, in grid order.
-    best : int
-        Position of the best among them.
-    selected_on : {"validation", "test", "train"}
-        The part whose mean squared error chose it.
-    best_factors : Factors
+    The finished points in grid order; the position of the best among them, by its mean squared
+    error on the part ``selected_on``; and its factors.
     """
 
     points: Sequence[PointResult]

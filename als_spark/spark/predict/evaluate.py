@@ -48,16 +48,10 @@ RANKING_MEASURES = {
 class RankingOptions:
     """What the ranking measures are over.
 
-    Attributes
-    ----------
-    top : int
-        k: how many recommendations of each user count.
-    relevant_from : float or None
-        Held-out ratings of at least this much are relevant; their mean if not given.
-    max_users : int
-        About so many users at most, chosen by a hash of their ids; 0: no ranking measures.
-    measures : tuple of str
-        Of :data:`RANKING_MEASURES`, besides the coverage; each takes a pass of its own.
+    ``top`` recommendations of each user count (k). Held-out ratings of at least ``relevant_from``
+    (their mean if not given) are relevant. About ``max_users`` at most are chosen by a hash of
+    their ids; 0: no ranking measures. Each of the ``measures`` (of :data:`RANKING_MEASURES`),
+    besides the coverage, takes a pass of its own.
     """
 
     top: int = 10

@@ -137,16 +137,9 @@ def prepare_typed(
 ) -> PreparedRatings:
     """Check and pack ratings that are typed and, where some are held out, split.
 
-    Parameters
-    ----------
-    session : SparkSession
-    ratings : DataFrame
-        From :func:`als_spark.spark.read.columns.typed_ratings`, with the column ``split`` (see
-        :func:`als_spark.spark.read.split.split_ratings`) unless all of them are to be trained on.
-    label : str
-        Names the ratings in messages.
-    options, phase
-        As in :func:`prepare_ratings`, which also says what is raised.
+    The ratings come from :func:`als_spark.spark.read.columns.typed_ratings`, with the column
+    ``split`` (see :func:`als_spark.spark.read.split.split_ratings`) unless all of them are to be
+    trained on; ``label`` names them in messages. The rest is as in :func:`prepare_ratings`.
     """
     context = session.sparkContext
     if options.duplicates != "last":

@@ -50,19 +50,11 @@ def resolve_duplicates(
     *,
     by_time: bool = True,
 ) -> Resolved:
-    """Leave one rating of each (row, column) pair.
+    """Leave one rating of each (row, column) pair; they lie by row, then by column.
 
-    Parameters
-    ----------
-    rows, columns, ratings : (n,)
-        Sorted by row, then by column.
-    how : {"error", "mean", "last"}
-        ``error`` is treated as ``mean``; the caller stops.
-    keys : mapping of str to (n,) or (0,)
-        The other deciding keys, where there are any: ``split``, ``timestamp`` (NaN where missing),
-        ``origin``.
-    by_time : bool
-        See :func:`deciding_keys`.
+    ``keys`` are the other deciding keys, (n,) or (0,), where there are any: ``split``,
+    ``timestamp`` (NaN where missing), ``origin``. ``error`` is treated as ``mean``; the caller
+    stops.
     """
     new = np.ones(rows.size, bool)
     new[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])

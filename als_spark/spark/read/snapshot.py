@@ -36,23 +36,10 @@ OTHER_UNITS = 500.0
 class Snapshot:
     """The usable ratings of a run, one of each pair.
 
-    Attributes
-    ----------
-    ratings : DataFrame
-        Typed ratings as :func:`als_spark.spark.prepare.prepare.prepare_typed` takes them,
-        persisted.
-    label : str
-        Names the sources.
-    parts : list of PartFacts
-        Each source as read.
-    bad : BadRowCounts
-        Unusable rows of all sources.
-    warnings : list of str
-        What is doubtful about which rating of a pair is the last.
-    n_ratings, n_duplicates : int
-        Ratings, and usable rows that gave way to another one of their pair.
-    lowest, highest, mean, spread, fingerprint
-        Of the ratings, as in :class:`als_spark.spark.read.facts.DataFacts`.
+    ``ratings`` are typed as :func:`als_spark.spark.prepare.prepare.prepare_typed` takes them, and
+    persisted. ``parts`` has each source as read, ``bad`` the unusable rows of all, ``warnings``
+    what is doubtful about which rating of a pair is the last; ``n_duplicates`` usable rows gave way
+    to another one of their pair. The rest is as in :class:`als_spark.spark.read.facts.DataFacts`.
     """
 
     ratings: DataFrame
@@ -77,18 +64,16 @@ def read_snapshot(
     *,
     integer_ids: Collection[Side] = (),
 ) -> Iterator[Snapshot]:
-    """Read sources of ratings; what Spark keeps of them is freed when the block ends.
+    """Read sources of ratings, oldest first; what Spark keeps is freed when the block ends.
 
-    Parameters
-    ----------
-    session : SparkSession
-    sources : sequence of Source
-        Oldest first.
-    duplicates : {"error", "mean", "last"}
-        Of a pair that was rated more than once: stop, or the rule of
-        :mod:`als_spark.spark.read.duplicates`, by time where all sources have timestamps.
-    integer_ids : collection of {"user", "item"}
-        Ids that must be integers, as those of a model are: text is unusable.
+    Of a pair that was rated more than once, ``duplicates`` says whether to stop, or the rule of
+    :mod:`als_spark.spark.read.duplicates`, by time where all sources have timestamps.
+    ``integer_ids`` must be integers, as those of a model are: text is unusable.
+
+    Raises
+    ------
+    DataError
+        If no rating is usable, or a pair is rated twice that must not be.
     """
     untimed = [source.label for source in sources if "timestamp" not in source.columns]
     frames = [_integers_only(typed, integer_ids) for typed in _typed_with_origin(sources)]

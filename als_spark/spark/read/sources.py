@@ -78,15 +78,8 @@ class SourceOptions:
 class Source:
     """A source of ratings, as read: nothing checked but its columns.
 
-    Attributes
-    ----------
-    frame : DataFrame
-    columns : mapping
-        Role to column name; the timestamp only where there is one, the rating only if it is read.
-    label : str
-        For messages.
-    from_files : bool
-        Whether a row comes from a file that can be named.
+    ``columns`` maps role to column name; the timestamp only where there is one, the rating only if
+    it is read. ``from_files`` says whether a row comes from a file that can be named.
     """
 
     frame: DataFrame

@@ -62,24 +62,11 @@ class Exchange(Protocol):
     def solve(
         self, steps: Sequence[HalfStep], label: str
     ) -> tuple[list[SolvedSlice], list[SharedSums]]:
-        """Solve a half-step of a group of models in one pass over the blocks.
+        """Solve a half-step of models that fit into a worker, in one pass over the blocks.
 
-        Parameters
-        ----------
-        steps : sequence of HalfStep
-            One a model; together they fit into a worker.
-        label : str
-            Description of the Spark jobs.
-
-        Returns
-        -------
-        solved, shared : list
-            Both in the order of the slices, so that sums do not depend on which task ended first.
-
-        Raises
-        ------
-        SolveError
-            If a row's system has no finite solution.
+        Both lists come in the order of the slices, so that sums do not depend on which task ended
+        first. ``label`` describes the Spark jobs. SolveError if a row's system has no finite
+        solution.
         """
         ...
 

@@ -37,21 +37,10 @@ class PartitionedRatings:
     """Training ratings as an RDD of slices of blocks, held-out ratings as one of evaluation parts.
 
     A :class:`~als_spark.train.backend.Backend`, and the placement that trains on it (see
-    :class:`als_spark.spark.train.run.Placement`).
-
-    Attributes
-    ----------
-    context : SparkContext
-    slices : RDD of TrainSlice
-        Persisted; a partition a block, those by user before those by item.
-    rows : mapping of side to mapping of SliceNumber to (n,) int32
-        Dense rows of each slice, in the order of its factors; shared rows are in none.
-    evaluation : RDD of EvaluationPart or None
-        Persisted.
-    stats : mapping of side to SideStats
-    plan : Plan
-    resources : ExitStack
-        What is freed at the end.
+    :class:`als_spark.spark.train.run.Placement`). Both RDDs are persisted. A partition of
+    ``slices`` is a block, those by user before those by item; ``rows`` has the dense rows of each
+    slice, in the order of its factors (shared rows are in none). ``resources`` are freed at the
+    end.
     """
 
     context: SparkContext

@@ -60,16 +60,12 @@ class PreparedRatings:
         Ids, counts, range; of all usable ratings.
     stats : mapping of side to SideStats
         The training ratings.
-    n_ratings : mapping of split name to int
-        Sizes of the parts, after duplicates were resolved.
-    n_duplicates : int
-        Pairs that were rated more than once.
+    n_ratings, n_duplicates : mapping of split name to int, int
+        Sizes of the parts, after duplicates were resolved; pairs that were rated more than once.
     rejected : DataFrame or None
         The rows that were dropped (columns ``problem`` and ``raw``); None where there are none.
-    plan : Plan
-        How the run uses the cluster.
-    placement : Placement
-        Where the ratings are.
+    plan, placement : Plan, Placement
+        How the run uses the cluster, and where the ratings are.
     """
 
     summary: Summary
