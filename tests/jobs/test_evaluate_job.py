@@ -108,7 +108,7 @@ def test_a_folder_without_what_was_seen_and_with_bad_rows(
     folder = lake.path / "versions" / str(lake.store.current())
     options = ["--model", str(folder), "--ratings", twice, "--output", str(out)]
     assert main(options) == 2
-    assert "1 unusable rows: rating is not a number" in capsys.readouterr().err
+    assert "1 unusable row: rating is not a number" in capsys.readouterr().err
     assert not out.exists()
     out.mkdir()
     (out / "thesis.txt").write_text("years of work")

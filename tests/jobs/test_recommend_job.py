@@ -193,10 +193,10 @@ def test_seen_pairs_need_no_ratings_and_those_folded_in_are_seen_too(
     options += ["--fold-in", str(lake.folder / "strangers.csv")]
     assert main(options) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert "pairs.csv: 1 unusable rows: user is missing (1 row, such as user=null, item=7" in said
+    assert "pairs.csv: 1 unusable row: user is missing (1 row, such as user=null, item=7" in said
     assert said.endswith("leave these rows out with --bad-rows drop")
     assert main([*options, "--bad-rows", "drop"]) == 0
-    assert f"{seen}: left out 1 unusable rows: user is missing" in caplog.text
+    assert f"{seen}: left out 1 unusable row: user is missing" in caplog.text
     assert f"4 pairs in {seen} are not recommended" in caplog.text
     strangers = lake.folder / "strangers.csv"
     assert f"4 pairs of new users in {strangers} are not recommended" in caplog.text
@@ -217,7 +217,7 @@ def test_seen_pairs_need_no_ratings_and_those_folded_in_are_seen_too(
         (["--exclude-seen", "x", "--for", "similar-items"], "--exclude-seen x: similar items"),
         (["--top", "0"], "--top 0: not usable"),
         (["--users", "{folder}/empty.txt"], "empty.txt: the file is empty"),
-        (["--fold-in", "{folder}/bad.csv"], "1 unusable rows: rating is not a number"),
+        (["--fold-in", "{folder}/bad.csv"], "1 unusable row: rating is not a number"),
         (["--fold-in", "{folder}/none.csv"], "none.csv: cannot be read: Path does not exist"),
         (["--exclude-seen", "{folder}/none.csv"], "check the path and the file"),
         (["--exclude-seen", "{folder}/empty.csv"], "no usable pairs of a user and an item"),

@@ -474,7 +474,7 @@ class TestBadInput:
         )
         assert lake.last()["outcome"] == "unchanged"
         assert lake.retrain("--bad-rows", "error", base=text) == 2
-        assert "1 unusable rows: user is text" in capsys.readouterr().err
+        assert "1 unusable row: user is text" in capsys.readouterr().err
         strangers = lake.file("strangers.csv", [f"u{row}" for row in BASE.lines()])
         assert lake.retrain(base=strangers) == 2
         assert "no usable ratings: user is text" in capsys.readouterr().err

@@ -45,7 +45,8 @@ class TestIntoAFolder:
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         lake, out = Lake(tmp_path), tmp_path / "out"
-        options = [*SMALL, "--ratings", str(lake.base), "--dtype", "float64", "--split", "time"]
+        options = ["--rank", "3", "--lambda", "2", "--max-iter", "300", "--ranking-users", "0"]
+        options += ["--ratings", str(lake.base), "--dtype", "float64", "--split", "time"]
         assert main([*options, "--output", str(out)]) == 0
         assert {path.name for path in out.iterdir()} == FILES
         model, run = load_model(out), record_of(out / "run.json")
