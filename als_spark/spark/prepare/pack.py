@@ -48,7 +48,7 @@ from als_spark.train.metrics import EvaluationPart, SideStats, build_evaluation_
 from als_spark.types import (
     ColdStart,
     DType,
-    Duplicates,
+    DuplicatesOrKeep,
     FloatArray,
     IntArray,
     Side,
@@ -91,7 +91,7 @@ class PackOptions:
         side.
     n_blocks : int
         Blocks of each side.
-    duplicates : {"error", "mean", "last"}
+    duplicates : {"error", "mean", "last", "keep"}
         What becomes of a pair rated twice; ``error`` counts them and leaves the stopping to the
         caller.
     dtype : str
@@ -102,7 +102,7 @@ class PackOptions:
 
     sides: tuple[Side, ...]
     n_blocks: int
-    duplicates: Duplicates
+    duplicates: DuplicatesOrKeep
     dtype: str
     slice_bytes: int | None
 

@@ -52,7 +52,7 @@ from als_spark.types import (
     BadRows,
     ColdStart,
     DType,
-    Duplicates,
+    DuplicatesOrKeep,
     IntArray,
     PlacementChoice,
     Side,
@@ -60,6 +60,8 @@ from als_spark.types import (
 )
 
 Phase = Callable[[str], AbstractContextManager[Any]]
+SummaryCheck = Callable[[Summary], None]
+"""Stops on ratings that cannot be trained on."""
 
 
 _Placed = tuple[Placement, dict[Side, SideStats], dict[SplitName, int], int]
@@ -75,7 +77,7 @@ class PrepareOptions:
 
     split: SplitOptions = field(default_factory=SplitOptions)
     bad_rows: BadRows = "error"
-    duplicates: Duplicates = "error"
+    duplicates: DuplicatesOrKeep = "error"
     cold_start: ColdStart = "mean"
     dtype: DType = "float32"
     ranks: Sequence[int] = (10,)
@@ -136,6 +138,7 @@ def prepare_typed(
     options: PrepareOptions,
     *,
     phase: Phase = lambda _: nullcontext(),
+    check: SummaryCheck | None = None,
 ) -> PreparedRatings:
     """Check and pack ratings that are typed and, where some are held out, split.
 
@@ -149,6 +152,8 @@ def prepare_typed(
         Names the ratings in messages.
     options, phase
         As in :func:`prepare_ratings`.
+    check : callable, optional
+        Takes the place of :func:`als_spark.spark.prepare.encode.check_summary`.
 
     Raises
     ------
@@ -165,7 +170,10 @@ def prepare_typed(
             temporary.callback(chunks.unpersist)
             with described(context, f"checking and counting ratings of {label}"):
                 summary = summarise(chunks)
-            check_summary(summary, label, drop_bad_rows=options.bad_rows == "drop")
+            if check is None:
+                check_summary(summary, label, drop_bad_rows=options.bad_rows == "drop")
+            else:
+                check(summary)
         rejected = None
         if summary.bad.n:
             rejected = ratings.where(F.col("problem").isNotNull()).select("problem", "raw")
