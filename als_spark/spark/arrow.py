@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas import functions as pandas_functions
+from pyspark.sql.types import StructType
 
 from als_spark.spark.worker import prepare_worker
 from als_spark.types import FloatArray, IntArray
@@ -31,7 +32,7 @@ _CHECK = "require_minimum_pandas_version"
 _check_lock = Lock()
 
 
-def map_in_arrow(frame: DataFrame, function: ArrowMap, schema: str) -> DataFrame:
+def map_in_arrow(frame: DataFrame, function: ArrowMap, schema: str | StructType) -> DataFrame:
     """Apply ``DataFrame.mapInArrow``, whether pandas is installed or not, and whichever.
 
     PySpark refuses ``mapInArrow`` on a driver without pandas, and warns of one that is newer than
@@ -45,8 +46,8 @@ def map_in_arrow(frame: DataFrame, function: ArrowMap, schema: str) -> DataFrame
     function : callable
         From an iterator of record batches to an iterator of record batches; pickled by value of
         its arguments, so it carries arrays, scalars and broadcast handles only.
-    schema : str
-        DDL of the output.
+    schema : str or StructType
+        Of the output; DDL, if a string.
     """
     with _without_pandas_check():
         return frame.mapInArrow(partial(_run, function=function), schema)

@@ -23,7 +23,7 @@ from als_spark.spark.train.broadcast import BroadcastExchange
 from als_spark.spark.train.exchange import Exchange, SliceNumber, TrainSlice
 from als_spark.spark.worker import prepare_worker
 from als_spark.train.backend import Factors, HalfStep, Solved
-from als_spark.train.grid import SweepCollector, run_grid
+from als_spark.train.grid import Collector, run_grid
 from als_spark.train.loop import OnIteration
 from als_spark.train.metrics import ErrorSums, EvaluationPart, SideStats, train_errors
 from als_spark.train.spec import ModelSpec, TrainingOptions
@@ -87,7 +87,7 @@ class PartitionedRatings:
         self,
         specs: Sequence[ModelSpec],
         options: TrainingOptions,
-        collector: SweepCollector,
+        collector: Collector,
         *,
         starts: Sequence[Factors] | None = None,
         on_iteration: OnIteration | None = None,
