@@ -186,7 +186,7 @@ class ALSModel(AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
         joined = dataset
         for name in dict.fromkeys(columns.values()):
             joined = joined.withColumn(name, ids_or_error(name))
-        names = {side: _unused(f"{side}Factors", dataset.columns) for side in SIDES}
+        names = {side: _unused(f"{side}Factors", [*dataset.columns, prediction]) for side in SIDES}
         for side, name in columns.items():
             own = self._factors.frame(side).select(
                 F.col("id").alias(f"{names[side]}Id"), F.col("features").alias(names[side])
@@ -198,8 +198,7 @@ class ALSModel(AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
             ).drop(f"{names[side]}Id")
         score = dot(F.col(names["user"]), F.col(names["item"]))
         score = F.coalesce(score, F.lit(float("nan")).cast("float"))
-        kept = [F.col(quoted(name)) for name in dataset.columns]
-        return joined.select(*kept, score.alias(prediction))
+        return joined.select("*", score.alias(prediction)).drop(*names.values())
 
     def _recommend(self, side: Side, top: int, subset: DataFrame | None) -> DataFrame:
         number = to_int(top)

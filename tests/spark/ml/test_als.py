@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from pyspark.ml.evaluation import RegressionEvaluator
 from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
 from pyspark.sql import DataFrame, SparkSession
 
-from als_spark import ALS, ALSModel, ConfigError, DataError, SolveError
+from als_spark import ALS, ALSModel, ConfigError, DataError, PrepareOptions, SolveError
 from als_spark.ml import training
 from tests.spark.ml.ratings import Ratings, factors_of, some_ratings
 
@@ -66,6 +67,13 @@ class TestObjective:
         found_users, found_items = sides(als().fit(frame))
         assert_close(found_users, users, 2e-4)
         assert_close(found_items, items, 2e-4)
+
+    def test_partitioned_ratings(self, frame: DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+        wanted = sides(als().fit(frame))
+        options = partial(PrepareOptions, placement="ratings", partitions=3)
+        monkeypatch.setattr(training, "PrepareOptions", options)
+        for found, expected in zip(sides(als().fit(frame)), wanted, strict=True):
+            assert_close(found, expected, 1e-4)
 
     def test_as_good_as_mllib_and_of_its_schema(self, frame: DataFrame) -> None:
         evaluator = RegressionEvaluator(labelCol="rating")

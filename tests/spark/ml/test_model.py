@@ -91,6 +91,11 @@ class TestTransform:
             for model in pair
         )
         same(ours.transform(frame), theirs.transform(frame))
+        twice = frame.select("*", "features")
+        ours, theirs = (
+            model.copy({model.predictionCol: "itemFactors"}) for model in (ours, theirs)
+        )
+        same(ours.transform(twice), theirs.transform(twice))
         dotted = pairs.withColumnRenamed("user", "a.user")
         found = pair.ours.transform(dotted, {pair.ours.userCol: "a.user"})
         assert found.columns == ["a.user", "item", "id", "features", "prediction"]
