@@ -44,6 +44,19 @@ def to_float(value: Any) -> float:
     return TypeConverters.toFloat(_plain(value))
 
 
+def to_text(value: Any) -> str:
+    """Convert a string, of NumPy too; PySpark 3.5's own conversion fails with NumPy 2.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    """
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError(f"Could not convert {type(value)} to string type")
+
+
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.integer | np.floating) else value
 
@@ -57,7 +70,7 @@ def _float(name: str, doc: str) -> Param[float]:
 
 
 def _text(name: str, doc: str) -> Param[str]:
-    return Param(Params._dummy(), name, doc, typeConverter=TypeConverters.toString)
+    return Param(Params._dummy(), name, doc, typeConverter=to_text)
 
 
 def _at_least(least: float) -> Callable[[Any], bool]:
@@ -90,6 +103,7 @@ class AlsModelParams(_ALSModelParams):
 
     userCol = _text("userCol", "column name for user ids: whole numbers within the int range")
     itemCol = _text("itemCol", "column name for item ids: whole numbers within the int range")
+    predictionCol = _text("predictionCol", "column name for predictions")
     coldStartStrategy = _text(
         "coldStartStrategy",
         "what a prediction for an unknown user or item is: 'nan', or no row with 'drop'",

@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyspark.ml.recommendation as mllib
 import pytest
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import IllegalArgumentException, SparkRuntimeException
 from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.evaluation import RegressionEvaluator
 from pyspark.ml.feature import SQLTransformer
 from pyspark.ml.tuning import CrossValidator, CrossValidatorModel, ParamGridBuilder
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from als_spark import ALS, ALSModel
 from als_spark.ml import factors as factor_files
@@ -50,8 +52,8 @@ def pair(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pair:
 
 @pytest.fixture(scope="module")
 def pairs(spark: SparkSession) -> DataFrame:
-    rows = [(float(user), item, 1, "x") for user in (*USER_IDS, 99) for item in (*ITEM_IDS, 99)]
-    return spark.createDataFrame(rows, "user double, item bigint, id int, features string")
+    rows = [(user, item, 1, "x") for user in (*USER_IDS, 99) for item in (*ITEM_IDS, 99)]
+    return spark.createDataFrame(rows, "user int, item int, id int, features string")
 
 
 def same(ours: DataFrame, theirs: DataFrame) -> list[Any]:
@@ -70,6 +72,11 @@ class TestTransform:
         known = len(USER_IDS) * len(ITEM_IDS)
         assert len(rows) == (known if strategy == "Drop" else pairs.count())
         assert sum("prediction=nan" in row for row in rows) == len(rows) - known
+
+    def test_ids_come_out_as_ints(self, pair: Pair, pairs: DataFrame) -> None:
+        typed = pairs.withColumn("user", F.col("user").cast("double"))
+        typed = typed.withColumn("item", F.col("item").cast("decimal(20,0)"))
+        same(pair.ours.transform(typed), pair.ours.transform(pairs))
 
     def test_real_factors(self, spark: SparkSession, pair: Pair, pairs: DataFrame) -> None:
         rng = np.random.default_rng(2)
@@ -111,7 +118,8 @@ class TestTransform:
     )
     def test_unusable_ids(self, spark: SparkSession, pair: Pair, value: Any, message: str) -> None:
         frame = spark.createDataFrame([(1.0, 1), (value, 1)], "user double, item int")
-        with pytest.raises(SparkRuntimeException, match=message):
+        # PySpark 3.5 does not take the JVM's exception apart.
+        with pytest.raises((SparkRuntimeException, Py4JJavaError), match=message):
             pair.ours.transform(frame).collect()
 
     def test_unusable_columns(self, spark: SparkSession, pair: Pair, pairs: DataFrame) -> None:

@@ -105,6 +105,7 @@ def test_only_keywords() -> None:
         ("regParam", np.float64(0.5), 0.5),
         ("regParam", np.int16(2), 2.0),
         ("regParam", 1, 1.0),
+        ("userCol", np.str_("u"), "u"),
     ],
 )
 def test_accepted_types(name: str, given: Any, value: Any) -> None:
