@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import fields
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -216,3 +217,10 @@ def test_maps_that_differ_in_rank_and_objective_are_trained_together() -> None:
 def test_a_model_without_factors_says_so() -> None:
     with pytest.raises(IllegalArgumentException, match="this ALSModel has no factors"):
         ALSModel().rank  # noqa: B018
+
+
+def test_spark_connect_is_refused() -> None:
+    session = type("SparkSession", (), {"__module__": "pyspark.sql.connect.session"})()
+    frame: Any = SimpleNamespace(sparkSession=session)
+    with pytest.raises(ConfigError, match="needs a classic Spark session: over Spark Connect"):
+        ALS().fit(frame)
