@@ -8,6 +8,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ALS": "ml.als",
+    "ALSModel": "ml.model",
     "ConfigError": "errors",
     "DataError": "errors",
     "FactorModel": "model.factor_model",

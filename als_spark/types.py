@@ -24,6 +24,8 @@ all, or by the factors of the start."""
 Format = Literal["auto", "csv", "movielens", "parquet", "json"]
 BadRows = Literal["error", "drop"]
 Duplicates = Literal["error", "mean", "last"]
+DuplicatesOrKeep = Literal["error", "mean", "last", "keep"]
+"""``keep``: each rating of a repeated pair counts as one of its own."""
 PlacementName = Literal["ratings", "grid"]
 """What Spark partitions."""
 PlacementChoice = Literal["auto", "ratings", "grid"]

@@ -134,7 +134,8 @@ def build_block(
     Parameters
     ----------
     rows, columns : (n,) int
-        Dense indices in ``[0, n_rows)`` and ``[0, n_columns)``; no pair may come twice.
+        Dense indices in ``[0, n_rows)`` and ``[0, n_columns)``. Each rating of a pair that comes
+        more than once counts as one of its own.
     ratings : (n,) float
         Ratings, in the users' units.
     n_rows, n_columns : int

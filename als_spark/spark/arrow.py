@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas import functions as pandas_functions
+from pyspark.sql.types import StructType
 
 from als_spark.spark.worker import prepare_worker
 from als_spark.types import FloatArray, IntArray
@@ -37,7 +38,7 @@ _CHECK = "require_minimum_pandas_version"
 _check_lock = Lock()
 
 
-def map_in_arrow(frame: DataFrame, function: ArrowMap, schema: str) -> DataFrame:
+def map_in_arrow(frame: DataFrame, function: ArrowMap, schema: str | StructType) -> DataFrame:
     """Apply ``DataFrame.mapInArrow``, whether pandas is installed or not, and whichever.
 
     PySpark refuses ``mapInArrow`` on a driver without pandas, and warns of one that is newer than

@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from als_spark.solve.objective import Objective
 from als_spark.train.backend import Backend, Factors
@@ -48,6 +49,13 @@ class SweepOutcome:
     best: int
     selected_on: SplitName
     best_factors: Factors
+
+
+class Collector(Protocol):
+    """What takes the models of a grid as they finish; called from several threads."""
+
+    def add(self, trained: LoopState, sums: Mapping[SplitName, ErrorSums]) -> None:
+        """Take a trained model and its error sums."""
 
 
 class SweepCollector:
@@ -112,7 +120,7 @@ def run_grid(
     backend: Backend,
     specs: Sequence[ModelSpec],
     options: TrainingOptions,
-    collector: SweepCollector,
+    collector: Collector,
     *,
     starts: Sequence[Factors] | None = None,
     on_iteration: OnIteration | None = None,

@@ -47,7 +47,7 @@ from als_spark.train.metrics import EvaluationPart, SideStats, build_evaluation_
 from als_spark.types import (
     ColdStart,
     DType,
-    Duplicates,
+    DuplicatesOrKeep,
     FloatArray,
     IntArray,
     Side,
@@ -89,7 +89,7 @@ class PackOptions:
 
     sides: tuple[Side, ...]
     n_blocks: int
-    duplicates: Duplicates
+    duplicates: DuplicatesOrKeep
     dtype: str
     slice_bytes: int | None
 

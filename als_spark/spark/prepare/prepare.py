@@ -51,7 +51,7 @@ from als_spark.types import (
     BadRows,
     ColdStart,
     DType,
-    Duplicates,
+    DuplicatesOrKeep,
     IntArray,
     PlacementChoice,
     Side,
@@ -59,6 +59,8 @@ from als_spark.types import (
 )
 
 Phase = Callable[[str], AbstractContextManager[Any]]
+SummaryCheck = Callable[[Summary], None]
+"""Stops on ratings that cannot be trained on."""
 
 
 _Placed = tuple[Placement, dict[Side, SideStats], dict[SplitName, int], int]
@@ -74,7 +76,7 @@ class PrepareOptions:
 
     split: SplitOptions = field(default_factory=SplitOptions)
     bad_rows: BadRows = "error"
-    duplicates: Duplicates = "error"
+    duplicates: DuplicatesOrKeep = "error"
     cold_start: ColdStart = "mean"
     dtype: DType = "float32"
     ranks: Sequence[int] = (10,)
@@ -134,12 +136,14 @@ def prepare_typed(
     options: PrepareOptions,
     *,
     phase: Phase = lambda _: nullcontext(),
+    check: SummaryCheck | None = None,
 ) -> PreparedRatings:
     """Check and pack ratings that are typed and, where some are held out, split.
 
     The ratings come from :func:`als_spark.spark.read.columns.typed_ratings`, with the column
     ``split`` (see :func:`als_spark.spark.read.split.split_ratings`) unless all of them are to be
-    trained on; ``label`` names them in messages. The rest is as in :func:`prepare_ratings`.
+    trained on; ``label`` names them in messages. ``check`` takes the place of
+    :func:`als_spark.spark.prepare.encode.check_summary`. The rest is as in :func:`prepare_ratings`.
     """
     context = session.sparkContext
     if options.duplicates != "last":
@@ -151,7 +155,10 @@ def prepare_typed(
             temporary.callback(chunks.unpersist)
             with described(context, f"checking and counting ratings of {label}"):
                 summary = summarise(chunks)
-            check_summary(summary, label, options.bad_rows)
+            if check is None:
+                check_summary(summary, label, options.bad_rows)
+            else:
+                check(summary)
         rejected = None
         if summary.bad.n:
             rejected = ratings.where(F.col("problem").isNotNull()).select("problem", "raw")

@@ -2,7 +2,8 @@
 
 The ratings of a pair are ordered by the keys of :func:`deciding_keys`, and the last of them stands
 for the pair. Under ``last`` its value counts. Under ``mean`` the mean of all ratings of its split
-does, summed from the lowest up, so that the order of the input does not matter.
+does, summed from the lowest up, so that the order of the input does not matter. Under ``keep`` each
+rating counts as one of its own, as in Spark MLlib.
 
 A pair that is held out by one of its ratings is held out: the split comes first. A missing
 timestamp is earlier than any other. Of equal times the later source wins, then the higher rating.
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from als_spark.types import Duplicates, FloatArray, IntArray
+from als_spark.types import Duplicates, DuplicatesOrKeep, FloatArray, IntArray
 
 
 def deciding_keys(*, by_time: bool = True) -> tuple[str, ...]:
@@ -31,12 +32,12 @@ def deciding_keys(*, by_time: bool = True) -> tuple[str, ...]:
 
 
 class Resolved(NamedTuple):
-    """One rating of each pair."""
+    """One rating of each pair; all of them under ``keep``."""
 
     kept: IntArray
-    """(n_pairs,) positions of the ratings that stand for their pairs."""
+    """(n_kept,) positions of the ratings that stand for their pairs."""
     ratings: FloatArray
-    """(n_pairs,) values that count."""
+    """(n_kept,) values that count."""
     repeated: IntArray
     """Positions of the first rating of each pair that came more than once."""
 
@@ -45,7 +46,7 @@ def resolve_duplicates(
     rows: IntArray,
     columns: IntArray,
     ratings: FloatArray,
-    how: Duplicates,
+    how: DuplicatesOrKeep,
     keys: Mapping[str, npt.NDArray[Any]],
     *,
     by_time: bool = True,
@@ -74,6 +75,10 @@ def resolve_duplicates(
     order = np.lexsort(
         [pair, *(given[name] for name in deciding_keys(by_time=by_time) if name in given)][::-1]
     )
+    if how == "keep":
+        kept = np.arange(rows.size)
+        kept[positions] = positions[order]
+        return Resolved(kept, ratings[kept], firsts[often])
     last = order[np.cumsum(sizes[often]) - 1]
     values = given["rating"][last]
     if how != "last":

@@ -23,7 +23,7 @@ from als_spark.spark.session import broadcasted, described
 from als_spark.spark.train.exchange import BroadcastExchange, Exchange, SliceNumber, TrainSlice
 from als_spark.spark.worker import prepare_worker
 from als_spark.train.backend import Factors, HalfStep, Solved
-from als_spark.train.grid import SweepCollector, run_grid
+from als_spark.train.grid import Collector, run_grid
 from als_spark.train.loop import OnIteration
 from als_spark.train.metrics import ErrorSums, EvaluationPart, SideStats
 from als_spark.train.records import ModelSpec, TrainingOptions
@@ -67,7 +67,7 @@ class PartitionedRatings:
         self,
         specs: Sequence[ModelSpec],
         options: TrainingOptions,
-        collector: SweepCollector,
+        collector: Collector,
         *,
         starts: Sequence[Factors] | None = None,
         on_iteration: OnIteration | None = None,

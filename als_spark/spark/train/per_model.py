@@ -18,7 +18,7 @@ from als_spark.errors import SolveError
 from als_spark.spark.session import broadcasted, default_partitions
 from als_spark.spark.worker import prepare_worker
 from als_spark.train.backend import Factors
-from als_spark.train.grid import SweepCollector
+from als_spark.train.grid import Collector
 from als_spark.train.local import LocalBackend
 from als_spark.train.loop import OnIteration, train_models
 from als_spark.train.metrics import ErrorSums
@@ -45,7 +45,7 @@ class PerModel:
         self,
         specs: Sequence[ModelSpec],
         options: TrainingOptions,
-        collector: SweepCollector,
+        collector: Collector,
         *,
         starts: Sequence[Factors] | None = None,
         on_iteration: OnIteration | None = None,

@@ -12,7 +12,7 @@ from als_spark.errors import SolveError
 from als_spark.spark.planner import Plan
 from als_spark.spark.read.facts import Summary
 from als_spark.train.backend import Backend, Factors
-from als_spark.train.grid import SweepCollector
+from als_spark.train.grid import Collector
 from als_spark.train.loop import OnIteration
 from als_spark.train.metrics import SideStats
 from als_spark.train.records import ModelSpec, TrainingOptions
@@ -35,7 +35,7 @@ class Placement(Protocol):
         self,
         specs: Sequence[ModelSpec],
         options: TrainingOptions,
-        collector: SweepCollector,
+        collector: Collector,
         *,
         starts: Sequence[Factors] | None = None,
         on_iteration: OnIteration | None = None,
@@ -98,7 +98,7 @@ def train_grid(
     prepared: PreparedRatings,
     specs: Sequence[ModelSpec],
     options: TrainingOptions,
-    collector: SweepCollector,
+    collector: Collector,
     *,
     starts: Sequence[Factors] | None = None,
     on_iteration: OnIteration | None = None,
@@ -113,7 +113,7 @@ def train_grid(
         The points, from :func:`als_spark.train.grid.grid_specs`.
     options : TrainingOptions
         What they share.
-    collector : SweepCollector
+    collector : Collector
         Receives each model as it finishes.
     starts : sequence of Factors, optional
         Starting factors, one a point, by dense row: row k belongs to

@@ -59,12 +59,17 @@ class Problem(NamedTuple):
 
 
 def problem_of_degrees(
-    degrees: list[int], rank: int, *, dtype: npt.DTypeLike = np.float64, seed: int = 0
+    degrees: list[int],
+    rank: int,
+    *,
+    dtype: npt.DTypeLike = np.float64,
+    seed: int = 0,
+    repeated: bool = False,
 ) -> Problem:
     rng = np.random.default_rng(seed)
     n_columns = max(degrees) + 5
     rows = np.repeat(np.arange(len(degrees)), degrees)
-    columns = np.concatenate([rng.choice(n_columns, n, replace=False) for n in degrees])
+    columns = np.concatenate([rng.choice(n_columns, n, replace=repeated) for n in degrees])
     ratings = rng.integers(1, 11, rows.size) / 2
     fixed = rng.standard_normal((n_columns, rank)).astype(dtype)
     block = build_block(
@@ -115,6 +120,17 @@ class TestSolveBlock:
         expected = problem.twin(0.4, 1.0)
         assert_rows_close(solved, expected, 1e-10)
         assert loss == pytest.approx(problem.twin_loss(expected, 0.4, 1.0), rel=1e-10)
+
+    @pytest.mark.parametrize("rank", [2, 14])
+    def test_each_rating_of_a_repeated_pair_counts(self, rank):
+        problem = problem_of_degrees([2, 9, 13, 15, 40, 5000], rank, repeated=True)
+        pairs = {*zip(problem.rows.tolist(), problem.columns.tolist(), strict=True)}
+        assert len(pairs) < 0.7 * problem.rows.size
+        solved, loss = solve_dense(problem, 0.4, 1.0)
+        expected = problem.twin(0.4, 1.0)
+        assert_rows_close(solved, expected, 1e-10)
+        assert loss == pytest.approx(problem.twin_loss(expected, 0.4, 1.0), rel=1e-10)
+        assert problem.block.degrees.tolist() == [2, 9, 13, 15, 40, 5000]
 
     @pytest.mark.parametrize("rank", RANKS)
     @pytest.mark.parametrize(("reg", "nu"), OBJECTIVES)

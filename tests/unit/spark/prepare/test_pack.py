@@ -152,7 +152,10 @@ def test_held_out_ratings_come_with_the_blocks_of_users_alone():
     assert train == {row[:3] for row in EXAMPLE}
 
 
-@pytest.mark.parametrize(("duplicates", "expected"), [("error", 3.0), ("mean", 3.0), ("last", 1.0)])
+@pytest.mark.parametrize(
+    ("duplicates", "expected"),
+    [("error", [3.0]), ("mean", [3.0]), ("last", [1.0]), ("keep", [5.0, 3.0, 1.0])],
+)
 def test_repeated_pairs_are_resolved_and_told_of_once(duplicates, expected):
     rows = [(0, 0, 5.0, TRAIN, 10.0), *((*row[:4], 1.0) for row in EXAMPLE[1:])]
     rows += [(0, 0, 1.0, TRAIN, 30.0), (0, 0, 3.0, TRAIN, 20.0)]
@@ -161,11 +164,16 @@ def test_repeated_pairs_are_resolved_and_told_of_once(duplicates, expected):
     assert repeated == [Repeated(1, [(0, 0)])]
     for partition in (partitions[0], partitions[2]):
         (values,) = [
-            [triple[2] for triple in triples_of(entry) if triple[:2] == (0, 0)]
+            [
+                triple[2]
+                for triple in zip(*(a.tolist() for a in entry.ratings.triples()), strict=True)
+                if triple[:2] == (0, 0)
+            ]
             for entry in partition
             if isinstance(entry, TrainSlice)
         ]
-        assert values == [expected]
+        # Those that are kept are in the order of their times.
+        assert values == expected
 
 
 def test_a_missing_time_is_the_earliest_also_if_its_chunk_has_none():

@@ -107,6 +107,18 @@ class TestMean:
             assert resolve([(0, *row) for row in order], "mean").ratings.tolist() == [expected]
 
 
+class TestKeep:
+    def test_all_ratings_of_a_pair_in_the_deciding_order(self):
+        rows = [(1, 0, 2.0, 0, 5.0), (1, 0, 1.0, 0, 3.0), (1, 0, 1.0, 0, 2.0), (2, 0, NAN, 0, 1.0)]
+        rows.append((0, 0, 9.0, 0, 4.0))
+        for order in itertools.permutations(rows):
+            found = resolve(order, "keep")
+            assert found.ratings.tolist() == [4.0, 2.0, 3.0, 5.0, 1.0]
+            ordered = sorted(order, key=lambda row: row[0])
+            assert [ordered[k][4] for k in found.kept] == found.ratings.tolist()
+            assert found.repeated.tolist() == [1]
+
+
 def by_hand(rows, how, by_time):
     """Twin in plain Python: pair → (value, split)."""
     found = {}

@@ -1,0 +1,159 @@
+"""Columns of ids and of ratings as MLlib takes them, with its words for those that it refuses."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import NumericType, StructType
+
+from als_spark.ml.errors import InvalidArgument, InvalidRatings
+from als_spark.spark.read.facts import Summary
+
+
+class Checked(NamedTuple):
+    """A column with what is wrong with its values."""
+
+    value: Column
+    """Null where it cannot be used."""
+    problem: Column
+    """What is wrong; null where it can be used."""
+    shown: Column
+    """The value as text."""
+
+
+def quoted(name: str) -> str:
+    """Return a column's name as SQL has it, dots and all."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def check_exists(schema: StructType, name: str) -> None:
+    """Stop unless a column is there: SQL would take ``user`` for the name of who runs Spark.
+
+    Raises
+    ------
+    InvalidArgument
+        In MLlib's words.
+    """
+    if name not in schema.names:
+        raise InvalidArgument(f"{name} does not exist. Available: {', '.join(schema.names)}")
+
+
+def check_column(schema: StructType, name: str) -> None:
+    """Stop unless a column is there and numeric.
+
+    Raises
+    ------
+    InvalidArgument
+        In MLlib's words.
+    """
+    check_exists(schema, name)
+    kind = schema[name].dataType
+    if not isinstance(kind, NumericType):
+        raise InvalidArgument(
+            f"requirement failed: Column {name} must be of type numeric but was actually of type "
+            f"{kind.simpleString()}."
+        )
+
+
+def checked_ids(name: str) -> Checked:
+    """Return a numeric column as int: whole numbers within its range."""
+    column = F.col(quoted(name))
+    value = int_or_null(name)
+    problem = F.when(column.isNull(), F.lit(f"{name} Ids MUST NOT be Null")).when(
+        value.isNull(),
+        F.lit(
+            "ALS only supports non-Null values in Integer range and without fractional part for "
+            f"column {name}"
+        ),
+    )
+    return Checked(value, problem, _shown(column))
+
+
+def int_or_null(name: str) -> Column:
+    """Return a column of numbers or text as int, null where it is not a whole number in range."""
+    whole = F.expr(f"try_cast({quoted(name)} as int)")
+    return F.when(whole == F.col(quoted(name)), whole)
+
+
+def ids_or_error(name: str) -> Column:
+    """Return a numeric column as nullable int; a row that has no such id fails the job."""
+    value, problem, shown = checked_ids(name)
+    message = F.concat(problem, F.lit(", but got "), shown)
+    return F.when(problem.isNotNull(), F.raise_error(message).cast("int")).otherwise(value)
+
+
+def typed_ratings(dataset: DataFrame, user: str, item: str, rating: str) -> DataFrame:
+    """Bring a dataset to typed columns: ``user``, ``item``, ``rating``, ``problem`` and ``raw``.
+
+    Parameters
+    ----------
+    dataset : DataFrame
+    user, item, rating : str
+        Names of its columns; an empty ``rating`` stands for ratings of 1.
+
+    Raises
+    ------
+    InvalidArgument
+        If a column is missing or not numeric.
+    """
+    for name in (user, item, rating) if rating else (user, item):
+        check_column(dataset.schema, name)
+    columns = {"user": checked_ids(user), "item": checked_ids(item)}
+    if rating:
+        columns["rating"] = _checked_ratings(rating)
+    problems = [checked.problem for checked in columns.values()]
+    values = {
+        "user": columns["user"].value.cast("bigint"),
+        "item": columns["item"].value.cast("bigint"),
+        "rating": columns["rating"].value.cast("double") if rating else F.lit(1.0),
+    }
+    # The value that the first problem is about.
+    shown = F.coalesce(*(F.when(c.problem.isNotNull(), c.shown) for c in columns.values()))
+    return dataset.select(
+        *(value.alias(name) for name, value in values.items()),
+        F.coalesce(*problems).alias("problem"),
+        shown.alias("raw"),
+    )
+
+
+def check_ratings(summary: Summary) -> None:
+    """Stop on ratings that cannot be trained on, in MLlib's words.
+
+    Raises
+    ------
+    InvalidRatings
+        If a row has no id, or no rating.
+    InvalidArgument
+        If there is no row.
+    """
+    if summary.bad.n:
+        problem = next(iter(summary.bad.counts))
+        n = summary.bad.counts[problem]
+        rows = "one such row" if n == 1 else f"{n:,} such rows"
+        raise InvalidRatings(
+            f"{problem}, but got {summary.bad.examples[problem][0]} "
+            f"({rows}: mend the data, or filter them out)"
+        )
+    if summary.n_ratings == 0:
+        raise InvalidArgument("requirement failed: No ratings available from the DataFrame.")
+
+
+def _checked_ratings(name: str) -> Checked:
+    """Return a numeric column as float."""
+    column = F.col(quoted(name))
+    double, value = column.cast("double"), column.cast("float")
+    problem = (
+        F.when(column.isNull() | F.isnan(double), F.lit("Ratings MUST NOT be Null or NaN"))
+        .when(F.abs(double) == float("inf"), F.lit("Ratings MUST NOT be Infinity"))
+        .when(
+            F.abs(value.cast("double")) == float("inf"),
+            F.lit("Ratings MUST be within the range of 32-bit floats"),
+        )
+    )
+    return Checked(value, problem, _shown(column))
+
+
+def _shown(column: Column) -> Column:
+    return F.coalesce(column.cast("string"), F.lit("null"))

@@ -1,0 +1,127 @@
+"""What the estimator and its model are saved as: MLlib's folders, with our classes' names.
+
+A model is a folder of ``metadata`` (one line of JSON), ``userFactors`` and ``itemFactors``
+(Parquet); an estimator has the metadata alone. What MLlib has saved is read too, and
+``write().format("mllib")`` writes what MLlib reads: its classes' names are the only difference.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Generic, TypeVar
+
+from pyspark.ml.util import (
+    DefaultParamsReader,
+    DefaultParamsWriter,
+    GeneralMLWriter,
+    MLReadable,
+    MLReader,
+)
+from pyspark.sql import SparkSession
+
+from als_spark.ml.errors import InvalidArgument
+
+FORMATS = ("internal", "mllib")
+
+
+Instance = TypeVar("Instance", bound=MLReadable[Any])
+
+
+class AlsWriter(GeneralMLWriter):
+    """Saves an estimator or a model.
+
+    Parameters
+    ----------
+    instance : ALS or ALSModel
+    """
+
+    source = "internal"
+
+    def __init__(self, instance: Any) -> None:
+        super().__init__()
+        self._instance = instance
+
+    def format(self, source: str) -> AlsWriter:
+        """Choose ``internal``, which als_spark reads, or ``mllib``, which both read.
+
+        Raises
+        ------
+        InvalidArgument
+            If it is neither.
+        """
+        if source not in FORMATS:
+            raise InvalidArgument(f"format {source!r}: use one of {', '.join(FORMATS)}")
+        self.source = source
+        return self
+
+    def saveImpl(self, path: str) -> None:
+        """Save to a folder that is not there.
+
+        Raises
+        ------
+        FileExistsError
+            If it is.
+        """
+        session = self.sparkSession
+        if _exists(session, path):
+            raise FileExistsError(
+                f"Path {path} already exists. To overwrite it, use write().overwrite().save(path)"
+            )
+        extra = self._instance.save_data(session, path)
+        metadata = json.loads(
+            DefaultParamsWriter._get_metadata_to_save(
+                self._instance, session.sparkContext, extraMetadata=extra
+            )
+        )
+        if self.source == "mllib":
+            metadata["class"] = _mllib_class(type(self._instance))
+        # The metadata come last: a folder without them is no model.
+        line = session.createDataFrame([(json.dumps(metadata),)], "value string")
+        line.coalesce(1).write.text(f"{path}/metadata")
+
+
+class AlsReader(MLReader[Instance], Generic[Instance]):
+    """Loads an estimator or a model, ours or MLlib's.
+
+    Parameters
+    ----------
+    cls : type
+        ALS or ALSModel.
+    """
+
+    def __init__(self, cls: type[Instance]) -> None:
+        super().__init__()
+        self._class: Any = cls
+
+    def load(self, path: str) -> Instance:
+        """Load from a folder.
+
+        Raises
+        ------
+        InvalidArgument
+            If something else was saved there.
+        """
+        session = self.sparkSession
+        metadata = DefaultParamsReader.loadMetadata(path, session.sparkContext)
+        known = (f"{self._class.__module__}.{self._class.__name__}", _mllib_class(self._class))
+        if metadata["class"] not in known:
+            raise InvalidArgument(
+                f"{path}: Expected class name {known[0]} but found class name {metadata['class']}"
+            )
+        instance = self._class()
+        instance._resetUid(metadata["uid"])
+        DefaultParamsReader.getAndSetParams(instance, metadata)
+        instance.load_data(session, path, metadata)
+        loaded: Instance = instance
+        return loaded
+
+
+def _mllib_class(cls: type) -> str:
+    return f"org.apache.spark.ml.recommendation.{cls.__name__}"
+
+
+def _exists(session: SparkSession, path: str) -> bool:
+    jvm: Any = session.sparkContext._jvm
+    folder = jvm.org.apache.hadoop.fs.Path(path)
+    system = folder.getFileSystem(session.sparkContext._jsc.hadoopConfiguration())
+    return bool(system.exists(folder))

@@ -1,0 +1,226 @@
+"""Parameters of the estimator, against the signatures of pyspark's; no Spark."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyspark.ml.recommendation as mllib
+import pytest
+from pyspark.errors import IllegalArgumentException
+
+from als_spark import ALS, ALSModel, ConfigError, Objective
+from als_spark.ml.training import Shared
+
+
+def public(cls: type) -> set[str]:
+    return {name for name in dir(cls) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(ALS, mllib.ALS), (ALSModel, mllib.ALSModel)])
+def test_every_public_name_of_mllib_is_there(ours: type, theirs: type) -> None:
+    assert public(theirs) - public(ours) == set()
+
+
+@pytest.mark.parametrize("method", ["__init__", "setParams"])
+def test_signatures(method: str) -> None:
+    ours, theirs = (inspect.signature(getattr(cls, method)) for cls in (ALS, mllib.ALS))
+    assert [(p.name, p.kind, p.default) for p in ours.parameters.values()] == [
+        (p.name, p.kind, p.default) for p in theirs.parameters.values()
+    ]
+
+
+def test_defaults() -> None:
+    als = ALS()
+    values = {param.name: value for param, value in als.extractParamMap().items()}
+    signature = inspect.signature(mllib.ALS.__init__).parameters
+    wanted = {name: p.default for name, p in signature.items() if name not in ("self", "seed")}
+    assert values == {**wanted, "seed": hash("ALS"), "predictionCol": "prediction"}
+    assert als._paramMap == {}
+    assert ALSModel().getBlockSize() == 4096
+
+
+VALUES: dict[str, Any] = {
+    "rank": 3,
+    "maxIter": 2,
+    "regParam": 0.5,
+    "numUserBlocks": 4,
+    "numItemBlocks": 5,
+    "implicitPrefs": True,
+    "alpha": 2.5,
+    "userCol": "u",
+    "itemCol": "i",
+    "seed": -7,
+    "ratingCol": "r",
+    "nonnegative": True,
+    "checkpointInterval": -1,
+    "intermediateStorageLevel": "DISK_ONLY_3",
+    "finalStorageLevel": "NONE",
+    "coldStartStrategy": "Drop",
+    "blockSize": 16,
+    "predictionCol": "p",
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_set_and_get(name: str) -> None:
+    als, value = ALS(), VALUES[name]
+    title = name[0].upper() + name[1:]
+    assert getattr(als, f"set{title}")(value) is als
+    assert getattr(als, f"get{title}")() == value
+    als.check_params()
+    assert f"{name}: " in als.explainParams()
+    assert f"current: {value}" in als.explainParam(name)
+    if name != "predictionCol":
+        for other in (ALS(**{name: value}), ALS().setParams(**{name: value})):
+            assert getattr(other, f"get{title}")() == value
+    model = ALSModel()
+    if name in {param.name for param in model.params}:
+        assert getattr(model, f"set{title}")(value) is model
+        assert getattr(model, f"get{title}")() == value
+
+
+def test_both_numbers_of_blocks() -> None:
+    als = ALS().setNumBlocks(7)
+    assert (als.getNumUserBlocks(), als.getNumItemBlocks()) == (7, 7)
+
+
+def test_only_keywords() -> None:
+    with pytest.raises(TypeError, match="forces keyword arguments"):
+        ALS(3)  # type: ignore[misc]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'ranks'"):
+        ALS(ranks=3)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "value"),
+    [
+        ("rank", 10.0, 10),
+        ("rank", np.int32(4), 4),
+        ("rank", np.int64(4), 4),
+        ("rank", np.float32(4), 4),
+        ("regParam", np.float32(0.5), 0.5),
+        ("regParam", np.float64(0.5), 0.5),
+        ("regParam", np.int16(2), 2.0),
+        ("regParam", 1, 1.0),
+        ("userCol", np.str_("u"), "u"),
+    ],
+)
+def test_accepted_types(name: str, given: Any, value: Any) -> None:
+    als = ALS(**{name: given})
+    found = als.getOrDefault(name)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("rank", 10.5),
+        ("rank", "10"),
+        ("rank", True),
+        ("rank", np.bool_(True)),
+        ("maxIter", float("inf")),
+        ("alpha", "1"),
+        ("regParam", [0.1]),
+        ("implicitPrefs", 1),
+        ("nonnegative", "yes"),
+        ("userCol", 3),
+        ("seed", 1.5),
+    ],
+)
+def test_a_wrong_type_is_refused_and_changes_nothing(name: str, given: Any) -> None:
+    als = ALS(maxIter=3)
+    with pytest.raises(TypeError, match=f'Invalid param value given for param "{name}"'):
+        als.setParams(blockSize=8, **{name: given})
+    with pytest.raises(TypeError):
+        als.copy({als.getParam(name): given})
+    assert als.getBlockSize() == 4096
+    assert als.setRank(2).getRank() == 2
+    als.check_params()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rank", 0),
+        ("rank", 2**31),
+        ("maxIter", -1),
+        ("regParam", -1.0),
+        ("regParam", float("nan")),
+        ("regParam", float("inf")),
+        ("alpha", -1.0),
+        ("numUserBlocks", 0),
+        ("numItemBlocks", 0),
+        ("blockSize", 0),
+        ("checkpointInterval", 0),
+        ("checkpointInterval", -2),
+        ("coldStartStrategy", "mean"),
+        ("intermediateStorageLevel", "NONE"),
+        ("intermediateStorageLevel", "memory_only"),
+        ("finalStorageLevel", "MEMORY_AND_DISK_DESER"),
+        ("seed", 2**63),
+    ],
+)
+def test_a_value_out_of_range_is_refused_where_it_is_used(name: str, value: Any) -> None:
+    als = ALS(**{name: value})
+    message = f"{als.uid} parameter {name} given invalid value {value}."
+    with pytest.raises(IllegalArgumentException) as caught:
+        als.check_params()
+    assert str(caught.value) == message
+    assert isinstance(caught.value, ConfigError)
+    als.clear(als.getParam(name))
+    als.check_params()
+
+
+def test_copies_are_their_own() -> None:
+    als = ALS(rank=3)
+    other = als.copy({als.regParam: np.float32(0.25)})
+    assert (other.uid, other.getRank(), other.getRegParam()) == (als.uid, 3, 0.25)
+    assert als.setRank(4).getRegParam() == 0.1
+    assert other.getRank() == 3
+
+
+def test_the_ridge_is_multiplied_by_the_count() -> None:
+    assert ALS(regParam=0.3).objective() == Objective(0.3, exponent=1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "members"),
+    [
+        ("implicitPrefs", {"implicit": True, "alpha": 2.0}),
+        ("nonnegative", {"nonnegative": True}),
+    ],
+)
+def test_other_objectives_are_passed_on_or_refused(name: str, members: dict[str, Any]) -> None:
+    als = ALS(alpha=2.0, **{name: True})
+    if members.keys() <= {field.name for field in fields(Objective)}:
+        objective = als.objective()
+        assert {member: getattr(objective, member) for member in members} == members
+    else:
+        with pytest.raises(IllegalArgumentException, match=f"{name}=True is not available yet"):
+            als.objective()
+
+
+def test_maps_that_differ_in_rank_and_objective_are_trained_together() -> None:
+    als = ALS(seed=-1)
+    shared = Shared.of(als)
+    assert shared == ("user", "item", "rating", 10, 2**64 - 1)
+    assert Shared.of(als.copy({als.rank: 2, als.regParam: 3.0})) == shared
+    for name, value in (("maxIter", 3), ("seed", 4), ("userCol", "u"), ("ratingCol", "")):
+        assert Shared.of(als.copy({als.getParam(name): value})) != shared
+
+
+def test_a_model_without_factors_says_so() -> None:
+    with pytest.raises(IllegalArgumentException, match="this ALSModel has no factors"):
+        ALSModel().rank  # noqa: B018
+
+
+def test_spark_connect_is_refused() -> None:
+    session = type("SparkSession", (), {"__module__": "pyspark.sql.connect.session"})()
+    frame: Any = SimpleNamespace(sparkSession=session)
+    with pytest.raises(ConfigError, match="needs a classic Spark session: over Spark Connect"):
+        ALS().fit(frame)
