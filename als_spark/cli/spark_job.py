@@ -22,7 +22,7 @@ from als_spark.cli.spark_paths import Opener, check_files_read, check_output, op
 from als_spark.files.outputs import Kind
 from als_spark.nightly.run_record import rounded_seconds
 from als_spark.report.progress import ProgressReporter
-from als_spark.spark.read.bad_rows import refuse_bad_rows
+from als_spark.spark.read.bad_rows import noun, refuse_bad_rows
 from als_spark.spark.read.new_users import NewRatings
 from als_spark.spark.read.seen import SeenPairs, read_seen
 from als_spark.spark.read.sources import Source, SourceOptions, read_source
@@ -197,4 +197,6 @@ def open_seen(
 def tell_bad_rows(progress: ProgressReporter, read: SeenPairs | NewRatings) -> None:
     """Tell of the unusable rows that were left out, if there are any."""
     if read.bad.n:
-        progress.write(f"{read.label}: left out {read.bad.n:,} unusable rows: {read.bad}")
+        progress.write(
+            f"{read.label}: left out {read.bad.n:,} unusable {noun(read.bad.n)}: {read.bad}"
+        )
