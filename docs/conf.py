@@ -79,3 +79,7 @@ def setup(app: Sphinx) -> None:
     """Register the hooks, that of the attributes before Napoleon's."""
     app.connect("autodoc-process-docstring", one_attribute_an_entry, priority=100)
     app.connect("missing-reference", find_public_name)
+
+
+# A property of one name on two classes (`rank`) is ambiguous only as a bare word of a docstring.
+suppress_warnings = ["ref.python"]
