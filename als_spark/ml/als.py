@@ -25,7 +25,7 @@ ParamMap = dict[Param[Any], Any]
 class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
     """Alternating least squares, with the interface of ``pyspark.ml.recommendation.ALS``.
 
-    With Ω the ratings and n the number of ratings of a row it minimises
+    With Ω the ratings and n the number of ratings of a row it minimises::
 
         Σ_Ω (r_ui − u_u·v_i)² + λ (Σ_u n_u |u_u|² + Σ_i n_i |v_i|²),
 
@@ -50,8 +50,9 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         What the model predicts for an unknown user or item.
     seed : int, optional
         Of the start. By default a hash of the name of the class, which differs between processes.
-    numUserBlocks, numItemBlocks, blockSize, checkpointInterval, intermediateStorageLevel,
-    finalStorageLevel
+    numUserBlocks, numItemBlocks, blockSize, checkpointInterval : int
+        Accepted and checked as by MLlib; without effect (see ``explainParams``).
+    intermediateStorageLevel, finalStorageLevel : str
         Accepted and checked as by MLlib; without effect (see ``explainParams``).
 
     Raises
