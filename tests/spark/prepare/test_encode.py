@@ -14,7 +14,6 @@ import pytest
 from chispa import assert_df_equality
 from pyspark.sql import DataFrame, SparkSession
 
-from als_spark.spark.arrow import decode_values, ids_from_bytes, widen
 from als_spark.spark.prepare.encode import (
     CHUNK_FIELDS,
     Summary,
@@ -28,29 +27,10 @@ from als_spark.spark.read.split import SplitOptions, split_ratings
 from als_spark.spark.train.run import train_grid
 from als_spark.train.grid import SweepCollector, grid_specs
 from als_spark.train.records import IterationRecord, TrainingOptions
+from tests.chunks import decoded
 from tests.conftest import Triples, random_triples
 
 Row = tuple[Any, ...]
-
-
-def decoded(chunk: pa.RecordBatch) -> list[Row]:
-    """The ratings of a chunk, as rows (user, item, rating, split, timestamp)."""
-    (row,) = chunk.to_pylist()
-    columns = []
-    for role in ("user", "item"):
-        ids = ids_from_bytes(row[f"{role}s"]).to_pylist()
-        codes = widen(row[f"{role}_codes"], row["n_ratings"])
-        assert np.array_equal(
-            np.frombuffer(row[f"{role}_counts"], np.int64), np.bincount(codes, minlength=len(ids))
-        )
-        columns.append([ids[code] for code in codes])
-    columns.append(decode_values(row["ratings"], row["levels"]).tolist())
-    splits = np.frombuffer(row["splits"], np.int8).tolist()
-    columns.append(splits or [0] * len(columns[0]))
-    times = np.frombuffer(row["timestamps"], np.float64).tolist()
-    columns.append(times or [None] * len(columns[0]))
-    assert row["n_ratings"] == len(columns[0])
-    return list(zip(*columns, strict=True))
 
 
 def ratings_of(

@@ -12,7 +12,6 @@ import pytest
 
 from als_spark.errors import DataError
 from als_spark.model.ids import IdIndex
-from als_spark.spark.arrow import decode_values, ids_from_bytes, widen
 from als_spark.spark.prepare import encode as encoding
 from als_spark.spark.prepare.encode import (
     CHUNK_FIELDS,
@@ -23,6 +22,7 @@ from als_spark.spark.prepare.encode import (
     merge_ids,
 )
 from als_spark.spark.read.bad_rows import BadRowCounts
+from tests.chunks import decoded
 
 TYPED_FIELDS = pa.schema(
     [
@@ -34,6 +34,7 @@ TYPED_FIELDS = pa.schema(
         ("split", pa.int8()),
     ]
 )
+
 Row = tuple[Any, ...]
 ROWS: list[Row] = [
     (7, "b", 4.0, 100.0, None, None, 0),
@@ -61,26 +62,6 @@ def batches(rows: Sequence[Row], size: int = 2) -> Iterator[pa.RecordBatch]:
 
 def table(rows: Sequence[Row] = ROWS) -> pa.Table:
     return pa.Table.from_batches(batches(rows), schema=TYPED_FIELDS)
-
-
-def decoded(chunk: pa.RecordBatch) -> list[Row]:
-    """The ratings of a chunk, as rows (user, item, rating, split, timestamp)."""
-    (row,) = chunk.to_pylist()
-    columns = []
-    for role in ("user", "item"):
-        ids = ids_from_bytes(row[f"{role}s"]).to_pylist()
-        codes = widen(row[f"{role}_codes"], row["n_ratings"])
-        assert np.array_equal(
-            np.frombuffer(row[f"{role}_counts"], np.int64), np.bincount(codes, minlength=len(ids))
-        )
-        columns.append([ids[code] for code in codes])
-    columns.append(decode_values(row["ratings"], row["levels"]).tolist())
-    splits = np.frombuffer(row["splits"], np.int8).tolist()
-    columns.append(splits or [0] * len(columns[0]))
-    times = np.frombuffer(row["timestamps"], np.float64).tolist()
-    columns.append(times or [None] * len(columns[0]))
-    assert row["n_ratings"] == len(columns[0])
-    return list(zip(*columns, strict=True))
 
 
 def test_a_chunk_holds_the_good_rows_and_counts_the_bad_ones() -> None:
