@@ -227,7 +227,7 @@ class _Iteration:
         if self._accelerator is not None and not stopped:
             # Of the entries, each row counted as often as it has ratings.
             counts = self._degrees["user"].astype(np.float64)
-            entries = float(counts.sum()) * state.spec.rank
+            entries = float(counts.sum()) * factors.users.shape[1]
             squares = float(row_dots(factors.users, factors.users) @ counts)
             mean_square = squares / max(entries, 1.0)
             proposed = self._accelerator.propose(self._began, factors.items, mean_square)
