@@ -250,3 +250,67 @@ def implicit_objective(
         + ridge(users[liked], user_factors, reg, nu)
         + ridge(items[liked], item_factors, reg, nu)
     )
+
+
+class BiasedFit(NamedTuple):
+    """Factors and biases of both sides."""
+
+    users: Floats
+    items: Floats
+    user_biases: Floats
+    item_biases: Floats
+
+
+def biased_als(
+    users: Ints,
+    items: Ints,
+    ratings: Floats,
+    start: tuple[Floats, Floats],
+    reg: float,
+    bias_reg: float,
+    *,
+    nu: float,
+    n_iterations: int,
+) -> BiasedFit:
+    """Alternate with biases around the mean rating, each row as one least squares problem."""
+    mean = float(ratings.mean())
+    sides = [[side.copy(), np.zeros(side.shape[0])] for side in start]
+    for _ in range(n_iterations):
+        for own, other, rows, columns in ((0, 1, users, items), (1, 0, items, users)):
+            fixed, fixed_biases = sides[other]
+            for row in np.unique(rows):
+                rated = columns[rows == row]
+                left = ratings[rows == row] - mean - fixed_biases[rated]
+                rank = fixed.shape[1]
+                ridge_rows = np.diag(np.sqrt([*[reg] * rank, bias_reg]) * rated.size ** (nu / 2))
+                known = np.hstack([fixed[rated], np.ones((rated.size, 1))])
+                solved = np.linalg.lstsq(
+                    np.vstack([known, ridge_rows]),
+                    np.concatenate([left, np.zeros(rank + 1)]),
+                    rcond=None,
+                )[0]
+                sides[own][0][row], sides[own][1][row] = solved[:-1], solved[-1]
+    return BiasedFit(sides[0][0], sides[1][0], sides[0][1], sides[1][1])
+
+
+def biased_objective(
+    users: Ints,
+    items: Ints,
+    ratings: Floats,
+    fit: BiasedFit,
+    reg: float,
+    bias_reg: float,
+    nu: float,
+) -> float:
+    """Squared errors, and the penalties of factors and biases."""
+    total = 0.0
+    for user, item, rating in zip(users, items, ratings, strict=True):
+        product = float(fit.users[user] @ fit.items[item])
+        predicted = ratings.mean() + fit.user_biases[user] + fit.item_biases[item] + product
+        total += float(rating - predicted) ** 2
+    for rows, factors, biases in (
+        (users, fit.users, fit.user_biases),
+        (items, fit.items, fit.item_biases),
+    ):
+        total += ridge(rows, factors, reg, nu) + ridge(rows, biases[:, None], bias_reg, nu)
+    return total

@@ -13,6 +13,7 @@ from pyspark.ml.util import MLReadable, MLWritable
 from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.errors import ConfigError
+from als_spark.ml.biases import Baseline
 from als_spark.ml.factors import SideFactors
 from als_spark.ml.files import AlsReader, AlsWriter
 from als_spark.ml.model import ALSModel
@@ -56,14 +57,21 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
     userCol, itemCol, ratingCol : str
         Columns of the ratings. Ids are whole numbers within the int range, in a column of any
         numeric type. Without a name for the ratings every rating is 1.
-    coldStartStrategy : {"nan", "drop"}
-        What the model predicts for an unknown user or item.
+    coldStartStrategy : {"nan", "drop", "mean"}
+        What the model predicts for an unknown user or item: NaN; nothing, no row; or, with
+        ``mean``, the mean of the training ratings, plus the bias of the one that is known.
     seed : int, optional
         Of the start. By default a hash of the name of the class, which differs between processes.
     numUserBlocks, numItemBlocks, blockSize, checkpointInterval : int
         Accepted and checked as by MLlib; without effect (see ``explainParams``).
     intermediateStorageLevel, finalStorageLevel : str
         Accepted and checked as by MLlib; without effect (see ``explainParams``).
+    biases : bool
+        Whether the global mean μ and biases of users and items are learnt besides: the errors are
+        then r_ui − μ − b_u − b_i − u_u·v_i, and the objective has the penalty λ_b (Σ_u n_u b_u² +
+        Σ_i n_i b_i²) more. Not with ``implicitPrefs`` or ``nonnegative``.
+    biasRegParam : float, optional
+        λ_b, above 0; by default the value of ``regParam``.
 
     Raises
     ------
@@ -94,6 +102,8 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         finalStorageLevel: str = "MEMORY_AND_DISK",  # noqa: ARG002
         coldStartStrategy: str = "nan",  # noqa: ARG002
         blockSize: int = 4096,  # noqa: ARG002
+        biases: bool = False,  # noqa: ARG002
+        biasRegParam: float | None = None,  # noqa: ARG002
     ) -> None:
         super().__init__()
         self._set(**self._input_kwargs)
@@ -119,6 +129,8 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         finalStorageLevel: str = "MEMORY_AND_DISK",  # noqa: ARG002
         coldStartStrategy: str = "nan",  # noqa: ARG002
         blockSize: int = 4096,  # noqa: ARG002
+        biases: bool = False,  # noqa: ARG002
+        biasRegParam: float | None = None,  # noqa: ARG002
     ) -> ALS:
         """Set any parameters by their names."""
         return self._set(**self._input_kwargs)
@@ -194,6 +206,14 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
     def setBlockSize(self, value: int) -> ALS:
         """Set ``blockSize``."""
         return self._set(blockSize=value)
+
+    def setBiases(self, value: bool) -> ALS:
+        """Set ``biases``."""
+        return self._set(biases=value)
+
+    def setBiasRegParam(self, value: float) -> ALS:
+        """Set ``biasRegParam``."""
+        return self._set(biasRegParam=value)
 
     def setPredictionCol(self, value: str) -> ALS:
         """Set ``predictionCol``."""
@@ -277,7 +297,7 @@ class _Models(Iterator[tuple[int, ALSModel]]):
         for k, estimator in enumerate(estimators):
             group = self._groups.setdefault(Shared.of(estimator), _Group([], threading.Lock()))
             group.members.append(k)
-        self._trained: dict[int, tuple[SideFactors, SideFactors]] = {}
+        self._trained: dict[int, tuple[SideFactors, SideFactors, Baseline]] = {}
         self._next = iter(range(len(estimators)))
         self._lock = threading.Lock()
 
@@ -291,8 +311,8 @@ class _Models(Iterator[tuple[int, ALSModel]]):
         with group.lock:
             if k not in self._trained:
                 self._train(shared, group)
-            users, items = self._trained.pop(k)
-        model = ALSModel(self._dataset.sparkSession, users, items)
+            trained = self._trained.pop(k)
+        model = ALSModel(self._dataset.sparkSession, *trained)
         model._resetUid(estimator.uid)
         return k, estimator._copyValues(model)
 

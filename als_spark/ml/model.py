@@ -15,6 +15,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, FloatType, IntegerType, StructField, StructType
 
+from als_spark.ml.biases import Baseline
 from als_spark.ml.columns import check_column, check_exists, ids_or_error, int_or_null, quoted
 from als_spark.ml.errors import InvalidArgument
 from als_spark.ml.factors import SideFactors, collect_factors, factors_frame
@@ -28,15 +29,18 @@ from als_spark.types import SIDES, Side
 class _Sides:
     """The factors of a model in all their forms, shared by its copies."""
 
-    def __init__(self, session: SparkSession, users: SideFactors, items: SideFactors) -> None:
+    def __init__(
+        self, session: SparkSession, users: SideFactors, items: SideFactors, baseline: Baseline
+    ) -> None:
         self.session = session
+        self.baseline = baseline
         self.sides: dict[Side, SideFactors] = {"user": users, "item": items}
         self._frames: dict[Side, DataFrame] = {}
         self._broadcasts: dict[Side, Broadcast[SideFactors]] = {}
 
     @property
     def rank(self) -> int:
-        return int(self.sides["user"].factors.shape[1])
+        return int(self.sides["user"].factors.shape[1]) - self.baseline.columns
 
     def frame(self, side: Side) -> DataFrame:
         if side not in self._frames:
@@ -54,7 +58,8 @@ class ALSModel(AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
     """A model that :class:`als_spark.ALS` has fitted, with the interface of MLlib's.
 
     Its factors are held by the driver. Prediction joins them to the dataset; recommendation
-    broadcasts those of the side that is recommended.
+    broadcasts those of the side that is recommended. With biases a prediction is the product of
+    ``userFactors`` and ``itemFactors`` plus ``globalMean``, ``userBiases`` and ``itemBiases``.
     """
 
     def __init__(
@@ -62,11 +67,12 @@ class ALSModel(AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
         session: SparkSession | None = None,
         users: SideFactors | None = None,
         items: SideFactors | None = None,
+        baseline: Baseline | None = None,
     ) -> None:
         super().__init__()
         self._sides: _Sides | None = None
         if session is not None and users is not None and items is not None:
-            self._sides = _Sides(session, users, items)
+            self._sides = _Sides(session, users, items, baseline or Baseline())
 
     @property
     def rank(self) -> int:
@@ -76,12 +82,33 @@ class ALSModel(AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
     @property
     def userFactors(self) -> DataFrame:
         """Factors of the users: ``id`` (int) and ``features`` (array<float>)."""
-        return self._factors.frame("user")
+        return self._factors.baseline.latent(self._factors.frame("user"), self.rank)
 
     @property
     def itemFactors(self) -> DataFrame:
         """Factors of the items: ``id`` (int) and ``features`` (array<float>)."""
-        return self._factors.frame("item")
+        return self._factors.baseline.latent(self._factors.frame("item"), self.rank)
+
+    @property
+    def userBiases(self) -> DataFrame:
+        """Biases of the users, to be added to ``globalMean``: ``id`` (int) and ``bias`` (float).
+
+        Raises
+        ------
+        InvalidArgument
+            If the model has none.
+        """
+        return self._factors.baseline.biases(self._factors.frame("user"), self.rank, "user")
+
+    @property
+    def itemBiases(self) -> DataFrame:
+        """Biases of the items: see :attr:`userBiases`."""
+        return self._factors.baseline.biases(self._factors.frame("item"), self.rank, "item")
+
+    @property
+    def globalMean(self) -> float | None:
+        """Mean of the training ratings; None where it is not known, as of MLlib's models."""
+        return self._factors.baseline.mean
 
     def setUserCol(self, value: str) -> ALSModel:
         """Set ``userCol``."""
@@ -158,7 +185,8 @@ class ALSModel(AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
         """Write the factors; return what the metadata have besides the parameters."""
         for side in SIDES:
             self._factors.frame(side).write.parquet(f"{path}/{side}Factors")
-        return {"rank": self.rank}
+        baseline = self._factors.baseline
+        return {"rank": self.rank + baseline.columns, **baseline.as_metadata()}
 
     def load_data(self, session: SparkSession, path: str, metadata: dict[str, Any]) -> None:
         """Read the factors."""
@@ -166,7 +194,7 @@ class ALSModel(AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
             collect_factors(session.read.parquet(folder), metadata["rank"], folder)
             for folder in (f"{path}/{side}Factors" for side in SIDES)
         )
-        self._sides = _Sides(session, users, items)
+        self._sides = _Sides(session, users, items, Baseline.from_metadata(metadata, path))
 
     @property
     def _factors(self) -> _Sides:
@@ -182,7 +210,8 @@ class ALSModel(AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
             check_column(dataset.schema, name)
         if prediction in dataset.columns:
             raise InvalidArgument(f"requirement failed: Column {prediction} already exists.")
-        drop = self.getColdStartStrategy().lower() == "drop"
+        strategy = self.getColdStartStrategy().lower()
+        drop = strategy == "drop"
         joined = dataset
         for name in dict.fromkeys(columns.values()):
             joined = joined.withColumn(name, ids_or_error(name))
@@ -196,8 +225,11 @@ class ALSModel(AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
                 F.col(quoted(name)) == F.col(f"{names[side]}Id"),
                 "inner" if drop else "left",
             ).drop(f"{names[side]}Id")
-        score = dot(F.col(names["user"]), F.col(names["item"]))
-        score = F.coalesce(score, F.lit(float("nan")).cast("float"))
+        users, items = F.col(names["user"]), F.col(names["item"])
+        unknown = F.lit(float("nan")).cast("float")
+        if strategy == "mean":
+            unknown = self._factors.baseline.fallback(users, items, self.rank)
+        score = F.coalesce(dot(users, items), unknown)
         return joined.select("*", score.alias(prediction)).drop(*names.values())
 
     def _recommend(self, side: Side, top: int, subset: DataFrame | None) -> DataFrame:

@@ -10,6 +10,7 @@ import numpy as np
 from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.recommendation import _ALSModelParams, _ALSParams
 
+from als_spark.ml.biases import bias_members
 from als_spark.ml.errors import InvalidArgument
 from als_spark.solve.objective import Objective
 
@@ -84,13 +85,14 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "rank": _at_least(1),
     "maxIter": _at_least(0),
     "regParam": _is_regulariser,
+    "biasRegParam": lambda value: value is None or (_is_regulariser(value) and value > 0),
     "numUserBlocks": _at_least(1),
     "numItemBlocks": _at_least(1),
     "alpha": _is_regulariser,
     "checkpointInterval": lambda value: value == -1 or 1 <= value <= _LARGEST_INT,
     "intermediateStorageLevel": lambda value: value in _STORAGE_LEVELS,
     "finalStorageLevel": lambda value: value in {*_STORAGE_LEVELS, "NONE"},
-    "coldStartStrategy": lambda value: value.lower() in {"nan", "drop"},
+    "coldStartStrategy": lambda value: value.lower() in {"nan", "drop", "mean"},
     "blockSize": _at_least(1),
     "seed": lambda value: -(2**63) <= value < 2**63,
 }
@@ -105,7 +107,8 @@ class AlsModelParams(_ALSModelParams):
     predictionCol = _text("predictionCol", "column name for predictions")
     coldStartStrategy = _text(
         "coldStartStrategy",
-        "what a prediction for an unknown user or item is: 'nan', or no row with 'drop'",
+        "what a prediction for an unknown user or item is: 'nan'; no row with 'drop'; or the mean "
+        "of the training ratings, plus the bias of what is known, with 'mean'",
     )
     blockSize = _int(
         "blockSize", "accepted as MLlib's and without effect: blocks are as large as memory allows"
@@ -135,6 +138,35 @@ class AlsModelParams(_ALSModelParams):
         except TypeError:
             self._paramMap = before
             raise
+
+
+def mllib_params(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return saved parameters without those that MLlib lacks and would refuse to load.
+
+    Parameters
+    ----------
+    metadata : dict
+        With ``uid`` and, by name, the values that are set (``paramMap``) and the defaults
+        (``defaultParamMap``).
+
+    Raises
+    ------
+    InvalidArgument
+        If MLlib lacks one that is set to something else than its default, or its value.
+    """
+    theirs = {name for name in dir(_ALSParams) if isinstance(getattr(_ALSParams, name), Param)}
+    values, defaults = metadata["paramMap"], metadata["defaultParamMap"]
+    for name, value in values.items():
+        known = name in theirs and not (name == "coldStartStrategy" and value.lower() == "mean")
+        if not known and (name not in defaults or value != defaults[name]):
+            raise InvalidArgument(
+                f"{metadata['uid']} parameter {name} is {value}, which MLlib's ALS lacks: "
+                "clear it, or save in our own format"
+            )
+    return {
+        "paramMap": {name: values[name] for name in values if name in theirs},
+        "defaultParamMap": {name: defaults[name] for name in defaults if name in theirs},
+    }
 
 
 class AlsParams(AlsModelParams, _ALSParams):
@@ -183,10 +215,41 @@ class AlsParams(AlsModelParams, _ALSParams):
         "accepted as MLlib's and without effect: the driver holds the factors of the model",
     )
     seed = _int("seed", "random seed of the start; the same at any number of cores")
+    biases = Param[bool](
+        Params._dummy(),
+        "biases",
+        "whether a prediction has the global mean and biases of the user and the item besides",
+        typeConverter=TypeConverters.toBoolean,
+    )
+    biasRegParam = _float(
+        "biasRegParam",
+        "regularization parameter of the biases (> 0), multiplied as regParam is; by default the "
+        "value of regParam",
+    )
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._setDefault(biases=False)
+
+    def getBiases(self) -> bool:
+        """Get ``biases``."""
+        return self.getOrDefault(self.biases)
+
+    def getBiasRegParam(self) -> float:
+        """Get ``biasRegParam``; where it is not set, the value of ``regParam``."""
+        value = self.getOrDefault(self.biasRegParam) if self.isSet(self.biasRegParam) else None
+        return self.getRegParam() if value is None else value
 
     def objective(self) -> Objective:
         """Return what the factors minimise."""
         members: dict[str, Any] = {"reg": self.getRegParam(), "exponent": 1.0}
         if self.getImplicitPrefs():
             members |= {"implicit": True, "alpha": self.getAlpha()}
+        if self.getBiases():
+            members |= bias_members(
+                self.getRegParam(),
+                self.getBiasRegParam(),
+                implicit=self.getImplicitPrefs(),
+                nonnegative=self.getNonnegative(),
+            )
         return Objective(**members, nonnegative=self.getNonnegative())

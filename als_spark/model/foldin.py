@@ -88,7 +88,8 @@ def fold_in(
         If a row has no finite solution.
     """
     objective = Objective.from_record(model.description, "the model's description")
-    rows_side, columns_side = model.side(side), model.side("item" if side == "user" else "user")
+    other: Side = "item" if side == "user" else "user"
+    rows_side, columns_side = model.side(side), model.side(other)
     ids = ids_like(rows_side.ids, row_ids, f"{side} id")
     columns = columns_side.ids.rows_of(column_ids)
     values = np.asarray(ratings, np.float64)
@@ -124,8 +125,10 @@ def fold_in(
         presorted=True,
     )
     try:
-        solver = objective.row_solver(columns_side.factors, columns_side.stats.degrees)
-        solved, _ = solver.solve(block, side=side)
+        solver = objective.row_solver(
+            objective.trained(columns_side.factors, other), columns_side.stats.degrees
+        )
+        solved = objective.plain(solver.solve(block, side=side)[0], side)
     except SolveError as error:
         raise error.named(index.ids[error.row]) from error
     factors = np.empty((n_rows, model.rank), solved.dtype)

@@ -17,25 +17,27 @@ training ratings,
 
 with preference p = 1 where the rating is above 0, else 0, and confidence c = 1 + α |r| (1 where
 there is no rating); n counts the ratings above 0. With *nonnegative* factors either is minimised
-over factors of at least 0.
+over factors of at least 0. With *biases* the prediction of an explicit rating is μ + b_u + b_i +
+u_u·v_i: see :mod:`als_spark.solve.biases`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from als_spark.errors import ConfigError
+from als_spark.solve.biases import BiasedSolver, plain_side, trained_side
 from als_spark.solve.equations import SquaredErrors
 from als_spark.solve.implicit import Preferences, RotatedPreferences
 from als_spark.solve.linalg import row_dots
 from als_spark.solve.rows import RidgeSolver
 from als_spark.solve.solver import RowSolver
-from als_spark.types import FloatArray, IntArray
+from als_spark.types import FloatArray, IntArray, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,17 @@ class Objective:
         α: how much a rating adds to the confidence in its pair; only if ``implicit``.
     nonnegative : bool
         Whether no factor may be negative.
+    bias_reg : float, optional
+        λ_b, the ridge of the user and item biases, multiplied by n^ν too; None: no biases.
+    mean : float
+        μ, to which the biases are added: the mean of the training ratings.
 
     Raises
     ------
     ConfigError
-        If a number is negative or not finite, a switch is neither True nor False, or an α is given
-        that would have no effect.
+        If a number is negative or not finite, a switch is neither True nor False, an α is given
+        that would have no effect, or biases are asked for with λ or λ_b of 0, with implicit
+        feedback or with nonnegative factors.
     """
 
     reg: float
@@ -67,6 +74,8 @@ class Objective:
     implicit: bool = False
     alpha: float = 1.0
     nonnegative: bool = False
+    bias_reg: float | None = None
+    mean: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every member."""
@@ -82,6 +91,8 @@ class Objective:
                 f"alpha {self.alpha:g} has no effect on explicit ratings: leave it out, or choose "
                 "implicit feedback"
             )
+        if self.bias_reg is not None:
+            self._check_biases(self.bias_reg)
 
     def weights(self, degrees: IntArray) -> FloatArray:
         """(n_rows,) float64 λ n^ν of rows of n ratings each; 0 for a row without a rating."""
@@ -106,11 +117,14 @@ class Objective:
 
         Parameters
         ----------
-        fixed : (n_fixed, rank) float32 or float64
+        fixed : (n_fixed, columns) float32 or float64
+            Trained factors: see :meth:`columns`.
         degrees : (n_fixed,) int, optional
             Training ratings of each row of ``fixed``. An implicit objective needs them, for rows
             without any are in none of its sums.
         """
+        if self.bias_reg is not None:
+            return BiasedSolver(self, fixed, scale=self._scale, mean=self.mean)
         if not self.implicit:
             return RidgeSolver(SquaredErrors(self, fixed), nonnegative=self.nonnegative)
         if degrees is None:
@@ -141,9 +155,44 @@ class Objective:
             return counts
         return np.where(degrees > 0, np.count_nonzero(other) + self.alpha * counts, 0.0)
 
+    def columns(self, rank: int) -> int:
+        """Columns of the trained factors of a rank: one more with biases."""
+        return rank if self.bias_reg is None else rank + 1
+
+    def plain(self, trained: FloatArray, side: Side) -> FloatArray:
+        """Return factors whose products with the other side's are predictions, of trained ones."""
+        if self.bias_reg is None:
+            return trained
+        return plain_side(trained, side, scale=self._scale, mean=self.mean)
+
+    def trained(self, plain: FloatArray, side: Side) -> FloatArray:
+        """Return the factors that training has, of those of :meth:`plain`."""
+        if self.bias_reg is None:
+            return plain
+        return trained_side(plain, side, scale=self._scale, mean=self.mean)
+
+    @property
+    def _scale(self) -> float:
+        """√(λ / λ_b): what a trained bias is multiplied by."""
+        return math.sqrt(self.reg / (self.bias_reg or math.nan))
+
+    def _check_biases(self, bias_reg: float) -> None:
+        if self.implicit or self.nonnegative:
+            raise ConfigError(
+                "biases are learnt for explicit ratings and factors of any sign alone: leave them "
+                "out, or implicit feedback and nonnegative factors"
+            )
+        for name, value in (("reg", self.reg), ("bias_reg", bias_reg)):
+            if not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"{name} {value}: with biases, use a finite number above 0")
+        if not math.isfinite(self.mean):
+            raise ConfigError(f"mean {self.mean}: use the mean of the training ratings")
+
     @property
     def note(self) -> str:
         """Which objective λ belongs to, in words for plots and tables."""
+        if self.bias_reg is not None:
+            return f"{replace(self, bias_reg=None).note}; biases with λ {self.bias_reg:g}"
         n = "n ratings above 0" if self.implicit else "n ratings"
         if self.exponent == 0:
             ridge = "ridge λ|x|² for each row (exponent 0)"
@@ -164,6 +213,8 @@ class Objective:
             record |= {"implicit": True, "alpha": self.alpha}
         if self.nonnegative:
             record |= {"nonnegative": True}
+        if self.bias_reg is not None:
+            record |= {"bias_reg": self.bias_reg, "mean": self.mean}
         return record
 
     @classmethod
@@ -182,18 +233,21 @@ class Objective:
             If a key that has no default is missing, or a value is unusable.
         """
         values = {}
-        for key in ("lambda_reg", "exponent", "alpha"):
-            value = record.get(key, 1.0 if key == "alpha" else None)
+        needed = ["lambda_reg", "exponent"]
+        needed += ["alpha"] if record.get("implicit") is True else []
+        needed += ["bias_reg", "mean"] if "bias_reg" in record else []
+        for key in needed:
+            value = record.get(key)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ConfigError(
-                    f"{source} has no {key}: give the numbers lambda_reg and exponent (and alpha, "
-                    "of implicit feedback) of the training"
+                    f"{source} has no {key}: give the numbers {' and '.join(needed)} of the "
+                    "training"
                 )
             values[key] = float(value)
         implicit, nonnegative = (record.get(key, False) for key in ("implicit", "nonnegative"))
         try:
             return cls(
-                values["lambda_reg"], values["exponent"], implicit, values["alpha"], nonnegative
+                values.pop("lambda_reg"), **values, implicit=implicit, nonnegative=nonnegative
             )
         except ConfigError as error:
             raise ConfigError(f"{source}: {error}") from error

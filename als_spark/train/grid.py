@@ -98,7 +98,7 @@ class SweepCollector:
                 order = sorted(self._results)
                 candidates = [self._results[point] for point in order]
                 if order[best_point(candidates, self._selected_on)] == spec.point:
-                    self._best = (spec.point, trained.factors)
+                    self._best = (spec.point, trained.plain_factors)
         if self._on_point is not None:
             self._on_point(spec.point, result)
 
@@ -135,7 +135,7 @@ def run_grid(
         label = "ALS errors of " + ", ".join(
             f"d={model.spec.rank} λ={model.spec.objective.reg:g}" for model in finished
         )
-        sums = backend.errors([model.factors for model in finished], label)
+        sums = backend.errors([model.plain_factors for model in finished], label)
         for model, errors in zip(finished, sums, strict=True):
             collector.add(model, errors)
 

@@ -235,7 +235,7 @@ class _Iteration:
         if self._accelerator is not None and not stopped:
             # Of the entries, each row as much as its errors weigh.
             masses = self._objective.masses(self._degrees["user"], self._degrees["item"])
-            entries = float(masses.sum()) * state.spec.rank
+            entries = float(masses.sum()) * factors.users.shape[1]
             squares = float(row_dots(factors.users, factors.users) @ masses)
             mean_square = squares / max(entries, 1.0)
             proposed = self._accelerator.propose(self._began, factors.items, mean_square)

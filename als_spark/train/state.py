@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from als_spark.errors import ConfigError
+from als_spark.solve.biases import append_biases
 from als_spark.solve.objective import Objective
 from als_spark.train.acceleration import Memory, Pair, Visit, history_length
 from als_spark.train.backend import Backend, Factors
@@ -29,7 +30,8 @@ class LoopState:
     ----------
     spec : ModelSpec
     factors : Factors
-        Those that the last iteration ended with, or the start.
+        Those that the last iteration ended with, or the start; with biases they have a column more
+        than the rank (see :mod:`als_spark.solve.biases`).
     proposed : (n_items, rank) or None
         Item factors at which the next iteration begins, where they are not ``factors.items``:
         an accelerated step.
@@ -58,6 +60,12 @@ class LoopState:
     def iterations(self) -> int:
         """Iterations done."""
         return len(self.history)
+
+    @property
+    def plain_factors(self) -> Factors:
+        """Factors whose dot products are the predictions; with biases, of two columns more."""
+        objective, (users, items) = self.spec.objective, self.factors
+        return Factors(objective.plain(users, "user"), objective.plain(items, "item"))
 
     @property
     def objective(self) -> float:
@@ -134,7 +142,7 @@ def start_states(
     options : TrainingOptions
     starts : sequence of Factors, optional
         Starting factors, one a model, (n_users, rank) and (n_items, rank); drawn by
-        :func:`initial_factors` if not given.
+        :func:`initial_factors` if not given. Biases start at 0.
 
     Raises
     ------
@@ -148,7 +156,7 @@ def start_states(
     sizes = backend.degrees("user").size, backend.degrees("item").size
     memory = None
     if options.accelerate:
-        ranks = [spec.rank for spec in specs]
+        ranks = [spec.objective.columns(spec.rank) for spec in specs]
         memory = Memory(history_length(sizes[1], ranks, np.dtype(options.dtype).itemsize))
     states = []
     for k, spec in enumerate(specs):
@@ -159,6 +167,8 @@ def start_states(
                 f"starting factors of shapes {drawn.users.shape} and {drawn.items.shape} given, "
                 f"{expected[0]} and {expected[1]} needed: one row for each user and each item"
             )
+        if spec.objective.columns(spec.rank) > spec.rank:
+            drawn = Factors(*map(append_biases, drawn))
         factors = Factors(*(side.astype(options.dtype) for side in drawn))
         states.append(LoopState(spec, factors, memory=memory))
     return states

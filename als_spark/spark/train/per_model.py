@@ -121,7 +121,7 @@ def train_partition(
         except SolveError as error:
             yield error
             continue
-        (sums,) = backend.value.errors([trained.factors], "")
+        (sums,) = backend.value.errors([trained.plain_factors], "")
         yield trained, sums
 
 

@@ -132,7 +132,7 @@ class TestTransform:
         with pytest.raises(IllegalArgumentException, match="user does not exist"):
             pair.ours.transform(pairs.drop("user"))
         with pytest.raises(IllegalArgumentException, match="coldStartStrategy given invalid value"):
-            pair.ours.transform(pairs, {pair.ours.coldStartStrategy: "mean"})
+            pair.ours.transform(pairs, {pair.ours.coldStartStrategy: "median"})
         with pytest.raises(TypeError, match="blockSize"):
             pair.ours.transform(pairs, {pair.ours.blockSize: "8"})
         assert pair.ours.transform(pairs).count() == pairs.count()
@@ -246,7 +246,8 @@ class TestFiles:
         for other in (theirs, *(ALS.load(str(tmp_path / name)) for name in ("ours", "theirs"))):
             assert other.uid == als.uid
             found = {param.name: value for param, value in other.extractParamMap().items()}
-            assert found == wanted
+            known = {param.name for param in other.params}
+            assert found == {name: value for name, value in wanted.items() if name in known}
 
     def test_what_is_no_model(self, pair: Pair, tmp_path: Path) -> None:
         ALS().save(str(tmp_path / "als"))

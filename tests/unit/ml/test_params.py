@@ -12,6 +12,7 @@ import pytest
 from pyspark.errors import IllegalArgumentException
 
 from als_spark import ALS, ALSModel, ConfigError, Objective
+from als_spark.ml.biases import Baseline
 from als_spark.ml.training import Shared
 
 
@@ -24,12 +25,18 @@ def test_every_public_name_of_mllib_is_there(ours: type, theirs: type) -> None:
     assert public(theirs) - public(ours) == set()
 
 
+MORE = {"biases": False, "biasRegParam": None}
+"""Parameters that MLlib lacks, and their defaults."""
+
+
 @pytest.mark.parametrize("method", ["__init__", "setParams"])
 def test_signatures(method: str) -> None:
     ours, theirs = (inspect.signature(getattr(cls, method)) for cls in (ALS, mllib.ALS))
-    assert [(p.name, p.kind, p.default) for p in ours.parameters.values()] == [
-        (p.name, p.kind, p.default) for p in theirs.parameters.values()
-    ]
+    found = [(p.name, p.kind, p.default) for p in ours.parameters.values()]
+    wanted = [(p.name, p.kind, p.default) for p in theirs.parameters.values()]
+    assert found[: len(wanted)] == wanted
+    more = [(name, inspect.Parameter.KEYWORD_ONLY, default) for name, default in MORE.items()]
+    assert found[len(wanted) :] == more
 
 
 def test_defaults() -> None:
@@ -37,6 +44,7 @@ def test_defaults() -> None:
     values = {param.name: value for param, value in als.extractParamMap().items()}
     signature = inspect.signature(mllib.ALS.__init__).parameters
     wanted = {name: p.default for name, p in signature.items() if name not in ("self", "seed")}
+    wanted |= {name: default for name, default in MORE.items() if default is not None}
     assert values == {**wanted, "seed": hash("ALS"), "predictionCol": "prediction"}
     assert als._paramMap == {}
     assert ALSModel().getBlockSize() == 4096
@@ -61,6 +69,8 @@ VALUES: dict[str, Any] = {
     "coldStartStrategy": "Drop",
     "blockSize": 16,
     "predictionCol": "p",
+    "biases": True,
+    "biasRegParam": 0.25,
 }
 
 
@@ -127,6 +137,8 @@ def test_accepted_types(name: str, given: Any, value: Any) -> None:
         ("regParam", [0.1]),
         ("implicitPrefs", 1),
         ("nonnegative", "yes"),
+        ("biases", 1),
+        ("biasRegParam", "1"),
         ("userCol", 3),
         ("seed", 1.5),
     ],
@@ -157,7 +169,10 @@ def test_a_wrong_type_is_refused_and_changes_nothing(name: str, given: Any) -> N
         ("blockSize", 0),
         ("checkpointInterval", 0),
         ("checkpointInterval", -2),
-        ("coldStartStrategy", "mean"),
+        ("coldStartStrategy", "median"),
+        ("biasRegParam", 0.0),
+        ("biasRegParam", -1.0),
+        ("biasRegParam", float("nan")),
         ("intermediateStorageLevel", "NONE"),
         ("intermediateStorageLevel", "memory_only"),
         ("finalStorageLevel", "MEMORY_AND_DISK_DESER"),
@@ -203,6 +218,35 @@ def test_the_ridge_is_multiplied_by_the_count() -> None:
 )
 def test_other_objectives(params: dict[str, Any], members: dict[str, Any]) -> None:
     assert ALS(**{"alpha": 2.0, **params}).objective() == Objective(0.1, 1.0, **members)
+
+
+class TestBiases:
+    def test_objective(self) -> None:
+        als = ALS(regParam=0.3, biases=True)
+        assert als.objective() == Objective(0.3, 1.0, bias_reg=0.3)
+        assert als.setBiasRegParam(0.02).objective() == Objective(0.3, 1.0, bias_reg=0.02)
+        assert als.setBiases(False).objective() == Objective(0.3, 1.0)
+
+    def test_their_ridge_follows_the_other(self) -> None:
+        als = ALS(biasRegParam=None)
+        assert als.setRegParam(0.7).getBiasRegParam() == 0.7
+        als.check_params()
+
+    @pytest.mark.parametrize("name", ["implicitPrefs", "nonnegative"])
+    def test_not_with(self, name: str) -> None:
+        with pytest.raises(IllegalArgumentException, match=f"biases=True with {name}=True is not"):
+            ALS(biases=True, **{name: True}).objective()
+
+    def test_not_without_a_ridge(self) -> None:
+        with pytest.raises(IllegalArgumentException, match=r"biases=True with regParam 0\.0: use"):
+            ALS(biases=True, regParam=0.0).objective()
+
+    @pytest.mark.parametrize(
+        "metadata", [{"globalMean": "3"}, {"biases": True}, {"globalMean": 3.0, "biases": 1}]
+    )
+    def test_unusable_metadata(self, metadata: dict[str, Any]) -> None:
+        with pytest.raises(IllegalArgumentException, match=r"^p: globalMean .* save the mode"):
+            Baseline.from_metadata({"rank": 3, **metadata}, "p")
 
 
 def test_maps_that_differ_in_rank_and_objective_are_trained_together() -> None:
