@@ -9,6 +9,9 @@ ridge weight, the row's exact solution is either of
 and the row's part of the objective, ridge term included, comes free: r·r − u·Vᵀr (primal), w r·y
 (dual). For the primal form the rows of a *run* of neighbouring buckets are gathered at once.
 
+Where ratings have weights, rows of V and ratings stand multiplied by the square roots of theirs, in
+both forms.
+
 The kernels modify no input, log nothing and know no configuration. They compute in the dtype of the
 fixed factors (float32 or float64); sums over ratings are accumulated in float64.
 """
@@ -30,6 +33,7 @@ from als_spark.solve.gram import (
     multiply,
     multiply_dual,
     pad_factors,
+    weigh,
     workspace_places,
 )
 from als_spark.solve.linalg import row_dots, solve_spd_stack
@@ -70,13 +74,13 @@ class RidgeSolver:
         rank = padded.shape[1] - 1
         workspace = make_workspace(padded)
         sums = RowSums(np.empty((block.n_rows, rank + 1, rank)), np.empty(block.n_rows))
-        for start, indices, ratings in block.buckets():
+        for start, indices, ratings, weights in block.buckets():
             for k in range(indices.shape[0]):
+                own = None if weights is None else weights[k]
                 sums.stacks[start + k] = accumulate(
-                    indices[k], ratings[k], padded, workspace, padded.dtype
+                    indices[k], ratings[k], padded, workspace, padded.dtype, own
                 )
-                exact = ratings[k].astype(np.float64, copy=False)
-                sums.squares[start + k] = exact @ exact
+                sums.squares[start + k] = sum_squares(ratings[k], own)
         return sums
 
     def solve_sums(
@@ -97,6 +101,12 @@ class RidgeSolver:
         return factors, float(losses.sum())
 
 
+def sum_squares(ratings: FloatArray, weights: FloatArray | None) -> float:
+    """r·r, or Σ w r² of weighted ratings, in float64."""
+    exact = ratings.astype(np.float64, copy=False)
+    return float(exact @ (exact if weights is None else exact * weights))
+
+
 def sum_errors(
     block: RatingBlock, row_factors: FloatArray, column_factors: FloatArray
 ) -> tuple[float, float]:
@@ -114,14 +124,14 @@ def sum_errors(
     Returns
     -------
     squared, absolute : float
-        Sums over the ratings, accumulated in float64.
+        Sums over the ratings, each counting once whatever its weight, accumulated in float64.
     """
     rank = column_factors.shape[1]
     dtype = column_factors.dtype
     padded = np.concatenate([column_factors, np.zeros((1, rank), dtype)])
     places = workspace_places(rank, dtype.itemsize)
     squared = absolute = 0.0
-    for start, indices, ratings in block.buckets():
+    for start, indices, ratings, _ in block.buckets():
         n_rows, width = indices.shape
         step = max(places // width, 1)
         for first in range(0, n_rows, step):
@@ -160,15 +170,19 @@ class _BlockSolver:
 
     def solve_dual_rows(self) -> None:
         """Solve the rows with fewer ratings than the rank."""
-        for start, indices, ratings in islice(self._block.buckets(), self._n_dual):
+        for start, indices, ratings, weights in islice(self._block.buckets(), self._n_dual):
             n_rows, width = indices.shape
             step = max(self._max_places // width, 1)
             for first in range(0, n_rows, step):
                 part = slice(first, min(first + step, n_rows))
-                known = self._gather(indices[part].reshape(-1))[:, : self._rank]
+                gathered = self._gather(indices[part].reshape(-1))
+                values = ratings[part].astype(self._dtype)
+                if weights is not None:
+                    weigh(gathered, weights[part].reshape(-1))
+                    weigh(values.reshape(-1, 1), weights[part].reshape(-1))
                 self._solve_dual(
-                    known.reshape(-1, width, self._rank),
-                    ratings[part].astype(self._dtype),
+                    gathered[:, : self._rank].reshape(-1, width, self._rank),
+                    values,
                     slice(start + part.start, start + part.stop),
                 )
 
@@ -177,14 +191,19 @@ class _BlockSolver:
         block, rank = self._block, self._rank
         for run in cut_runs(block, self._n_dual, self._max_places):
             indices, ratings = block.indices[run.places], block.ratings[run.places]
+            weights = None if block.weights is None else block.weights[run.places]
             n_rows = run.rows.stop - run.rows.start
             if indices.size > self._max_places:
-                whole = accumulate(indices, ratings, self._padded, self._workspace, self._dtype)
+                whole = accumulate(
+                    indices, ratings, self._padded, self._workspace, self._dtype, weights
+                )
                 stack = whole[None].astype(self._dtype)
             else:
                 stack = np.empty((n_rows, rank + 1, rank), self._dtype)
                 gathered = self._gather(indices)
                 gathered[:, rank] = ratings
+                if weights is not None:
+                    weigh(gathered, weights)
                 row = place = 0
                 for n, width in run.segments:
                     part = gathered[place : place + n * width].reshape(n, width, rank + 1)
@@ -196,8 +215,7 @@ class _BlockSolver:
             solution[:] = rhs
             add_to_diagonals(gram, self._weights[run.rows])
             solve_spd_stack(gram, solution)
-            exact = ratings.astype(np.float64, copy=False)
-            self._squares += float(exact @ exact)
+            self._squares += sum_squares(ratings, weights)
             self._losses[run.rows] = -row_dots(solution, rhs)
 
     def retry_in_float64(self, side: Side) -> None:
@@ -211,9 +229,12 @@ class _BlockSolver:
         bucket_of = np.searchsorted(block.bucket_rows, bad, side="right") - 1
         for row, number in zip(bad.tolist(), bucket_of.tolist(), strict=True):
             bucket = buckets[number]
-            indices, ratings = (part[row - bucket.start] for part in bucket[1:])
-            exact = ratings.astype(np.float64)
-            stack = accumulate(indices, ratings, self._padded, self._workspace, np.float64)
+            at = row - bucket.start
+            ratings = bucket.ratings[at]
+            weights = None if bucket.weights is None else bucket.weights[at]
+            stack = accumulate(
+                bucket.indices[at], ratings, self._padded, self._workspace, np.float64, weights
+            )
             # Transposed, for LAPACK is to read the triangle that is promised.
             gram = stack[:rank] + self._weights[row] * np.eye(rank)
             _, solution, info = lapack.dposv(gram.T, stack[rank])
@@ -223,7 +244,7 @@ class _BlockSolver:
                 raise SolveError(side, int(block.rows[row]), self._reg)
             self._losses[row] = -(solution @ stack[rank])
             if number < self._n_dual:
-                self._losses[row] += exact @ exact
+                self._losses[row] += sum_squares(ratings, weights)
 
     def _gather(self, indices: IntArray) -> FloatArray:
         if indices.size > self._workspace.shape[0]:
