@@ -314,3 +314,29 @@ def biased_objective(
     ):
         total += ridge(rows, factors, reg, nu) + ridge(rows, biases[:, None], bias_reg, nu)
     return total
+
+
+def weighted_rows(
+    rows: Ints,
+    columns: Ints,
+    ratings: Floats,
+    weights: Floats,
+    fixed: Floats,
+    reg: float,
+    nu: float,
+) -> tuple[dict[int, Floats], float]:
+    """Minimise Σ w (r − u·v)² + λ n^ν |u|² for each row that has a rating; the sum of the minima.
+
+    Each by the derivative: (Vᵀ W V + λ n^ν I) u = Vᵀ W r.
+    """
+    solved, total = {}, 0.0
+    for row in np.unique(rows).tolist():
+        own = rows == row
+        known, weight = fixed[columns[own]], np.diag(weights[own])
+        ridge_weight = reg * float(own.sum()) ** nu
+        gram = known.T @ weight @ known + ridge_weight * np.eye(fixed.shape[1])
+        solved[row] = np.linalg.solve(gram, known.T @ weight @ ratings[own])
+        errors_of_row = ratings[own] - known @ solved[row]
+        total += float(weights[own] @ errors_of_row**2)
+        total += ridge_weight * float(solved[row] @ solved[row])
+    return solved, total

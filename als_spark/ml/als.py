@@ -72,6 +72,11 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         Σ_i n_i b_i²) more. Not with ``implicitPrefs`` or ``nonnegative``.
     biasRegParam : float, optional
         λ_b, above 0; by default the value of ``regParam``.
+    weightCol : str, optional
+        Column of weights w_ui of the ratings, finite and at least 0: the first sum is then Σ_Ω w_ui
+        (...)². n counts the ratings of a weight above 0, whatever the weight; one of weight 0 is
+        left out, as if its row were not there. The global mean is weighted too. Not with
+        ``implicitPrefs``.
 
     Raises
     ------
@@ -104,6 +109,7 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         blockSize: int = 4096,  # noqa: ARG002
         biases: bool = False,  # noqa: ARG002
         biasRegParam: float | None = None,  # noqa: ARG002
+        weightCol: str | None = None,  # noqa: ARG002
     ) -> None:
         super().__init__()
         self._set(**self._input_kwargs)
@@ -131,6 +137,7 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         blockSize: int = 4096,  # noqa: ARG002
         biases: bool = False,  # noqa: ARG002
         biasRegParam: float | None = None,  # noqa: ARG002
+        weightCol: str | None = None,  # noqa: ARG002
     ) -> ALS:
         """Set any parameters by their names."""
         return self._set(**self._input_kwargs)
@@ -214,6 +221,10 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
     def setBiasRegParam(self, value: float) -> ALS:
         """Set ``biasRegParam``."""
         return self._set(biasRegParam=value)
+
+    def setWeightCol(self, value: str) -> ALS:
+        """Set ``weightCol``."""
+        return self._set(weightCol=value)
 
     def setPredictionCol(self, value: str) -> ALS:
         """Set ``predictionCol``."""

@@ -84,38 +84,48 @@ def ids_or_error(name: str) -> Column:
     return F.when(problem.isNotNull(), F.raise_error(message).cast("int")).otherwise(value)
 
 
-def typed_ratings(dataset: DataFrame, user: str, item: str, rating: str) -> DataFrame:
+def typed_ratings(
+    dataset: DataFrame, user: str, item: str, rating: str, weight: str = ""
+) -> DataFrame:
     """Bring a dataset to typed columns: ``user``, ``item``, ``rating``, ``problem`` and ``raw``.
+
+    With weights there is the column ``weight`` too, and usable ratings of weight 0 are left out.
 
     Parameters
     ----------
     dataset : DataFrame
-    user, item, rating : str
-        Names of its columns; an empty ``rating`` stands for ratings of 1.
+    user, item, rating, weight : str
+        Names of its columns; an empty ``rating`` stands for ratings of 1, an empty ``weight`` for
+        weights of 1.
 
     Raises
     ------
     InvalidArgument
         If a column is missing or not numeric.
     """
-    for name in (user, item, rating) if rating else (user, item):
+    for name in (user, item, *filter(None, (rating, weight))):
         check_column(dataset.schema, name)
     columns = {"user": checked_ids(user), "item": checked_ids(item)}
     if rating:
-        columns["rating"] = _checked_ratings(rating)
+        columns["rating"] = _checked_numbers(rating, "Ratings")
+    if weight:
+        columns["weight"] = _checked_weights(weight)
     problems = [checked.problem for checked in columns.values()]
     values = {
         "user": columns["user"].value.cast("bigint"),
         "item": columns["item"].value.cast("bigint"),
         "rating": columns["rating"].value.cast("double") if rating else F.lit(1.0),
     }
+    if weight:
+        values["weight"] = columns["weight"].value.cast("double")
     # The value that the first problem is about.
     shown = F.coalesce(*(F.when(c.problem.isNotNull(), c.shown) for c in columns.values()))
-    return dataset.select(
+    typed = dataset.select(
         *(value.alias(name) for name, value in values.items()),
         F.coalesce(*problems).alias("problem"),
         shown.alias("raw"),
     )
+    return typed.where("problem IS NOT NULL OR weight > 0") if weight else typed
 
 
 def check_ratings(summary: Summary) -> None:
@@ -140,16 +150,23 @@ def check_ratings(summary: Summary) -> None:
         raise InvalidArgument("requirement failed: No ratings available from the DataFrame.")
 
 
-def _checked_ratings(name: str) -> Checked:
+def _checked_weights(name: str) -> Checked:
+    """Return a numeric column as float, of numbers of at least 0."""
+    value, problem, shown = _checked_numbers(name, "Weights")
+    negative = F.when(F.col(quoted(name)) < 0, F.lit("Weights MUST NOT be negative"))
+    return Checked(value, F.coalesce(problem, negative), shown)
+
+
+def _checked_numbers(name: str, noun: str) -> Checked:
     """Return a numeric column as float."""
     column = F.col(quoted(name))
     double, value = column.cast("double"), column.cast("float")
     problem = (
-        F.when(column.isNull() | F.isnan(double), F.lit("Ratings MUST NOT be Null or NaN"))
-        .when(F.abs(double) == float("inf"), F.lit("Ratings MUST NOT be Infinity"))
+        F.when(column.isNull() | F.isnan(double), F.lit(f"{noun} MUST NOT be Null or NaN"))
+        .when(F.abs(double) == float("inf"), F.lit(f"{noun} MUST NOT be Infinity"))
         .when(
             F.abs(value.cast("double")) == float("inf"),
-            F.lit("Ratings MUST be within the range of 32-bit floats"),
+            F.lit(f"{noun} MUST be within the range of 32-bit floats"),
         )
     )
     return Checked(value, problem, _shown(column))

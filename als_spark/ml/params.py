@@ -227,9 +227,20 @@ class AlsParams(AlsModelParams, _ALSParams):
         "value of regParam",
     )
 
+    weightCol = _text(
+        "weightCol",
+        "column name for weights (>= 0) of the ratings, whose squared errors they multiply; a "
+        "rating of weight 0 is left out; not set or '': every weight is 1",
+    )
+
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._setDefault(biases=False)
+
+    def getWeightCol(self) -> str:
+        """Get ``weightCol``; where it is not set, ``''``."""
+        value = self.getOrDefault(self.weightCol) if self.isSet(self.weightCol) else None
+        return value or ""
 
     def getBiases(self) -> bool:
         """Get ``biases``."""
@@ -245,6 +256,10 @@ class AlsParams(AlsModelParams, _ALSParams):
         members: dict[str, Any] = {"reg": self.getRegParam(), "exponent": 1.0}
         if self.getImplicitPrefs():
             members |= {"implicit": True, "alpha": self.getAlpha()}
+        if self.getWeightCol() and self.getImplicitPrefs():
+            raise InvalidArgument(
+                "weightCol with implicitPrefs=True is not available: leave one of them out"
+            )
         if self.getBiases():
             members |= bias_members(
                 self.getRegParam(),

@@ -30,6 +30,7 @@ class Shared(NamedTuple):
     rating: str
     max_iter: int
     seed: int
+    weight: str
 
     @classmethod
     def of(cls, params: AlsParams) -> Shared:
@@ -41,6 +42,7 @@ class Shared(NamedTuple):
             params.getMaxIter(),
             # Seeds of the start are not negative.
             params.getSeed() % 2**64,
+            params.getWeightCol(),
         )
 
 
@@ -80,11 +82,11 @@ def train_together(
     options = PrepareOptions(
         duplicates="keep", dtype=DTYPE, ranks=[s.objective.columns(s.rank) for s in specs]
     )
-    ratings = typed_ratings(dataset, shared.user, shared.item, shared.rating)
+    ratings = typed_ratings(dataset, shared.user, shared.item, shared.rating, shared.weight)
     with prepare_typed(
         dataset.sparkSession, ratings, "the DataFrame", options, check=check_ratings
     ) as prepared:
-        mean = prepared.stats["user"].mean
+        mean = prepared.mean
         factors = _train(prepared, [centred(spec, mean) for spec in specs], shared)
         users, items = prepared.summary.users, prepared.summary.items
     return [

@@ -35,6 +35,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from als_spark.errors import DataError
 from als_spark.types import FloatArray, IntArray
 
 EXACT_WIDTH = 8
@@ -52,6 +53,8 @@ class Bucket(NamedTuple):
     """(n_rows, width) column indices; ``n_columns`` where padded."""
     ratings: FloatArray
     """(n_rows, width) ratings; 0 where padded."""
+    weights: FloatArray | None = None
+    """(n_rows, width) weights of the ratings; 0 where padded. None: all are 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ class RatingBlock:
         Places of a row of each bucket.
     indices, ratings : (n_places,) int32, float
         The places, bucket by bucket, row by row, by rising column index.
+    weights : (n_places,) float or None
+        Weights of the squared errors, above 0 but for the padding; None: all are 1.
     """
 
     n_columns: int
@@ -81,6 +86,7 @@ class RatingBlock:
     bucket_widths: IntArray
     indices: IntArray
     ratings: FloatArray
+    weights: FloatArray | None = None
 
     @property
     def n_rows(self) -> int:
@@ -104,6 +110,7 @@ class RatingBlock:
                 start,
                 self.indices[place:end].reshape(shape),
                 self.ratings[place:end].reshape(shape),
+                None if self.weights is None else self.weights[place:end].reshape(shape),
             )
             place = end
 
@@ -123,6 +130,10 @@ class RatingBlock:
         real = self.indices < self.n_columns
         return rows[real], self.indices[real], self.ratings[real]
 
+    def rating_weights(self) -> FloatArray | None:
+        """Weights of the ratings of :meth:`triples`, in the same order; None: all are 1."""
+        return None if self.weights is None else self.weights[self.indices < self.n_columns]
+
 
 def build_block(
     rows: IntArray,
@@ -133,6 +144,7 @@ def build_block(
     n_columns: int,
     dtype: npt.DTypeLike = np.float64,
     presorted: bool = False,
+    weights: FloatArray | None = None,
 ) -> RatingBlock:
     """Pack (row, column, rating) triples into a block.
 
@@ -149,10 +161,21 @@ def build_block(
         float32 or float64, of the stored ratings.
     presorted : bool
         Whether the triples already lie by row, then by column; otherwise they are sorted here.
+    weights : (n,) float, optional
+        Weights of the squared errors of the ratings; 1 each if not given.
+
+    Raises
+    ------
+    DataError
+        If a weight, in ``dtype``, is not finite or not above 0. Leave ratings of weight 0 out: they
+        must not count in the degrees either.
     """
+    if weights is not None:
+        weights = _checked_weights(weights, dtype)
     if not presorted:
         order = sort_pairs(rows, columns, n_rows, n_columns)
         rows, columns, ratings = rows[order], columns[order], ratings[order]
+        weights = None if weights is None else weights[order]
     degree_of = np.bincount(rows, minlength=n_rows)
     present = np.flatnonzero(degree_of)
     present = present[np.argsort(degree_of[present], kind="stable")]
@@ -171,6 +194,10 @@ def build_block(
     values = np.zeros(int(row_starts[-1]), dtype)
     indices[places] = columns
     values[places] = ratings
+    place_weights = None
+    if weights is not None:
+        place_weights = np.zeros(values.size, dtype)
+        place_weights[places] = weights
     return RatingBlock(
         n_columns=n_columns,
         rows=present.astype(np.int32),
@@ -179,7 +206,20 @@ def build_block(
         bucket_widths=bucket_widths,
         indices=indices,
         ratings=values,
+        weights=place_weights,
     )
+
+
+def _checked_weights(weights: FloatArray, dtype: npt.DTypeLike) -> FloatArray:
+    with np.errstate(over="ignore", under="ignore"):
+        cast = weights.astype(dtype)
+    bad = np.flatnonzero(~((cast > 0) & np.isfinite(cast)))
+    if bad.size:
+        raise DataError(
+            f"weight {weights[bad[0]]} of a rating: weights are finite {np.dtype(dtype)} numbers "
+            "above 0; leave ratings of weight 0 out"
+        )
+    return cast
 
 
 def cut_buckets(degrees: IntArray) -> tuple[IntArray, IntArray]:
@@ -249,6 +289,8 @@ def split_block(block: RatingBlock, max_bytes: int | None) -> Iterator[RatingBlo
             yield block
         return
     place_bytes = block.indices.itemsize + block.ratings.itemsize
+    if block.weights is not None:
+        place_bytes += block.weights.itemsize
     for run in cut_runs(block, 0, max(max_bytes // place_bytes, 1)):
         n_rows, widths = zip(*run.segments, strict=True)
         yield RatingBlock(
@@ -259,6 +301,7 @@ def split_block(block: RatingBlock, max_bytes: int | None) -> Iterator[RatingBlo
             bucket_widths=np.array(widths, np.int64),
             indices=block.indices[run.places],
             ratings=block.ratings[run.places],
+            weights=None if block.weights is None else block.weights[run.places],
         )
 
 

@@ -2,7 +2,8 @@
 
 With V the (n, d) rows of the fixed factors that a row has rated and r its n ratings, V is gathered
 into a workspace of d + 1 columns, whose last column takes the ratings: [V r]ᵀ V is the Gram matrix
-VᵀV with the right-hand side Vᵀr below it, one product a row.
+VᵀV with the right-hand side Vᵀr below it, one product a row. Where ratings have weights w, [V r] is
+multiplied by √w, rating by rating: the products are then those of the weighted least squares.
 
 Products are in the dtype of the fixed factors (float32 or float64); what is summed piece by piece
 is summed in float64. No function modifies its inputs but the workspace.
@@ -61,6 +62,11 @@ def gather(padded: FloatArray, indices: IntArray, workspace: FloatArray) -> Floa
     return view
 
 
+def weigh(known: FloatArray, weights: FloatArray) -> None:
+    """Multiply (n, columns) gathered rows by the square roots of (n,) weights, in place."""
+    known *= np.sqrt(weights, dtype=known.dtype)[:, None]
+
+
 def accumulate(
     indices: IntArray,
     ratings: FloatArray,
@@ -68,6 +74,7 @@ def accumulate(
     workspace: FloatArray,
     dtype: npt.DTypeLike,
     enter: Callable[[FloatArray, FloatArray], None],
+    weights: FloatArray | None = None,
 ) -> FloatArray:
     """Sum [V r]ᵀ V of one row in float64, in pieces of the workspace: memory stays bounded.
 
@@ -81,6 +88,8 @@ def accumulate(
         part = slice(first, first + places)
         known = gather(padded, indices[part], workspace).astype(dtype, copy=False)
         enter(known, ratings[part])
+        if weights is not None:
+            weigh(known, weights[part])
         multiply(known[None], piece)
         total += piece[0]
     return total

@@ -11,6 +11,8 @@ and the row's part of the objective, ridge term included, comes free: r·r − u
 
 Those are the equations of explicit ratings; the solver takes them, and others, as an object
 (:class:`als_spark.solve.equations.Equations`). With nonnegative factors, only the primal form.
+Where ratings have weights, rows of V and ratings stand multiplied by the square roots of theirs, in
+both forms.
 
 The kernels modify no input, log nothing and know no configuration. They compute in the dtype of the
 fixed factors (float32 or float64); sums over ratings are accumulated in float64.
@@ -26,7 +28,14 @@ import numpy.typing as npt
 from als_spark.errors import SolveError
 from als_spark.solve.blocks import RatingBlock, cut_runs
 from als_spark.solve.equations import Equations
-from als_spark.solve.gram import accumulate, gather, make_workspace, multiply, workspace_places
+from als_spark.solve.gram import (
+    accumulate,
+    gather,
+    make_workspace,
+    multiply,
+    weigh,
+    workspace_places,
+)
 from als_spark.solve.linalg import row_dots, solve_spd_stack
 from als_spark.solve.nonnegative import solve_nonnegative_stack
 from als_spark.solve.solver import RowSums
@@ -66,13 +75,14 @@ class RidgeSolver:
         rank = padded.shape[1] - 1
         workspace = make_workspace(padded)
         sums = RowSums(np.empty((block.n_rows, rank + 1, rank)), np.empty(block.n_rows))
-        for start, indices, ratings in block.buckets():
+        for start, indices, ratings, weights in block.buckets():
             for k in range(indices.shape[0]):
+                own = None if weights is None else weights[k]
                 stack = accumulate(
-                    indices[k], ratings[k], padded, workspace, padded.dtype, equations.enter
+                    indices[k], ratings[k], padded, workspace, padded.dtype, equations.enter, own
                 )
                 sums.stacks[start + k] = equations.restore_sums(stack)
-                sums.squares[start + k] = equations.constant(ratings[k])
+                sums.squares[start + k] = equations.constant(weighted(ratings[k], own))
         return sums
 
     def solve_sums(
@@ -102,6 +112,11 @@ def _solve_stack(gram: FloatArray, rhs: FloatArray, *, nonnegative: bool) -> Non
         solve_spd_stack(gram, rhs)
 
 
+def weighted(ratings: FloatArray, weights: FloatArray | None) -> FloatArray:
+    """Multiply ratings by the square roots of their weights, in float64; None: all are 1."""
+    return ratings if weights is None else ratings * np.sqrt(weights, dtype=np.float64)
+
+
 def sum_errors(
     block: RatingBlock, row_factors: FloatArray, column_factors: FloatArray
 ) -> tuple[float, float]:
@@ -119,14 +134,14 @@ def sum_errors(
     Returns
     -------
     squared, absolute : float
-        Sums over the ratings, accumulated in float64.
+        Sums over the ratings, each counting once whatever its weight, accumulated in float64.
     """
     rank = column_factors.shape[1]
     dtype = column_factors.dtype
     padded = np.concatenate([column_factors, np.zeros((1, rank), dtype)])
     places = workspace_places(rank, dtype.itemsize)
     squared = absolute = 0.0
-    for start, indices, ratings in block.buckets():
+    for start, indices, ratings, _ in block.buckets():
         n_rows, width = indices.shape
         step = max(places // width, 1)
         for first in range(0, n_rows, step):
@@ -167,14 +182,18 @@ class _BlockSolver:
 
     def solve_dual_rows(self) -> None:
         """Solve the rows with fewer ratings than the rank."""
-        for start, indices, ratings in islice(self._block.buckets(), self._n_dual):
+        for start, indices, ratings, weights in islice(self._block.buckets(), self._n_dual):
             n_rows, width = indices.shape
             step = max(self._max_places // width, 1)
             for first in range(0, n_rows, step):
                 part = slice(first, min(first + step, n_rows))
                 rows = slice(start + part.start, start + part.stop)
+                gathered, values = self._gather(indices[part].reshape(-1)), ratings[part]
+                if weights is not None:
+                    weigh(gathered, weights[part].reshape(-1))
+                    values = weighted(values, weights[part])
                 self.factors[rows], self._losses[rows] = self._equations.solve_dual(
-                    self._gather(indices[part].reshape(-1)), ratings[part], self._counts[rows]
+                    gathered, values, self._counts[rows]
                 )
 
     def solve_primal_rows(self) -> None:
@@ -183,14 +202,17 @@ class _BlockSolver:
         # A row's system takes as much memory as rank ratings.
         for run in cut_runs(block, self._n_dual, self._max_places, least=rank):
             indices, ratings = block.indices[run.places], block.ratings[run.places]
+            weights = None if block.weights is None else block.weights[run.places]
             n_rows = run.rows.stop - run.rows.start
             if indices.size > self._max_places:
-                whole = self._accumulate(indices, ratings, self._dtype)
+                whole = self._accumulate(indices, ratings, self._dtype, weights)
                 stack = whole[None].astype(self._dtype)
             else:
                 stack = np.empty((n_rows, rank + 1, rank), self._dtype)
                 gathered = self._gather(indices)
                 equations.enter(gathered, ratings)
+                if weights is not None:
+                    weigh(gathered, weights)
                 row = place = 0
                 for n, width in run.segments:
                     part = gathered[place : place + n * width].reshape(n, width, rank + 1)
@@ -202,7 +224,7 @@ class _BlockSolver:
             solution[:] = rhs
             equations.add_ridge(gram, self._counts[run.rows])
             _solve_stack(gram, solution, nonnegative=self._nonnegative)
-            self._squares += equations.constant(ratings)
+            self._squares += equations.constant(weighted(ratings, weights))
             self._losses[run.rows] = -row_dots(solution, rhs)
 
     def leave_rows_out(self) -> None:
@@ -222,9 +244,10 @@ class _BlockSolver:
         bucket_of = np.searchsorted(block.bucket_rows, bad, side="right") - 1
         for row, number in zip(bad.tolist(), bucket_of.tolist(), strict=True):
             bucket = buckets[number]
-            indices, ratings = (part[row - bucket.start] for part in bucket[1:])
-            exact = ratings.astype(np.float64)
-            stack = self._accumulate(indices, exact, np.float64)[None]
+            at = row - bucket.start
+            exact = bucket.ratings[at].astype(np.float64)
+            weights = None if bucket.weights is None else bucket.weights[at]
+            stack = self._accumulate(bucket.indices[at], exact, np.float64, weights)[None]
             rhs = stack[:, rank]
             solution = rhs.copy()
             equations.add_ridge(stack[:, :rank], self._counts[row : row + 1])
@@ -235,13 +258,19 @@ class _BlockSolver:
                 raise SolveError(side, int(block.rows[row]), equations.reg)
             self._losses[row] = -row_dots(solution, rhs)[0]
             if number < self._n_dual:
-                self._losses[row] += equations.constant(exact)
+                self._losses[row] += equations.constant(weighted(exact, weights))
 
     def _accumulate(
-        self, indices: IntArray, ratings: FloatArray, dtype: npt.DTypeLike
+        self,
+        indices: IntArray,
+        ratings: FloatArray,
+        dtype: npt.DTypeLike,
+        weights: FloatArray | None,
     ) -> FloatArray:
-        enter = self._equations.enter
-        return accumulate(indices, ratings, self._equations.padded, self._workspace, dtype, enter)
+        equations = self._equations
+        return accumulate(
+            indices, ratings, equations.padded, self._workspace, dtype, equations.enter, weights
+        )
 
     def _gather(self, indices: IntArray) -> FloatArray:
         if indices.size > self._workspace.shape[0]:

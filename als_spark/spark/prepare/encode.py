@@ -37,16 +37,24 @@ _SUMMARY_FIELDS = [
     *(("n_ratings", pa.int64()), ("lowest", pa.float64()), ("highest", pa.float64())),
     ("bad", pa.string()),
 ]
-_RATING_COLUMNS = ("user_codes", "item_codes", "ratings", "levels", "splits", "timestamps")
+_RATING_COLUMNS = (
+    "user_codes",
+    "item_codes",
+    "ratings",
+    "levels",
+    "splits",
+    "timestamps",
+    "weights",
+)
 CHUNK_FIELDS = pa.schema([*_SUMMARY_FIELDS, *((name, pa.binary()) for name in _RATING_COLUMNS)])
-_VALUE_COLUMNS = ("user", "item", "rating", "timestamp", "split")
+_VALUE_COLUMNS = ("user", "item", "rating", "timestamp", "split", "weight")
 
 
 def encode_ratings(ratings: DataFrame) -> DataFrame:
     """Turn typed, split ratings (see :mod:`als_spark.spark.read.columns`) into chunks.
 
-    The columns ``timestamp`` and ``split`` may be left out, which is faster: what the rows cost on
-    their way from Spark to Arrow goes by their columns.
+    The columns ``timestamp``, ``split`` and ``weight`` may be left out, which is faster: what the
+    rows cost on their way from Spark to Arrow goes by their columns.
     """
     columns = [F.col(name) for name in _VALUE_COLUMNS if name in ratings.columns]
     return map_in_arrow(ratings.select(*columns, bad_column()), encode_partition, ddl(CHUNK_FIELDS))
@@ -61,7 +69,7 @@ def encode_chunk(table: pa.Table) -> pa.RecordBatch:
     """Encode some ratings as one chunk.
 
     The table has the columns user, item, rating and bad (null for a usable row, else the problem
-    and the row as read), perhaps timestamp and split.
+    and the row as read), perhaps timestamp, split and weight.
     """
     bad = table.column("bad")
     good = table.filter(pc.is_null(bad)) if bad.null_count < len(bad) else table
@@ -86,12 +94,14 @@ def encode_chunk(table: pa.Table) -> pa.RecordBatch:
     splits = b""
     if "split" in good.column_names and pc.max(good.column("split")).as_py():
         splits = good.column("split").to_numpy().tobytes()
+    weighted = "weight" in good.column_names
     row = {
         **encoded,
         "ratings": values.tobytes(),
         "levels": levels.tobytes(),
         "splits": splits,
         "timestamps": times,
+        "weights": good.column("weight").to_numpy().tobytes() if weighted else b"",
         "n_ratings": good.num_rows,
         "lowest": float(extremes.min()) if extremes.size else np.inf,
         "highest": float(extremes.max()) if extremes.size else -np.inf,

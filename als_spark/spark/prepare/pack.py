@@ -37,7 +37,13 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.model.ids import IdIndex
-from als_spark.solve.blocks import build_block, counting_argsort, sort_pairs, split_block
+from als_spark.solve.blocks import (
+    RatingBlock,
+    build_block,
+    counting_argsort,
+    sort_pairs,
+    split_block,
+)
 from als_spark.spark.arrow import decode_values, ids_from_bytes, narrow, widen
 from als_spark.spark.planner import SHARED_ROW
 from als_spark.spark.read.duplicates import resolve_duplicates
@@ -56,12 +62,12 @@ from als_spark.types import (
 
 CHUNK_COLUMNS = (
     *("users", "user_codes", "items", "item_codes"),
-    *("n_ratings", "ratings", "levels", "splits", "timestamps"),
+    *("n_ratings", "ratings", "levels", "splits", "timestamps", "weights"),
 )
 """What :func:`cut_partition` needs of a chunk."""
 PIECE_SCHEMA = (
     "key int, target int, n_ratings bigint, levels binary, "
-    "rows binary, columns binary, ratings binary, splits binary, timestamps binary"
+    "rows binary, columns binary, ratings binary, splits binary, timestamps binary, weights binary"
 )
 HELD_OUT: Mapping[int, SplitName] = {VALIDATION: "validation", TEST: "test"}
 
@@ -105,6 +111,8 @@ class Ratings(NamedTuple):
     """Empty where all are training ratings."""
     timestamps: npt.NDArray[Any]
     """Empty where they are not needed."""
+    weights: npt.NDArray[Any] = np.zeros(0)
+    """Empty where all are 1."""
 
     def take(self, chosen: IntArray | npt.NDArray[np.bool_]) -> Ratings:
         """Choose ratings by a mask, or choose and order them by position."""
@@ -141,6 +149,8 @@ class SliceStats(NamedTuple):
     positives: IntArray
     """(n_rows,) ratings above 0."""
     sums: FloatArray
+    weighted: tuple[float, float] | None = None
+    """Σ w r and Σ w of its ratings; None where all weights are 1."""
 
 
 class HeldOutStats(NamedTuple):
@@ -189,11 +199,12 @@ def cut_partition(
             ratings = np.frombuffer(chunk["ratings"], np.uint8 if chunk["levels"] else np.float64)
             splits = np.frombuffer(chunk["splits"], np.int8)
             timestamps = np.frombuffer(chunk["timestamps"], np.float64)
+            weights = np.frombuffer(chunk["weights"], np.float64)
             for position, side in enumerate(options.sides):
                 other = "item" if side == "user" else "user"
                 keys = where.keys[position * options.n_blocks :][: options.n_blocks]
                 yield cut_chunk(
-                    Ratings(dense[side], dense[other], ratings, splits, timestamps),
+                    Ratings(dense[side], dense[other], ratings, splits, timestamps, weights),
                     chunk["levels"],
                     where.block_of[side],
                     keys,
@@ -241,6 +252,7 @@ def merge_partition(
                 decode_values(piece.ratings, piece.levels),
                 np.frombuffer(piece.splits, np.int8) if piece.splits else np.zeros(n, np.int8),
                 np.frombuffer(piece.timestamps, np.float64),
+                np.frombuffer(piece.weights, np.float64),
             )
         )
     block_of = layout.value.block_of
@@ -274,7 +286,7 @@ def merge_block(
     kept, values, repeated = resolve_duplicates(
         *ratings[:3],
         options.duplicates,
-        {"split": ratings.splits, "timestamp": ratings.timestamps},
+        {"split": ratings.splits, "timestamp": ratings.timestamps, "weight": ratings.weights},
     )
     if repeated.size:
         if side == "user":
@@ -289,7 +301,12 @@ def merge_block(
     for is_shared, chosen in ((False, train & ~shared), (True, train & shared)):
         own = ratings if chosen.all() else ratings.take(chosen)
         packed = build_block(
-            *own[:3], n_rows=n_rows, n_columns=n_columns, dtype=options.dtype, presorted=True
+            *own[:3],
+            n_rows=n_rows,
+            n_columns=n_columns,
+            dtype=options.dtype,
+            presorted=True,
+            weights=own.weights if own.weights.size else None,
         )
         for part in split_block(packed, options.slice_bytes):
             yield TrainSlice(side, (block, first), is_shared, part)
@@ -312,6 +329,7 @@ def describe_entries(entries: Iterable[Entry]) -> Iterator[SliceStats | HeldOutS
                 degrees=block.degrees,
                 positives=block.positives(),
                 sums=row_sums(block),
+                weighted=_weighted_sums(block),
             )
         elif isinstance(entry, HeldOut):
             yield HeldOutStats(entry.split, entry.ratings.size)
@@ -339,6 +357,13 @@ def build_evaluation_parts(
             yield build_evaluation_part(
                 *entry, stats=stats.value, cold_start=cold_start, dtype=dtype
             )
+
+
+def _weighted_sums(block: RatingBlock) -> tuple[float, float] | None:
+    if block.weights is None:
+        return None
+    weights = block.weights.astype(np.float64)
+    return float(weights @ block.ratings.astype(np.float64)), float(weights.sum())
 
 
 def _binary_array(array: npt.NDArray[Any], counts: IntArray) -> pa.Array:

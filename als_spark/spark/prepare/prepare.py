@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from pyspark import RDD, StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from als_spark.errors import DataError
+from als_spark.errors import ConfigError, DataError
 from als_spark.solve.blocks import build_block
 from als_spark.spark.arrow import map_in_arrow
 from als_spark.spark.planner import Sizes, place_rows, plan, worker_limit
@@ -68,8 +69,9 @@ SummaryCheck = Callable[[Summary], None]
 """Stops on ratings that cannot be trained on."""
 
 
-_Placed = tuple[Placement, dict[Side, SideStats], dict[SplitName, int], int]
-"""Ratings in their place, the training ratings of each side, sizes of the parts, repeated pairs."""
+_Placed = tuple[Placement, dict[Side, SideStats], dict[SplitName, int], int, float]
+"""Ratings in their place, the training ratings of each side, sizes of the parts, repeated pairs,
+the mean training rating."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +149,16 @@ def prepare_typed(
 
     The ratings come from :func:`als_spark.spark.read.columns.typed_ratings`, with the column
     ``split`` (see :func:`als_spark.spark.read.split.split_ratings`) unless all of them are to be
-    trained on; ``label`` names them in messages. ``check`` takes the place of
+    trained on, and perhaps a column ``weight`` of numbers above 0, which needs ``duplicates`` to be
+    ``keep``; ``label`` names them in messages. ``check`` takes the place of
     :func:`als_spark.spark.prepare.encode.check_summary`. The rest is as in :func:`prepare_ratings`.
     """
     context = session.sparkContext
+    if "weight" in ratings.columns and options.duplicates != "keep":
+        raise ConfigError(
+            f'{label}: duplicates="{options.duplicates}" with weights is not usable: ratings of a '
+            'pair have weights of their own, so use "keep"'
+        )
     if options.duplicates != "last":
         # Needed to split by, not to resolve duplicates by.
         ratings = ratings.drop("timestamp")
@@ -170,9 +178,9 @@ def prepare_typed(
         with phase("packing ratings into blocks"):
             packing = _Packing(session, chunks, summary, options, label)
             place = packing.collect if packing.plan.placement == "grid" else packing.distribute
-            placement, stats, n_ratings, n_duplicates = place()
+            placement, stats, n_ratings, n_duplicates, mean = place()
     return PreparedRatings(
-        summary, stats, n_ratings, n_duplicates, rejected, packing.plan, placement
+        summary, stats, n_ratings, n_duplicates, rejected, packing.plan, placement, mean
     )
 
 
@@ -215,7 +223,7 @@ class _Packing:
                 entries.setName("als_spark: ratings").persist(StorageLevel.MEMORY_AND_DISK_DESER)
                 unpersist = temporary.callback(entries.unpersist)
                 found = entries.mapPartitions(describe_entries).collect()
-            stats, n_ratings, n_duplicates = self._check(found)
+            stats, n_ratings, n_duplicates, mean = self._check(found)
             evaluation = None
             if len(n_ratings) == 1 and n_duplicates == 0:
                 # Nothing but slices of training ratings: they stay as they are.
@@ -246,7 +254,7 @@ class _Packing:
                 self.plan,
                 resources.pop_all(),
             )
-        return ratings, stats, n_ratings, n_duplicates
+        return ratings, stats, n_ratings, n_duplicates, mean
 
     def collect(self) -> _Placed:
         """Bring the ratings to the driver, as one block of each side."""
@@ -254,7 +262,7 @@ class _Packing:
         with ExitStack() as temporary, described(self._context, "packing ratings"):
             entries = self._pack(("user",), temporary).collect()
         found = list(describe_entries(entries))
-        stats, n_ratings, n_duplicates = self._check(found)
+        stats, n_ratings, n_duplicates, mean = self._check(found)
         (by_user,) = (entry.ratings for entry in entries if isinstance(entry, TrainSlice))
         users, items, values = by_user.triples()
         by_item = build_block(
@@ -264,6 +272,7 @@ class _Packing:
             n_rows=self._n_rows["item"],
             n_columns=self._n_rows["user"],
             dtype=options.dtype,
+            weights=by_user.rating_weights(),
         )
         stats["item"] = SideStats.of(self._n_rows["item"], [by_item])
         parts = [
@@ -274,7 +283,7 @@ class _Packing:
             if isinstance(entry, HeldOut)
         ]
         placement = PerModel(self._session, LocalBackend(by_user, by_item, parts))
-        return placement, stats, n_ratings, n_duplicates
+        return placement, stats, n_ratings, n_duplicates, mean
 
     def _pack(self, sides: tuple[Side, ...], resources: ExitStack) -> RDD[Entry]:
         """Describe the packed ratings: a partition a block.
@@ -330,7 +339,7 @@ class _Packing:
 
     def _check(
         self, found: Iterable[SliceStats | HeldOutStats | Repeated]
-    ) -> tuple[dict[Side, SideStats], dict[SplitName, int], int]:
+    ) -> tuple[dict[Side, SideStats], dict[SplitName, int], int, float]:
         """Sum up what was packed; stop where it cannot be trained on."""
         found = list(found)
         repeated = [entry for entry in found if isinstance(entry, Repeated)]
@@ -362,4 +371,9 @@ class _Packing:
         for entry in found:
             if isinstance(entry, HeldOutStats):
                 n_ratings[entry.split] = n_ratings.get(entry.split, 0) + entry.n_ratings
-        return stats, n_ratings, n_duplicates
+        weighted = [s.weighted for s in slices if s.side == "user" and s.weighted is not None]
+        mean = stats["user"].mean
+        if weighted:
+            sums, weights = zip(*weighted, strict=True)
+            mean = math.fsum(sums) / math.fsum(weights)
+        return stats, n_ratings, n_duplicates, mean

@@ -54,7 +54,8 @@ def resolve_duplicates(
     """Leave one rating of each (row, column) pair; they lie by row, then by column.
 
     ``keys`` are the other deciding keys, (n,) or (0,), where there are any: ``split``,
-    ``timestamp`` (NaN where missing), ``origin``. ``error`` is treated as ``mean``; the caller
+    ``timestamp`` (NaN where missing), ``origin``, and ``weight``, by which equal ratings are
+    ordered. ``error`` is treated as ``mean``; the caller
     stops.
     """
     new = np.ones(rows.size, bool)
@@ -72,9 +73,8 @@ def resolve_duplicates(
     if "timestamp" in given:
         times = given["timestamp"]
         given["timestamp"] = np.where(np.isnan(times), -np.inf, times)
-    order = np.lexsort(
-        [pair, *(given[name] for name in deciding_keys(by_time=by_time) if name in given)][::-1]
-    )
+    names = (*deciding_keys(by_time=by_time), "weight")
+    order = np.lexsort([pair, *(given[name] for name in names if name in given)][::-1])
     if how == "keep":
         kept = np.arange(rows.size)
         kept[positions] = positions[order]

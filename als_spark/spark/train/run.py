@@ -66,6 +66,9 @@ class PreparedRatings:
         The rows that were dropped (columns ``problem`` and ``raw``); None where there are none.
     plan, placement : Plan, Placement
         How the run uses the cluster, and where the ratings are.
+    mean : float
+        Mean of the training ratings, weighted where they have weights; the sums of ``stats`` are
+        not.
     """
 
     summary: Summary
@@ -75,6 +78,7 @@ class PreparedRatings:
     rejected: DataFrame | None
     plan: Plan
     placement: Placement
+    mean: float
 
     @property
     def backend(self) -> Backend:

@@ -25,7 +25,7 @@ def test_every_public_name_of_mllib_is_there(ours: type, theirs: type) -> None:
     assert public(theirs) - public(ours) == set()
 
 
-MORE = {"biases": False, "biasRegParam": None}
+MORE = {"biases": False, "biasRegParam": None, "weightCol": None}
 """Parameters that MLlib lacks, and their defaults."""
 
 
@@ -71,6 +71,7 @@ VALUES: dict[str, Any] = {
     "predictionCol": "p",
     "biases": True,
     "biasRegParam": 0.25,
+    "weightCol": "w",
 }
 
 
@@ -139,6 +140,7 @@ def test_accepted_types(name: str, given: Any, value: Any) -> None:
         ("nonnegative", "yes"),
         ("biases", 1),
         ("biasRegParam", "1"),
+        ("weightCol", 1),
         ("userCol", 3),
         ("seed", 1.5),
     ],
@@ -220,6 +222,12 @@ def test_other_objectives(params: dict[str, Any], members: dict[str, Any]) -> No
     assert ALS(**{"alpha": 2.0, **params}).objective() == Objective(0.1, 1.0, **members)
 
 
+def test_no_weights_of_implicit_ratings() -> None:
+    assert ALS(weightCol=None).getWeightCol() == ""
+    with pytest.raises(IllegalArgumentException, match="weightCol with implicitPrefs=True is not"):
+        ALS(weightCol="w", implicitPrefs=True).objective()
+
+
 class TestBiases:
     def test_objective(self) -> None:
         als = ALS(regParam=0.3, biases=True)
@@ -252,11 +260,17 @@ class TestBiases:
 def test_maps_that_differ_in_rank_and_objective_are_trained_together() -> None:
     als = ALS(seed=-1)
     shared = Shared.of(als)
-    assert shared == ("user", "item", "rating", 10, 2**64 - 1)
+    assert shared == ("user", "item", "rating", 10, 2**64 - 1, "")
     assert Shared.of(als.copy({als.rank: 2, als.regParam: 3.0})) == shared
     others = {als.implicitPrefs: True, als.alpha: 3.0, als.nonnegative: True}
     assert Shared.of(als.copy(others)) == shared
-    for name, value in (("maxIter", 3), ("seed", 4), ("userCol", "u"), ("ratingCol", "")):
+    for name, value in (
+        ("maxIter", 3),
+        ("seed", 4),
+        ("userCol", "u"),
+        ("ratingCol", ""),
+        ("weightCol", "w"),
+    ):
         assert Shared.of(als.copy({als.getParam(name): value})) != shared
 
 

@@ -26,7 +26,7 @@ GRID = [(0.0, 3, 2.0, 2.0), (1.0, 5, 0.3, 0.1), (0.5, 1, 0.2, 4.0)]
 
 
 def biased(triples, reg: float, bias_reg: float, nu: float) -> Objective:
-    return Objective(reg, nu, bias_reg, float(triples.ratings.mean()))
+    return Objective(reg, nu, bias_reg=bias_reg, mean=float(triples.ratings.mean()))
 
 
 def trained(triples, rank: int, objective: Objective, options=FLOAT64):
