@@ -249,7 +249,7 @@ class Objective:
         """
         values = {}
         needed = ["lambda_reg", "exponent"]
-        needed += ["alpha"] if record.get("implicit") is True else []
+        needed += ["alpha"] if "alpha" in record or record.get("implicit") is True else []
         needed += ["bias_reg", "mean"] if "bias_reg" in record else []
         for key in needed:
             value = record.get(key)
