@@ -20,6 +20,7 @@ _HOMES = {
     "ModelSpec": "train.records",
     "ModelStore": "store.store",
     "Objective": "solve.objective",
+    "Pipeline": "ml.pipeline",
     "PrepareOptions": "spark.prepare.prepare",
     "RatingBlock": "solve.blocks",
     "SolveError": "errors",

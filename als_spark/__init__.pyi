@@ -6,6 +6,7 @@ from als_spark.errors import SolveError as SolveError
 from als_spark.errors import UserError as UserError
 from als_spark.ml.als import ALS as ALS
 from als_spark.ml.model import ALSModel as ALSModel
+from als_spark.ml.pipeline import Pipeline as Pipeline
 from als_spark.model.factor_model import FactorModel as FactorModel
 from als_spark.model.files import load_model as load_model
 from als_spark.model.files import save_model as save_model

@@ -27,20 +27,20 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
 
     With Ω the ratings and n the number of ratings of a row it minimises::
 
-        Σ_Ω (r_ui − u_u·v_i)² + λ (Σ_u n_u |u_u|² + Σ_i n_i |v_i|²),
+        Σ_Ω (r_ui − u_u·v_i)² + λ (Σ_u n_u^ν |u_u|² + Σ_i n_i^ν |v_i|²),
 
-    λ being ``regParam``: MLlib's objective (Zhou et al. 2008, "Large-scale Parallel Collaborative
-    Filtering for the Netflix Prize"). A pair that is rated several times counts with each of its
-    ratings, as there.
+    λ being ``regParam`` and ν ``regExponent``, by default 1: MLlib's objective (Zhou et al.
+    2008, "Large-scale Parallel Collaborative Filtering for the Netflix Prize"). A pair that is
+    rated several times counts with each of its ratings, as there.
 
     Parameters
     ----------
     rank : int
         Number of factors.
     maxIter : int
-        Iterations; all of them are done.
+        Iterations; all of them are done unless ``tol`` is set.
     regParam : float
-        λ, multiplied by the number of ratings of each row.
+        λ, multiplied by n^ν for a row of n ratings.
     implicitPrefs, alpha, nonnegative
         Not available yet: an error where they are asked for.
     userCol, itemCol, ratingCol : str
@@ -54,6 +54,16 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         Accepted and checked as by MLlib; without effect (see ``explainParams``).
     intermediateStorageLevel, finalStorageLevel : str
         Accepted and checked as by MLlib; without effect (see ``explainParams``).
+    tol : float
+        Iterations end before ``maxIter`` once the change of the factors settles: at the first t
+        with |c_(t−1) − c_t| < ``tol``, where c_t = ‖U_t − U_(t−1)‖ + ‖V_t − V_(t−1)‖. MLlib has
+        no such rule; neither has 0.
+    regExponent : float
+        ν, from 0 to 4. MLlib's is 1; 0 is the same ridge in every row, for which a good λ is
+        larger. The same λ means different things at different ν.
+    accelerate : bool
+        Whether iterations begin at factors extrapolated from the last ones (L-BFGS over ALS
+        steps): fewer iterations to the same objective, which never rises.
 
     Raises
     ------
@@ -84,6 +94,9 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         finalStorageLevel: str = "MEMORY_AND_DISK",  # noqa: ARG002
         coldStartStrategy: str = "nan",  # noqa: ARG002
         blockSize: int = 4096,  # noqa: ARG002
+        tol: float = 0.0,  # noqa: ARG002
+        regExponent: float = 1.0,  # noqa: ARG002
+        accelerate: bool = False,  # noqa: ARG002
     ) -> None:
         super().__init__()
         self._set(**self._input_kwargs)
@@ -109,6 +122,9 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         finalStorageLevel: str = "MEMORY_AND_DISK",  # noqa: ARG002
         coldStartStrategy: str = "nan",  # noqa: ARG002
         blockSize: int = 4096,  # noqa: ARG002
+        tol: float = 0.0,  # noqa: ARG002
+        regExponent: float = 1.0,  # noqa: ARG002
+        accelerate: bool = False,  # noqa: ARG002
     ) -> ALS:
         """Set any parameters by their names."""
         return self._set(**self._input_kwargs)
@@ -185,6 +201,18 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         """Set ``blockSize``."""
         return self._set(blockSize=value)
 
+    def setTol(self, value: float) -> ALS:
+        """Set ``tol``."""
+        return self._set(tol=value)
+
+    def setRegExponent(self, value: float) -> ALS:
+        """Set ``regExponent``."""
+        return self._set(regExponent=value)
+
+    def setAccelerate(self, value: bool) -> ALS:
+        """Set ``accelerate``."""
+        return self._set(accelerate=value)
+
     def setPredictionCol(self, value: str) -> ALS:
         """Set ``predictionCol``."""
         return self._set(predictionCol=value)
@@ -194,9 +222,9 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
     ) -> Iterator[tuple[int, ALSModel]]:
         """Fit a model for each parameter map.
 
-        Maps that agree in ``maxIter``, ``seed`` and the columns of the ratings, such as those of a
-        grid of ``rank`` and ``regParam``, are trained together: the ratings are read and packed
-        once, and each half-step passes over them once for all of these models.
+        Maps that agree in the columns of the ratings are trained together, whatever else they
+        differ in: the ratings are read and packed once, and each half-step passes over them once
+        for all models that are not done yet.
 
         Parameters
         ----------

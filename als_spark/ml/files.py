@@ -20,6 +20,7 @@ from pyspark.ml.util import (
 from pyspark.sql import SparkSession
 
 from als_spark.ml.errors import InvalidArgument
+from als_spark.ml.params import mllib_params
 
 FORMATS = ("internal", "mllib")
 
@@ -61,20 +62,21 @@ class AlsWriter(GeneralMLWriter):
         ------
         FileExistsError
             If it is.
+        InvalidArgument
+            If MLlib's format lacks a parameter that is set.
         """
         session = self.sparkSession
         if _exists(session, path):
             raise FileExistsError(
                 f"Path {path} already exists. To overwrite it, use write().overwrite().save(path)"
             )
-        extra = self._instance.save_data(session, path)
         metadata = json.loads(
-            DefaultParamsWriter._get_metadata_to_save(
-                self._instance, session.sparkContext, extraMetadata=extra
-            )
+            DefaultParamsWriter._get_metadata_to_save(self._instance, session.sparkContext)
         )
         if self.source == "mllib":
             metadata["class"] = _mllib_class(type(self._instance))
+            metadata |= mllib_params(metadata)
+        metadata |= self._instance.save_data(session, path)
         # The metadata come last: a folder without them is no model.
         line = session.createDataFrame([(json.dumps(metadata),)], "value string")
         line.coalesce(1).write.text(f"{path}/metadata")

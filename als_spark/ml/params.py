@@ -15,6 +15,8 @@ from als_spark.ml.errors import InvalidArgument
 from als_spark.solve.objective import Objective
 
 _LARGEST_INT = 2**31 - 1
+LARGEST_EXPONENT = 4.0
+"""Largest ν, as that of the jobs."""
 _STORAGE_LEVELS = {
     *("DISK_ONLY", "DISK_ONLY_2", "DISK_ONLY_3", "OFF_HEAP"),
     *("MEMORY_ONLY", "MEMORY_ONLY_2", "MEMORY_ONLY_SER", "MEMORY_ONLY_SER_2"),
@@ -81,6 +83,10 @@ def _is_regulariser(value: float) -> bool:
     return math.isfinite(value) and value >= 0
 
 
+def _is_exponent(value: float) -> bool:
+    return 0 <= value <= LARGEST_EXPONENT
+
+
 _VALID: dict[str, Callable[[Any], bool]] = {
     "rank": _at_least(1),
     "maxIter": _at_least(0),
@@ -94,6 +100,8 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "coldStartStrategy": lambda value: value.lower() in {"nan", "drop"},
     "blockSize": _at_least(1),
     "seed": lambda value: -(2**63) <= value < 2**63,
+    "tol": _is_regulariser,
+    "regExponent": _is_exponent,
 }
 """What each parameter may be; checked where it is used, as MLlib does, not where it is set."""
 
@@ -138,14 +146,45 @@ class AlsModelParams(_ALSModelParams):
             raise
 
 
+def mllib_params(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return saved parameters without those that MLlib lacks and would refuse to load.
+
+    Parameters
+    ----------
+    metadata : dict
+        With ``uid`` and, by name, the values that are set (``paramMap``) and the defaults
+        (``defaultParamMap``).
+
+    Raises
+    ------
+    InvalidArgument
+        If one that MLlib lacks is set to something else than its default: MLlib would fit
+        something else.
+    """
+    theirs = {name for name in dir(_ALSParams) if isinstance(getattr(_ALSParams, name), Param)}
+    values, defaults = metadata["paramMap"], metadata["defaultParamMap"]
+    for name, value in values.items():
+        if name not in theirs and (name not in defaults or value != defaults[name]):
+            raise InvalidArgument(
+                f"{metadata['uid']} parameter {name} is {value}, which MLlib's ALS lacks: "
+                "clear it, or save in our own format"
+            )
+    return {
+        "paramMap": {name: values[name] for name in values if name in theirs},
+        "defaultParamMap": {name: defaults[name] for name in defaults if name in theirs},
+    }
+
+
 class AlsParams(AlsModelParams, _ALSParams):
     """Parameters of the estimator."""
 
     rank = _int("rank", "rank of the factorization (>= 1)")
-    maxIter = _int("maxIter", "number of iterations (>= 0), all of which are done; 0: the start")
+    maxIter = _int(
+        "maxIter", "number of iterations (>= 0), all of which are done unless tol is set; 0: start"
+    )
     regParam = _float(
         "regParam",
-        "regularization parameter λ (>= 0); a row of n ratings has the ridge λ n",
+        "regularization parameter λ (>= 0); a row of n ratings has the ridge λ n^regExponent",
     )
     numUserBlocks = _int(
         "numUserBlocks",
@@ -181,6 +220,38 @@ class AlsParams(AlsModelParams, _ALSParams):
         "accepted as MLlib's and without effect: the driver holds the factors of the model",
     )
     seed = _int("seed", "random seed of the start; the same at any number of cores")
+    tol = _float(
+        "tol",
+        "iterations end once the change of the factors differs by less from that of the last one "
+        "(>= 0); 0: all of maxIter are done",
+    )
+    regExponent = _float(
+        "regExponent",
+        "exponent ν (0 to 4) of the number of ratings n in the ridge λ n^ν of a row; 1 as MLlib, "
+        "0 for the same ridge in every row",
+    )
+    accelerate = Param[bool](
+        Params._dummy(),
+        "accelerate",
+        "whether iterations begin at extrapolated factors: fewer iterations to the same objective",
+        typeConverter=TypeConverters.toBoolean,
+    )
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._setDefault(tol=0.0, regExponent=1.0, accelerate=False)
+
+    def getTol(self) -> float:
+        """Get ``tol``."""
+        return self.getOrDefault(self.tol)
+
+    def getRegExponent(self) -> float:
+        """Get ``regExponent``."""
+        return self.getOrDefault(self.regExponent)
+
+    def getAccelerate(self) -> bool:
+        """Get ``accelerate``."""
+        return self.getOrDefault(self.accelerate)
 
     def objective(self) -> Objective:
         """Return what the factors minimise.
@@ -190,7 +261,7 @@ class AlsParams(AlsModelParams, _ALSParams):
         InvalidArgument
             If it is not available.
         """
-        members: dict[str, Any] = {"reg": self.getRegParam(), "exponent": 1.0}
+        members: dict[str, Any] = {"reg": self.getRegParam(), "exponent": self.getRegExponent()}
         if self.getImplicitPrefs():
             members |= {"implicit": True, "alpha": self.getAlpha()}
         if self.getNonnegative():

@@ -11,40 +11,45 @@ from als_spark.ml.columns import check_ratings, typed_ratings
 from als_spark.ml.factors import SideFactors
 from als_spark.ml.params import AlsParams
 from als_spark.spark.prepare.prepare import PrepareOptions, prepare_typed
-from als_spark.spark.train.run import PreparedRatings, train_grid
+from als_spark.spark.train.run import train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.metrics import ErrorSums
 from als_spark.train.records import ModelSpec, TrainingOptions
-from als_spark.train.state import LoopState, initial_factors
+from als_spark.train.state import LoopState
 from als_spark.types import DType, SplitName
 
 DTYPE: DType = "float32"
 
 
 class Shared(NamedTuple):
-    """What models must agree on to be trained together."""
+    """What models must agree on to be trained together: where their ratings are."""
 
     user: str
     item: str
     rating: str
-    max_iter: int
-    seed: int
 
     @classmethod
     def of(cls, params: AlsParams) -> Shared:
         """Read it from the parameters."""
-        return cls(
-            params.getUserCol(),
-            params.getItemCol(),
-            params.getRatingCol(),
-            params.getMaxIter(),
-            # Seeds of the start are not negative.
-            params.getSeed() % 2**64,
-        )
+        return cls(params.getUserCol(), params.getItemCol(), params.getRatingCol())
+
+
+def options_of(params: AlsParams) -> TrainingOptions:
+    """Return how a model is trained."""
+    return TrainingOptions(
+        tol=params.getTol(),
+        max_iter=params.getMaxIter(),
+        # Seeds of the start are not negative.
+        seed=params.getSeed() % 2**64,
+        dtype=DTYPE,
+        accelerate=params.getAccelerate(),
+    )
 
 
 class _FactorCollector:
     """Keeps the factors of all models, by position."""
+
+    needs_errors = False
 
     def __init__(self) -> None:
         self.factors: dict[int, Factors] = {}
@@ -56,7 +61,7 @@ class _FactorCollector:
 def train_together(
     dataset: DataFrame, shared: Shared, models: Sequence[AlsParams]
 ) -> list[tuple[SideFactors, SideFactors]]:
-    """Train models that share all but rank and objective: a half-step is one pass for all of them.
+    """Train models on the same ratings: a half-step is one pass for all that are not done.
 
     Returns
     -------
@@ -83,20 +88,11 @@ def train_together(
     with prepare_typed(
         dataset.sparkSession, ratings, "the DataFrame", options, check=check_ratings
     ) as prepared:
-        factors = _train(prepared, specs, shared)
+        collector = _FactorCollector()
+        train_grid(prepared, specs, [options_of(params) for params in models], collector)
+        factors = [collector.factors[spec.point] for spec in specs]
         users, items = prepared.summary.users, prepared.summary.items
     return [
         (SideFactors.of_index(users, own.users), SideFactors.of_index(items, own.items))
         for own in factors
     ]
-
-
-def _train(prepared: PreparedRatings, specs: Sequence[ModelSpec], shared: Shared) -> list[Factors]:
-    if shared.max_iter == 0:
-        sizes = len(prepared.summary.users), len(prepared.summary.items)
-        return [initial_factors(*sizes, spec.rank, shared.seed) for spec in specs]
-    collector = _FactorCollector()
-    # Without a tolerance no iteration is left out.
-    options = TrainingOptions(tol=0.0, max_iter=shared.max_iter, seed=shared.seed, dtype=DTYPE)
-    train_grid(prepared, specs, options, collector)
-    return [collector.factors[spec.point] for spec in specs]

@@ -12,8 +12,12 @@ import pyspark.ml.recommendation as mllib
 import pytest
 from pyspark.errors import IllegalArgumentException
 
-from als_spark import ALS, ALSModel, ConfigError, Objective
-from als_spark.ml.training import Shared
+from als_spark import ALS, ALSModel, ConfigError, Objective, TrainingOptions
+from als_spark.ml.params import mllib_params
+from als_spark.ml.training import Shared, options_of
+
+OURS: dict[str, Any] = {"tol": 0.0, "regExponent": 1.0, "accelerate": False}
+"""What MLlib lacks, with the values at which it is as MLlib."""
 
 
 def public(cls: type) -> set[str]:
@@ -27,10 +31,13 @@ def test_every_public_name_of_mllib_is_there(ours: type, theirs: type) -> None:
 
 @pytest.mark.parametrize("method", ["__init__", "setParams"])
 def test_signatures(method: str) -> None:
-    ours, theirs = (inspect.signature(getattr(cls, method)) for cls in (ALS, mllib.ALS))
-    assert [(p.name, p.kind, p.default) for p in ours.parameters.values()] == [
-        (p.name, p.kind, p.default) for p in theirs.parameters.values()
-    ]
+    ours, theirs = (
+        [(p.name, p.kind, p.default) for p in inspect.signature(found).parameters.values()]
+        for found in (getattr(ALS, method), getattr(mllib.ALS, method))
+    )
+    assert ours[: len(theirs)] == theirs
+    assert {name: default for name, _, default in ours[len(theirs) :]} == OURS
+    assert {kind for _, kind, _ in ours[1:]} == {inspect.Parameter.KEYWORD_ONLY}
 
 
 def test_defaults() -> None:
@@ -38,7 +45,7 @@ def test_defaults() -> None:
     values = {param.name: value for param, value in als.extractParamMap().items()}
     signature = inspect.signature(mllib.ALS.__init__).parameters
     wanted = {name: p.default for name, p in signature.items() if name not in ("self", "seed")}
-    assert values == {**wanted, "seed": hash("ALS"), "predictionCol": "prediction"}
+    assert values == {**wanted, **OURS, "seed": hash("ALS"), "predictionCol": "prediction"}
     assert als._paramMap == {}
     assert ALSModel().getBlockSize() == 4096
 
@@ -61,6 +68,9 @@ VALUES: dict[str, Any] = {
     "finalStorageLevel": "NONE",
     "coldStartStrategy": "Drop",
     "blockSize": 16,
+    "tol": 0.25,
+    "regExponent": 0.5,
+    "accelerate": True,
     "predictionCol": "p",
 }
 
@@ -107,6 +117,8 @@ def test_only_keywords() -> None:
         ("regParam", np.int16(2), 2.0),
         ("regParam", 1, 1.0),
         ("userCol", np.str_("u"), "u"),
+        ("tol", np.float32(0.5), 0.5),
+        ("regExponent", 2, 2.0),
     ],
 )
 def test_accepted_types(name: str, given: Any, value: Any) -> None:
@@ -130,6 +142,9 @@ def test_accepted_types(name: str, given: Any, value: Any) -> None:
         ("nonnegative", "yes"),
         ("userCol", 3),
         ("seed", 1.5),
+        ("tol", "0"),
+        ("regExponent", [1.0]),
+        ("accelerate", 1),
     ],
 )
 def test_a_wrong_type_is_refused_and_changes_nothing(name: str, given: Any) -> None:
@@ -163,6 +178,12 @@ def test_a_wrong_type_is_refused_and_changes_nothing(name: str, given: Any) -> N
         ("intermediateStorageLevel", "memory_only"),
         ("finalStorageLevel", "MEMORY_AND_DISK_DESER"),
         ("seed", 2**63),
+        ("tol", -0.5),
+        ("tol", float("inf")),
+        ("tol", float("nan")),
+        ("regExponent", -0.5),
+        ("regExponent", 4.5),
+        ("regExponent", float("nan")),
     ],
 )
 def test_a_value_out_of_range_is_refused_where_it_is_used(name: str, value: Any) -> None:
@@ -184,8 +205,42 @@ def test_copies_are_their_own() -> None:
     assert other.getRank() == 3
 
 
-def test_the_ridge_is_multiplied_by_the_count() -> None:
+def test_the_ridge_is_multiplied_by_a_power_of_the_count() -> None:
     assert ALS(regParam=0.3).objective() == Objective(0.3, exponent=1.0)
+    assert ALS(regParam=0.3, regExponent=0.25).objective() == Objective(0.3, exponent=0.25)
+
+
+def test_options_of_the_training() -> None:
+    als = ALS(seed=-1)
+    every = TrainingOptions(tol=0.0, max_iter=10, seed=2**64 - 1, dtype="float32", accelerate=False)
+    assert options_of(als) == every
+    others = als.copy({als.tol: 0.5, als.maxIter: 3, als.seed: 4, als.accelerate: True})
+    assert options_of(others) == TrainingOptions(0.5, 3, 4, "float32", accelerate=True)
+
+
+class TestParamsOfMLlib:
+    def saved(self, als: ALS) -> dict[str, Any]:
+        return {
+            "uid": als.uid,
+            "paramMap": {param.name: value for param, value in als._paramMap.items()},
+            "defaultParamMap": {p.name: value for p, value in als._defaultParamMap.items()},
+        }
+
+    def test_ours_are_left_out(self) -> None:
+        found = mllib_params(self.saved(ALS(rank=3, **OURS)))
+        assert found["paramMap"] == {"rank": 3}
+        signature = inspect.signature(mllib.ALS.__init__).parameters
+        assert found["defaultParamMap"].keys() == {*signature, "predictionCol"} - {"self"}
+
+    @pytest.mark.parametrize(("name", "value"), [("tol", 0.5), ("accelerate", True)])
+    def test_a_value_that_would_be_lost_is_refused(self, name: str, value: Any) -> None:
+        als = ALS(**{name: value})
+        with pytest.raises(IllegalArgumentException) as caught:
+            mllib_params(self.saved(als))
+        assert str(caught.value) == (
+            f"{als.uid} parameter {name} is {value}, which MLlib's ALS lacks: clear it, or save in "
+            "our own format"
+        )
 
 
 @pytest.mark.parametrize(
@@ -205,12 +260,13 @@ def test_other_objectives_are_passed_on_or_refused(name: str, members: dict[str,
             als.objective()
 
 
-def test_maps_that_differ_in_rank_and_objective_are_trained_together() -> None:
-    als = ALS(seed=-1)
+def test_maps_of_the_same_columns_are_trained_together() -> None:
+    als = ALS()
     shared = Shared.of(als)
-    assert shared == ("user", "item", "rating", 10, 2**64 - 1)
-    assert Shared.of(als.copy({als.rank: 2, als.regParam: 3.0})) == shared
-    for name, value in (("maxIter", 3), ("seed", 4), ("userCol", "u"), ("ratingCol", "")):
+    assert shared == ("user", "item", "rating")
+    others = als.copy({als.rank: 2, als.regParam: 3.0, als.seed: 1, als.tol: 0.5})
+    assert Shared.of(others) == shared
+    for name, value in (("itemCol", "i"), ("userCol", "u"), ("ratingCol", "")):
         assert Shared.of(als.copy({als.getParam(name): value})) != shared
 
 
