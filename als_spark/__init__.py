@@ -9,12 +9,15 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ALS": "ml.als",
+    "ALSIteration": "ml.summary",
     "ALSModel": "ml.model",
+    "ALSTrainingSummary": "ml.summary",
     "ConfigError": "errors",
     "DataError": "errors",
     "FactorModel": "model.factor_model",
     "Factors": "train.backend",
     "FoldedRows": "model.foldin",
+    "IterationRecord": "train.records",
     "LocalBackend": "train.local",
     "LoopState": "train.state",
     "ModelSpec": "train.records",

@@ -13,16 +13,17 @@ from pyspark.ml.util import MLReadable, MLWritable
 from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.errors import ConfigError
-from als_spark.ml.factors import SideFactors
 from als_spark.ml.files import AlsReader, AlsWriter
+from als_spark.ml.fit_params import Callback, FitParams
 from als_spark.ml.model import ALSModel
-from als_spark.ml.params import AlsParams
-from als_spark.ml.training import Shared, train_together
+from als_spark.ml.training import Fitted, Shared, train_together
 
+INITIAL_MODEL = "initialModel"
+"""Folder of the initial model, and its key in the metadata."""
 ParamMap = dict[Param[Any], Any]
 
 
-class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
+class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
     """Alternating least squares, with the interface of ``pyspark.ml.recommendation.ALS``.
 
     With Ω the ratings and n the number of ratings of a row it minimises::
@@ -64,6 +65,16 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
     accelerate : bool
         Whether iterations begin at factors extrapolated from the last ones (L-BFGS over ALS
         steps): fewer iterations to the same objective, which never rises.
+    initialModel : ALSModel, optional
+        A model of the same rank from whose factors the iterations start, such as that of
+        yesterday; ids that it lacks start as usual. Saved with the estimator.
+    callback : callable, optional
+        Called with the :class:`~als_spark.IterationRecord` of each iteration, on the driver, one
+        call at a time; ``point`` is the position of the parameter map. What it raises ends the
+        fit, and is what ``fit`` raises. Where the ratings are few, so that a task trains a whole
+        model, it hears of all iterations of a model when that is done. Not saved.
+    progress : bool, optional
+        Whether to show a progress bar of the iterations; by default in a notebook only.
 
     Raises
     ------
@@ -97,6 +108,9 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         tol: float = 0.0,  # noqa: ARG002
         regExponent: float = 1.0,  # noqa: ARG002
         accelerate: bool = False,  # noqa: ARG002
+        initialModel: ALSModel | None = None,  # noqa: ARG002
+        callback: Callback | None = None,  # noqa: ARG002
+        progress: bool | None = None,  # noqa: ARG002
     ) -> None:
         super().__init__()
         self._set(**self._input_kwargs)
@@ -125,6 +139,9 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         tol: float = 0.0,  # noqa: ARG002
         regExponent: float = 1.0,  # noqa: ARG002
         accelerate: bool = False,  # noqa: ARG002
+        initialModel: ALSModel | None = None,  # noqa: ARG002
+        callback: Callback | None = None,  # noqa: ARG002
+        progress: bool | None = None,  # noqa: ARG002
     ) -> ALS:
         """Set any parameters by their names."""
         return self._set(**self._input_kwargs)
@@ -213,6 +230,18 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         """Set ``accelerate``."""
         return self._set(accelerate=value)
 
+    def setInitialModel(self, value: ALSModel | None) -> ALS:
+        """Set ``initialModel``."""
+        return self._set(initialModel=value)
+
+    def setCallback(self, value: Callback | None) -> ALS:
+        """Set ``callback``."""
+        return self._set(callback=value)
+
+    def setProgress(self, value: bool | None) -> ALS:
+        """Set ``progress``."""
+        return self._set(progress=value)
+
     def setPredictionCol(self, value: str) -> ALS:
         """Set ``predictionCol``."""
         return self._set(predictionCol=value)
@@ -260,12 +289,19 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         """Return what loads an estimator, ours or MLlib's."""
         return AlsReader(cls)
 
-    def save_data(self, session: SparkSession, path: str) -> dict[str, Any]:  # noqa: ARG002
-        """Return what the metadata have besides the parameters: nothing."""
-        return {}
+    def save_data(self, session: SparkSession, path: str) -> dict[str, Any]:
+        """Write the initial model; return what the metadata have besides the parameters."""
+        model = self.getInitialModel()
+        if model is None:
+            return {}
+        model.write().session(session).save(f"{path}/{INITIAL_MODEL}")
+        return {INITIAL_MODEL: True}
 
     def load_data(self, session: SparkSession, path: str, metadata: dict[str, Any]) -> None:
-        """Read nothing: an estimator is its parameters."""
+        """Read the initial model."""
+        if metadata.get(INITIAL_MODEL):
+            reader = ALSModel.read().session(session)
+            self._set(initialModel=reader.load(f"{path}/{INITIAL_MODEL}"))
 
     def _fit(self, dataset: DataFrame) -> ALSModel:
         ((_, model),) = _Models(dataset, [self])
@@ -295,7 +331,7 @@ class _Models(Iterator[tuple[int, ALSModel]]):
         for k, estimator in enumerate(estimators):
             group = self._groups.setdefault(Shared.of(estimator), _Group([], threading.Lock()))
             group.members.append(k)
-        self._trained: dict[int, tuple[SideFactors, SideFactors]] = {}
+        self._trained: dict[int, Fitted] = {}
         self._next = iter(range(len(estimators)))
         self._lock = threading.Lock()
 
@@ -309,14 +345,14 @@ class _Models(Iterator[tuple[int, ALSModel]]):
         with group.lock:
             if k not in self._trained:
                 self._train(shared, group)
-            users, items = self._trained.pop(k)
-        model = ALSModel(self._dataset.sparkSession, users, items)
+            fitted = self._trained.pop(k)
+        model = ALSModel(self._dataset.sparkSession, fitted.users, fitted.items)
+        model._summary = fitted.summary
         model._resetUid(estimator.uid)
         return k, estimator._copyValues(model)
 
     def _train(self, shared: Shared, group: _Group) -> None:
-        estimators = [self._estimators[k] for k in group.members]
-        for estimator in estimators:
+        estimators = {k: self._estimators[k] for k in group.members}
+        for estimator in estimators.values():
             estimator.check_params()
-        found = train_together(self._dataset, shared, estimators)
-        self._trained.update(zip(group.members, found, strict=True))
+        self._trained.update(train_together(self._dataset, shared, estimators))

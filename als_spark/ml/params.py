@@ -146,14 +146,17 @@ class AlsModelParams(_ALSModelParams):
             raise
 
 
-def mllib_params(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return saved parameters without those that MLlib lacks and would refuse to load.
+WATCHERS = {"callback", "progress"}
+"""Parameters that change nothing in what is fitted."""
 
-    Parameters
-    ----------
-    metadata : dict
-        With ``uid`` and, by name, the values that are set (``paramMap``) and the defaults
-        (``defaultParamMap``).
+
+def mllib_params(params: Params) -> dict[str, Any]:
+    """Return metadata with those parameters only that MLlib has: it refuses to load others.
+
+    Returns
+    -------
+    dict
+        By name, the values that are set (``paramMap``) and the defaults (``defaultParamMap``).
 
     Raises
     ------
@@ -162,11 +165,14 @@ def mllib_params(metadata: dict[str, Any]) -> dict[str, Any]:
         something else.
     """
     theirs = {name for name in dir(_ALSParams) if isinstance(getattr(_ALSParams, name), Param)}
-    values, defaults = metadata["paramMap"], metadata["defaultParamMap"]
-    for name, value in values.items():
-        if name not in theirs and (name not in defaults or value != defaults[name]):
+    values, defaults = (
+        {param.name: value for param, value in found.items()}
+        for found in (params._paramMap, params._defaultParamMap)
+    )
+    for name in values.keys() - theirs - WATCHERS:
+        if (value := values[name]) != defaults.get(name):
             raise InvalidArgument(
-                f"{metadata['uid']} parameter {name} is {value}, which MLlib's ALS lacks: "
+                f"{params.uid} parameter {name} is {value}, which MLlib's ALS lacks: "
                 "clear it, or save in our own format"
             )
     return {

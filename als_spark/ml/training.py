@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from pyspark.sql import DataFrame
 
 from als_spark.ml.columns import check_ratings, typed_ratings
 from als_spark.ml.factors import SideFactors
+from als_spark.ml.fit_params import FitParams
 from als_spark.ml.params import AlsParams
+from als_spark.ml.progress import watched
+from als_spark.ml.summary import ALSTrainingSummary
+from als_spark.model.ids import IdIndex, as_id_array
+from als_spark.model.warm_start import take_known
 from als_spark.spark.prepare.prepare import PrepareOptions, prepare_typed
 from als_spark.spark.train.run import train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.metrics import ErrorSums
 from als_spark.train.records import ModelSpec, TrainingOptions
-from als_spark.train.state import LoopState
+from als_spark.train.state import LoopState, initial_factors
 from als_spark.types import DType, SplitName
 
 DTYPE: DType = "float32"
@@ -46,27 +51,42 @@ def options_of(params: AlsParams) -> TrainingOptions:
     )
 
 
-class _FactorCollector:
-    """Keeps the factors of all models, by position."""
+class Fitted(NamedTuple):
+    """A trained model."""
+
+    users: SideFactors
+    items: SideFactors
+    summary: ALSTrainingSummary
+
+
+class _Collector:
+    """Keeps all models, by position."""
 
     needs_errors = False
 
     def __init__(self) -> None:
-        self.factors: dict[int, Factors] = {}
+        self.models: dict[int, LoopState] = {}
 
     def add(self, trained: LoopState, sums: Mapping[SplitName, ErrorSums]) -> None:  # noqa: ARG002
-        self.factors[trained.spec.point] = trained.factors
+        self.models[trained.spec.point] = trained
 
 
 def train_together(
-    dataset: DataFrame, shared: Shared, models: Sequence[AlsParams]
-) -> list[tuple[SideFactors, SideFactors]]:
+    dataset: DataFrame, shared: Shared, models: Mapping[int, FitParams]
+) -> dict[int, Fitted]:
     """Train models on the same ratings: a half-step is one pass for all that are not done.
+
+    Parameters
+    ----------
+    dataset : DataFrame
+    shared : Shared
+    models : mapping of int to FitParams
+        Parameters by the position of the model.
 
     Returns
     -------
-    list of (users, items)
-        Of each model.
+    dict of int to Fitted
+        The models by their positions.
 
     Raises
     ------
@@ -78,21 +98,51 @@ def train_together(
         If a row's system has no finite solution.
     """
     specs = [
-        ModelSpec(point, params.getRank(), params.objective())
-        for point, params in enumerate(models)
+        ModelSpec(point, params.getRank(), params.objective()) for point, params in models.items()
     ]
     options = PrepareOptions(
         duplicates="keep", dtype=DTYPE, ranks=tuple(spec.rank for spec in specs)
     )
     ratings = typed_ratings(dataset, shared.user, shared.item, shared.rating)
-    with prepare_typed(
-        dataset.sparkSession, ratings, "the DataFrame", options, check=check_ratings
-    ) as prepared:
-        collector = _FactorCollector()
-        train_grid(prepared, specs, [options_of(params) for params in models], collector)
-        factors = [collector.factors[spec.point] for spec in specs]
+    collector = _Collector()
+    with (
+        watched(models) as on_iteration,
+        prepare_typed(
+            dataset.sparkSession, ratings, "the DataFrame", options, check=check_ratings
+        ) as prepared,
+    ):
         users, items = prepared.summary.users, prepared.summary.items
-    return [
-        (SideFactors.of_index(users, own.users), SideFactors.of_index(items, own.items))
-        for own in factors
-    ]
+        train_grid(
+            prepared,
+            specs,
+            [options_of(params) for params in models.values()],
+            collector,
+            starts=[start_of(params, users, items) for params in models.values()],
+            on_iteration=on_iteration,
+        )
+        n_ratings = prepared.n_ratings["train"]
+    return {
+        point: Fitted(
+            SideFactors.of_index(users, trained.factors.users),
+            SideFactors.of_index(items, trained.factors.items),
+            ALSTrainingSummary.of(
+                trained,
+                n_ratings,
+                models[point].deciding_params(),
+                implicit=models[point].getImplicitPrefs(),
+            ),
+        )
+        for point, trained in collector.models.items()
+    }
+
+
+def start_of(params: FitParams, users: IdIndex, items: IdIndex) -> Factors | None:
+    """Return the factors that the iterations start from; None for the usual ones."""
+    model = params.getInitialModel()
+    if model is None:
+        return None
+    seed = options_of(params).seed
+    start = initial_factors(len(users), len(items), params.getRank(), seed)
+    for ids, own, known in zip((users, items), start, model.side_factors, strict=True):
+        take_known(own, ids, IdIndex(as_id_array(known.ids)), known.factors)
+    return start

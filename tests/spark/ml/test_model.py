@@ -248,6 +248,7 @@ class TestFiles:
             found = {param.name: value for param, value in other.extractParamMap().items()}
             if other is theirs:
                 found |= {"tol": 0.0, "regExponent": 1.0, "accelerate": False}
+                found |= dict.fromkeys(("initialModel", "callback", "progress"))
             assert found == wanted
 
     def test_what_mllib_lacks(self, spark: SparkSession, tmp_path: Path) -> None:
