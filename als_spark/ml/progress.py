@@ -35,7 +35,11 @@ def watched(models: Mapping[int, FitParams]) -> Iterator[OnIteration | None]:
     if not callbacks and not shown:
         yield None
         return
-    bar = IterationBar(sum(params.getMaxIter() for params in shown)) if shown else None
+    bar = None
+    if shown:
+        # Bars that nobody has asked for would pile up under a cross-validation.
+        asked = any(params.getProgress() for params in shown)
+        bar = IterationBar(sum(params.getMaxIter() for params in shown), leave=asked)
     lock, ended = threading.Lock(), threading.Event()
 
     def on_iteration(record: IterationRecord) -> None:

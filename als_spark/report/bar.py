@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Any
+
+from tqdm import TqdmWarning
 
 from als_spark.train.records import IterationRecord
 
@@ -23,13 +26,20 @@ class IterationBar:
     ----------
     total : int
         Iterations at most; fewer are done where models converge.
+    leave : bool
+        Whether the bar is still there when it is closed.
     """
 
-    def __init__(self, total: int) -> None:
-        # Which bar is right is decided when this is imported.
-        from tqdm.auto import tqdm
+    def __init__(self, total: int, *, leave: bool = True) -> None:
+        with warnings.catch_warnings():
+            # A notebook without widgets gets the bar of text.
+            warnings.simplefilter("ignore", TqdmWarning)
+            # Which bar is right is decided when this is imported.
+            from tqdm.auto import tqdm
 
-        self._bar: Any = tqdm(total=total, desc="ALS", unit="iteration", dynamic_ncols=True)
+        self._bar: Any = tqdm(
+            total=total, leave=leave, desc="ALS", unit="iteration", dynamic_ncols=True
+        )
 
     def on_iteration(self, record: IterationRecord) -> None:
         """Count an iteration, and show where its model stands."""
@@ -39,7 +49,7 @@ class IterationBar:
         self._bar.update()
 
     def close(self, *, done: bool) -> None:
-        """Leave the bar as it is, full if the training is done."""
+        """Stop counting; the bar is full if the training is done."""
         if done:
             self._bar.total = self._bar.n
             self._bar.refresh()

@@ -87,6 +87,8 @@ class TestBar:
             assert "| 0/3 [" in text
             # Done before the cap.
             assert "| 2/2 [" in text
+            # What nobody has asked for is wiped out at the end.
+            assert (text.rpartition("\r")[0].rpartition("\r")[2].strip() == "") == (not progress)
             assert "rank 3, objective 12.5" in text
 
     def test_a_fit_that_fails_leaves_it_where_it_is(
