@@ -6,6 +6,9 @@ from als_spark.errors import SolveError as SolveError
 from als_spark.errors import UserError as UserError
 from als_spark.ml.als import ALS as ALS
 from als_spark.ml.model import ALSModel as ALSModel
+from als_spark.ml.pipeline import Pipeline as Pipeline
+from als_spark.ml.summary import ALSIteration as ALSIteration
+from als_spark.ml.summary import ALSTrainingSummary as ALSTrainingSummary
 from als_spark.model.factor_model import FactorModel as FactorModel
 from als_spark.model.files import load_model as load_model
 from als_spark.model.files import save_model as save_model
@@ -37,6 +40,7 @@ from als_spark.train.grid import grid_specs as grid_specs
 from als_spark.train.local import LocalBackend as LocalBackend
 from als_spark.train.loop import continue_training as continue_training
 from als_spark.train.loop import train_models as train_models
+from als_spark.train.records import IterationRecord as IterationRecord
 from als_spark.train.records import ModelSpec as ModelSpec
 from als_spark.train.records import TrainingOptions as TrainingOptions
 from als_spark.train.state import LoopState as LoopState

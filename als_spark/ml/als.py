@@ -13,26 +13,26 @@ from pyspark.ml.util import MLReadable, MLWritable
 from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.errors import ConfigError
-from als_spark.ml.biases import Baseline
-from als_spark.ml.factors import SideFactors
 from als_spark.ml.files import AlsReader, AlsWriter
+from als_spark.ml.fit_params import Callback, FitParams
 from als_spark.ml.model import ALSModel
-from als_spark.ml.params import AlsParams
-from als_spark.ml.training import Shared, train_together
+from als_spark.ml.training import Fitted, Shared, train_together
 
+INITIAL_MODEL = "initialModel"
+"""Folder of the initial model, and its key in the metadata."""
 ParamMap = dict[Param[Any], Any]
 
 
-class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
+class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
     """Alternating least squares, with the interface of ``pyspark.ml.recommendation.ALS``.
 
     With Ω the ratings and n the number of ratings of a row it minimises::
 
-        Σ_Ω (r_ui − u_u·v_i)² + λ (Σ_u n_u |u_u|² + Σ_i n_i |v_i|²),
+        Σ_Ω (r_ui − u_u·v_i)² + λ (Σ_u n_u^ν |u_u|² + Σ_i n_i^ν |v_i|²),
 
-    λ being ``regParam``: MLlib's objective (Zhou et al. 2008, "Large-scale Parallel Collaborative
-    Filtering for the Netflix Prize"). A pair that is rated several times counts with each of its
-    ratings, as there.
+    λ being ``regParam`` and ν ``regExponent``, by default 1: MLlib's objective (Zhou et al.
+    2008, "Large-scale Parallel Collaborative Filtering for the Netflix Prize"). A pair that is
+    rated several times counts with each of its ratings, as there.
 
     With ``implicitPrefs`` ratings are implicit feedback (Hu, Koren, Volinsky 2008, "Collaborative
     Filtering for Implicit Feedback Datasets"): the first sum is that of c_ui (p_ui − u_u·v_i)² over
@@ -44,9 +44,9 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
     rank : int
         Number of factors.
     maxIter : int
-        Iterations; all of them are done.
+        Iterations; all of them are done unless ``tol`` is set.
     regParam : float
-        λ, multiplied by the number of ratings of each row.
+        λ, multiplied by n^ν for a row of n ratings.
     implicitPrefs : bool
         Whether ratings are implicit feedback.
     alpha : float
@@ -77,6 +77,26 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         (...)². n counts the ratings of a weight above 0, whatever the weight; one of weight 0 is
         left out, as if its row were not there. The global mean is weighted too. Not with
         ``implicitPrefs``.
+    tol : float
+        Iterations end before ``maxIter`` once the change of the factors settles: at the first t
+        with |c_(t−1) − c_t| < ``tol``, where c_t = ‖U_t − U_(t−1)‖ + ‖V_t − V_(t−1)‖. MLlib has
+        no such rule; neither has 0.
+    regExponent : float
+        ν, from 0 to 4. MLlib's is 1; 0 is the same ridge in every row, for which a good λ is
+        larger. The same λ means different things at different ν.
+    accelerate : bool
+        Whether iterations begin at factors extrapolated from the last ones (L-BFGS over ALS
+        steps): fewer iterations to the same objective, which never rises.
+    initialModel : ALSModel, optional
+        A model of the same rank from whose factors the iterations start, such as that of
+        yesterday; ids that it lacks start as usual. Saved with the estimator.
+    callback : callable, optional
+        Called with the :class:`~als_spark.IterationRecord` of each iteration, on the driver, one
+        call at a time; ``point`` is the position of the parameter map. What it raises ends the
+        fit, and is what ``fit`` raises. Where the ratings are few, so that a task trains a whole
+        model, it hears of all iterations of a model when that is done. Not saved.
+    progress : bool, optional
+        Whether to show a progress bar of the iterations; by default in a notebook only.
 
     Raises
     ------
@@ -110,6 +130,12 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         biases: bool = False,  # noqa: ARG002
         biasRegParam: float | None = None,  # noqa: ARG002
         weightCol: str | None = None,  # noqa: ARG002
+        tol: float = 0.0,  # noqa: ARG002
+        regExponent: float = 1.0,  # noqa: ARG002
+        accelerate: bool = False,  # noqa: ARG002
+        initialModel: ALSModel | None = None,  # noqa: ARG002
+        callback: Callback | None = None,  # noqa: ARG002
+        progress: bool | None = None,  # noqa: ARG002
     ) -> None:
         super().__init__()
         self._set(**self._input_kwargs)
@@ -138,6 +164,12 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         biases: bool = False,  # noqa: ARG002
         biasRegParam: float | None = None,  # noqa: ARG002
         weightCol: str | None = None,  # noqa: ARG002
+        tol: float = 0.0,  # noqa: ARG002
+        regExponent: float = 1.0,  # noqa: ARG002
+        accelerate: bool = False,  # noqa: ARG002
+        initialModel: ALSModel | None = None,  # noqa: ARG002
+        callback: Callback | None = None,  # noqa: ARG002
+        progress: bool | None = None,  # noqa: ARG002
     ) -> ALS:
         """Set any parameters by their names."""
         return self._set(**self._input_kwargs)
@@ -226,6 +258,30 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         """Set ``weightCol``."""
         return self._set(weightCol=value)
 
+    def setTol(self, value: float) -> ALS:
+        """Set ``tol``."""
+        return self._set(tol=value)
+
+    def setRegExponent(self, value: float) -> ALS:
+        """Set ``regExponent``."""
+        return self._set(regExponent=value)
+
+    def setAccelerate(self, value: bool) -> ALS:
+        """Set ``accelerate``."""
+        return self._set(accelerate=value)
+
+    def setInitialModel(self, value: ALSModel | None) -> ALS:
+        """Set ``initialModel``."""
+        return self._set(initialModel=value)
+
+    def setCallback(self, value: Callback | None) -> ALS:
+        """Set ``callback``."""
+        return self._set(callback=value)
+
+    def setProgress(self, value: bool | None) -> ALS:
+        """Set ``progress``."""
+        return self._set(progress=value)
+
     def setPredictionCol(self, value: str) -> ALS:
         """Set ``predictionCol``."""
         return self._set(predictionCol=value)
@@ -235,9 +291,9 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
     ) -> Iterator[tuple[int, ALSModel]]:
         """Fit a model for each parameter map.
 
-        Maps that agree in ``maxIter``, ``seed`` and the columns of the ratings, such as those of a
-        grid of ``rank`` and ``regParam``, are trained together: the ratings are read and packed
-        once, and each half-step passes over them once for all of these models.
+        Maps that agree in the columns of the ratings are trained together, whatever else they
+        differ in: the ratings are read and packed once, and each half-step passes over them once
+        for all models that are not done yet.
 
         Parameters
         ----------
@@ -273,12 +329,19 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         """Return what loads an estimator, ours or MLlib's."""
         return AlsReader(cls)
 
-    def save_data(self, session: SparkSession, path: str) -> dict[str, Any]:  # noqa: ARG002
-        """Return what the metadata have besides the parameters: nothing."""
-        return {}
+    def save_data(self, session: SparkSession, path: str) -> dict[str, Any]:
+        """Write the initial model; return what the metadata have besides the parameters."""
+        model = self.getInitialModel()
+        if model is None:
+            return {}
+        model.write().session(session).save(f"{path}/{INITIAL_MODEL}")
+        return {INITIAL_MODEL: True}
 
     def load_data(self, session: SparkSession, path: str, metadata: dict[str, Any]) -> None:
-        """Read nothing: an estimator is its parameters."""
+        """Read the initial model."""
+        if metadata.get(INITIAL_MODEL):
+            reader = ALSModel.read().session(session)
+            self._set(initialModel=reader.load(f"{path}/{INITIAL_MODEL}"))
 
     def _fit(self, dataset: DataFrame) -> ALSModel:
         ((_, model),) = _Models(dataset, [self])
@@ -308,7 +371,7 @@ class _Models(Iterator[tuple[int, ALSModel]]):
         for k, estimator in enumerate(estimators):
             group = self._groups.setdefault(Shared.of(estimator), _Group([], threading.Lock()))
             group.members.append(k)
-        self._trained: dict[int, tuple[SideFactors, SideFactors, Baseline]] = {}
+        self._trained: dict[int, Fitted] = {}
         self._next = iter(range(len(estimators)))
         self._lock = threading.Lock()
 
@@ -322,14 +385,16 @@ class _Models(Iterator[tuple[int, ALSModel]]):
         with group.lock:
             if k not in self._trained:
                 self._train(shared, group)
-            trained = self._trained.pop(k)
-        model = ALSModel(self._dataset.sparkSession, *trained)
+            fitted = self._trained.pop(k)
+        model = ALSModel(
+            self._dataset.sparkSession, fitted.users, fitted.items, baseline=fitted.baseline
+        )
+        model._summary = fitted.summary
         model._resetUid(estimator.uid)
         return k, estimator._copyValues(model)
 
     def _train(self, shared: Shared, group: _Group) -> None:
-        estimators = [self._estimators[k] for k in group.members]
-        for estimator in estimators:
+        estimators = {k: self._estimators[k] for k in group.members}
+        for estimator in estimators.values():
             estimator.check_params()
-        found = train_together(self._dataset, shared, estimators)
-        self._trained.update(zip(group.members, found, strict=True))
+        self._trained.update(train_together(self._dataset, shared, estimators))

@@ -23,6 +23,8 @@ from als_spark.ml.errors import InvalidArgument
 from als_spark.ml.params import mllib_params
 
 FORMATS = ("internal", "mllib")
+NO_JSON = ("initialModel", "callback")
+"""Parameters that are no values: the first has a folder of its own, the other is not saved."""
 
 
 Instance = TypeVar("Instance", bound=MLReadable[Any])
@@ -70,12 +72,19 @@ class AlsWriter(GeneralMLWriter):
             raise FileExistsError(
                 f"Path {path} already exists. To overwrite it, use write().overwrite().save(path)"
             )
+        values = {
+            param.name: value
+            for param, value in self._instance._paramMap.items()
+            if param.name not in NO_JSON
+        }
         metadata = json.loads(
-            DefaultParamsWriter._get_metadata_to_save(self._instance, session.sparkContext)
+            DefaultParamsWriter._get_metadata_to_save(
+                self._instance, session.sparkContext, paramMap=values
+            )
         )
         if self.source == "mllib":
             metadata["class"] = _mllib_class(type(self._instance))
-            metadata |= mllib_params(metadata)
+            metadata |= mllib_params(self._instance)
         metadata |= self._instance.save_data(session, path)
         # The metadata come last: a folder without them is no model.
         line = session.createDataFrame([(json.dumps(metadata),)], "value string")

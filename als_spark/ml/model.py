@@ -21,6 +21,7 @@ from als_spark.ml.errors import InvalidArgument
 from als_spark.ml.factors import SideFactors, collect_factors, factors_frame
 from als_spark.ml.files import AlsReader, AlsWriter
 from als_spark.ml.params import AlsModelParams, to_int
+from als_spark.ml.summary import HasSummary, show_model
 from als_spark.solve.topk import top_items
 from als_spark.spark.arrow import map_in_arrow
 from als_spark.types import SIDES, Side
@@ -54,7 +55,7 @@ class _Sides:
         return self._broadcasts[side]
 
 
-class ALSModel(AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
+class ALSModel(HasSummary, AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
     """A model that :class:`als_spark.ALS` has fitted, with the interface of MLlib's.
 
     Its factors are held by the driver. Prediction joins them to the dataset; recommendation
@@ -109,6 +110,21 @@ class ALSModel(AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
     def globalMean(self) -> float | None:
         """Mean of the training ratings; None where it is not known, as of MLlib's models."""
         return self._factors.baseline.mean
+
+    @property
+    def side_factors(self) -> tuple[SideFactors, SideFactors]:
+        """Ids and factors of the users and of the items, as arrays of the driver."""
+        sides = self._factors.sides
+        return sides["user"], sides["item"]
+
+    def __repr__(self) -> str:
+        """Return one line, as MLlib's."""
+        rank = "" if self._sides is None else f", rank={self.rank}"
+        return f"ALSModel: uid={self.uid}{rank}"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: sizes, parameters and the learning curve."""
+        return show_model(self)
 
     def setUserCol(self, value: str) -> ALSModel:
         """Set ``userCol``."""

@@ -15,6 +15,8 @@ from als_spark.ml.errors import InvalidArgument
 from als_spark.solve.objective import Objective
 
 _LARGEST_INT = 2**31 - 1
+LARGEST_EXPONENT = 4.0
+"""Largest ν, as that of the jobs."""
 _STORAGE_LEVELS = {
     *("DISK_ONLY", "DISK_ONLY_2", "DISK_ONLY_3", "OFF_HEAP"),
     *("MEMORY_ONLY", "MEMORY_ONLY_2", "MEMORY_ONLY_SER", "MEMORY_ONLY_SER_2"),
@@ -81,6 +83,10 @@ def _is_regulariser(value: float) -> bool:
     return math.isfinite(value) and value >= 0
 
 
+def _is_exponent(value: float) -> bool:
+    return 0 <= value <= LARGEST_EXPONENT
+
+
 _VALID: dict[str, Callable[[Any], bool]] = {
     "rank": _at_least(1),
     "maxIter": _at_least(0),
@@ -95,6 +101,8 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "coldStartStrategy": lambda value: value.lower() in {"nan", "drop", "mean"},
     "blockSize": _at_least(1),
     "seed": lambda value: -(2**63) <= value < 2**63,
+    "tol": _is_regulariser,
+    "regExponent": _is_exponent,
 }
 """What each parameter may be; checked where it is used, as MLlib does, not where it is set."""
 
@@ -140,27 +148,34 @@ class AlsModelParams(_ALSModelParams):
             raise
 
 
-def mllib_params(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return saved parameters without those that MLlib lacks and would refuse to load.
+WATCHERS = {"callback", "progress"}
+"""Parameters that change nothing in what is fitted."""
 
-    Parameters
-    ----------
-    metadata : dict
-        With ``uid`` and, by name, the values that are set (``paramMap``) and the defaults
-        (``defaultParamMap``).
+
+def mllib_params(params: Params) -> dict[str, Any]:
+    """Return metadata with those parameters only that MLlib has: it refuses to load others.
+
+    Returns
+    -------
+    dict
+        By name, the values that are set (``paramMap``) and the defaults (``defaultParamMap``).
 
     Raises
     ------
     InvalidArgument
-        If MLlib lacks one that is set to something else than its default, or its value.
+        If one that MLlib lacks is set to something else than its default, or to a value that MLlib
+        lacks: MLlib would fit something else.
     """
     theirs = {name for name in dir(_ALSParams) if isinstance(getattr(_ALSParams, name), Param)}
-    values, defaults = metadata["paramMap"], metadata["defaultParamMap"]
+    values, defaults = (
+        {param.name: value for param, value in found.items()}
+        for found in (params._paramMap, params._defaultParamMap)
+    )
     for name, value in values.items():
         known = name in theirs and not (name == "coldStartStrategy" and value.lower() == "mean")
-        if not known and (name not in defaults or value != defaults[name]):
+        if not known and name not in WATCHERS and value != defaults.get(name):
             raise InvalidArgument(
-                f"{metadata['uid']} parameter {name} is {value}, which MLlib's ALS lacks: "
+                f"{params.uid} parameter {name} is {value}, which MLlib's ALS lacks: "
                 "clear it, or save in our own format"
             )
     return {
@@ -173,11 +188,13 @@ class AlsParams(AlsModelParams, _ALSParams):
     """Parameters of the estimator."""
 
     rank = _int("rank", "rank of the factorization (>= 1)")
-    maxIter = _int("maxIter", "number of iterations (>= 0), all of which are done; 0: the start")
+    maxIter = _int(
+        "maxIter", "number of iterations (>= 0), all of which are done unless tol is set; 0: start"
+    )
     regParam = _float(
         "regParam",
-        "regularization parameter λ (>= 0); a row of n ratings has the ridge λ n; n counts those "
-        "above 0 if implicitPrefs is True",
+        "regularization parameter λ (>= 0); a row of n ratings has the ridge λ n^regExponent; n "
+        "counts those above 0 if implicitPrefs is True",
     )
     numUserBlocks = _int(
         "numUserBlocks",
@@ -226,21 +243,31 @@ class AlsParams(AlsModelParams, _ALSParams):
         "regularization parameter of the biases (> 0), multiplied as regParam is; by default the "
         "value of regParam",
     )
-
     weightCol = _text(
         "weightCol",
         "column name for weights (>= 0) of the ratings, whose squared errors they multiply; a "
         "rating of weight 0 is left out; not set or '': every weight is 1",
     )
+    tol = _float(
+        "tol",
+        "iterations end once the change of the factors differs by less from that of the last one "
+        "(>= 0); 0: all of maxIter are done",
+    )
+    regExponent = _float(
+        "regExponent",
+        "exponent ν (0 to 4) of the number of ratings n in the ridge λ n^ν of a row; 1 as MLlib, "
+        "0 for the same ridge in every row",
+    )
+    accelerate = Param[bool](
+        Params._dummy(),
+        "accelerate",
+        "whether iterations begin at extrapolated factors: fewer iterations to the same objective",
+        typeConverter=TypeConverters.toBoolean,
+    )
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._setDefault(biases=False)
-
-    def getWeightCol(self) -> str:
-        """Get ``weightCol``; where it is not set, ``''``."""
-        value = self.getOrDefault(self.weightCol) if self.isSet(self.weightCol) else None
-        return value or ""
+        self._setDefault(biases=False, tol=0.0, regExponent=1.0, accelerate=False)
 
     def getBiases(self) -> bool:
         """Get ``biases``."""
@@ -251,9 +278,32 @@ class AlsParams(AlsModelParams, _ALSParams):
         value = self.getOrDefault(self.biasRegParam) if self.isSet(self.biasRegParam) else None
         return self.getRegParam() if value is None else value
 
+    def getWeightCol(self) -> str:
+        """Get ``weightCol``; where it is not set, ``''``."""
+        value = self.getOrDefault(self.weightCol) if self.isSet(self.weightCol) else None
+        return value or ""
+
+    def getTol(self) -> float:
+        """Get ``tol``."""
+        return self.getOrDefault(self.tol)
+
+    def getRegExponent(self) -> float:
+        """Get ``regExponent``."""
+        return self.getOrDefault(self.regExponent)
+
+    def getAccelerate(self) -> bool:
+        """Get ``accelerate``."""
+        return self.getOrDefault(self.accelerate)
+
     def objective(self) -> Objective:
-        """Return what the factors minimise."""
-        members: dict[str, Any] = {"reg": self.getRegParam(), "exponent": 1.0}
+        """Return what the factors minimise.
+
+        Raises
+        ------
+        InvalidArgument
+            If parameters do not go together.
+        """
+        members: dict[str, Any] = {"reg": self.getRegParam(), "exponent": self.getRegExponent()}
         if self.getImplicitPrefs():
             members |= {"implicit": True, "alpha": self.getAlpha()}
         if self.getWeightCol() and self.getImplicitPrefs():

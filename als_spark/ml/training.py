@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from pyspark.sql import DataFrame
@@ -10,61 +10,88 @@ from pyspark.sql import DataFrame
 from als_spark.ml.biases import Baseline, centred
 from als_spark.ml.columns import check_ratings, typed_ratings
 from als_spark.ml.factors import SideFactors
+from als_spark.ml.fit_params import FitParams
 from als_spark.ml.params import AlsParams
+from als_spark.ml.progress import watched
+from als_spark.ml.summary import ALSTrainingSummary
+from als_spark.model.ids import IdIndex, as_id_array
+from als_spark.model.warm_start import take_known
 from als_spark.spark.prepare.prepare import PrepareOptions, prepare_typed
-from als_spark.spark.train.run import PreparedRatings, train_grid
+from als_spark.spark.train.run import train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.metrics import ErrorSums
 from als_spark.train.records import ModelSpec, TrainingOptions
-from als_spark.train.state import LoopState, start_states
+from als_spark.train.state import LoopState, initial_factors
 from als_spark.types import DType, SplitName
 
 DTYPE: DType = "float32"
 
 
 class Shared(NamedTuple):
-    """What models must agree on to be trained together."""
+    """What models must agree on to be trained together: where their ratings are."""
 
     user: str
     item: str
     rating: str
-    max_iter: int
-    seed: int
     weight: str
 
     @classmethod
     def of(cls, params: AlsParams) -> Shared:
         """Read it from the parameters."""
         return cls(
-            params.getUserCol(),
-            params.getItemCol(),
-            params.getRatingCol(),
-            params.getMaxIter(),
-            # Seeds of the start are not negative.
-            params.getSeed() % 2**64,
-            params.getWeightCol(),
+            params.getUserCol(), params.getItemCol(), params.getRatingCol(), params.getWeightCol()
         )
 
 
-class _FactorCollector:
-    """Keeps the factors of all models, by position."""
+def options_of(params: AlsParams) -> TrainingOptions:
+    """Return how a model is trained."""
+    return TrainingOptions(
+        tol=params.getTol(),
+        max_iter=params.getMaxIter(),
+        # Seeds of the start are not negative.
+        seed=params.getSeed() % 2**64,
+        dtype=DTYPE,
+        accelerate=params.getAccelerate(),
+    )
+
+
+class Fitted(NamedTuple):
+    """A trained model."""
+
+    users: SideFactors
+    items: SideFactors
+    baseline: Baseline
+    summary: ALSTrainingSummary
+
+
+class _Collector:
+    """Keeps all models, by position."""
+
+    needs_errors = False
 
     def __init__(self) -> None:
-        self.factors: dict[int, Factors] = {}
+        self.models: dict[int, LoopState] = {}
 
     def add(self, trained: LoopState, sums: Mapping[SplitName, ErrorSums]) -> None:  # noqa: ARG002
-        self.factors[trained.spec.point] = trained.plain_factors
+        self.models[trained.spec.point] = trained
 
 
 def train_together(
-    dataset: DataFrame, shared: Shared, models: Sequence[AlsParams]
-) -> list[tuple[SideFactors, SideFactors, Baseline]]:
-    """Train models that share all but rank and objective: a half-step is one pass for all of them.
+    dataset: DataFrame, shared: Shared, models: Mapping[int, FitParams]
+) -> dict[int, Fitted]:
+    """Train models on the same ratings: a half-step is one pass for all that are not done.
+
+    Parameters
+    ----------
+    dataset : DataFrame
+    shared : Shared
+    models : mapping of int to FitParams
+        Parameters by the position of the model.
 
     Returns
     -------
-    list of (users, items, baseline)
-        Of each model.
+    dict of int to Fitted
+        The models by their positions.
 
     Raises
     ------
@@ -76,35 +103,56 @@ def train_together(
         If a row's system has no finite solution.
     """
     specs = [
-        ModelSpec(point, params.getRank(), params.objective())
-        for point, params in enumerate(models)
+        ModelSpec(point, params.getRank(), params.objective()) for point, params in models.items()
     ]
     options = PrepareOptions(
         duplicates="keep", dtype=DTYPE, ranks=[s.objective.columns(s.rank) for s in specs]
     )
     ratings = typed_ratings(dataset, shared.user, shared.item, shared.rating, shared.weight)
-    with prepare_typed(
-        dataset.sparkSession, ratings, "the DataFrame", options, check=check_ratings
-    ) as prepared:
-        mean = prepared.mean
-        factors = _train(prepared, [centred(spec, mean) for spec in specs], shared)
-        users, items = prepared.summary.users, prepared.summary.items
-    return [
-        (
-            SideFactors.of_index(users, own.users),
-            SideFactors.of_index(items, own.items),
-            # Predictions of implicit preferences are none of ratings.
-            Baseline(None if params.getImplicitPrefs() else mean, params.getBiases()),
+    collector = _Collector()
+    with (
+        watched(models) as on_iteration,
+        prepare_typed(
+            dataset.sparkSession, ratings, "the DataFrame", options, check=check_ratings
+        ) as prepared,
+    ):
+        users, items, mean = prepared.summary.users, prepared.summary.items, prepared.mean
+        train_grid(
+            prepared,
+            [centred(spec, mean) for spec in specs],
+            [options_of(params) for params in models.values()],
+            collector,
+            starts=[start_of(params, users, items) for params in models.values()],
+            on_iteration=on_iteration,
         )
-        for own, params in zip(factors, models, strict=True)
-    ]
+        n_ratings = prepared.n_ratings["train"]
+    return {
+        point: Fitted(
+            SideFactors.of_index(users, trained.plain_factors.users),
+            SideFactors.of_index(items, trained.plain_factors.items),
+            # Predictions of implicit preferences are none of ratings.
+            Baseline(None if models[point].getImplicitPrefs() else mean, models[point].getBiases()),
+            ALSTrainingSummary.of(
+                trained,
+                n_ratings,
+                models[point].deciding_params(),
+                implicit=models[point].getImplicitPrefs(),
+                weighted=bool(shared.weight),
+            ),
+        )
+        for point, trained in collector.models.items()
+    }
 
 
-def _train(prepared: PreparedRatings, specs: Sequence[ModelSpec], shared: Shared) -> list[Factors]:
-    # Without a tolerance no iteration is left out.
-    options = TrainingOptions(tol=0.0, max_iter=shared.max_iter, seed=shared.seed, dtype=DTYPE)
-    if shared.max_iter == 0:
-        return [state.plain_factors for state in start_states(prepared.backend, specs, options)]
-    collector = _FactorCollector()
-    train_grid(prepared, specs, options, collector)
-    return [collector.factors[spec.point] for spec in specs]
+def start_of(params: FitParams, users: IdIndex, items: IdIndex) -> Factors | None:
+    """Return the factors that the iterations start from; None for the usual ones."""
+    model = params.getInitialModel()
+    if model is None:
+        return None
+    seed = options_of(params).seed
+    start = initial_factors(len(users), len(items), params.getRank(), seed)
+    for ids, own, known in zip((users, items), start, model.side_factors, strict=True):
+        # Biases, the columns behind the latent factors, start at 0.
+        latent = known.factors[:, : model.rank]
+        take_known(own, ids, IdIndex(as_id_array(known.ids)), latent)
+    return start

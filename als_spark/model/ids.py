@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -54,7 +55,7 @@ class IdIndex:
         return rows.astype(np.int32, copy=False)
 
 
-def as_id_array(ids: Sequence[Any]) -> pa.Array:
+def as_id_array(ids: Sequence[Any] | npt.NDArray[Any]) -> pa.Array:
     """Turn integers or strings, a list or a NumPy array, into Arrow's int64 or string."""
     try:
         array = pa.array(ids)

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -17,6 +16,7 @@ from als_spark.errors import EmptySourceError
 from als_spark.files.json_files import write_json
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.files import save_model
+from als_spark.model.warm_start import take_known
 from als_spark.nightly.holdout import HoldoutRule, held_out
 from als_spark.nightly.run_log import RunLog, RunNotes
 from als_spark.nightly.run_record import (
@@ -319,11 +319,8 @@ def warm_start(
         (summary.users, usual.users, champion.users, champion.factors.users, champion.user_stats),
         (summary.items, usual.items, champion.items, champion.factors.items, champion.item_stats),
     ):
-        rows = theirs.rows_of(ids.ids)
         # A row without a rating still has its random start.
-        trained = (rows >= 0) & (stats.degrees[rows] > 0)
-        start[trained] = factors[rows[trained]]
-        known += int(np.count_nonzero(trained))
+        known += take_known(start, ids, theirs, factors, stats.degrees > 0)
     share = known / (len(summary.users) + len(summary.items))
     return Start("warm", f"{share:.1%} of the rows start at version {name}", usual, warm_runs)
 

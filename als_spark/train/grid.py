@@ -12,7 +12,7 @@ from als_spark.solve.objective import Objective
 from als_spark.train.backend import Backend, Factors
 from als_spark.train.loop import OnIteration, train_models
 from als_spark.train.metrics import ErrorSums
-from als_spark.train.records import ModelSpec, PointResult, TrainingOptions, best_point
+from als_spark.train.records import ModelSpec, Options, PointResult, best_point
 from als_spark.train.state import LoopState
 from als_spark.types import SplitName
 
@@ -54,8 +54,13 @@ class SweepOutcome:
 class Collector(Protocol):
     """What takes the models of a grid as they finish; called from several threads."""
 
+    @property
+    def needs_errors(self) -> bool:
+        """Whether the errors of the models are wanted: they cost a pass over all ratings."""
+        ...
+
     def add(self, trained: LoopState, sums: Mapping[SplitName, ErrorSums]) -> None:
-        """Take a trained model and its error sums."""
+        """Take a trained model and its error sums, none unless they are wanted."""
 
 
 class SweepCollector:
@@ -70,6 +75,8 @@ class SweepCollector:
     on_point : callable, optional
         Called with the grid position and the result of each finished point.
     """
+
+    needs_errors = True
 
     def __init__(self, selected_on: SplitName, on_point: OnPoint | None = None) -> None:
         self._selected_on = selected_on
@@ -119,10 +126,10 @@ class SweepCollector:
 def run_grid(
     backend: Backend,
     specs: Sequence[ModelSpec],
-    options: TrainingOptions,
+    options: Options,
     collector: Collector,
     *,
-    starts: Sequence[Factors] | None = None,
+    starts: Sequence[Factors | None] | None = None,
     on_iteration: OnIteration | None = None,
 ) -> None:
     """Train all points side by side on one backend.
@@ -131,7 +138,11 @@ def run_grid(
     :func:`als_spark.spark.train.run.train_grid`, and where the ratings are.
     """
 
-    def evaluate(finished: Sequence[LoopState]) -> None:
+    def collect(finished: Sequence[LoopState]) -> None:
+        if not collector.needs_errors:
+            for model in finished:
+                collector.add(model, {})
+            return
         label = "ALS errors of " + ", ".join(
             f"d={model.spec.rank} λ={model.spec.objective.reg:g}" for model in finished
         )
@@ -140,5 +151,5 @@ def run_grid(
             collector.add(model, errors)
 
     train_models(
-        backend, specs, options, starts=starts, on_iteration=on_iteration, on_finished=evaluate
+        backend, specs, options, starts=starts, on_iteration=on_iteration, on_finished=collect
     )

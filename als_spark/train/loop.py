@@ -23,7 +23,13 @@ import numpy as np
 from als_spark.solve.linalg import row_dots
 from als_spark.train.acceleration import Accelerator
 from als_spark.train.backend import Backend, Factors, HalfStep, Solved
-from als_spark.train.records import IterationRecord, ModelSpec, TrainingOptions
+from als_spark.train.records import (
+    IterationRecord,
+    ModelSpec,
+    Options,
+    TrainingOptions,
+    options_of_each,
+)
 from als_spark.train.state import LoopState, start_states
 from als_spark.types import SIDES, FloatArray, IntArray, Side
 
@@ -35,9 +41,9 @@ OnStates = Callable[[Sequence[LoopState]], None]
 def train_models(
     backend: Backend,
     specs: Sequence[ModelSpec],
-    options: TrainingOptions,
+    options: Options,
     *,
-    starts: Sequence[Factors] | None = None,
+    starts: Sequence[Factors | None] | None = None,
     on_iteration: OnIteration | None = None,
     on_finished: OnFinished | None = None,
     on_states: OnStates | None = None,
@@ -50,9 +56,9 @@ def train_models(
         Where the ratings are.
     specs : sequence of ModelSpec
         The models.
-    options : TrainingOptions
-        What they share.
-    starts : sequence of Factors, optional
+    options : TrainingOptions or sequence of TrainingOptions
+        Of all models, or of each: a model that has done its iterations drops out.
+    starts : sequence of Factors or None, optional
         Starting factors, one a model: see :func:`als_spark.train.state.start_states`.
     on_iteration, on_finished, on_states : callable, optional
         As in :func:`continue_training`.
@@ -65,7 +71,7 @@ def train_models(
     Raises
     ------
     ConfigError
-        If a start has the wrong shape, or there is not one for each model.
+        If a start has the wrong shape, or there are not options, or a start, for each model.
     SolveError
         If a row's system has no finite solution.
     """
@@ -82,7 +88,7 @@ def train_models(
 def continue_training(
     backend: Backend,
     states: Sequence[LoopState],
-    options: TrainingOptions,
+    options: Options,
     *,
     on_iteration: OnIteration | None = None,
     on_finished: OnFinished | None = None,
@@ -98,8 +104,8 @@ def continue_training(
         The same ratings as before.
     states : sequence of LoopState
         From :func:`als_spark.train.state.start_states`, or from ``on_states``.
-    options : TrainingOptions
-        What the models share; a state says whether its model is accelerated.
+    options : TrainingOptions or sequence of TrainingOptions
+        Of all models, or of each; a state says whether its model is accelerated.
     on_iteration : callable, optional
         Called with each :class:`~als_spark.train.records.IterationRecord`.
     on_finished : callable, optional
@@ -125,11 +131,12 @@ def continue_training(
             on_finished(stopped)
 
     states = list(states)
+    each = options_of_each(options, len(states))
     before = max((state.seconds for state in states if not state.stopped), default=0.0)
     began = time.perf_counter() - before
     report([state for state in states if state.stopped])
     while running := [k for k, state in enumerate(states) if not state.stopped]:
-        stepped = step(backend, [states[k] for k in running], options, began)
+        stepped = step(backend, [states[k] for k in running], [each[k] for k in running], began)
         for k, state in zip(running, stepped, strict=True):
             states[k] = state
             if on_iteration is not None:
@@ -141,9 +148,12 @@ def continue_training(
 
 
 def step(
-    backend: Backend, states: Sequence[LoopState], options: TrainingOptions, began: float
+    backend: Backend, states: Sequence[LoopState], each: Sequence[TrainingOptions], began: float
 ) -> list[LoopState]:
-    """Do one iteration of models that are all running; ``began`` is when the training did."""
+    """Do one iteration of models that are all running.
+
+    ``each`` are the options of each; ``began`` is when the training did.
+    """
     iterations = [_Iteration(state, backend) for state in states]
     label = f"ALS iteration {1 + max(state.iterations for state in states)}: "
     _half_step(backend, "user", iterations, label)
@@ -152,7 +162,9 @@ def step(
         _half_step(backend, "user", risen, f"{label}plain step instead, ")
     _half_step(backend, "item", iterations, label)
     seconds = time.perf_counter() - began
-    return [iteration.end(options, seconds) for iteration in iterations]
+    return [
+        iteration.end(options, seconds) for iteration, options in zip(iterations, each, strict=True)
+    ]
 
 
 def _half_step(backend: Backend, side: Side, iterations: Sequence[_Iteration], label: str) -> None:
@@ -219,14 +231,19 @@ class _Iteration:
     def end(self, options: TrainingOptions, seconds: float) -> LoopState:
         """Return the state after the items' half-step."""
         state, factors = self._state, Factors(self._solved["user"], self._solved["item"])
+        penalties = [
+            self._objective.penalty(own, self._counts[side])
+            for side, own in zip(SIDES, factors, strict=True)
+        ]
         record = IterationRecord(
             state.spec.point,
             state.spec.rank,
             self._objective.reg,
             state.iterations + 1,
-            self._loss + self._objective.penalty(factors.users, self._counts["user"]),
+            self._loss + penalties[0],
             self._changes["user"] + self._changes["item"],
             seconds,
+            sum(penalties),
         )
         previous = state.history[-1].change if state.history else math.inf
         converged = abs(previous - record.change) < options.tol

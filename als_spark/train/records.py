@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from als_spark.errors import ConfigError
 from als_spark.solve.objective import Objective
 from als_spark.types import DType, SplitName
 
@@ -32,14 +33,14 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class TrainingOptions:
-    """What all models of a run share.
+    """How a model is trained; most runs have the same for all models.
 
     Attributes
     ----------
     tol : float
         Tolerance of the stopping rule (see :mod:`als_spark.train.loop`).
     max_iter : int
-        Cap on the iterations; a model that it stops is reported as not converged.
+        Cap on the iterations; a model that it stops is reported as not converged. 0: the start.
     seed : int
         Of the start.
     dtype : {"float32", "float64"}
@@ -56,13 +57,35 @@ class TrainingOptions:
     accelerate: bool = False
 
 
+Options = TrainingOptions | Sequence[TrainingOptions]
+"""The options of all models of a run, or of each of them."""
+
+
+def options_of_each(options: Options, n_models: int) -> list[TrainingOptions]:
+    """Return the options of each model.
+
+    Raises
+    ------
+    ConfigError
+        If there are several, but not one for each model.
+    """
+    if isinstance(options, TrainingOptions):
+        return [options] * n_models
+    if len(options) != n_models:
+        raise ConfigError(
+            f"{len(options)} options given for {n_models} models: give one for each model"
+        )
+    return list(options)
+
+
 @dataclass(frozen=True, slots=True)
 class IterationRecord:
     """What one iteration (all users, then all items) of one model did.
 
     One record feeds log, progress bar, callback, history and plots. ``iteration`` counts from 1;
     ``objective`` has the squared training errors plus the penalty; ``change`` is c_t = ‖U_t −
-    U_(t−1)‖_F + ‖V_t − V_(t−1)‖_F; ``seconds`` count from the beginning of the model's training.
+    U_(t−1)‖_F + ‖V_t − V_(t−1)‖_F; ``seconds`` count from the beginning of the model's training;
+    ``penalty`` is that of both sides' factors, NaN where a file of an earlier version lacks it.
     """
 
     point: int
@@ -72,6 +95,7 @@ class IterationRecord:
     objective: float
     change: float
     seconds: float
+    penalty: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)

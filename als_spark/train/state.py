@@ -18,7 +18,7 @@ from als_spark.solve.biases import append_biases
 from als_spark.solve.objective import Objective
 from als_spark.train.acceleration import Memory, Pair, Visit, history_length
 from als_spark.train.backend import Backend, Factors
-from als_spark.train.records import IterationRecord, ModelSpec, TrainingOptions
+from als_spark.train.records import IterationRecord, ModelSpec, Options, options_of_each
 from als_spark.types import FloatArray
 
 
@@ -88,7 +88,7 @@ class LoopState:
             "evaluations": self.evaluations,
             "converged": self.converged,
             "stopped": self.stopped,
-            "history": [[r.objective, r.change, r.seconds] for r in self.history],
+            "history": [_numbers_of(record) for record in self.history],
         }
 
     def as_arrays(self) -> dict[str, FloatArray]:
@@ -102,6 +102,11 @@ class LoopState:
             for k, pair in enumerate(self.memory.pairs):
                 arrays[f"step_{k}"], arrays[f"change_{k}"] = pair
         return arrays
+
+
+def _numbers_of(record: IterationRecord) -> list[float]:
+    numbers = [record.objective, record.change, record.seconds]
+    return numbers if math.isnan(record.penalty) else [*numbers, record.penalty]
 
 
 def initial_factors(n_users: int, n_items: int, rank: int, seed: int) -> Factors:
@@ -129,8 +134,8 @@ def initial_factors(n_users: int, n_items: int, rank: int, seed: int) -> Factors
 def start_states(
     backend: Backend,
     specs: Sequence[ModelSpec],
-    options: TrainingOptions,
-    starts: Sequence[Factors] | None = None,
+    options: Options,
+    starts: Sequence[Factors | None] | None = None,
 ) -> list[LoopState]:
     """Return the state of each model before its first iteration.
 
@@ -139,28 +144,31 @@ def start_states(
     backend : Backend
         Says how many users and items there are.
     specs : sequence of ModelSpec
-    options : TrainingOptions
-    starts : sequence of Factors, optional
+    options : TrainingOptions or sequence of TrainingOptions
+        Of all models, or of each.
+    starts : sequence of Factors or None, optional
         Starting factors, one a model, (n_users, rank) and (n_items, rank); drawn by
         :func:`initial_factors` if not given. Biases start at 0.
 
     Raises
     ------
     ConfigError
-        If a start has the wrong shape, or there is not one for each model.
+        If a start has the wrong shape, or there are not options, or a start, for each model.
     """
     if starts is not None and len(starts) != len(specs):
         raise ConfigError(
             f"{len(starts)} starts given for {len(specs)} models: give one for each model"
         )
     sizes = backend.degrees("user").size, backend.degrees("item").size
-    memory = None
-    if options.accelerate:
-        ranks = [spec.objective.columns(spec.rank) for spec in specs]
-        memory = Memory(history_length(sizes[1], ranks, np.dtype(options.dtype).itemsize))
+    each = options_of_each(options, len(specs))
+    fast = [
+        spec.objective.columns(spec.rank)
+        for spec, own in zip(specs, each, strict=True)
+        if own.accelerate
+    ]
     states = []
-    for k, spec in enumerate(specs):
-        drawn = initial_factors(*sizes, spec.rank, options.seed) if starts is None else starts[k]
+    for spec, own, start in zip(specs, each, starts or [None] * len(specs), strict=True):
+        drawn = initial_factors(*sizes, spec.rank, own.seed) if start is None else start
         expected = ((sizes[0], spec.rank), (sizes[1], spec.rank))
         if (drawn.users.shape, drawn.items.shape) != expected:
             raise ConfigError(
@@ -169,8 +177,11 @@ def start_states(
             )
         if spec.objective.columns(spec.rank) > spec.rank:
             drawn = Factors(*map(append_biases, drawn))
-        factors = Factors(*(side.astype(options.dtype) for side in drawn))
-        states.append(LoopState(spec, factors, memory=memory))
+        factors = Factors(*(side.astype(own.dtype) for side in drawn))
+        memory = None
+        if own.accelerate and own.max_iter:
+            memory = Memory(history_length(sizes[1], fast, np.dtype(own.dtype).itemsize))
+        states.append(LoopState(spec, factors, memory=memory, stopped=own.max_iter == 0))
     return states
 
 

@@ -33,8 +33,8 @@ LAYERS = (
     ("spark.train",),
     ("spark.prepare",),
     ("spark.predict",),
-    ("ml",),
     ("report",),
+    ("ml",),
     ("nightly",),
     ("cli",),
 )

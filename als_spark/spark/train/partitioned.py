@@ -26,7 +26,7 @@ from als_spark.train.backend import Factors, HalfStep, Solved
 from als_spark.train.grid import Collector, run_grid
 from als_spark.train.loop import OnIteration
 from als_spark.train.metrics import ErrorSums, EvaluationPart, SideStats
-from als_spark.train.records import ModelSpec, TrainingOptions
+from als_spark.train.records import ModelSpec, Options
 from als_spark.types import SIDES, IntArray, Side, SplitName
 
 EXCHANGES = {"broadcast": BroadcastExchange}
@@ -67,10 +67,10 @@ class PartitionedRatings:
     def train(
         self,
         specs: Sequence[ModelSpec],
-        options: TrainingOptions,
+        options: Options,
         collector: Collector,
         *,
-        starts: Sequence[Factors] | None = None,
+        starts: Sequence[Factors | None] | None = None,
         on_iteration: OnIteration | None = None,
     ) -> None:
         """Train all points side by side: see :func:`als_spark.train.grid.run_grid`."""

@@ -22,7 +22,7 @@ from als_spark.train.grid import Collector
 from als_spark.train.local import LocalBackend
 from als_spark.train.loop import OnIteration, train_models
 from als_spark.train.metrics import ErrorSums
-from als_spark.train.records import ModelSpec, TrainingOptions
+from als_spark.train.records import ModelSpec, Options, TrainingOptions, options_of_each
 from als_spark.train.state import LoopState
 from als_spark.types import SplitName
 
@@ -44,10 +44,10 @@ class PerModel:
     def train(
         self,
         specs: Sequence[ModelSpec],
-        options: TrainingOptions,
+        options: Options,
         collector: Collector,
         *,
-        starts: Sequence[Factors] | None = None,
+        starts: Sequence[Factors | None] | None = None,
         on_iteration: OnIteration | None = None,
     ) -> None:
         """Train all points, a Spark task each.
@@ -55,6 +55,7 @@ class PerModel:
         ``on_iteration`` hears of all iterations of a model when the collector has it.
         """
         context = self._session.sparkContext
+        each = options_of_each(options, len(specs))
         largest_first = sorted(
             range(len(specs)),
             key=lambda k: (-specs[k].rank, specs[k].objective.reg, specs[k].point),
@@ -66,7 +67,12 @@ class PerModel:
                 spec = specs[k]
                 context.setJobGroup(group, f"ALS model d={spec.rank} λ={spec.objective.reg:g}")
                 work = [(spec, starts[k] if starts is not None else None)]
-                run = partial(train_partition, backend=shared, options=options)
+                run = partial(
+                    train_partition,
+                    backend=shared,
+                    options=each[k],
+                    with_errors=collector.needs_errors,
+                )
                 # One partition, one task: the model.
                 for returned in context.parallelize(work, 1).mapPartitions(run).collect():
                     if isinstance(returned, SolveError):
@@ -107,6 +113,7 @@ def train_partition(
     *,
     backend: Broadcast[LocalBackend],
     options: TrainingOptions,
+    with_errors: bool = True,
 ) -> Iterator[tuple[LoopState, Mapping[SplitName, ErrorSums]] | SolveError]:
     """Train the models of a partition: the function that runs on an executor.
 
@@ -121,7 +128,9 @@ def train_partition(
         except SolveError as error:
             yield error
             continue
-        (sums,) = backend.value.errors([trained.plain_factors], "")
+        sums: Mapping[SplitName, ErrorSums] = {}
+        if with_errors:
+            (sums,) = backend.value.errors([trained.plain_factors], "")
         yield trained, sums
 
 

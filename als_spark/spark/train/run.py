@@ -15,7 +15,7 @@ from als_spark.train.backend import Backend, Factors
 from als_spark.train.grid import Collector
 from als_spark.train.loop import OnIteration
 from als_spark.train.metrics import SideStats
-from als_spark.train.records import ModelSpec, TrainingOptions
+from als_spark.train.records import ModelSpec, Options
 from als_spark.types import Side, SplitName
 
 
@@ -34,10 +34,10 @@ class Placement(Protocol):
     def train(
         self,
         specs: Sequence[ModelSpec],
-        options: TrainingOptions,
+        options: Options,
         collector: Collector,
         *,
-        starts: Sequence[Factors] | None = None,
+        starts: Sequence[Factors | None] | None = None,
         on_iteration: OnIteration | None = None,
     ) -> None:
         """Train all points of a grid: parameters as in :func:`train_grid`."""
@@ -101,10 +101,10 @@ class PreparedRatings:
 def train_grid(
     prepared: PreparedRatings,
     specs: Sequence[ModelSpec],
-    options: TrainingOptions,
+    options: Options,
     collector: Collector,
     *,
-    starts: Sequence[Factors] | None = None,
+    starts: Sequence[Factors | None] | None = None,
     on_iteration: OnIteration | None = None,
 ) -> None:
     """Train all points of a grid.
@@ -115,12 +115,12 @@ def train_grid(
         From :func:`als_spark.spark.prepare.prepare.prepare_ratings`.
     specs : sequence of ModelSpec
         The points, from :func:`als_spark.train.grid.grid_specs`.
-    options : TrainingOptions
-        What they share.
+    options : TrainingOptions or sequence of TrainingOptions
+        Of all points, or of each.
     collector : Collector
         Receives each model as it finishes.
-    starts : sequence of Factors, optional
-        Starting factors, one a point, by dense row: row k belongs to
+    starts : sequence of Factors or None, optional
+        Starting factors, one a point (None: the usual start), by dense row: row k belongs to
         ``prepared.summary.users.ids[k]``, or ``items``.
     on_iteration : callable, optional
         Called with the record of every iteration: as it happens where the ratings are partitioned,
@@ -128,6 +128,8 @@ def train_grid(
 
     Raises
     ------
+    ConfigError
+        If there are not options, or a start, for each point.
     SolveError
         If a row's system has no finite solution; it names the row by its original id.
     """

@@ -25,14 +25,20 @@ class Ratings(NamedTuple):
         return spark.createDataFrame(list(rows), types).repartition(3)
 
     def users_against(
-        self, users: dict[int, list[float]], items: dict[int, list[float]], reg: float
+        self,
+        users: dict[int, list[float]],
+        items: dict[int, list[float]],
+        reg: float,
+        exponent: float = 1.0,
     ) -> dict[int, npt.NDArray[np.float64]]:
-        """Factors of the users that solve λ n + VᵀV for fixed items, in float64."""
+        """Factors of the users that solve λ n^exponent + VᵀV for fixed items, in float64."""
         user_ids, user_rows = np.unique(self.users, return_inverse=True)
         item_ids, item_rows = np.unique(self.items, return_inverse=True)
         fixed = np.array([items[i] for i in item_ids.tolist()], np.float64)
         start = np.array([users[u] for u in user_ids.tolist()], np.float64)
-        solved = reference.solve_rows(user_rows, item_rows, self.ratings, fixed, start, reg, 1.0)
+        solved = reference.solve_rows(
+            user_rows, item_rows, self.ratings, fixed, start, reg, exponent
+        )
         return dict(zip(user_ids.tolist(), solved, strict=True))
 
     def turned(self) -> Ratings:

@@ -97,6 +97,35 @@ class TestObjective:
         model = als().fit(spark.createDataFrame(rows, "user int, item int, rating double"))
         assert factors_of(model.userFactors)[1] == [0.0, 0.0, 0.0]
 
+    def test_exponent_of_the_ridge(self, frame: DataFrame, ratings: Ratings) -> None:
+        users, items = sides(als(regExponent=0.5).fit(frame))
+        assert_close(items, ratings.turned().users_against(items, users, REG, exponent=0.5), 1e-4)
+
+    def test_a_tolerance_ends_the_iterations(self, frame: DataFrame) -> None:
+        # c_1 is known from one iteration alone, so a huge tolerance ends the second.
+        huge = sides(als(tol=1e9, maxIter=10).fit(frame))
+        assert huge == sides(als(maxIter=2).fit(frame))
+        none = sides(als(tol=0.0, maxIter=10).fit(frame))
+        assert none == sides(als(maxIter=10).fit(frame))
+        assert none != huge
+
+    @pytest.mark.parametrize(("placement", "n_jobs"), [("grid", 5), ("ratings", 26)])
+    def test_jobs_of_a_fit(
+        self,
+        spark: SparkSession,
+        frame: DataFrame,
+        monkeypatch: pytest.MonkeyPatch,
+        placement: str,
+        n_jobs: int,
+    ) -> None:
+        # 10 iterations of two half-steps each, or the one task of the model; no errors.
+        options = partial(PrepareOptions, placement=placement)
+        monkeypatch.setattr(training, "PrepareOptions", options)
+        scheduler = spark.sparkContext._jsc.sc().dagScheduler()
+        before = scheduler.numTotalJobs()
+        als(maxIter=10).fit(frame)
+        assert scheduler.numTotalJobs() - before <= n_jobs
+
 
 def objective_of(
     model: Any, ratings: Ratings, reg: float, implicit: bool, alpha: float = 1.0
@@ -345,17 +374,38 @@ class TestParamMaps:
             {estimator.rank: 2, estimator.regParam: 0.5},
             {estimator.rank: 4, estimator.predictionCol: "p"},
             {estimator.maxIter: 1},
+            {estimator.maxIter: 0, estimator.seed: 9},
+            {estimator.tol: 0.5, estimator.maxIter: 50, estimator.regExponent: 0.0},
+            {estimator.accelerate: True, estimator.maxIter: 5},
             {},
         ]
         models = estimator.fit(frame, maps)
-        assert len(prepared) == 2
-        assert [model.rank for model in models] == [2, 4, 3, 3]
+        assert len(prepared) == 1
+        assert [model.rank for model in models] == [2, 4, 3, 3, 3, 3, 3]
         assert [model.getPredictionCol() for model in models][1:3] == ["p", "prediction"]
+        assert len({str(sides(model)) for model in models}) == len(models)
         for params, model in zip(maps, models, strict=True):
             for found, wanted in zip(
                 sides(model), sides(estimator.fit(frame, params)), strict=True
             ):
                 assert_close(found, wanted, 1e-5)
+
+    def test_a_grid_on_partitioned_ratings(
+        self, frame: DataFrame, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        estimator = als()
+        maps = [
+            {estimator.maxIter: 0, estimator.seed: 9},
+            {estimator.tol: 0.5, estimator.maxIter: 50},
+            {estimator.accelerate: True, estimator.maxIter: 5},
+            {estimator.maxIter: 1},
+        ]
+        wanted = [sides(estimator.fit(frame, params)) for params in maps]
+        options = partial(PrepareOptions, placement="ratings", partitions=3)
+        monkeypatch.setattr(training, "PrepareOptions", options)
+        for model, expected in zip(estimator.fit(frame, maps), wanted, strict=True):
+            for found, side in zip(sides(model), expected, strict=True):
+                assert_close(found, side, 1e-3)
 
     def test_threads(self, frame: DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
         calls = []

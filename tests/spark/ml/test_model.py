@@ -247,7 +247,22 @@ class TestFiles:
             assert other.uid == als.uid
             found = {param.name: value for param, value in other.extractParamMap().items()}
             known = {param.name for param in other.params}
+            assert found.keys() <= known
             assert found == {name: value for name, value in wanted.items() if name in known}
+
+    def test_what_mllib_lacks(self, spark: SparkSession, tmp_path: Path) -> None:
+        als = ALS(tol=0.5, regExponent=0.25, accelerate=True)
+        als.save(str(tmp_path / "als"))
+        loaded = ALS.load(str(tmp_path / "als"))
+        assert (loaded.getTol(), loaded.getRegExponent()) == (0.5, 0.25)
+        assert loaded.getAccelerate()
+        with pytest.raises(IllegalArgumentException, match="which MLlib's ALS lacks: clear it"):
+            als.write().format("mllib").save(str(tmp_path / "mllib"))
+        assert not (tmp_path / "mllib").exists()
+        for name in ("tol", "regExponent", "accelerate"):
+            als.clear(als.getParam(name))
+        als.write().format("mllib").save(str(tmp_path / "mllib"))
+        assert mllib.ALS.load(str(tmp_path / "mllib")).uid == als.uid
 
     def test_what_is_no_model(self, pair: Pair, tmp_path: Path) -> None:
         ALS().save(str(tmp_path / "als"))

@@ -11,9 +11,23 @@ import pyspark.ml.recommendation as mllib
 import pytest
 from pyspark.errors import IllegalArgumentException
 
-from als_spark import ALS, ALSModel, ConfigError, Objective
+from als_spark import ALS, ALSModel, ConfigError, Objective, TrainingOptions
 from als_spark.ml.biases import Baseline
-from als_spark.ml.training import Shared
+from als_spark.ml.params import mllib_params
+from als_spark.ml.training import Shared, options_of
+
+OURS: dict[str, Any] = {
+    "biases": False,
+    "biasRegParam": None,
+    "weightCol": None,
+    "tol": 0.0,
+    "regExponent": 1.0,
+    "accelerate": False,
+    "initialModel": None,
+    "callback": None,
+    "progress": None,
+}
+"""What MLlib lacks, with the values at which it is as MLlib."""
 
 
 def public(cls: type) -> set[str]:
@@ -25,18 +39,19 @@ def test_every_public_name_of_mllib_is_there(ours: type, theirs: type) -> None:
     assert public(theirs) - public(ours) == set()
 
 
-MORE = {"biases": False, "biasRegParam": None, "weightCol": None}
-"""Parameters that MLlib lacks, and their defaults."""
+UNSET = {"biasRegParam", "weightCol"}
+"""Those that have no value unless they are set."""
 
 
 @pytest.mark.parametrize("method", ["__init__", "setParams"])
 def test_signatures(method: str) -> None:
-    ours, theirs = (inspect.signature(getattr(cls, method)) for cls in (ALS, mllib.ALS))
-    found = [(p.name, p.kind, p.default) for p in ours.parameters.values()]
-    wanted = [(p.name, p.kind, p.default) for p in theirs.parameters.values()]
-    assert found[: len(wanted)] == wanted
-    more = [(name, inspect.Parameter.KEYWORD_ONLY, default) for name, default in MORE.items()]
-    assert found[len(wanted) :] == more
+    ours, theirs = (
+        [(p.name, p.kind, p.default) for p in inspect.signature(found).parameters.values()]
+        for found in (getattr(ALS, method), getattr(mllib.ALS, method))
+    )
+    assert ours[: len(theirs)] == theirs
+    assert {name: default for name, _, default in ours[len(theirs) :]} == OURS
+    assert {kind for _, kind, _ in ours[1:]} == {inspect.Parameter.KEYWORD_ONLY}
 
 
 def test_defaults() -> None:
@@ -44,7 +59,7 @@ def test_defaults() -> None:
     values = {param.name: value for param, value in als.extractParamMap().items()}
     signature = inspect.signature(mllib.ALS.__init__).parameters
     wanted = {name: p.default for name, p in signature.items() if name not in ("self", "seed")}
-    wanted |= {name: default for name, default in MORE.items() if default is not None}
+    wanted |= {name: value for name, value in OURS.items() if name not in UNSET}
     assert values == {**wanted, "seed": hash("ALS"), "predictionCol": "prediction"}
     assert als._paramMap == {}
     assert ALSModel().getBlockSize() == 4096
@@ -68,6 +83,12 @@ VALUES: dict[str, Any] = {
     "finalStorageLevel": "NONE",
     "coldStartStrategy": "Drop",
     "blockSize": 16,
+    "tol": 0.25,
+    "regExponent": 0.5,
+    "accelerate": True,
+    "initialModel": ALSModel(),
+    "callback": print,
+    "progress": False,
     "predictionCol": "p",
     "biases": True,
     "biasRegParam": 0.25,
@@ -81,7 +102,8 @@ def test_set_and_get(name: str) -> None:
     title = name[0].upper() + name[1:]
     assert getattr(als, f"set{title}")(value) is als
     assert getattr(als, f"get{title}")() == value
-    als.check_params()
+    if name != "initialModel":
+        als.check_params()
     assert f"{name}: " in als.explainParams()
     assert f"current: {value}" in als.explainParam(name)
     if name != "predictionCol":
@@ -117,6 +139,8 @@ def test_only_keywords() -> None:
         ("regParam", np.int16(2), 2.0),
         ("regParam", 1, 1.0),
         ("userCol", np.str_("u"), "u"),
+        ("tol", np.float32(0.5), 0.5),
+        ("regExponent", 2, 2.0),
     ],
 )
 def test_accepted_types(name: str, given: Any, value: Any) -> None:
@@ -143,6 +167,12 @@ def test_accepted_types(name: str, given: Any, value: Any) -> None:
         ("weightCol", 1),
         ("userCol", 3),
         ("seed", 1.5),
+        ("tol", "0"),
+        ("regExponent", [1.0]),
+        ("accelerate", 1),
+        ("initialModel", "als-model"),
+        ("callback", 3),
+        ("progress", "yes"),
     ],
 )
 def test_a_wrong_type_is_refused_and_changes_nothing(name: str, given: Any) -> None:
@@ -179,6 +209,12 @@ def test_a_wrong_type_is_refused_and_changes_nothing(name: str, given: Any) -> N
         ("intermediateStorageLevel", "memory_only"),
         ("finalStorageLevel", "MEMORY_AND_DISK_DESER"),
         ("seed", 2**63),
+        ("tol", -0.5),
+        ("tol", float("inf")),
+        ("tol", float("nan")),
+        ("regExponent", -0.5),
+        ("regExponent", 4.5),
+        ("regExponent", float("nan")),
     ],
 )
 def test_a_value_out_of_range_is_refused_where_it_is_used(name: str, value: Any) -> None:
@@ -200,8 +236,35 @@ def test_copies_are_their_own() -> None:
     assert other.getRank() == 3
 
 
-def test_the_ridge_is_multiplied_by_the_count() -> None:
+def test_the_ridge_is_multiplied_by_a_power_of_the_count() -> None:
     assert ALS(regParam=0.3).objective() == Objective(0.3, exponent=1.0)
+    assert ALS(regParam=0.3, regExponent=0.25).objective() == Objective(0.3, exponent=0.25)
+
+
+def test_options_of_the_training() -> None:
+    als = ALS(seed=-1)
+    every = TrainingOptions(tol=0.0, max_iter=10, seed=2**64 - 1, dtype="float32", accelerate=False)
+    assert options_of(als) == every
+    others = als.copy({als.tol: 0.5, als.maxIter: 3, als.seed: 4, als.accelerate: True})
+    assert options_of(others) == TrainingOptions(0.5, 3, 4, "float32", accelerate=True)
+
+
+class TestParamsOfMLlib:
+    def test_ours_are_left_out(self) -> None:
+        found = mllib_params(ALS(rank=3, **{**OURS, "callback": print, "progress": True}))
+        assert found["paramMap"] == {"rank": 3}
+        signature = inspect.signature(mllib.ALS.__init__).parameters
+        assert found["defaultParamMap"].keys() == {*signature, "predictionCol"} - {"self"}
+
+    @pytest.mark.parametrize(("name", "value"), [("tol", 0.5), ("accelerate", True)])
+    def test_a_value_that_would_be_lost_is_refused(self, name: str, value: Any) -> None:
+        als = ALS(**{name: value})
+        with pytest.raises(IllegalArgumentException) as caught:
+            mllib_params(als)
+        assert str(caught.value) == (
+            f"{als.uid} parameter {name} is {value}, which MLlib's ALS lacks: clear it, or save in "
+            "our own format"
+        )
 
 
 @pytest.mark.parametrize(
@@ -257,16 +320,14 @@ class TestBiases:
             Baseline.from_metadata({"rank": 3, **metadata}, "p")
 
 
-def test_maps_that_differ_in_rank_and_objective_are_trained_together() -> None:
-    als = ALS(seed=-1)
+def test_maps_of_the_same_columns_are_trained_together() -> None:
+    als = ALS()
     shared = Shared.of(als)
-    assert shared == ("user", "item", "rating", 10, 2**64 - 1, "")
-    assert Shared.of(als.copy({als.rank: 2, als.regParam: 3.0})) == shared
-    others = {als.implicitPrefs: True, als.alpha: 3.0, als.nonnegative: True}
+    assert shared == ("user", "item", "rating", "")
+    others = {als.rank: 2, als.regParam: 3.0, als.seed: 1, als.tol: 0.5, als.implicitPrefs: True}
     assert Shared.of(als.copy(others)) == shared
     for name, value in (
-        ("maxIter", 3),
-        ("seed", 4),
+        ("itemCol", "i"),
         ("userCol", "u"),
         ("ratingCol", ""),
         ("weightCol", "w"),

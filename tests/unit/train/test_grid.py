@@ -6,6 +6,7 @@ import itertools
 import math
 import threading
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -227,3 +228,16 @@ class TestRunGrid:
         asked.clear()
         run_grid(backend, specs, OPTIONS, SweepCollector("test"))
         assert sorted(asked) == ["ALS errors of d=1 λ=1", "ALS errors of d=4 λ=2.5"]
+
+    def test_a_collector_that_needs_no_errors_costs_no_pass(self, parts):
+        class Keep:
+            needs_errors = False
+            kept: ClassVar[list] = []
+
+            def add(self, trained, sums):
+                self.kept.append((trained.spec, sums))
+
+        backend = local_backend(*parts)
+        backend.errors = None
+        run_grid(backend, self.SPECS, replace(OPTIONS, max_iter=1), Keep())
+        assert Keep.kept == [(spec, {}) for spec in self.SPECS]

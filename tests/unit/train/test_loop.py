@@ -250,6 +250,42 @@ class TestSideBySide:
         (together,) = finished
         assert [model.spec for model in together] == [model.spec for model in models]
 
+    def test_options_of_each(self, triples):
+        backend = local_backend(triples)
+        each = [
+            replace(FLOAT64, max_iter=2, seed=1, tol=0.0),
+            replace(FLOAT64, tol=0.05, accelerate=True),
+            replace(FLOAT64, max_iter=0, seed=2, accelerate=True),
+            replace(FLOAT64, max_iter=5, tol=0.0),
+        ]
+        finished: list[int] = []
+        together = train_models(
+            backend,
+            self.SPECS,
+            each,
+            on_finished=lambda some: finished.extend(model.spec.point for model in some),
+        )
+        assert [model.iterations for model in together][::2] == [2, 0]
+        assert together[3].iterations == 5
+        assert together[1].converged
+        assert finished == [2, 0, 3, 1]
+        for spec, options, model in zip(self.SPECS, each, together, strict=True):
+            (alone,) = train_models(backend, [spec], options)
+            assert (model.iterations, model.evaluations) == (alone.iterations, alone.evaluations)
+            np.testing.assert_array_equal(model.factors.items, alone.factors.items)
+
+    @pytest.mark.parametrize("n", [0, 3])
+    def test_options_for_each_model(self, triples, n):
+        with pytest.raises(ConfigError, match=f"{n} options given for 4 models: give one for each"):
+            train_models(local_backend(triples), self.SPECS, [FLOAT64] * n)
+
+    def test_no_iteration_is_the_start(self, triples):
+        model = train_one(local_backend(triples), options=replace(FLOAT64, max_iter=0))
+        start = initial_factors(triples.n_users, triples.n_items, 3, FLOAT64.seed)
+        np.testing.assert_array_equal(model.factors.users, start.users)
+        assert (model.stopped, model.converged, model.memory) == (True, False, None)
+        assert math.isnan(model.objective)
+
     def test_no_models(self, triples):
         assert train_models(local_backend(triples), [], FLOAT64) == []
 
@@ -343,6 +379,15 @@ class TestStart:
         model = train_one(local_backend(triples), 2, 1.0, options, starts=[start])
         twin = reference.notebook_als(*triples[:3], start, 1.0, max_iter=3)
         np.testing.assert_allclose(model.factors.items, twin.items, rtol=0, atol=1e-8)
+
+    def test_some_given(self, triples):
+        backend, specs = local_backend(triples), grid_specs([3, 3], [1.0])
+        given = initial_factors(triples.n_users, triples.n_items, 3, 9)
+        options = replace(FLOAT64, max_iter=1)
+        mine, usual = train_models(backend, specs, options, starts=[given, None])
+        for model, seed in ((mine, 9), (usual, FLOAT64.seed)):
+            wanted = train_one(backend, options=replace(options, seed=seed))
+            np.testing.assert_array_equal(model.factors.users, wanted.factors.users)
 
     def test_a_start_is_brought_to_the_dtype(self, triples):
         start = Factors(np.ones((triples.n_users, 2)), np.ones((triples.n_items, 2)))

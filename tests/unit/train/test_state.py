@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -119,6 +120,16 @@ class TestStates:
         for name, array in state.as_arrays().items():
             np.testing.assert_array_equal(again.as_arrays()[name], array)
         assert again.as_arrays().keys() == state.as_arrays().keys()
+
+    def test_a_history_without_penalties(self, triples):
+        # As version 0.1.0 has it.
+        (state, *_) = states_after(local_backend(triples), self.OPTIONS, 2)
+        record = state.as_record()
+        record["history"] = [numbers[:3] for numbers in record["history"]]
+        again = from_parts(record, state.as_arrays())
+        assert [r.objective for r in again.history] == [r.objective for r in state.history]
+        assert all(math.isnan(r.penalty) for r in again.history)
+        assert again.as_record() == record
 
     def test_plain_training_keeps_only_the_factors(self, triples):
         plain = replace(self.OPTIONS, accelerate=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -35,6 +36,14 @@ def test_models_come_with_their_errors_and_whole_histories():
         ]
         assert sums == BACKEND.errors([found.factors], "")[0]
         assert set(sums) == {"train", "test"}
+
+
+def test_errors_only_if_wanted():
+    broadcast = SimpleNamespace(value=BACKEND)
+    work = [(spec, None) for spec in grid_specs([2], [0.5])]
+    run = partial(train_partition, iter(work), backend=broadcast, options=OPTIONS)
+    ((model, sums),) = run(with_errors=False)
+    assert (model.iterations, sums) == (4, {})
 
 
 def test_given_starts_are_used():
