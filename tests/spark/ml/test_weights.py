@@ -119,7 +119,7 @@ def test_the_mean_and_the_biases_are_those_of_repeated_ratings(
 
 def test_partitions_change_nothing(spark: SparkSession, frame: DataFrame) -> None:
     typed = typed_ratings(frame, "user", "item", "rating", "w")
-    spec = ModelSpec(0, 3, Objective(0.2, 1.0, 0.1, 3.0))
+    spec = ModelSpec(0, 3, Objective(0.2, 1.0, bias_reg=0.1, mean=3.0))
     options = TrainingOptions(max_iter=4, tol=0.0, dtype="float64")
     models = []
     for placement, partitions, spread in (("grid", None, 1), ("ratings", 1, 4), ("ratings", 5, 2)):

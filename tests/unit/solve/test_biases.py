@@ -26,7 +26,7 @@ GRID = [(0.0, 3, 2.0, 2.0), (1.0, 5, 0.3, 0.1), (0.5, 1, 0.2, 4.0)]
 
 
 def biased(triples, reg: float, bias_reg: float, nu: float) -> Objective:
-    return Objective(reg, nu, bias_reg, float(triples.ratings.mean()))
+    return Objective(reg, nu, bias_reg=bias_reg, mean=float(triples.ratings.mean()))
 
 
 def trained(triples, rank: int, objective: Objective, options=FLOAT64):
@@ -198,7 +198,7 @@ class TestMembers:
             Objective(1.0, bias_reg=1.0, mean=np.nan)
 
     def test_records(self):
-        objective = Objective(0.1, 1.0, 0.2, 3.5)
+        objective = Objective(0.1, 1.0, bias_reg=0.2, mean=3.5)
         record = objective.as_record()
         assert record == {"lambda_reg": 0.1, "exponent": 1.0, "bias_reg": 0.2, "mean": 3.5}
         assert Objective.from_record(record, "the record") == objective
@@ -209,6 +209,6 @@ class TestMembers:
             Objective.from_record(record, "the record")
 
     def test_note(self):
-        note = Objective(0.1, 1.0, 0.2).note
+        note = Objective(0.1, 1.0, bias_reg=0.2).note
         assert note.startswith("ridge λ·n·|x|² for a row of n ratings (exponent 1")
         assert note.endswith("; biases with λ 0.2")

@@ -116,7 +116,7 @@ class TestMeaning:
         """At ν = 0, where the number of ratings does not matter."""
         repeated = Triples(*(np.repeat(values, COUNTS) for values in T[:3]), T.n_users, T.n_items)
         mean = float(repeated.ratings.mean())
-        spec = ModelSpec(0, 4, Objective(0.7, 0.0, bias_reg, mean))
+        spec = ModelSpec(0, 4, Objective(0.7, 0.0, bias_reg=bias_reg, mean=mean))
         (wanted,) = train_models(backend(repeated), [spec], FLOAT64)
         (found,) = train_models(backend(T, COUNTS.astype(float)), [spec], FLOAT64)
         np.testing.assert_allclose(found.factors.users, wanted.factors.users, rtol=1e-7, atol=1e-9)
