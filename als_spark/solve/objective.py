@@ -134,7 +134,8 @@ class Objective:
         if self.bias_reg is not None:
             return BiasedSolver(self, fixed, scale=self._scale, mean=self.mean)
         if not self.implicit:
-            return RidgeSolver(SquaredErrors(self, fixed), nonnegative=self.nonnegative)
+            explicit = SquaredErrors(self, fixed, nonnegative=self.nonnegative)
+            return RidgeSolver(explicit, nonnegative=self.nonnegative)
         if degrees is None:
             raise TypeError("an implicit objective needs the degrees of the fixed factors")
         kind = Preferences if self.nonnegative else RotatedPreferences
