@@ -45,7 +45,7 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         Not available yet: an error where they are asked for.
     userCol, itemCol, ratingCol : str
         Columns of the ratings. Ids are whole numbers within the int range, in a column of any
-        numeric type. Without a name for the ratings every rating is 1.
+        numeric type, unless ``nativeIds``. Without a name for the ratings every rating is 1.
     coldStartStrategy : {"nan", "drop"}
         What the model predicts for an unknown user or item.
     seed : int, optional
@@ -54,6 +54,9 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         Accepted and checked as by MLlib; without effect (see ``explainParams``).
     intermediateStorageLevel, finalStorageLevel : str
         Accepted and checked as by MLlib; without effect (see ``explainParams``).
+    nativeIds : bool
+        Whether ids are integers of any width, strings or decimals, which the model returns as they
+        are; MLlib has no such parameter.
 
     Raises
     ------
@@ -84,6 +87,7 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         finalStorageLevel: str = "MEMORY_AND_DISK",  # noqa: ARG002
         coldStartStrategy: str = "nan",  # noqa: ARG002
         blockSize: int = 4096,  # noqa: ARG002
+        nativeIds: bool = False,  # noqa: ARG002
     ) -> None:
         super().__init__()
         self._set(**self._input_kwargs)
@@ -109,6 +113,7 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         finalStorageLevel: str = "MEMORY_AND_DISK",  # noqa: ARG002
         coldStartStrategy: str = "nan",  # noqa: ARG002
         blockSize: int = 4096,  # noqa: ARG002
+        nativeIds: bool = False,  # noqa: ARG002
     ) -> ALS:
         """Set any parameters by their names."""
         return self._set(**self._input_kwargs)
@@ -184,6 +189,10 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
     def setBlockSize(self, value: int) -> ALS:
         """Set ``blockSize``."""
         return self._set(blockSize=value)
+
+    def setNativeIds(self, value: bool) -> ALS:
+        """Set ``nativeIds``."""
+        return self._set(nativeIds=value)
 
     def setPredictionCol(self, value: str) -> ALS:
         """Set ``predictionCol``."""
@@ -282,7 +291,7 @@ class _Models(Iterator[tuple[int, ALSModel]]):
             if k not in self._trained:
                 self._train(shared, group)
             users, items = self._trained.pop(k)
-        model = ALSModel(self._dataset.sparkSession, users, items)
+        model = ALSModel(self._dataset.sparkSession, users, items, estimator.objective())
         model._resetUid(estimator.uid)
         return k, estimator._copyValues(model)
 

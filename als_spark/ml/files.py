@@ -1,8 +1,10 @@
 """What the estimator and its model are saved as: MLlib's folders, with our classes' names.
 
 A model is a folder of ``metadata`` (one line of JSON), ``userFactors`` and ``itemFactors``
-(Parquet); an estimator has the metadata alone. What MLlib has saved is read too, and
-``write().format("mllib")`` writes what MLlib reads: its classes' names are the only difference.
+(Parquet); where they are known, the metadata have its objective too, and ``userStats`` and
+``itemStats`` the training ratings of its rows. An estimator has the metadata alone. What MLlib has
+saved is read too, and ``write().format("mllib")`` writes what MLlib reads: with its classes' names,
+and without the parameters that it does not have.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import json
 from typing import Any, Generic, TypeVar
 
+from pyspark.ml.recommendation import _ALSModelParams, _ALSParams
 from pyspark.ml.util import (
     DefaultParamsReader,
     DefaultParamsWriter,
@@ -63,6 +66,8 @@ class AlsWriter(GeneralMLWriter):
             If it is.
         """
         session = self.sparkSession
+        if self.source == "mllib":
+            _check_mllib_has(self._instance)
         if _exists(session, path):
             raise FileExistsError(
                 f"Path {path} already exists. To overwrite it, use write().overwrite().save(path)"
@@ -75,6 +80,9 @@ class AlsWriter(GeneralMLWriter):
         )
         if self.source == "mllib":
             metadata["class"] = _mllib_class(type(self._instance))
+            for name in own_params(self._instance):
+                metadata["paramMap"].pop(name, None)
+                metadata["defaultParamMap"].pop(name, None)
         # The metadata come last: a folder without them is no model.
         line = session.createDataFrame([(json.dumps(metadata),)], "value string")
         line.coalesce(1).write.text(f"{path}/metadata")
@@ -114,6 +122,23 @@ class AlsReader(MLReader[Instance], Generic[Instance]):
         instance.load_data(session, path, metadata)
         loaded: Instance = instance
         return loaded
+
+
+def own_params(instance: Any) -> list[str]:
+    """Return the names of the parameters that MLlib's class does not have."""
+    theirs = _ALSParams if type(instance).__name__ == "ALS" else _ALSModelParams
+    return [param.name for param in instance.params if not hasattr(theirs, param.name)]
+
+
+def _check_mllib_has(instance: Any) -> None:
+    """Stop on a value of a parameter that MLlib does not have; one that is off goes unsaid."""
+    for name in own_params(instance):
+        param = instance.getParam(name)
+        value = instance.getOrDefault(param) if instance.isDefined(param) else None
+        if value != instance._defaultParamMap.get(param):
+            raise InvalidArgument(
+                f"{name}={value!r}: MLlib has no such parameter: save without format('mllib')"
+            )
 
 
 def _mllib_class(cls: type) -> str:

@@ -15,22 +15,33 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, FloatType, IntegerType, StructField, StructType
 
-from als_spark.ml.columns import check_column, check_exists, ids_or_error, int_or_null, quoted
+from als_spark.ml.columns import check_column, check_exists, id_or_null, ids_or_error, quoted
 from als_spark.ml.errors import InvalidArgument
-from als_spark.ml.factors import SideFactors, collect_factors, factors_frame
+from als_spark.ml.factors import (
+    SideFactors,
+    collect_factors,
+    factors_frame,
+    stats_frame,
+    with_stats,
+)
 from als_spark.ml.files import AlsReader, AlsWriter
+from als_spark.ml.interop import Parts, from_factor_model, to_factor_model
 from als_spark.ml.params import AlsModelParams, to_int
+from als_spark.model.factor_model import FactorModel
+from als_spark.solve.objective import Objective
 from als_spark.solve.topk import top_items
 from als_spark.spark.arrow import map_in_arrow
+from als_spark.spark.hadoop import store_at
 from als_spark.types import SIDES, Side
 
 
 class _Sides:
     """The factors of a model in all their forms, shared by its copies."""
 
-    def __init__(self, session: SparkSession, users: SideFactors, items: SideFactors) -> None:
+    def __init__(self, session: SparkSession, parts: Parts) -> None:
         self.session = session
-        self.sides: dict[Side, SideFactors] = {"user": users, "item": items}
+        self.parts = parts
+        self.sides: dict[Side, SideFactors] = {"user": parts.users, "item": parts.items}
         self._frames: dict[Side, DataFrame] = {}
         self._broadcasts: dict[Side, Broadcast[SideFactors]] = {}
 
@@ -62,11 +73,12 @@ class ALSModel(AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
         session: SparkSession | None = None,
         users: SideFactors | None = None,
         items: SideFactors | None = None,
+        objective: Objective | None = None,
     ) -> None:
         super().__init__()
         self._sides: _Sides | None = None
         if session is not None and users is not None and items is not None:
-            self._sides = _Sides(session, users, items)
+            self._sides = _Sides(session, Parts(users, items, objective))
 
     @property
     def rank(self) -> int:
@@ -154,19 +166,122 @@ class ALSModel(AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
         """Return what loads a model, ours or MLlib's."""
         return AlsReader(cls)
 
-    def save_data(self, session: SparkSession, path: str) -> dict[str, Any]:  # noqa: ARG002
+    def saveAsMLlib(self, path: str) -> None:
+        """Save a model that MLlib's own ``ALSModel.load`` loads, and ours.
+
+        ``write().overwrite().format("mllib").save(path)`` does so over what is there.
+
+        Parameters
+        ----------
+        path : str
+            A folder that is not there.
+
+        Raises
+        ------
+        FileExistsError
+            If it is.
+        InvalidArgument
+            If a parameter that MLlib does not have is set, such as ``nativeIds``.
+        """
+        self.write().format("mllib").save(path)
+
+    def toFactorModel(self) -> FactorModel:
+        """Return the model as the library, the store and the jobs take it.
+
+        Integer ids are 64-bit integers there, strings and decimals strings.
+
+        Returns
+        -------
+        FactorModel
+            For :func:`als_spark.save_model`, say, whose folder a store publishes.
+
+        Raises
+        ------
+        InvalidArgument
+            If the training ratings of users and items are not known: MLlib's models do not keep
+            them.
+        """
+        return to_factor_model(self._factors.parts)
+
+    @classmethod
+    def fromFactorModel(cls, session: SparkSession | None, model: FactorModel) -> ALSModel:
+        """Make a model of one of the library's, with the estimator's default parameters.
+
+        Users and items without a training rating are left out: they are unknown to it too. Ids are
+        int where all of them are within that range; otherwise ``nativeIds`` is set.
+
+        Parameters
+        ----------
+        session : SparkSession or None
+            None: the running one.
+        model : FactorModel
+            Of :func:`als_spark.load_model`, say. The factors become 32-bit floats.
+
+        Raises
+        ------
+        InvalidArgument
+            If there is no session.
+        """
+        session = session or SparkSession.getActiveSession()
+        if session is None:
+            raise InvalidArgument("no Spark session is running: start one, or give it")
+        parts, native = from_factor_model(model)
+        made = cls(session, *parts)
+        made._setDefault(userCol="user", itemCol="item", predictionCol="prediction")
+        made._setDefault(coldStartStrategy="nan")
+        return made._set(nativeIds=native)
+
+    @classmethod
+    def fromStore(cls, path: str, version: str | None = None) -> ALSModel:
+        """Read a model from a model store, verified: see :meth:`fromFactorModel`.
+
+        Parameters
+        ----------
+        path : str
+            The store's directory, of any file system that Spark knows.
+        version : str, optional
+            Name of a version, or the beginning of one; the current one if not given.
+
+        Raises
+        ------
+        InvalidArgument
+            If there is no session.
+        DataError
+            If there is no store, no such version, or its files are not those that were published.
+        """
+        session = SparkSession.getActiveSession()
+        if session is None:
+            raise InvalidArgument("no Spark session is running: start one")
+        return cls.fromFactorModel(session, store_at(session, path).load(version))
+
+    def save_data(self, session: SparkSession, path: str) -> dict[str, Any]:
         """Write the factors; return what the metadata have besides the parameters."""
-        for side in SIDES:
+        for side, own in self._factors.sides.items():
             self._factors.frame(side).write.parquet(f"{path}/{side}Factors")
-        return {"rank": self.rank}
+            if own.stats is not None:
+                stats_frame(session, own).write.parquet(f"{path}/{side}Stats")
+        extra: dict[str, Any] = {"rank": self.rank}
+        objective = self._factors.parts.objective
+        if objective is not None:
+            extra["objective"] = objective.as_record()
+        if all(own.stats is not None for own in self._factors.sides.values()):
+            extra["stats"] = True
+        return extra
 
     def load_data(self, session: SparkSession, path: str, metadata: dict[str, Any]) -> None:
-        """Read the factors."""
-        users, items = (
-            collect_factors(session.read.parquet(folder), metadata["rank"], folder)
-            for folder in (f"{path}/{side}Factors" for side in SIDES)
-        )
-        self._sides = _Sides(session, users, items)
+        """Read the factors and, where they were saved, the objective and the statistics."""
+        sides = []
+        for side in SIDES:
+            folder = f"{path}/{side}Factors"
+            found = collect_factors(session.read.parquet(folder), metadata["rank"], folder)
+            if metadata.get("stats") is True:
+                folder = f"{path}/{side}Stats"
+                found = with_stats(found, session.read.parquet(folder), folder)
+            sides.append(found)
+        objective = None
+        if "objective" in metadata:
+            objective = Objective.from_record(metadata["objective"], f"{path}/metadata")
+        self._sides = _Sides(session, Parts(sides[0], sides[1], objective))
 
     @property
     def _factors(self) -> _Sides:
@@ -209,7 +324,7 @@ class ALSModel(AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
         asked = self._factors.frame(side)
         if subset is not None:
             check_exists(subset.schema, names[side])
-            chosen = subset.select(int_or_null(names[side]).alias("id")).distinct()
+            chosen = subset.select(id_or_null(names[side], IntegerType()).alias("id")).distinct()
             asked = asked.join(chosen, "id", "left_semi")
         entry = StructType(
             [StructField(names[other], IntegerType()), StructField("rating", FloatType())]
@@ -238,7 +353,7 @@ def recommend_to(
 ) -> Iterator[pa.RecordBatch]:
     """Recommend candidates to rows of ids and features: runs on an executor."""
     found = candidates.value
-    top = min(top, found.ids.size)
+    top = min(top, len(found.ids))
     entry = pa.struct([(names[1], pa.int32()), ("rating", pa.float32())])
     schema = pa.schema(
         [pa.field(names[0], pa.int32(), nullable=False), ("recommendations", pa.list_(entry))]
@@ -249,7 +364,7 @@ def recommend_to(
         rows, scores = top_items(features.reshape(n, -1), found.factors, top)
         offsets = pa.array(np.arange(n + 1, dtype=np.int32) * top)
         entries = pa.StructArray.from_arrays(
-            [pa.array(found.ids[rows.ravel()]), pa.array(scores.ravel().astype(np.float32))],
+            [found.ids.take(pa.array(rows.ravel())), pa.array(scores.ravel().astype(np.float32))],
             fields=list(entry),
         )
         lists = pa.ListArray.from_arrays(offsets, entries, type=schema.field(1).type)

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pyspark.sql import DataFrame
+from pyspark.sql.pandas.types import to_arrow_type
 
-from als_spark.ml.columns import check_ratings, typed_ratings
+from als_spark.ml.columns import check_ratings, id_type, typed_ratings
 from als_spark.ml.factors import SideFactors
 from als_spark.ml.params import AlsParams
 from als_spark.spark.prepare.prepare import PrepareOptions, prepare_typed
@@ -29,6 +30,7 @@ class Shared(NamedTuple):
     rating: str
     max_iter: int
     seed: int
+    native: bool
 
     @classmethod
     def of(cls, params: AlsParams) -> Shared:
@@ -40,6 +42,7 @@ class Shared(NamedTuple):
             params.getMaxIter(),
             # Seeds of the start are not negative.
             params.getSeed() % 2**64,
+            params.getNativeIds(),
         )
 
 
@@ -79,14 +82,23 @@ def train_together(
     options = PrepareOptions(
         duplicates="keep", dtype=DTYPE, ranks=tuple(spec.rank for spec in specs)
     )
-    ratings = typed_ratings(dataset, shared.user, shared.item, shared.rating)
+    native = shared.native
+    ratings = typed_ratings(dataset, shared.user, shared.item, shared.rating, native=native)
+    kinds = [
+        to_arrow_type(id_type(dataset.schema, name, native=native))
+        for name in (shared.user, shared.item)
+    ]
     with prepare_typed(
         dataset.sparkSession, ratings, "the DataFrame", options, check=check_ratings
     ) as prepared:
         factors = _train(prepared, specs, shared)
         users, items = prepared.summary.users, prepared.summary.items
+        stats = prepared.stats
     return [
-        (SideFactors.of_index(users, own.users), SideFactors.of_index(items, own.items))
+        (
+            SideFactors.of_index(users, own.users, stats["user"], kinds[0]),
+            SideFactors.of_index(items, own.items, stats["item"], kinds[1]),
+        )
         for own in factors
     ]
 
