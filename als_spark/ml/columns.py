@@ -90,8 +90,10 @@ def id_type(schema: StructType, name: str, *, native: bool) -> DataType:
     return StringType() if isinstance(kind, StringType) else kind
 
 
-def check_like(schema: StructType, name: str, kind: DataType) -> None:
+def check_like(schema: StructType, name: str, kind: DataType, *, exactly: bool = False) -> None:
     """Stop unless a column can hold native ids of a type: text for text, numbers for numbers.
+
+    ``exactly`` asks for the type itself, where ids go into a model.
 
     Raises
     ------
@@ -99,7 +101,7 @@ def check_like(schema: StructType, name: str, kind: DataType) -> None:
         If it is missing, or cannot.
     """
     found = id_type(schema, name, native=True)
-    if isinstance(found, StringType) != isinstance(kind, StringType):
+    if found != kind if exactly else isinstance(found, StringType) != isinstance(kind, StringType):
         raise InvalidArgument(
             f"requirement failed: Column {name} must be like the ids of the model, which are of "
             f"type {kind.simpleString()}, but was actually of type {found.simpleString()}."

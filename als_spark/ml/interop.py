@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,20 +9,13 @@ import pyarrow.compute as pc
 from als_spark.errors import ConfigError
 from als_spark.ml.errors import InvalidArgument
 from als_spark.ml.factors import SideFactors
+from als_spark.ml.sides import Parts
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.ids import IdIndex
 from als_spark.solve.objective import Objective
 from als_spark.train.backend import Factors
 from als_spark.train.metrics import SideStats
 from als_spark.types import Side
-
-
-class Parts(NamedTuple):
-    """What a model of the estimator is made of."""
-
-    users: SideFactors
-    items: SideFactors
-    objective: Objective | None
 
 
 def to_factor_model(parts: Parts) -> FactorModel:

@@ -2,70 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from pyspark import Broadcast
 from pyspark.ml import Model
 from pyspark.ml.util import MLReadable, MLWritable
-from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, FloatType, IntegerType, StructField, StructType
+from pyspark.sql import DataFrame, SparkSession
 
-from als_spark.ml.columns import check_column, check_exists, id_or_null, ids_or_error, quoted
+from als_spark.ml.columns import check_column, check_like, ids_or_error
 from als_spark.ml.errors import InvalidArgument
-from als_spark.ml.factors import (
-    SideFactors,
-    collect_factors,
-    factors_frame,
-    stats_frame,
-    with_stats,
-)
+from als_spark.ml.factors import SideFactors
 from als_spark.ml.files import AlsReader, AlsWriter
-from als_spark.ml.interop import Parts, from_factor_model, to_factor_model
+from als_spark.ml.foldin import Columns, fold_ratings
+from als_spark.ml.interop import from_factor_model, to_factor_model
 from als_spark.ml.params import AlsModelParams, to_int
+from als_spark.ml.predict import Request, fits_arrow, predict_by_joins, predict_in_arrow
+from als_spark.ml.recommend import Answerer, Measure
+from als_spark.ml.sides import Parts, Sides
 from als_spark.model.factor_model import FactorModel
 from als_spark.solve.objective import Objective
-from als_spark.solve.topk import top_items
-from als_spark.spark.arrow import map_in_arrow
 from als_spark.spark.hadoop import store_at
 from als_spark.types import SIDES, Side
-
-
-class _Sides:
-    """The factors of a model in all their forms, shared by its copies."""
-
-    def __init__(self, session: SparkSession, parts: Parts) -> None:
-        self.session = session
-        self.parts = parts
-        self.sides: dict[Side, SideFactors] = {"user": parts.users, "item": parts.items}
-        self._frames: dict[Side, DataFrame] = {}
-        self._broadcasts: dict[Side, Broadcast[SideFactors]] = {}
-
-    @property
-    def rank(self) -> int:
-        return int(self.sides["user"].factors.shape[1])
-
-    def frame(self, side: Side) -> DataFrame:
-        if side not in self._frames:
-            self._frames[side] = factors_frame(self.session, self.sides[side])
-        return self._frames[side]
-
-    def broadcast(self, side: Side) -> Broadcast[SideFactors]:
-        """Broadcast a side; Spark removes it once no DataFrame and no model needs it."""
-        if side not in self._broadcasts:
-            self._broadcasts[side] = self.session.sparkContext.broadcast(self.sides[side])
-        return self._broadcasts[side]
 
 
 class ALSModel(AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
     """A model that :class:`als_spark.ALS` has fitted, with the interface of MLlib's.
 
-    Its factors are held by the driver. Prediction joins them to the dataset; recommendation
-    broadcasts those of the side that is recommended.
+    Its factors are held by the driver. Prediction broadcasts them, or, where they are large, joins
+    them to the dataset; recommendation broadcasts those of the side that is recommended.
     """
 
     def __init__(
@@ -76,9 +41,9 @@ class ALSModel(AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
         objective: Objective | None = None,
     ) -> None:
         super().__init__()
-        self._sides: _Sides | None = None
+        self._sides: Sides | None = None
         if session is not None and users is not None and items is not None:
-            self._sides = _Sides(session, Parts(users, items, objective))
+            self._sides = Sides(session, Parts(users, items, objective))
 
     @property
     def rank(self) -> int:
@@ -115,32 +80,58 @@ class ALSModel(AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
         """Set ``blockSize``."""
         return self._set(blockSize=value)
 
-    def recommendForAllUsers(self, numItems: int) -> DataFrame:
-        """Recommend items to every user, those that the user has rated among them.
+    def recommendForAllUsers(
+        self,
+        numItems: int,
+        *,
+        excludeSeen: DataFrame | None = None,
+        items: DataFrame | None = None,
+    ) -> DataFrame:
+        """Recommend items to every user; those that the user has rated are among them if not told.
 
         Parameters
         ----------
         numItems : int
-            Items wanted for each user.
+            Items wanted for each user; fewer come where there are no more.
+        excludeSeen : DataFrame, optional
+            With the columns ``userCol`` and ``itemCol``: pairs that are not recommended, such as
+            the ratings. Ids that the model does not know, nulls and repeated pairs do no harm.
+        items : DataFrame, optional
+            With the column ``itemCol``: the items that may be recommended; read at once. All, if
+            not given.
 
         Returns
         -------
         DataFrame
-            ``userCol`` (int) and ``recommendations``, an array of structs of ``itemCol`` (int) and
-            ``rating`` (float), best first; equal ones by falling id.
+            ``userCol`` and ``recommendations``, an array of structs of ``itemCol`` and ``rating``
+            (float), best first; equal ones by falling id, strings by code point. Ids are int, or of
+            their own type with ``nativeIds``.
 
         Raises
         ------
         InvalidArgument
-            If none is wanted.
+            If none is wanted, or a column is missing or not like the ids of the model.
         """
-        return self._recommend("user", numItems, None)
+        return self._recommend("user", numItems, None, excludeSeen, items)
 
-    def recommendForAllItems(self, numUsers: int) -> DataFrame:
+    def recommendForAllItems(
+        self,
+        numUsers: int,
+        *,
+        excludeSeen: DataFrame | None = None,
+        users: DataFrame | None = None,
+    ) -> DataFrame:
         """Recommend users to every item: see :meth:`recommendForAllUsers`."""
-        return self._recommend("item", numUsers, None)
+        return self._recommend("item", numUsers, None, excludeSeen, users)
 
-    def recommendForUserSubset(self, dataset: DataFrame, numItems: int) -> DataFrame:
+    def recommendForUserSubset(
+        self,
+        dataset: DataFrame,
+        numItems: int,
+        *,
+        excludeSeen: DataFrame | None = None,
+        items: DataFrame | None = None,
+    ) -> DataFrame:
         """Recommend items to the users of a dataset: see :meth:`recommendForAllUsers`.
 
         Parameters
@@ -150,12 +141,55 @@ class ALSModel(AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
             ones are answered once.
         numItems : int
             Items wanted for each user.
+        excludeSeen, items : DataFrame, optional
+            See :meth:`recommendForAllUsers`.
         """
-        return self._recommend("user", numItems, dataset)
+        return self._recommend("user", numItems, dataset, excludeSeen, items)
 
-    def recommendForItemSubset(self, dataset: DataFrame, numUsers: int) -> DataFrame:
+    def recommendForItemSubset(
+        self,
+        dataset: DataFrame,
+        numUsers: int,
+        *,
+        excludeSeen: DataFrame | None = None,
+        users: DataFrame | None = None,
+    ) -> DataFrame:
         """Recommend users to the items of a dataset: see :meth:`recommendForUserSubset`."""
-        return self._recommend("item", numUsers, dataset)
+        return self._recommend("item", numUsers, dataset, excludeSeen, users)
+
+    def similarItems(
+        self, ids: Sequence[Any] | None, num: int, measure: Measure = "cosine"
+    ) -> DataFrame:
+        """Find the items most similar to each of some items, the item itself left out.
+
+        Parameters
+        ----------
+        ids : sequence of ids, or None
+            Items that are answered, each once; None: all. Those that the model does not know are
+            left out.
+        num : int
+            Items wanted for each.
+        measure : {"cosine", "inner"}
+            Cosine of the factors, 0 with a row of zeros; or their inner product.
+
+        Returns
+        -------
+        DataFrame
+            ``itemCol`` and ``neighbours``, an array of structs of ``itemCol`` and ``score``
+            (double), best first; equal ones by falling id.
+
+        Raises
+        ------
+        InvalidArgument
+            If none is wanted, the measure is neither, or an id is not like those of the model.
+        """
+        return self._answerer("item").similar(ids, to_int(num), measure)
+
+    def similarUsers(
+        self, ids: Sequence[Any] | None, num: int, measure: Measure = "cosine"
+    ) -> DataFrame:
+        """Find the users most similar to each of some users: see :meth:`similarItems`."""
+        return self._answerer("user").similar(ids, to_int(num), measure)
 
     def write(self) -> AlsWriter:
         """Return what saves the model; ``format("mllib")`` for one that MLlib loads."""
@@ -254,37 +288,57 @@ class ALSModel(AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
             raise InvalidArgument("no Spark session is running: start one")
         return cls.fromFactorModel(session, store_at(session, path).load(version))
 
-    def save_data(self, session: SparkSession, path: str) -> dict[str, Any]:
+    def foldIn(
+        self, ratings: DataFrame, side: Side = "user", ratingCol: str = "rating"
+    ) -> ALSModel:
+        """Return the model with users (or items) in it that it has not seen.
+
+        Each is solved exactly from its ratings, with the factors of the other side fixed and the
+        objective of the model, as the last half-step of a training would. A user that the model
+        knows is solved anew, from these ratings alone.
+
+        Parameters
+        ----------
+        ratings : DataFrame
+            Columns ``userCol``, ``itemCol`` and ``ratingCol``, as ``fit`` takes them. Ratings of
+            items that the model does not know are left out; a user without another one stays
+            unknown.
+        side : {"user", "item"}
+            What is folded in.
+        ratingCol : str
+            Column of the ratings; "": every rating is 1.
+
+        Returns
+        -------
+        ALSModel
+            A new one, of the same parameters. The training ratings of the other side stay what
+            they are.
+
+        Raises
+        ------
+        InvalidArgument
+            If the model does not know its objective, as MLlib's do not, or a column is unusable.
+        InvalidRatings
+            If a row has no usable id or rating.
+        SolveError
+            If a row's system has no finite solution.
+        """
+        columns = Columns(self.getUserCol(), self.getItemCol(), ratingCol, self._native)
+        parts = fold_ratings(ratings, columns, side, self._factors)
+        made = self.copy()
+        made._sides = Sides(self._factors.session, parts)
+        return made
+
+    def save_data(self, session: SparkSession, path: str) -> dict[str, Any]:  # noqa: ARG002
         """Write the factors; return what the metadata have besides the parameters."""
-        for side, own in self._factors.sides.items():
-            self._factors.frame(side).write.parquet(f"{path}/{side}Factors")
-            if own.stats is not None:
-                stats_frame(session, own).write.parquet(f"{path}/{side}Stats")
-        extra: dict[str, Any] = {"rank": self.rank}
-        objective = self._factors.parts.objective
-        if objective is not None:
-            extra["objective"] = objective.as_record()
-        if all(own.stats is not None for own in self._factors.sides.values()):
-            extra["stats"] = True
-        return extra
+        return self._factors.save(path)
 
     def load_data(self, session: SparkSession, path: str, metadata: dict[str, Any]) -> None:
         """Read the factors and, where they were saved, the objective and the statistics."""
-        sides = []
-        for side in SIDES:
-            folder = f"{path}/{side}Factors"
-            found = collect_factors(session.read.parquet(folder), metadata["rank"], folder)
-            if metadata.get("stats") is True:
-                folder = f"{path}/{side}Stats"
-                found = with_stats(found, session.read.parquet(folder), folder)
-            sides.append(found)
-        objective = None
-        if "objective" in metadata:
-            objective = Objective.from_record(metadata["objective"], f"{path}/metadata")
-        self._sides = _Sides(session, Parts(sides[0], sides[1], objective))
+        self._sides = Sides.load(session, path, metadata)
 
     @property
-    def _factors(self) -> _Sides:
+    def _factors(self) -> Sides:
         if self._sides is None:
             raise InvalidArgument("this ALSModel has no factors: make one by ALS.fit or load one")
         return self._sides
@@ -293,93 +347,43 @@ class ALSModel(AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
         self.check_params()
         prediction = self.getPredictionCol()
         columns: dict[Side, str] = {"user": self.getUserCol(), "item": self.getItemCol()}
-        for name in columns.values():
-            check_column(dataset.schema, name)
+        sides, native = self._factors.sides, self._native
+        kinds = {side: own.id_type for side, own in sides.items()}
+        for side, name in columns.items():
+            if native:
+                check_like(dataset.schema, name, kinds[side])
+            else:
+                check_column(dataset.schema, name)
         if prediction in dataset.columns:
             raise InvalidArgument(f"requirement failed: Column {prediction} already exists.")
-        drop = self.getColdStartStrategy().lower() == "drop"
-        joined = dataset
         for name in dict.fromkeys(columns.values()):
-            joined = joined.withColumn(name, ids_or_error(name))
-        names = {side: _unused(f"{side}Factors", [*dataset.columns, prediction]) for side in SIDES}
-        for side, name in columns.items():
-            own = self._factors.frame(side).select(
-                F.col("id").alias(f"{names[side]}Id"), F.col("features").alias(names[side])
-            )
-            joined = joined.join(
-                own,
-                F.col(quoted(name)) == F.col(f"{names[side]}Id"),
-                "inner" if drop else "left",
-            ).drop(f"{names[side]}Id")
-        score = dot(F.col(names["user"]), F.col(names["item"]))
-        score = F.coalesce(score, F.lit(float("nan")).cast("float"))
-        return joined.select("*", score.alias(prediction)).drop(*names.values())
+            dataset = dataset.withColumn(name, ids_or_error(name, native=native))
+        drop = self.getColdStartStrategy().lower() == "drop"
+        request = Request(dataset, columns, kinds, prediction, drop)
+        if fits_arrow(dataset, sides["user"], sides["item"]):
+            shared = (self._factors.broadcast(side) for side in SIDES)
+            return predict_in_arrow(request, *shared)
+        return predict_by_joins(request, {side: self._factors.frame(side) for side in SIDES})
 
-    def _recommend(self, side: Side, top: int, subset: DataFrame | None) -> DataFrame:
-        number = to_int(top)
-        if number < 1:
-            raise InvalidArgument(f"{number} recommendations wanted: ask for at least one")
+    def _recommend(
+        self,
+        side: Side,
+        top: int,
+        subset: DataFrame | None,
+        exclude: DataFrame | None,
+        candidates: DataFrame | None,
+    ) -> DataFrame:
+        return self._answerer(side).recommend(
+            to_int(top), subset=subset, exclude=exclude, candidates=candidates
+        )
+
+    def _answerer(self, side: Side) -> Answerer:
         names: dict[Side, str] = {"user": self.getUserCol(), "item": self.getItemCol()}
-        other: Side = "item" if side == "user" else "user"
-        asked = self._factors.frame(side)
-        if subset is not None:
-            check_exists(subset.schema, names[side])
-            chosen = subset.select(id_or_null(names[side], IntegerType()).alias("id")).distinct()
-            asked = asked.join(chosen, "id", "left_semi")
-        entry = StructType(
-            [StructField(names[other], IntegerType()), StructField("rating", FloatType())]
-        )
-        schema = StructType(
-            [
-                StructField(names[side], IntegerType(), nullable=False),
-                StructField("recommendations", ArrayType(entry)),
-            ]
-        )
-        answer = partial(
-            recommend_to,
-            candidates=self._factors.broadcast(other),
-            top=number,
-            names=(names[side], names[other]),
-        )
-        return map_in_arrow(asked, answer, schema)
+        own = self._factors
+        return Answerer(own.session, side, names, own.sides, self._native)
 
-
-def recommend_to(
-    batches: Iterable[pa.RecordBatch],
-    *,
-    candidates: Broadcast[SideFactors],
-    top: int,
-    names: tuple[str, str],
-) -> Iterator[pa.RecordBatch]:
-    """Recommend candidates to rows of ids and features: runs on an executor."""
-    found = candidates.value
-    top = min(top, len(found.ids))
-    entry = pa.struct([(names[1], pa.int32()), ("rating", pa.float32())])
-    schema = pa.schema(
-        [pa.field(names[0], pa.int32(), nullable=False), ("recommendations", pa.list_(entry))]
-    )
-    for batch in batches:
-        n = batch.num_rows
-        features = batch.column(1).flatten().to_numpy(zero_copy_only=False)
-        rows, scores = top_items(features.reshape(n, -1), found.factors, top)
-        offsets = pa.array(np.arange(n + 1, dtype=np.int32) * top)
-        entries = pa.StructArray.from_arrays(
-            [found.ids.take(pa.array(rows.ravel())), pa.array(scores.ravel().astype(np.float32))],
-            fields=list(entry),
-        )
-        lists = pa.ListArray.from_arrays(offsets, entries, type=schema.field(1).type)
-        yield pa.RecordBatch.from_arrays([batch.column(0), lists], schema=schema)
-
-
-def dot(first: Column, second: Column) -> Column:
-    """Product of two columns of type array<float>, as float; null where one is."""
-    products = F.zip_with(first, second, lambda x, y: x.cast("double") * y)
-    return F.aggregate(products, F.lit(0.0), lambda total, product: total + product).cast("float")
-
-
-def _unused(name: str, taken: list[str]) -> str:
-    """Return a column's name that, in any case, is not taken."""
-    used = {column.lower() for column in taken}
-    while name.lower() in used or f"{name}id".lower() in used:
-        name = f"_{name}"
-    return name
+    @property
+    def _native(self) -> bool:
+        """Whether ids are native: said so, or of a type that none has by MLlib's rule."""
+        kinds = {side.ids.type for side in self._factors.sides.values()}
+        return self.getNativeIds() or kinds != {pa.int32()}
