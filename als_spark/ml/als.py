@@ -56,7 +56,7 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         Whether no factor may be negative. Each half-step is exact then too.
     userCol, itemCol, ratingCol : str
         Columns of the ratings. Ids are whole numbers within the int range, in a column of any
-        numeric type. Without a name for the ratings every rating is 1.
+        numeric type, unless ``nativeIds``. Without a name for the ratings every rating is 1.
     coldStartStrategy : {"nan", "drop", "mean"}
         What the model predicts for an unknown user or item: NaN; nothing, no row; or, with
         ``mean``, the mean of the training ratings, plus the bias of the one that is known.
@@ -97,6 +97,9 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         model, it hears of all iterations of a model when that is done. Not saved.
     progress : bool, optional
         Whether to show a progress bar of the iterations; by default in a notebook only.
+    nativeIds : bool
+        Whether ids are integers of any width, strings or decimals, which the model returns as they
+        are; MLlib has no such parameter.
 
     Raises
     ------
@@ -136,6 +139,7 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         initialModel: ALSModel | None = None,  # noqa: ARG002
         callback: Callback | None = None,  # noqa: ARG002
         progress: bool | None = None,  # noqa: ARG002
+        nativeIds: bool = False,  # noqa: ARG002
     ) -> None:
         super().__init__()
         self._set(**self._input_kwargs)
@@ -170,6 +174,7 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         initialModel: ALSModel | None = None,  # noqa: ARG002
         callback: Callback | None = None,  # noqa: ARG002
         progress: bool | None = None,  # noqa: ARG002
+        nativeIds: bool = False,  # noqa: ARG002
     ) -> ALS:
         """Set any parameters by their names."""
         return self._set(**self._input_kwargs)
@@ -206,14 +211,6 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         """Set ``alpha``."""
         return self._set(alpha=value)
 
-    def setUserCol(self, value: str) -> ALS:
-        """Set ``userCol``."""
-        return self._set(userCol=value)
-
-    def setItemCol(self, value: str) -> ALS:
-        """Set ``itemCol``."""
-        return self._set(itemCol=value)
-
     def setSeed(self, value: int) -> ALS:
         """Set ``seed``."""
         return self._set(seed=value)
@@ -237,14 +234,6 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
     def setFinalStorageLevel(self, value: str) -> ALS:
         """Set ``finalStorageLevel``."""
         return self._set(finalStorageLevel=value)
-
-    def setColdStartStrategy(self, value: str) -> ALS:
-        """Set ``coldStartStrategy``."""
-        return self._set(coldStartStrategy=value)
-
-    def setBlockSize(self, value: int) -> ALS:
-        """Set ``blockSize``."""
-        return self._set(blockSize=value)
 
     def setBiases(self, value: bool) -> ALS:
         """Set ``biases``."""
@@ -282,9 +271,9 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         """Set ``progress``."""
         return self._set(progress=value)
 
-    def setPredictionCol(self, value: str) -> ALS:
-        """Set ``predictionCol``."""
-        return self._set(predictionCol=value)
+    def setNativeIds(self, value: bool) -> ALS:
+        """Set ``nativeIds``."""
+        return self._set(nativeIds=value)
 
     def fitMultiple(
         self, dataset: DataFrame, paramMaps: Sequence[ParamMap]
@@ -386,9 +375,7 @@ class _Models(Iterator[tuple[int, ALSModel]]):
             if k not in self._trained:
                 self._train(shared, group)
             fitted = self._trained.pop(k)
-        model = ALSModel(
-            self._dataset.sparkSession, fitted.users, fitted.items, baseline=fitted.baseline
-        )
+        model = ALSModel(self._dataset.sparkSession, *fitted[:4])
         model._summary = fitted.summary
         model._resetUid(estimator.uid)
         return k, estimator._copyValues(model)

@@ -7,19 +7,54 @@ prediction, recommendation and MLlib, which loads them as factors, need to know 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from als_spark.ml.errors import InvalidArgument
 from als_spark.train.records import ModelSpec
-from als_spark.types import Side
+from als_spark.types import FloatArray, IntArray, Side
 
 BIAS_COLUMNS = 2
 """Columns of plain factors beside the latent ones."""
+
+
+class Unknown(NamedTuple):
+    """What is predicted for a pair whose user or item the model does not know."""
+
+    mean: float = math.nan
+    """μ; NaN where there is no such prediction."""
+    rank: int | None = None
+    """Latent factors before the columns of biases; None without biases."""
+
+    def column(self, users: Column, items: Column) -> Column:
+        """Return the predictions of rows with plain factors, null where unknown, as float.
+
+        Of the biases those that are known are added to μ.
+        """
+        mean = F.lit(self.mean)
+        if self.rank is not None:
+            user = F.element_at(users, self.rank + 1).cast("double")
+            item = F.element_at(items, self.rank + BIAS_COLUMNS).cast("double")
+            mean = F.coalesce(user, mean) + F.coalesce(item, F.lit(0.0))
+        return mean.cast("float")
+
+    def values(
+        self, users: FloatArray, user_rows: IntArray, items: FloatArray, item_rows: IntArray
+    ) -> FloatArray:
+        """(n,) float32 predictions of pairs of rows of plain factors, -1 where unknown."""
+        found = np.full(user_rows.size, self.mean)
+        if self.rank is not None:
+            known = user_rows >= 0
+            found[known] = users[user_rows[known], self.rank]
+            known = item_rows >= 0
+            found[known] += items[item_rows[known], self.rank + 1]
+        return found.astype(np.float32)
 
 
 class Baseline(NamedTuple):
@@ -57,10 +92,8 @@ class Baseline(NamedTuple):
             bias = F.element_at("features", rank + BIAS_COLUMNS)
         return plain.select("id", bias.cast("float").alias("bias"))
 
-    def fallback(self, users: Column, items: Column, rank: int) -> Column:
-        """Return the prediction of a pair whose user or item is unknown, its factors then null.
-
-        Of the biases those that are known are added to μ.
+    def unknown(self, rank: int) -> Unknown:
+        """Return the prediction of a pair of an unknown id, by the mean.
 
         Raises
         ------
@@ -72,12 +105,7 @@ class Baseline(NamedTuple):
                 "coldStartStrategy mean: this ALSModel does not know the mean of its training "
                 "ratings: fit with als_spark.ALS without implicitPrefs, or use nan or drop"
             )
-        mean = F.lit(self.mean)
-        if self.biased:
-            user = F.element_at(users, rank + 1).cast("double")
-            item = F.element_at(items, rank + BIAS_COLUMNS).cast("double")
-            mean = F.coalesce(user, mean) + F.coalesce(item, F.lit(0.0))
-        return mean.cast("float")
+        return Unknown(self.mean, rank if self.biased else None)
 
     def as_metadata(self) -> dict[str, Any]:
         """Return the keys that the metadata of a saved model have of it."""

@@ -1,4 +1,8 @@
-"""Columns of ids and of ratings as MLlib takes them, with its words for those that it refuses."""
+"""Columns of ids and of ratings as MLlib takes them, with its words for those that it refuses.
+
+Ids follow one of two rules: MLlib's, whole numbers of any numeric type within the int range, which
+become int; or, with ``nativeIds``, integers, strings and decimals that stay what they are.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,15 @@ from typing import NamedTuple
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import NumericType, StructType
+from pyspark.sql.types import (
+    DataType,
+    DecimalType,
+    IntegerType,
+    IntegralType,
+    NumericType,
+    StringType,
+    StructType,
+)
 
 from als_spark.ml.errors import InvalidArgument, InvalidRatings
 from als_spark.spark.read.facts import Summary
@@ -57,11 +69,53 @@ def check_column(schema: StructType, name: str) -> None:
         )
 
 
-def checked_ids(name: str) -> Checked:
-    """Return a numeric column as int: whole numbers within its range."""
+def id_type(schema: StructType, name: str, *, native: bool) -> DataType:
+    """Return the type that the ids of a column have in a model.
+
+    Raises
+    ------
+    InvalidArgument
+        If the column is missing, or of no type of ids.
+    """
+    if not native:
+        check_column(schema, name)
+        return IntegerType()
+    check_exists(schema, name)
+    kind = schema[name].dataType
+    if not isinstance(kind, IntegralType | StringType | DecimalType):
+        raise InvalidArgument(
+            f"requirement failed: Column {name} must be of type integer, string or decimal with "
+            f"nativeIds=True but was actually of type {kind.simpleString()}."
+        )
+    return StringType() if isinstance(kind, StringType) else kind
+
+
+def check_like(schema: StructType, name: str, kind: DataType, *, exactly: bool = False) -> None:
+    """Stop unless a column can hold native ids of a type: text for text, numbers for numbers.
+
+    ``exactly`` asks for the type itself, where ids go into a model.
+
+    Raises
+    ------
+    InvalidArgument
+        If it is missing, or cannot.
+    """
+    found = id_type(schema, name, native=True)
+    if found != kind if exactly else isinstance(found, StringType) != isinstance(kind, StringType):
+        raise InvalidArgument(
+            f"requirement failed: Column {name} must be like the ids of the model, which are of "
+            f"type {kind.simpleString()}, but was actually of type {found.simpleString()}."
+        )
+
+
+def checked_ids(name: str, *, native: bool = False) -> Checked:
+    """Return a column of ids by a rule: MLlib's numbers as int, native ones as they are."""
     column = F.col(quoted(name))
-    value = int_or_null(name)
-    problem = F.when(column.isNull(), F.lit(f"{name} Ids MUST NOT be Null")).when(
+    missing = F.when(column.isNull(), F.lit(f"{name} Ids MUST NOT be Null"))
+    if native:
+        return Checked(column, missing, _shown(column))
+    value = id_or_null(name, IntegerType())
+    problem = missing.when(
         value.isNull(),
         F.lit(
             "ALS only supports non-Null values in Integer range and without fractional part for "
@@ -71,21 +125,29 @@ def checked_ids(name: str) -> Checked:
     return Checked(value, problem, _shown(column))
 
 
-def int_or_null(name: str) -> Column:
-    """Return a column of numbers or text as int, null where it is not a whole number in range."""
-    whole = F.expr(f"try_cast({quoted(name)} as int)")
-    return F.when(whole == F.col(quoted(name)), whole)
+def id_or_null(name: str, kind: DataType) -> Column:
+    """Return a column of numbers or text as ids of a type, null where a value is no such id."""
+    if isinstance(kind, StringType):
+        return F.col(quoted(name))
+    exact = F.expr(f"try_cast({quoted(name)} as {kind.simpleString()})")
+    return F.when(exact == F.col(quoted(name)), exact)
 
 
-def ids_or_error(name: str) -> Column:
-    """Return a numeric column as nullable int; a row that has no such id fails the job."""
-    value, problem, shown = checked_ids(name)
+def ids_or_error(name: str, *, native: bool = False) -> Column:
+    """Return ids as :func:`checked_ids` does, nullable; a row that has none fails the job."""
+    value, problem, shown = checked_ids(name, native=native)
     message = F.concat(problem, F.lit(", but got "), shown)
-    return F.when(problem.isNotNull(), F.raise_error(message).cast("int")).otherwise(value)
+    return F.when(problem.isNull(), value).otherwise(F.raise_error(message))
 
 
 def typed_ratings(
-    dataset: DataFrame, user: str, item: str, rating: str, weight: str = ""
+    dataset: DataFrame,
+    user: str,
+    item: str,
+    rating: str,
+    weight: str = "",
+    *,
+    native: bool = False,
 ) -> DataFrame:
     """Bring a dataset to typed columns: ``user``, ``item``, ``rating``, ``problem`` and ``raw``.
 
@@ -97,23 +159,30 @@ def typed_ratings(
     user, item, rating, weight : str
         Names of its columns; an empty ``rating`` stands for ratings of 1, an empty ``weight`` for
         weights of 1.
+    native : bool
+        Whether ids stay what they are: integers as bigint, strings and decimals as string.
 
     Raises
     ------
     InvalidArgument
-        If a column is missing or not numeric.
+        If a column is missing, or of a type that is none of ids, or of ratings.
     """
-    for name in (user, item, *filter(None, (rating, weight))):
+    kinds = [id_type(dataset.schema, name, native=native) for name in (user, item)]
+    whole = [isinstance(kind, IntegralType) for kind in kinds]
+    columns = {
+        "user": checked_ids(user, native=native),
+        "item": checked_ids(item, native=native),
+    }
+    for name in filter(None, (rating, weight)):
         check_column(dataset.schema, name)
-    columns = {"user": checked_ids(user), "item": checked_ids(item)}
     if rating:
         columns["rating"] = _checked_numbers(rating, "Ratings")
     if weight:
         columns["weight"] = _checked_weights(weight)
     problems = [checked.problem for checked in columns.values()]
     values = {
-        "user": columns["user"].value.cast("bigint"),
-        "item": columns["item"].value.cast("bigint"),
+        "user": columns["user"].value.cast("bigint" if whole[0] else "string"),
+        "item": columns["item"].value.cast("bigint" if whole[1] else "string"),
         "rating": columns["rating"].value.cast("double") if rating else F.lit(1.0),
     }
     if weight:

@@ -3,82 +3,121 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import ArrayType, FloatType, IntegerType, StructField, StructType
+from pyspark.sql.pandas.types import from_arrow_type
+from pyspark.sql.types import (
+    ArrayType,
+    DataType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    StructField,
+    StructType,
+)
 
 from als_spark.ml.errors import InvalidArgument
 from als_spark.model.ids import IdIndex
-from als_spark.spark.arrow import map_in_arrow
+from als_spark.spark.arrow import map_in_arrow, stream_to_bytes, table_from_bytes
+from als_spark.train.metrics import SideStats
 from als_spark.types import FloatArray, IntArray
 
-FACTORS = StructType(
-    [
-        StructField("id", IntegerType(), nullable=False),
-        StructField("features", ArrayType(FloatType(), containsNull=False)),
-    ]
-)
-"""Schema of ``userFactors`` and ``itemFactors``, as in MLlib."""
-_ARROW_FACTORS = pa.schema(
-    [
-        pa.field("id", pa.int32(), nullable=False),
-        pa.field("features", pa.list_(pa.field("element", pa.float32(), nullable=False))),
-    ]
-)
-_CHUNK_SCHEMA = "ids binary, factors binary"
-_CHUNK_FIELDS = pa.schema([("ids", pa.binary()), ("factors", pa.binary())])
 CHUNK_FACTORS = 1 << 20
 """Factors of a chunk at most: rows times rank."""
+_CHUNK_SCHEMA = "rows binary"
+_CHUNK_FIELDS = pa.schema([("rows", pa.binary())])
 
 
 class SideFactors(NamedTuple):
     """Ids and factors of the users, or of the items."""
 
-    ids: IntArray
-    """(n,) int32, falling: equal scores are ranked by falling id, as in MLlib."""
+    ids: pa.Array
+    """(n,) int32 by MLlib's rule, else integers, strings or decimals; falling, strings by code
+    point: equal scores are ranked by falling id, as in MLlib."""
     factors: FloatArray
     """(n, rank) float32"""
+    stats: SideStats | None = None
+    """Training ratings of each row; None where they are not known, as in MLlib's models."""
 
     @classmethod
-    def of(cls, ids: IntArray, factors: FloatArray) -> SideFactors:
-        """Put rows in the order of falling ids."""
-        order = np.argsort(ids)[::-1]
-        return cls(
-            ids[order].astype(np.int32, copy=False), factors[order].astype(np.float32, copy=False)
-        )
+    def of(
+        cls, ids: pa.Array | IntArray, factors: FloatArray, stats: SideStats | None = None
+    ) -> SideFactors:
+        """Put rows in the order of falling ids; integers of NumPy are ids by MLlib's rule."""
+        own = ids if isinstance(ids, pa.Array) else pa.array(ids, pa.int32())
+        # What Spark may send strings as.
+        own = own.cast(pa.string()) if pa.types.is_large_string(own.type) else own
+        order = pc.array_sort_indices(own, order="descending")
+        rows = order.to_numpy()
+        if stats is not None:
+            stats = SideStats(stats.degrees[rows], stats.sums[rows])
+        return cls(own.take(order), factors[rows].astype(np.float32, copy=False), stats)
 
     @classmethod
-    def of_index(cls, index: IdIndex, factors: FloatArray) -> SideFactors:
-        """Take the factors of a training."""
-        return cls.of(index.ids.to_numpy(zero_copy_only=False), factors)
+    def of_index(
+        cls,
+        index: IdIndex,
+        factors: FloatArray,
+        stats: SideStats | None = None,
+        kind: pa.DataType | None = None,
+    ) -> SideFactors:
+        """Take the factors of a training, with ids of a type, int32 unless given."""
+        return cls.of(cast_ids(index.ids, kind or pa.int32()), factors, stats)
+
+    @property
+    def id_type(self) -> DataType:
+        """Type of the ids in Spark."""
+        return from_arrow_type(self.ids.type)
+
+    def taken(self, rows: IntArray) -> SideFactors:
+        """Return some of the rows, in their order, without statistics."""
+        return SideFactors(self.ids.take(pa.array(rows)), self.factors[rows])
+
+
+def cast_ids(ids: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Bring the ids of an :class:`IdIndex`, integers or strings, to the type they have come from.
+
+    Raises
+    ------
+    pyarrow.ArrowInvalid
+        If one does not fit.
+    """
+    # Arrow casts integers to wide decimals only.
+    return (ids.cast(pa.string()) if pa.types.is_decimal(kind) else ids).cast(kind)
+
+
+def factors_schema(id_type: DataType) -> StructType:
+    """Return the schema of ``userFactors`` and ``itemFactors``, as in MLlib but for the id."""
+    return StructType(
+        [
+            StructField("id", id_type, nullable=False),
+            StructField("features", ArrayType(FloatType(), containsNull=False)),
+        ]
+    )
 
 
 def factors_frame(session: SparkSession, side: SideFactors) -> DataFrame:
-    """Return the factors as a DataFrame with the schema :data:`FACTORS`."""
-    rank = side.factors.shape[1]
+    """Return the factors as a DataFrame with the schema :func:`factors_schema`."""
+    n, rank = side.factors.shape
+    kind = pa.list_(pa.field("element", pa.float32(), nullable=False))
+    values = pa.array(np.ascontiguousarray(side.factors).reshape(-1))
+    offsets = np.arange(0, rank * n + 1, rank, dtype=np.int64)
+    # Lists of 32-bit offsets, which Spark reads, hold 2^31 numbers at most: made chunk by chunk.
+    fields = pa.schema([pa.field("id", side.ids.type, nullable=False), pa.field("features", kind)])
     step = max(CHUNK_FACTORS // rank, 1)
-    chunks = [
-        (side.ids[first : first + step].tobytes(), side.factors[first : first + step].tobytes())
-        for first in range(0, side.ids.size, step)
-    ]
-    frame = session.createDataFrame(chunks, _CHUNK_SCHEMA)
-    return map_in_arrow(frame, partial(decode_factors, rank=rank), FACTORS)
-
-
-def decode_factors(batches: Iterable[pa.RecordBatch], *, rank: int) -> Iterator[pa.RecordBatch]:
-    """Turn chunks into rows: runs on an executor."""
-    for batch in batches:
-        for row in batch.to_pylist():
-            ids = np.frombuffer(row["ids"], np.int32)
-            values = pa.array(np.frombuffer(row["factors"], np.float32))
-            offsets = pa.array(np.arange(0, rank * ids.size + 1, rank, dtype=np.int32))
-            kind = _ARROW_FACTORS.field("features").type
-            lists = pa.ListArray.from_arrays(offsets, values, type=kind)
-            yield pa.RecordBatch.from_arrays([pa.array(ids), lists], schema=_ARROW_FACTORS)
+    chunks = []
+    for first in range(0, n, step):
+        ids = side.ids[first : first + step]
+        start, size = rank * first, len(ids)
+        lists = pa.ListArray.from_arrays(
+            pa.array(offsets[: size + 1], pa.int32()), values[start : start + rank * size], kind
+        )
+        chunks.append(pa.RecordBatch.from_arrays([ids, lists], schema=fields))
+    return chunks_frame(session, chunks, factors_schema(side.id_type))
 
 
 def collect_factors(frame: DataFrame, rank: int, source: str) -> SideFactors:
@@ -87,7 +126,7 @@ def collect_factors(frame: DataFrame, rank: int, source: str) -> SideFactors:
     Parameters
     ----------
     frame : DataFrame
-        Columns ``id`` (int) and ``features`` (array<float>).
+        Columns ``id`` and ``features`` (array<float>).
     rank : int
     source : str
         Where it is from, for the message of an error.
@@ -97,22 +136,90 @@ def collect_factors(frame: DataFrame, rank: int, source: str) -> SideFactors:
     InvalidArgument
         If a row has not ``rank`` features.
     """
-    chunks = map_in_arrow(frame.select("id", "features"), encode_factors, _CHUNK_SCHEMA).collect()
-    ids = np.concatenate(
-        [np.frombuffer(c.ids, np.int32) for c in chunks] or [np.zeros(0, np.int32)]
-    )
+    chunks = collect_chunks(frame.select("id", "features"))
+    if not chunks:
+        return SideFactors.of(np.zeros(0, np.int32), np.zeros((0, rank), np.float32))
+    ids = pa.concat_arrays([chunk.column("id") for chunk in chunks])
     values = np.concatenate(
-        [np.frombuffer(c.factors, np.float32) for c in chunks] or [np.zeros(0, np.float32)]
+        [chunk.column("features").flatten().to_numpy(zero_copy_only=False) for chunk in chunks]
     )
-    if values.size != ids.size * rank:
+    lengths = {
+        size
+        for chunk in chunks
+        for size in np.unique(pc.list_value_length(chunk.column("features")).to_numpy()).tolist()
+    }
+    if lengths != {rank}:
         raise InvalidArgument(f"{source}: the factors are not of rank {rank}, as its metadata say")
     return SideFactors.of(ids, values.reshape(-1, rank))
 
 
-def encode_factors(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def stats_frame(session: SparkSession, side: SideFactors) -> DataFrame:
+    """Return the training ratings of the rows: ``id``, ``n_ratings`` and ``sum_ratings``."""
+    assert side.stats is not None
+    batch = pa.RecordBatch.from_arrays(
+        [side.ids, pa.array(side.stats.degrees, pa.int32()), pa.array(side.stats.sums)],
+        names=["id", "n_ratings", "sum_ratings"],
+    )
+    chunks = [
+        batch.slice(first, CHUNK_FACTORS) for first in range(0, batch.num_rows, CHUNK_FACTORS)
+    ]
+    schema = StructType(
+        [
+            StructField("id", side.id_type),
+            StructField("n_ratings", IntegerType()),
+            StructField("sum_ratings", DoubleType()),
+        ]
+    )
+    return chunks_frame(session, chunks, schema)
+
+
+def with_stats(side: SideFactors, frame: DataFrame, source: str) -> SideFactors:
+    """Return the side with the training ratings of its rows, as :func:`stats_frame` has them.
+
+    Raises
+    ------
+    InvalidArgument
+        If the two have not the same ids.
+    """
+    chunks = collect_chunks(frame.select("id", "n_ratings", "sum_ratings"))
+    table = pa.Table.from_batches(chunks) if chunks else None
+    n_stats = 0 if table is None else table.num_rows
+    rows: IntArray = np.zeros(0, np.int32)
+    if table is not None and table.schema.field("id").type == side.ids.type:
+        rows = IdIndex(table.column("id").combine_chunks()).rows_of(side.ids)
+    if n_stats != len(side.ids) or rows.size != n_stats or (rows < 0).any():
+        raise InvalidArgument(
+            f"{source}: the statistics are not those of the factors beside them: save the model "
+            "again"
+        )
+    if table is None:
+        return side
+    degrees, sums = (table.column(name).to_numpy()[rows] for name in ("n_ratings", "sum_ratings"))
+    return side._replace(stats=SideStats(degrees, sums))
+
+
+def chunks_frame(
+    session: SparkSession, chunks: Iterable[pa.RecordBatch], schema: StructType
+) -> DataFrame:
+    """Return batches of the driver as a DataFrame, decoded where they are needed."""
+    frame = session.createDataFrame([(stream_to_bytes(chunk),) for chunk in chunks], _CHUNK_SCHEMA)
+    return map_in_arrow(frame, decode_chunks, schema)
+
+
+def decode_chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Turn chunks into rows: runs on an executor."""
+    for batch in batches:
+        for data in batch.column(0):
+            yield from table_from_bytes(data.as_py()).to_batches()
+
+
+def collect_chunks(frame: DataFrame) -> list[pa.RecordBatch]:
+    """Bring a DataFrame to the driver as Arrow batches."""
+    rows = map_in_arrow(frame, encode_chunks, _CHUNK_SCHEMA).collect()
+    return [batch for row in rows for batch in table_from_bytes(bytes(row.rows)).to_batches()]
+
+
+def encode_chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Turn rows into chunks: runs on an executor."""
     for batch in batches:
-        ids = batch.column(0).to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
-        values = batch.column(1).flatten().to_numpy(zero_copy_only=False)
-        row = {"ids": ids.tobytes(), "factors": values.astype(np.float32, copy=False).tobytes()}
-        yield pa.RecordBatch.from_pylist([row], schema=_CHUNK_FIELDS)
+        yield pa.RecordBatch.from_pylist([{"rows": stream_to_bytes(batch)}], schema=_CHUNK_FIELDS)

@@ -1,8 +1,10 @@
 """What the estimator and its model are saved as: MLlib's folders, with our classes' names.
 
 A model is a folder of ``metadata`` (one line of JSON), ``userFactors`` and ``itemFactors``
-(Parquet); an estimator has the metadata alone. What MLlib has saved is read too, and
-``write().format("mllib")`` writes what MLlib reads: its classes' names are the only difference.
+(Parquet); where they are known, the metadata have its objective too, and ``userStats`` and
+``itemStats`` the training ratings of its rows. An estimator has the metadata alone. What MLlib has
+saved is read too, and ``write().format("mllib")`` writes what MLlib reads: with its classes' names,
+and without the parameters that it does not have.
 """
 
 from __future__ import annotations
@@ -56,6 +58,18 @@ class AlsWriter(GeneralMLWriter):
             raise InvalidArgument(f"format {source!r}: use one of {', '.join(FORMATS)}")
         self.source = source
         return self
+
+    def overwrite(self) -> AlsWriter:
+        """Write over what is there."""
+        super().overwrite()
+        return self
+
+    def save(self, path: str) -> None:
+        """Save to a folder: see :meth:`saveImpl`."""
+        if self.source == "mllib":
+            # Before anything that is there is deleted.
+            mllib_params(self._instance)
+        super().save(path)
 
     def saveImpl(self, path: str) -> None:
         """Save to a folder that is not there.

@@ -2,65 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from pyspark import Broadcast
 from pyspark.ml import Model
 from pyspark.ml.util import MLReadable, MLWritable
-from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, FloatType, IntegerType, StructField, StructType
+from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.ml.biases import Baseline
-from als_spark.ml.columns import check_column, check_exists, ids_or_error, int_or_null, quoted
+from als_spark.ml.columns import check_column, check_like, ids_or_error
 from als_spark.ml.errors import InvalidArgument
-from als_spark.ml.factors import SideFactors, collect_factors, factors_frame
+from als_spark.ml.factors import SideFactors
 from als_spark.ml.files import AlsReader, AlsWriter
-from als_spark.ml.params import AlsModelParams, to_int
-from als_spark.ml.summary import HasSummary, show_model
-from als_spark.solve.topk import top_items
-from als_spark.spark.arrow import map_in_arrow
+from als_spark.ml.foldin import Columns, fold_ratings
+from als_spark.ml.interop import from_factor_model, running_session, to_factor_model
+from als_spark.ml.params import AlsModelParams
+from als_spark.ml.predict import Request, fits_arrow, predict_by_joins, predict_in_arrow
+from als_spark.ml.recommend import Answerer, Measure
+from als_spark.ml.sides import Parts, Sides
+from als_spark.ml.summary import HasSummary
+from als_spark.model.factor_model import FactorModel
+from als_spark.solve.objective import Objective
+from als_spark.spark.hadoop import store_at
 from als_spark.types import SIDES, Side
-
-
-class _Sides:
-    """The factors of a model in all their forms, shared by its copies."""
-
-    def __init__(
-        self, session: SparkSession, users: SideFactors, items: SideFactors, baseline: Baseline
-    ) -> None:
-        self.session = session
-        self.baseline = baseline
-        self.sides: dict[Side, SideFactors] = {"user": users, "item": items}
-        self._frames: dict[Side, DataFrame] = {}
-        self._broadcasts: dict[Side, Broadcast[SideFactors]] = {}
-
-    @property
-    def rank(self) -> int:
-        return int(self.sides["user"].factors.shape[1]) - self.baseline.columns
-
-    def frame(self, side: Side) -> DataFrame:
-        if side not in self._frames:
-            self._frames[side] = factors_frame(self.session, self.sides[side])
-        return self._frames[side]
-
-    def broadcast(self, side: Side) -> Broadcast[SideFactors]:
-        """Broadcast a side; Spark removes it once no DataFrame and no model needs it."""
-        if side not in self._broadcasts:
-            self._broadcasts[side] = self.session.sparkContext.broadcast(self.sides[side])
-        return self._broadcasts[side]
 
 
 class ALSModel(HasSummary, AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
     """A model that :class:`als_spark.ALS` has fitted, with the interface of MLlib's.
 
-    Its factors are held by the driver. Prediction joins them to the dataset; recommendation
-    broadcasts those of the side that is recommended. With biases a prediction is the product of
-    ``userFactors`` and ``itemFactors`` plus ``globalMean``, ``userBiases`` and ``itemBiases``.
+    Its factors are held by the driver. Prediction broadcasts them, or, where they are large, joins
+    them to the dataset; recommendation broadcasts those of the side that is recommended. With
+    biases a prediction is the product of ``userFactors`` and ``itemFactors`` plus ``globalMean``,
+    ``userBiases`` and ``itemBiases``.
     """
 
     def __init__(
@@ -68,12 +42,13 @@ class ALSModel(HasSummary, AlsModelParams, Model, MLWritable, MLReadable["ALSMod
         session: SparkSession | None = None,
         users: SideFactors | None = None,
         items: SideFactors | None = None,
+        objective: Objective | None = None,
         baseline: Baseline | None = None,
     ) -> None:
         super().__init__()
-        self._sides: _Sides | None = None
+        self._sides: Sides | None = None
         if session is not None and users is not None and items is not None:
-            self._sides = _Sides(session, users, items, baseline or Baseline())
+            self._sides = Sides(session, Parts(users, items, objective, baseline or Baseline()))
 
     @property
     def rank(self) -> int:
@@ -83,12 +58,12 @@ class ALSModel(HasSummary, AlsModelParams, Model, MLWritable, MLReadable["ALSMod
     @property
     def userFactors(self) -> DataFrame:
         """Factors of the users: ``id`` (int) and ``features`` (array<float>)."""
-        return self._factors.baseline.latent(self._factors.frame("user"), self.rank)
+        return self._factors.parts.baseline.latent(self._factors.frame("user"), self.rank)
 
     @property
     def itemFactors(self) -> DataFrame:
         """Factors of the items: ``id`` (int) and ``features`` (array<float>)."""
-        return self._factors.baseline.latent(self._factors.frame("item"), self.rank)
+        return self._factors.parts.baseline.latent(self._factors.frame("item"), self.rank)
 
     @property
     def userBiases(self) -> DataFrame:
@@ -99,17 +74,17 @@ class ALSModel(HasSummary, AlsModelParams, Model, MLWritable, MLReadable["ALSMod
         InvalidArgument
             If the model has none.
         """
-        return self._factors.baseline.biases(self._factors.frame("user"), self.rank, "user")
+        return self._factors.parts.baseline.biases(self._factors.frame("user"), self.rank, "user")
 
     @property
     def itemBiases(self) -> DataFrame:
         """Biases of the items: see :attr:`userBiases`."""
-        return self._factors.baseline.biases(self._factors.frame("item"), self.rank, "item")
+        return self._factors.parts.baseline.biases(self._factors.frame("item"), self.rank, "item")
 
     @property
     def globalMean(self) -> float | None:
         """Mean of the training ratings; None where it is not known, as of MLlib's models."""
-        return self._factors.baseline.mean
+        return self._factors.parts.baseline.mean
 
     @property
     def side_factors(self) -> tuple[SideFactors, SideFactors]:
@@ -122,56 +97,58 @@ class ALSModel(HasSummary, AlsModelParams, Model, MLWritable, MLReadable["ALSMod
         rank = "" if self._sides is None else f", rank={self.rank}"
         return f"ALSModel: uid={self.uid}{rank}"
 
-    def _repr_html_(self) -> str:
-        """Return what a notebook shows: sizes, parameters and the learning curve."""
-        return show_model(self)
-
-    def setUserCol(self, value: str) -> ALSModel:
-        """Set ``userCol``."""
-        return self._set(userCol=value)
-
-    def setItemCol(self, value: str) -> ALSModel:
-        """Set ``itemCol``."""
-        return self._set(itemCol=value)
-
-    def setColdStartStrategy(self, value: str) -> ALSModel:
-        """Set ``coldStartStrategy``."""
-        return self._set(coldStartStrategy=value)
-
-    def setPredictionCol(self, value: str) -> ALSModel:
-        """Set ``predictionCol``."""
-        return self._set(predictionCol=value)
-
-    def setBlockSize(self, value: int) -> ALSModel:
-        """Set ``blockSize``."""
-        return self._set(blockSize=value)
-
-    def recommendForAllUsers(self, numItems: int) -> DataFrame:
-        """Recommend items to every user, those that the user has rated among them.
+    def recommendForAllUsers(
+        self,
+        numItems: int,
+        *,
+        excludeSeen: DataFrame | None = None,
+        items: DataFrame | None = None,
+    ) -> DataFrame:
+        """Recommend items to every user; those that the user has rated are among them if not told.
 
         Parameters
         ----------
         numItems : int
-            Items wanted for each user.
+            Items wanted for each user; fewer come where there are no more.
+        excludeSeen : DataFrame, optional
+            With the columns ``userCol`` and ``itemCol``: pairs that are not recommended, such as
+            the ratings. Ids that the model does not know, nulls and repeated pairs do no harm.
+        items : DataFrame, optional
+            With the column ``itemCol``: the items that may be recommended; read at once. All, if
+            not given.
 
         Returns
         -------
         DataFrame
-            ``userCol`` (int) and ``recommendations``, an array of structs of ``itemCol`` (int) and
-            ``rating`` (float), best first; equal ones by falling id.
+            ``userCol`` and ``recommendations``, an array of structs of ``itemCol`` and ``rating``
+            (float), best first; equal ones by falling id, strings by code point. Ids are int, or of
+            their own type with ``nativeIds``.
 
         Raises
         ------
         InvalidArgument
-            If none is wanted.
+            If none is wanted, or a column is missing or not like the ids of the model.
         """
-        return self._recommend("user", numItems, None)
+        return self._answerer("user").recommend(numItems, None, excludeSeen, items)
 
-    def recommendForAllItems(self, numUsers: int) -> DataFrame:
+    def recommendForAllItems(
+        self,
+        numUsers: int,
+        *,
+        excludeSeen: DataFrame | None = None,
+        users: DataFrame | None = None,
+    ) -> DataFrame:
         """Recommend users to every item: see :meth:`recommendForAllUsers`."""
-        return self._recommend("item", numUsers, None)
+        return self._answerer("item").recommend(numUsers, None, excludeSeen, users)
 
-    def recommendForUserSubset(self, dataset: DataFrame, numItems: int) -> DataFrame:
+    def recommendForUserSubset(
+        self,
+        dataset: DataFrame,
+        numItems: int,
+        *,
+        excludeSeen: DataFrame | None = None,
+        items: DataFrame | None = None,
+    ) -> DataFrame:
         """Recommend items to the users of a dataset: see :meth:`recommendForAllUsers`.
 
         Parameters
@@ -181,12 +158,55 @@ class ALSModel(HasSummary, AlsModelParams, Model, MLWritable, MLReadable["ALSMod
             ones are answered once.
         numItems : int
             Items wanted for each user.
+        excludeSeen, items : DataFrame, optional
+            See :meth:`recommendForAllUsers`.
         """
-        return self._recommend("user", numItems, dataset)
+        return self._answerer("user").recommend(numItems, dataset, excludeSeen, items)
 
-    def recommendForItemSubset(self, dataset: DataFrame, numUsers: int) -> DataFrame:
+    def recommendForItemSubset(
+        self,
+        dataset: DataFrame,
+        numUsers: int,
+        *,
+        excludeSeen: DataFrame | None = None,
+        users: DataFrame | None = None,
+    ) -> DataFrame:
         """Recommend users to the items of a dataset: see :meth:`recommendForUserSubset`."""
-        return self._recommend("item", numUsers, dataset)
+        return self._answerer("item").recommend(numUsers, dataset, excludeSeen, users)
+
+    def similarItems(
+        self, ids: Sequence[Any] | None, num: int, measure: Measure = "cosine"
+    ) -> DataFrame:
+        """Find the items most similar to each of some items, the item itself left out.
+
+        Parameters
+        ----------
+        ids : sequence of ids, or None
+            Items that are answered, each once; None: all. Those that the model does not know are
+            left out.
+        num : int
+            Items wanted for each.
+        measure : {"cosine", "inner"}
+            Cosine of the factors, 0 with a row of zeros; or their inner product.
+
+        Returns
+        -------
+        DataFrame
+            ``itemCol`` and ``neighbours``, an array of structs of ``itemCol`` and ``score``
+            (double), best first; equal ones by falling id.
+
+        Raises
+        ------
+        InvalidArgument
+            If none is wanted, the measure is neither, or an id is not like those of the model.
+        """
+        return self._answerer("item", latent=True).similar(ids, num, measure)
+
+    def similarUsers(
+        self, ids: Sequence[Any] | None, num: int, measure: Measure = "cosine"
+    ) -> DataFrame:
+        """Find the users most similar to each of some users: see :meth:`similarItems`."""
+        return self._answerer("user", latent=True).similar(ids, num, measure)
 
     def write(self) -> AlsWriter:
         """Return what saves the model; ``format("mllib")`` for one that MLlib loads."""
@@ -197,23 +217,141 @@ class ALSModel(HasSummary, AlsModelParams, Model, MLWritable, MLReadable["ALSMod
         """Return what loads a model, ours or MLlib's."""
         return AlsReader(cls)
 
+    def saveAsMLlib(self, path: str) -> None:
+        """Save a model that MLlib's own ``ALSModel.load`` loads, and ours.
+
+        ``write().overwrite().format("mllib").save(path)`` does so over what is there.
+
+        Parameters
+        ----------
+        path : str
+            A folder that is not there.
+
+        Raises
+        ------
+        FileExistsError
+            If it is.
+        InvalidArgument
+            If a parameter that MLlib does not have is set, such as ``nativeIds``.
+        """
+        self.write().format("mllib").save(path)
+
+    def toFactorModel(self) -> FactorModel:
+        """Return the model as the library, the store and the jobs take it.
+
+        Integer ids are 64-bit integers there, strings and decimals strings.
+
+        Returns
+        -------
+        FactorModel
+            For :func:`als_spark.save_model`, say, whose folder a store publishes.
+
+        Raises
+        ------
+        InvalidArgument
+            If the training ratings of users and items are not known: MLlib's models do not keep
+            them.
+        """
+        return to_factor_model(self._factors.parts)
+
+    @classmethod
+    def fromFactorModel(cls, session: SparkSession | None, model: FactorModel) -> ALSModel:
+        """Make a model of one of the library's, with the estimator's default parameters.
+
+        Users and items without a training rating are left out: they are unknown to it too. Ids are
+        int where all of them are within that range; otherwise ``nativeIds`` is set.
+
+        Parameters
+        ----------
+        session : SparkSession or None
+            None: the running one.
+        model : FactorModel
+            Of :func:`als_spark.load_model`, say. The factors become 32-bit floats.
+
+        Raises
+        ------
+        InvalidArgument
+            If there is no session.
+        """
+        session = session or running_session()
+        parts, native = from_factor_model(model)
+        made = cls(session, *parts)
+        made._setDefault(userCol="user", itemCol="item", predictionCol="prediction")
+        made._setDefault(coldStartStrategy="nan")
+        return made._set(nativeIds=native)
+
+    @classmethod
+    def fromStore(cls, path: str, version: str | None = None) -> ALSModel:
+        """Read a model from a model store, verified: see :meth:`fromFactorModel`.
+
+        Parameters
+        ----------
+        path : str
+            The store's directory, of any file system that Spark knows.
+        version : str, optional
+            Name of a version, or the beginning of one; the current one if not given.
+
+        Raises
+        ------
+        InvalidArgument
+            If there is no session.
+        DataError
+            If there is no store, no such version, or its files are not those that were published.
+        """
+        session = running_session()
+        return cls.fromFactorModel(session, store_at(session, path).load(version))
+
+    def foldIn(
+        self, ratings: DataFrame, side: Side = "user", ratingCol: str = "rating"
+    ) -> ALSModel:
+        """Return the model with users (or items) in it that it has not seen.
+
+        Each is solved exactly from its ratings, with the factors of the other side fixed and the
+        objective of the model, as the last half-step of a training would. A user that the model
+        knows is solved anew, from these ratings alone.
+
+        Parameters
+        ----------
+        ratings : DataFrame
+            Columns ``userCol``, ``itemCol`` and ``ratingCol``, as ``fit`` takes them. Ratings of
+            items that the model does not know are left out; a user without another one stays
+            unknown.
+        side : {"user", "item"}
+            What is folded in.
+        ratingCol : str
+            Column of the ratings; "": every rating is 1.
+
+        Returns
+        -------
+        ALSModel
+            A new one, of the same parameters. The training ratings of the other side stay what
+            they are.
+
+        Raises
+        ------
+        InvalidArgument
+            If the model does not know its objective, as MLlib's do not, or a column is unusable.
+        InvalidRatings
+            If a row has no usable id or rating.
+        SolveError
+            If a row's system has no finite solution.
+        """
+        columns = Columns(self.getUserCol(), self.getItemCol(), ratingCol, self._native)
+        parts = fold_ratings(ratings, columns, side, self._factors)
+        made = self.copy()
+        made._sides = Sides(self._factors.session, parts)
+        return made
+
     def save_data(self, session: SparkSession, path: str) -> dict[str, Any]:  # noqa: ARG002
         """Write the factors; return what the metadata have besides the parameters."""
-        for side in SIDES:
-            self._factors.frame(side).write.parquet(f"{path}/{side}Factors")
-        baseline = self._factors.baseline
-        return {"rank": self.rank + baseline.columns, **baseline.as_metadata()}
+        return self._factors.save(path)
 
     def load_data(self, session: SparkSession, path: str, metadata: dict[str, Any]) -> None:
-        """Read the factors."""
-        users, items = (
-            collect_factors(session.read.parquet(folder), metadata["rank"], folder)
-            for folder in (f"{path}/{side}Factors" for side in SIDES)
-        )
-        self._sides = _Sides(session, users, items, Baseline.from_metadata(metadata, path))
+        """Read the factors and, where they were saved, the objective and the statistics."""
+        self._sides = Sides.load(session, path, metadata)
 
     @property
-    def _factors(self) -> _Sides:
+    def _factors(self) -> Sides:
         if self._sides is None:
             raise InvalidArgument("this ALSModel has no factors: make one by ALS.fit or load one")
         return self._sides
@@ -222,97 +360,33 @@ class ALSModel(HasSummary, AlsModelParams, Model, MLWritable, MLReadable["ALSMod
         self.check_params()
         prediction = self.getPredictionCol()
         columns: dict[Side, str] = {"user": self.getUserCol(), "item": self.getItemCol()}
-        for name in columns.values():
-            check_column(dataset.schema, name)
+        sides, native = self._factors.sides, self._native
+        kinds = {side: own.id_type for side, own in sides.items()}
+        for side, name in columns.items():
+            if native:
+                check_like(dataset.schema, name, kinds[side])
+            else:
+                check_column(dataset.schema, name)
         if prediction in dataset.columns:
             raise InvalidArgument(f"requirement failed: Column {prediction} already exists.")
-        strategy = self.getColdStartStrategy().lower()
-        drop = strategy == "drop"
-        joined = dataset
         for name in dict.fromkeys(columns.values()):
-            joined = joined.withColumn(name, ids_or_error(name))
-        names = {side: _unused(f"{side}Factors", [*dataset.columns, prediction]) for side in SIDES}
-        for side, name in columns.items():
-            own = self._factors.frame(side).select(
-                F.col("id").alias(f"{names[side]}Id"), F.col("features").alias(names[side])
-            )
-            joined = joined.join(
-                own,
-                F.col(quoted(name)) == F.col(f"{names[side]}Id"),
-                "inner" if drop else "left",
-            ).drop(f"{names[side]}Id")
-        users, items = F.col(names["user"]), F.col(names["item"])
-        unknown = F.lit(float("nan")).cast("float")
-        if strategy == "mean":
-            unknown = self._factors.baseline.fallback(users, items, self.rank)
-        score = F.coalesce(dot(users, items), unknown)
-        return joined.select("*", score.alias(prediction)).drop(*names.values())
+            dataset = dataset.withColumn(name, ids_or_error(name, native=native))
+        strategy = self.getColdStartStrategy().lower()
+        unknown = self._factors.unknown(by_mean=strategy == "mean")
+        request = Request(dataset, columns, kinds, prediction, strategy == "drop", unknown)
+        if fits_arrow(dataset, sides["user"], sides["item"]):
+            shared = (self._factors.broadcast(side) for side in SIDES)
+            return predict_in_arrow(request, *shared)
+        return predict_by_joins(request, {side: self._factors.frame(side) for side in SIDES})
 
-    def _recommend(self, side: Side, top: int, subset: DataFrame | None) -> DataFrame:
-        number = to_int(top)
-        if number < 1:
-            raise InvalidArgument(f"{number} recommendations wanted: ask for at least one")
+    def _answerer(self, side: Side, *, latent: bool = False) -> Answerer:
         names: dict[Side, str] = {"user": self.getUserCol(), "item": self.getItemCol()}
-        other: Side = "item" if side == "user" else "user"
-        asked = self._factors.frame(side)
-        if subset is not None:
-            check_exists(subset.schema, names[side])
-            chosen = subset.select(int_or_null(names[side]).alias("id")).distinct()
-            asked = asked.join(chosen, "id", "left_semi")
-        entry = StructType(
-            [StructField(names[other], IntegerType()), StructField("rating", FloatType())]
-        )
-        schema = StructType(
-            [
-                StructField(names[side], IntegerType(), nullable=False),
-                StructField("recommendations", ArrayType(entry)),
-            ]
-        )
-        answer = partial(
-            recommend_to,
-            candidates=self._factors.broadcast(other),
-            top=number,
-            names=(names[side], names[other]),
-        )
-        return map_in_arrow(asked, answer, schema)
+        own = self._factors
+        sides = own.latent if latent else own.sides
+        return Answerer(own.session, side, names, sides, self._native)
 
-
-def recommend_to(
-    batches: Iterable[pa.RecordBatch],
-    *,
-    candidates: Broadcast[SideFactors],
-    top: int,
-    names: tuple[str, str],
-) -> Iterator[pa.RecordBatch]:
-    """Recommend candidates to rows of ids and features: runs on an executor."""
-    found = candidates.value
-    top = min(top, found.ids.size)
-    entry = pa.struct([(names[1], pa.int32()), ("rating", pa.float32())])
-    schema = pa.schema(
-        [pa.field(names[0], pa.int32(), nullable=False), ("recommendations", pa.list_(entry))]
-    )
-    for batch in batches:
-        n = batch.num_rows
-        features = batch.column(1).flatten().to_numpy(zero_copy_only=False)
-        rows, scores = top_items(features.reshape(n, -1), found.factors, top)
-        offsets = pa.array(np.arange(n + 1, dtype=np.int32) * top)
-        entries = pa.StructArray.from_arrays(
-            [pa.array(found.ids[rows.ravel()]), pa.array(scores.ravel().astype(np.float32))],
-            fields=list(entry),
-        )
-        lists = pa.ListArray.from_arrays(offsets, entries, type=schema.field(1).type)
-        yield pa.RecordBatch.from_arrays([batch.column(0), lists], schema=schema)
-
-
-def dot(first: Column, second: Column) -> Column:
-    """Product of two columns of type array<float>, as float; null where one is."""
-    products = F.zip_with(first, second, lambda x, y: x.cast("double") * y)
-    return F.aggregate(products, F.lit(0.0), lambda total, product: total + product).cast("float")
-
-
-def _unused(name: str, taken: list[str]) -> str:
-    """Return a column's name that, in any case, is not taken."""
-    used = {column.lower() for column in taken}
-    while name.lower() in used or f"{name}id".lower() in used:
-        name = f"_{name}"
-    return name
+    @property
+    def _native(self) -> bool:
+        """Whether ids are native: said so, or of a type that none has by MLlib's rule."""
+        kinds = {side.ids.type for side in self._factors.sides.values()}
+        return self.getNativeIds() or kinds != {pa.int32()}

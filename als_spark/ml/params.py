@@ -110,8 +110,12 @@ _VALID: dict[str, Callable[[Any], bool]] = {
 class AlsModelParams(_ALSModelParams):
     """Parameters that the estimator and the model share."""
 
-    userCol = _text("userCol", "column name for user ids: whole numbers within the int range")
-    itemCol = _text("itemCol", "column name for item ids: whole numbers within the int range")
+    userCol = _text(
+        "userCol", "column name for user ids: whole numbers within the int range, or see nativeIds"
+    )
+    itemCol = _text(
+        "itemCol", "column name for item ids: whole numbers within the int range, or see nativeIds"
+    )
     predictionCol = _text("predictionCol", "column name for predictions")
     coldStartStrategy = _text(
         "coldStartStrategy",
@@ -121,6 +125,42 @@ class AlsModelParams(_ALSModelParams):
     blockSize = _int(
         "blockSize", "accepted as MLlib's and without effect: blocks are as large as memory allows"
     )
+
+    nativeIds = Param[bool](
+        Params._dummy(),
+        "nativeIds",
+        "whether ids are integers of any width, strings or decimals that stay what they are; "
+        "otherwise they are whole numbers within the int range, and become int",
+        typeConverter=TypeConverters.toBoolean,
+    )
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._setDefault(nativeIds=False)
+
+    def getNativeIds(self) -> bool:
+        """Return ``nativeIds``."""
+        return self.getOrDefault(self.nativeIds)
+
+    def setUserCol(self, value: str) -> Self:
+        """Set ``userCol``."""
+        return self._set(userCol=value)
+
+    def setItemCol(self, value: str) -> Self:
+        """Set ``itemCol``."""
+        return self._set(itemCol=value)
+
+    def setColdStartStrategy(self, value: str) -> Self:
+        """Set ``coldStartStrategy``."""
+        return self._set(coldStartStrategy=value)
+
+    def setPredictionCol(self, value: str) -> Self:
+        """Set ``predictionCol``."""
+        return self._set(predictionCol=value)
+
+    def setBlockSize(self, value: int) -> Self:
+        """Set ``blockSize``."""
+        return self._set(blockSize=value)
 
     def check_params(self) -> None:
         """Stop on a value that is out of range.

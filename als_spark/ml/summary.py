@@ -148,6 +148,10 @@ class HasSummary:
             raise RuntimeError(f"No training summary available for this {type(self).__name__}")
         return self._summary
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: sizes, parameters and the learning curve."""
+        return show_model(self)
+
 
 def show_model(model: Any) -> str:
     """Write an ``ALSModel`` as HTML: sizes, parameters and the learning curve."""

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from pyspark.sql import DataFrame
+from pyspark.sql.pandas.types import to_arrow_type
 
 from als_spark.ml.biases import Baseline, centred
-from als_spark.ml.columns import check_ratings, typed_ratings
+from als_spark.ml.columns import check_ratings, id_type, typed_ratings
 from als_spark.ml.factors import SideFactors
 from als_spark.ml.fit_params import FitParams
 from als_spark.ml.params import AlsParams
@@ -16,6 +17,7 @@ from als_spark.ml.progress import watched
 from als_spark.ml.summary import ALSTrainingSummary
 from als_spark.model.ids import IdIndex, as_id_array
 from als_spark.model.warm_start import take_known
+from als_spark.solve.objective import Objective
 from als_spark.spark.prepare.prepare import PrepareOptions, prepare_typed
 from als_spark.spark.train.run import train_grid
 from als_spark.train.backend import Factors
@@ -34,12 +36,17 @@ class Shared(NamedTuple):
     item: str
     rating: str
     weight: str
+    native: bool
 
     @classmethod
     def of(cls, params: AlsParams) -> Shared:
         """Read it from the parameters."""
         return cls(
-            params.getUserCol(), params.getItemCol(), params.getRatingCol(), params.getWeightCol()
+            params.getUserCol(),
+            params.getItemCol(),
+            params.getRatingCol(),
+            params.getWeightCol(),
+            params.getNativeIds(),
         )
 
 
@@ -60,6 +67,7 @@ class Fitted(NamedTuple):
 
     users: SideFactors
     items: SideFactors
+    objective: Objective
     baseline: Baseline
     summary: ALSTrainingSummary
 
@@ -108,7 +116,11 @@ def train_together(
     options = PrepareOptions(
         duplicates="keep", dtype=DTYPE, ranks=[s.objective.columns(s.rank) for s in specs]
     )
-    ratings = typed_ratings(dataset, shared.user, shared.item, shared.rating, shared.weight)
+    kinds = [
+        to_arrow_type(id_type(dataset.schema, name, native=shared.native))
+        for name in (shared.user, shared.item)
+    ]
+    ratings = typed_ratings(dataset, *shared[:4], native=shared.native)
     collector = _Collector()
     with (
         watched(models) as on_iteration,
@@ -125,23 +137,25 @@ def train_together(
             starts=[start_of(params, users, items) for params in models.values()],
             on_iteration=on_iteration,
         )
-        n_ratings = prepared.n_ratings["train"]
-    return {
-        point: Fitted(
-            SideFactors.of_index(users, trained.plain_factors.users),
-            SideFactors.of_index(items, trained.plain_factors.items),
+        n_ratings, stats = prepared.n_ratings["train"], prepared.stats
+    found = {}
+    for point, trained in collector.models.items():
+        params, factors = models[point], trained.plain_factors
+        found[point] = Fitted(
+            SideFactors.of_index(users, factors.users, stats["user"], kinds[0]),
+            SideFactors.of_index(items, factors.items, stats["item"], kinds[1]),
+            trained.spec.objective,
             # Predictions of implicit preferences are none of ratings.
-            Baseline(None if models[point].getImplicitPrefs() else mean, models[point].getBiases()),
+            Baseline(None if params.getImplicitPrefs() else mean, params.getBiases()),
             ALSTrainingSummary.of(
                 trained,
                 n_ratings,
-                models[point].deciding_params(),
-                implicit=models[point].getImplicitPrefs(),
+                params.deciding_params(),
+                implicit=params.getImplicitPrefs(),
                 weighted=bool(shared.weight),
             ),
         )
-        for point, trained in collector.models.items()
-    }
+    return found
 
 
 def start_of(params: FitParams, users: IdIndex, items: IdIndex) -> Factors | None:

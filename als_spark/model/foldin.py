@@ -22,7 +22,7 @@ from als_spark.solve.blocks import build_block, sort_pairs
 from als_spark.solve.objective import Objective
 from als_spark.train.backend import Factors
 from als_spark.train.metrics import SideStats
-from als_spark.types import FloatArray, Side
+from als_spark.types import FloatArray, IntArray, Side
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,26 +116,68 @@ def fold_in(
             f"{side} {index.ids[int(rows[again[0]])]} has rated the same twice: give one rating of "
             "each pair"
         )
+    try:
+        factors, stats = solve_rows(
+            objective,
+            columns_side.factors,
+            rows,
+            columns,
+            values,
+            n_rows,
+            side,
+            columns_side.stats.degrees,
+        )
+    except SolveError as error:
+        raise error.named(index.ids[error.row]) from error
+    return FoldedRows(side, index, factors, stats, int(known.size - known.sum()))
+
+
+def solve_rows(
+    objective: Objective,
+    fixed: FloatArray,
+    rows: IntArray,
+    columns: IntArray,
+    ratings: FloatArray,
+    n_rows: int,
+    side: Side,
+    fixed_degrees: IntArray | None = None,
+) -> tuple[FloatArray, SideStats]:
+    """Solve rows against fixed factors: (n_rows, rank), of their dtype, and what it was done from.
+
+    Parameters
+    ----------
+    objective : Objective
+    fixed : (n_columns, rank)
+        Factors of the other side.
+    rows, columns, ratings : (n,) int, int, float
+        Sorted by row, then by column; each of the ``n_rows`` rows has a rating.
+    side : {"user", "item"}
+        What is solved; for the message of an error.
+    fixed_degrees : (n_columns,) int, optional
+        Training ratings of the fixed rows; all have some if not given.
+
+    Raises
+    ------
+    SolveError
+        If a row has no finite solution.
+    """
+    if fixed_degrees is None:
+        fixed_degrees = np.ones(fixed.shape[0], np.int32)
     block = build_block(
         rows,
         columns,
-        values,
+        ratings,
         n_rows=n_rows,
-        n_columns=n_columns,
-        dtype=columns_side.factors.dtype,
+        n_columns=fixed.shape[0],
+        dtype=fixed.dtype,
         presorted=True,
     )
-    try:
-        solver = objective.row_solver(
-            objective.trained(columns_side.factors, other), columns_side.stats.degrees
-        )
-        solved = objective.plain(solver.solve(block, side=side)[0], side)
-    except SolveError as error:
-        raise error.named(index.ids[error.row]) from error
-    factors = np.empty((n_rows, model.rank), solved.dtype)
+    other: Side = "item" if side == "user" else "user"
+    solver = objective.row_solver(objective.trained(fixed, other), fixed_degrees)
+    solved = objective.plain(solver.solve(block, side=side)[0], side)
+    factors = np.empty((n_rows, fixed.shape[1]), solved.dtype)
     factors[block.rows] = solved
-    stats = SideStats.of(n_rows, [block])
-    return FoldedRows(side, index, factors, stats, int(known.size - known.sum()))
+    return factors, SideStats.of(n_rows, [block])
 
 
 def extend_model(model: FactorModel, folded: FoldedRows) -> FactorModel:

@@ -155,16 +155,33 @@ def plan_similar_items(model: FactorModel, top: int = 10, ids: IdList | None = N
     has the cosine 0 with every other. Parameters as in :func:`plan_recommendations`.
     """
     candidates = candidates_of(model, "item")
+    chosen = None if ids is None else ids_like(model.items, ids, "item id").unique()
+    return plan_similar(candidates, "item", top, chosen)
+
+
+def plan_similar(
+    candidates: Candidates, side: Side, top: int, ids: pa.Array | None, *, cosine: bool = True
+) -> Plan:
+    """Plan the candidates most similar to some of them, by the cosine or the product of factors.
+
+    Parameters
+    ----------
+    candidates : Candidates
+        Rows of ``side``.
+    ids : pyarrow.Array, optional
+        Those that are answered, each once, of the candidates' type; all if not given.
+    """
     top = _usable_top(top, candidates)
     factors = candidates.factors.astype(np.float64)
-    lengths = np.sqrt(np.einsum("nd,nd->n", factors, factors))
-    factors /= np.where(lengths > 0, lengths, 1.0)[:, None]
-    chosen = candidates.ids if ids is None else ids_like(model.items, ids, "item id").unique()
+    if cosine:
+        lengths = np.sqrt(np.einsum("nd,nd->n", factors, factors))
+        factors /= np.where(lengths > 0, lengths, 1.0)[:, None]
+    chosen = candidates.ids if ids is None else ids
     rows = IdIndex(candidates.ids).rows_of(chosen)
     groups: list[Asked] = []
     _add(groups, "model", chosen, factors, rows, rows >= 0)
     candidates = candidates._replace(factors=factors)
-    return Plan("item", "item", model.items.ids.type, candidates, groups, top, not_itself=True)
+    return Plan(side, side, candidates.ids.type, candidates, groups, top, not_itself=True)
 
 
 def recommend(

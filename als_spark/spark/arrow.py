@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas import functions as pandas_functions
+from pyspark.sql.pandas.types import from_arrow_type
 from pyspark.sql.types import StructType
 
 from als_spark.spark.worker import prepare_worker
@@ -27,13 +28,6 @@ CHUNK_ROWS = 2_000_000
 """Rows that a chunk of a partition holds at most (about): ratings take five to 17 bytes each."""
 MAX_LEVELS = 256
 
-SPARK_TYPES = {
-    pa.binary(): "binary",
-    pa.float64(): "double",
-    pa.int32(): "int",
-    pa.int64(): "bigint",
-    pa.string(): "string",
-}
 _CHECK = "require_minimum_pandas_version"
 _check_lock = Lock()
 
@@ -62,7 +56,12 @@ def _run(batches: Iterable[pa.RecordBatch], *, function: ArrowMap) -> Iterator[p
 
 def ddl(fields: pa.Schema) -> str:
     """Spell an Arrow schema as Spark does."""
-    return ", ".join(f"{field.name} {SPARK_TYPES[field.type]}" for field in fields)
+    return ", ".join(f"{field.name} {spark_type(field.type)}" for field in fields)
+
+
+def spark_type(kind: pa.DataType) -> str:
+    """Spell the type of an Arrow column as Spark does."""
+    return from_arrow_type(kind).simpleString()
 
 
 def gather_batches(batches: Iterable[pa.RecordBatch], max_rows: int) -> Iterator[pa.Table]:

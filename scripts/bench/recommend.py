@@ -2,8 +2,12 @@
 
 One iteration of MLlib's ALS, on ratings that leave no user and no item out, gives factors; MLlib
 and ours recommend from these, each to a full materialisation of the result (Spark's ``noop``
-format). Ours is also timed while it leaves out every rated pair, which MLlib does not offer, and
-its core alone, in one process. The two results are compared: every score, to 1e-4.
+format). Ours is also timed through the estimator's model, while it leaves out every rated pair,
+which MLlib does not offer, and its core alone, in one process. The two results are compared: every
+score, to 1e-4.
+
+Beside it stands ``transform``: the predictions of random pairs by MLlib's model and by the
+estimator's, in both of its ways, by broadcast factors and by joins.
 
 MLlib stands in the two dresses of ``scripts/bench/mllib.py``, each in a Spark of its own.
 """
@@ -40,18 +44,20 @@ def main(argv: list[str] | None = None) -> int:
     """Run the comparison, each dress in a process of its own."""
     parser = bench_parser(__doc__, ratings=1_000_000, ranks="50")
     parser.add_argument("--top", type=int, default=10, metavar="N")
+    parser.add_argument("--pairs", type=int, default=10_000_000, metavar="N")
     parser.add_argument("--dresses", default=",".join(DRESSES), help="pip, native or both")
     parser.add_argument("--child", choices=DRESSES, help="measure one dress and print it")
     options = parser.parse_args(argv)
     if options.quick:
         options.ratings, options.ranks, options.repeats = 10_000, "10", 1
+        options.pairs = 20_000
     if options.child:
         print(json.dumps(measure_dress(options.child, options)))
         return 0
     dresses = {}
     for dress in options.dresses.split(","):
         command = [sys.executable, "-m", "scripts.bench.recommend", "--child", dress]
-        for name in ("ratings", "ranks", "repeats", "top"):
+        for name in ("ratings", "ranks", "repeats", "top", "pairs"):
             command += [f"--{name}", str(getattr(options, name))]
         command += ["--quick"] if options.quick else []
         submit = os.environ.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell")
@@ -65,6 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         "items": items,
         "top": options.top,
         "ratings_left_out": options.ratings,
+        "pairs": options.pairs,
         "repeats": options.repeats,
         "not_repeated_above_seconds": SHORT_SECONDS,
         "dresses": dresses,
@@ -104,11 +111,13 @@ def measure_rank(
     session: Any, frame: Any, ratings: Ratings, rank: int, options: Any
 ) -> dict[str, Any]:
     """Measure one rank, and compare the results."""
+    from als_spark import ALSModel
     from als_spark.solve.topk import top_items
     from als_spark.spark.predict.recommend import recommend_for_all
 
     fitted = fit_mllib(frame, rank)
     model = as_model(fitted, ratings)
+    estimated = ALSModel.fromFactorModel(session, model)
 
     def mllib() -> None:
         materialise(fitted.recommendForAllUsers(options.top))
@@ -117,7 +126,12 @@ def measure_rank(
         with recommend_for_all(session, model, top=options.top, seen=seen) as found:
             materialise(found)
 
+    def estimator(seen: Any = None) -> None:
+        materialise(estimated.recommendForAllUsers(options.top, excludeSeen=seen))
+
     seconds = {
+        "estimator": repeated(estimator, options.repeats),
+        "estimator_without_rated": repeated(lambda: estimator(frame), options.repeats),
         "ours": repeated(ours, options.repeats),
         "ours_without_rated": repeated(lambda: ours(frame), options.repeats),
         "mllib": repeated(mllib, options.repeats),
@@ -129,10 +143,43 @@ def measure_rank(
         "all_seconds": seconds,
     }
     row["mllib_over_ours"] = row["seconds"]["mllib"] / row["seconds"]["ours"]
+    row["mllib_over_estimator"] = row["seconds"]["mllib"] / row["seconds"]["estimator"]
+    row["transform"] = measure_transform(session, fitted, estimated, options)
     with recommend_for_all(session, model, top=options.top) as found:
         row["agreement"] = compare(found, fitted.recommendForAllUsers(options.top))
     say(f"rank {rank}: {row}")
     return row
+
+
+def measure_transform(
+    session: Any, fitted: Any, estimated: Any, options: Any
+) -> dict[str, dict[str, float] | float]:
+    """Measure the predictions of random pairs, which are in memory."""
+    from als_spark.ml import predict
+
+    n_users, n_items = sizes(options.quick)
+    pairs = session.range(options.pairs).selectExpr(
+        f"cast(pmod(xxhash64(id), {n_users}) as int) user",
+        f"cast(pmod(xxhash64(id, 1), {n_items}) as int) item",
+    )
+    pairs = pairs.persist()
+    pairs.count()
+    limit = predict.BROADCAST_BYTES
+
+    def run(model: Any, bytes_broadcast: int = limit) -> list[float]:
+        predict.BROADCAST_BYTES = bytes_broadcast
+        try:
+            return repeated(lambda: materialise(model.transform(pairs)), options.repeats)
+        finally:
+            predict.BROADCAST_BYTES = limit
+
+    seconds = {
+        "arrow": statistics.median(run(estimated)),
+        "joins": statistics.median(run(estimated, 0)),
+        "mllib": statistics.median(run(fitted)),
+    }
+    pairs.unpersist()
+    return {"seconds": seconds, "mllib_over_arrow": seconds["mllib"] / seconds["arrow"]}
 
 
 def cover(ratings: Ratings, n_users: int, n_items: int) -> Ratings:

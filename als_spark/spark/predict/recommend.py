@@ -16,7 +16,7 @@ What must fit is the candidates, in every worker, and the factors of the model i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -45,13 +45,13 @@ from als_spark.model.recommend import (
 from als_spark.solve.blocks import counting_argsort
 from als_spark.spark.arrow import (
     CHUNK_ROWS,
-    SPARK_TYPES,
     ddl,
     gather_batches,
     ids_from_bytes,
     ids_to_bytes,
     map_in_arrow,
     narrow,
+    spark_type,
     widen,
 )
 from als_spark.spark.prepare.pack import shuffle_keys
@@ -82,6 +82,8 @@ SLICE_FIELDS = pa.schema(
 PAIRS = "pairs"
 """The source of a piece of pairs to leave out: ``first`` has their rows in the slice, ``second``
 their candidates. In a slice ``first`` has the ids, ``second`` the factors."""
+CHOSEN = "chosen"
+"""The source of a piece of ids to answer: ``first`` has their rows in the slice."""
 
 
 class Places(NamedTuple):
@@ -185,42 +187,82 @@ def _answers(
     if partitions is not None and partitions < 1:
         raise ConfigError(f"partitions={partitions}: not usable: ask for at least one")
     pairs = None if seen is None else _pair_columns(seen, plan)
-    slices = list(cut_slices(plan, partitions or choose_slices(plan, default_partitions(context))))
     with ExitStack() as resources:
         resources.enter_context(described(context, label))
-        n_partitions = max(len(slices), 1)
-        keys = shuffle_keys(session, n_partitions)
-        dtype = plan.candidates.factors.dtype
-        rows = [
-            (
-                *(int(keys[k]), k, len(part.ids), part.source, ids_to_bytes(part.ids)),
-                b""
-                if part.source == "popular"
-                else part.factors.astype(dtype, copy=False).tobytes(),
-            )
-            for k, part in enumerate(slices)
-        ]
-        frame = session.createDataFrame(rows, ddl(SLICE_FIELDS))
-        if pairs is not None and slices:
-            sizes = [len(part.ids) for part in slices]
-            starts = np.concatenate([[0], np.cumsum(sizes)])
-            asked = pa.concat_arrays([part.ids for part in slices])
-            places = Places(asked, plan.candidates.ids, starts, keys)
-            shared = resources.enter_context(broadcasted(context, places))
-            frame = frame.union(
-                map_in_arrow(pairs, partial(cut_pairs, places=shared), ddl(SLICE_FIELDS))
-            )
-        del slices, rows
-        # The tasks have the slices: what they need of the plan is the candidates.
-        shared_plan = resources.enter_context(broadcasted(context, replace(plan, groups=[])))
-        asked_type = SPARK_TYPES[plan.asked_type]
-        found_type = SPARK_TYPES[plan.candidates.ids.type]
-        yield map_in_arrow(
-            frame.repartition(n_partitions, "key").drop("key"),
-            partial(answer_partition, plan=shared_plan),
-            f"{plan.asked_name} {asked_type}, recommendations "
-            f"array<struct<{plan.found_name}: {found_type}, score: double>>, source string",
+
+        def share(value: Any) -> Broadcast[Any]:
+            return resources.enter_context(broadcasted(context, value))
+
+        yield answer_plan(session, plan, share, pairs=pairs, partitions=partitions)
+
+
+def answer_plan(
+    session: SparkSession,
+    plan: Plan,
+    share: Callable[[Any], Broadcast[Any]],
+    *,
+    pairs: DataFrame | None = None,
+    chosen: DataFrame | None = None,
+    partitions: int | None = None,
+) -> DataFrame:
+    """Answer a plan, as a DataFrame that is as lazy as ``pairs`` and ``chosen`` are.
+
+    Parameters
+    ----------
+    session : SparkSession
+    plan : Plan
+    share : callable
+        Broadcasts a value for as long as the DataFrame is used.
+    pairs : DataFrame, optional
+        Ids of the asked and of the candidates, in this order, of their types: pairs to leave out.
+        Nulls, unknown ids and repeated pairs do no harm.
+    chosen : DataFrame, optional
+        A column of ids: of the asked, those alone are answered. Nulls, unknown ids and repeated
+        ones do no harm.
+    partitions : int, optional
+        Slices to cut the asked into.
+
+    Returns
+    -------
+    DataFrame
+        As :func:`recommend_for_all` has it.
+    """
+    context = session.sparkContext
+    wanted = partitions or choose_slices(plan, default_partitions(context))
+    slices = list(cut_slices(plan, wanted))
+    sent = [
+        (frame, source) for frame, source in ((pairs, PAIRS), (chosen, CHOSEN)) if frame is not None
+    ]
+    n_partitions = max(len(slices), 1)
+    keys = shuffle_keys(session, n_partitions) if sent else np.arange(n_partitions)
+    dtype = plan.candidates.factors.dtype
+    rows = [
+        (
+            *(int(keys[k]), k, len(part.ids), part.source, ids_to_bytes(part.ids)),
+            b"" if part.source == "popular" else part.factors.astype(dtype, copy=False).tobytes(),
         )
+        for k, part in enumerate(slices)
+    ]
+    # A partition a slice, without a shuffle.
+    frame = session.createDataFrame(context.parallelize(rows, n_partitions), ddl(SLICE_FIELDS))
+    if sent and slices:
+        starts = np.concatenate([[0], np.cumsum([len(part.ids) for part in slices])])
+        asked = pa.concat_arrays([part.ids for part in slices])
+        places = share(Places(asked, plan.candidates.ids, starts, keys))
+        for ids, source in sent:
+            cut = partial(cut_pairs, places=places, source=source)
+            frame = frame.union(map_in_arrow(ids, cut, ddl(SLICE_FIELDS)))
+        frame = frame.repartition(n_partitions, "key")
+    del slices, rows
+    # The tasks have the slices: what they need of the plan is the candidates.
+    shared_plan = share(replace(plan, groups=[]))
+    return map_in_arrow(
+        frame.drop("key"),
+        partial(answer_partition, plan=shared_plan, subset=chosen is not None),
+        f"{plan.asked_name} {spark_type(plan.asked_type)} not null, recommendations "
+        f"array<struct<{plan.found_name}: {spark_type(plan.candidates.ids.type)}, score: double>>, "
+        "source string",
+    )
 
 
 def choose_slices(plan: Plan, cores: int) -> int:
@@ -241,16 +283,21 @@ def cut_slices(plan: Plan, n_slices: int) -> Iterator[Asked]:
 
 
 def cut_pairs(
-    batches: Iterable[pa.RecordBatch], *, places: Broadcast[Places]
+    batches: Iterable[pa.RecordBatch], *, places: Broadcast[Places], source: str = PAIRS
 ) -> Iterator[pa.RecordBatch]:
-    """Cut pairs to leave out by slice, into binary pieces: runs on an executor."""
+    """Cut pairs to leave out, or ids to answer, by slice, into binary pieces.
+
+    Runs on an executor. Ids to answer have no second column.
+    """
     where = places.value
     asked, found = IdIndex(where.asked), IdIndex(where.found)
     n_slices = where.keys.size
     for table in gather_batches(batches, CHUNK_ROWS):
-        rows, columns = (
-            index.rows_of(table.column(k).combine_chunks()) for k, index in ((0, asked), (1, found))
-        )
+        rows = asked.rows_of(table.column(0).combine_chunks())
+        if source == PAIRS:
+            columns = found.rows_of(table.column(1).combine_chunks())
+        else:
+            columns = np.zeros_like(rows)
         known = (rows >= 0) & (columns >= 0)
         rows, columns = rows[known], columns[known]
         target = np.searchsorted(where.starts, rows, side="right") - 1
@@ -265,7 +312,7 @@ def cut_pairs(
                 "key": int(where.keys[k]),
                 "slice": k,
                 "n": n,
-                "source": PAIRS,
+                "source": source,
                 "first": rows[end - n : end].tobytes(),
                 "second": columns[end - n : end].tobytes(),
             }
@@ -276,24 +323,41 @@ def cut_pairs(
 
 
 def answer_partition(
-    batches: Iterable[pa.RecordBatch], *, plan: Broadcast[Plan]
+    batches: Iterable[pa.RecordBatch], *, plan: Broadcast[Plan], subset: bool = False
 ) -> Iterator[pa.RecordBatch]:
-    """Answer the slices of a partition: runs on an executor."""
+    """Answer the slices of a partition, or their chosen rows: runs on an executor."""
     slices: dict[int, Asked] = {}
-    pairs: dict[int, list[tuple[IntArray, IntArray]]] = {}
+    pieces: dict[tuple[str, int], list[tuple[IntArray, IntArray]]] = {}
     rank, dtype = plan.value.candidates.factors.shape[1], plan.value.candidates.factors.dtype
     for batch in batches:
         for row in batch.to_pylist():
             number, n = row["slice"], row["n"]
-            if row["source"] == PAIRS:
+            if row["source"] in (PAIRS, CHOSEN):
                 piece = widen(row["first"], n), widen(row["second"], n)
-                pairs.setdefault(number, []).append(piece)
+                pieces.setdefault((row["source"], number), []).append(piece)
                 continue
             factors = np.frombuffer(row["second"], dtype).reshape(-1, rank)
             source, ids = cast(Source, row["source"]), ids_from_bytes(row["first"])
             slices[number] = Asked(source, ids, factors, np.arange(n))
     for number in sorted(slices):
-        yield answer_batch(plan.value, slices.pop(number), pairs.pop(number, []))
+        part, pairs = slices.pop(number), pieces.pop((PAIRS, number), [])
+        if subset:
+            part, pairs = choose_rows(part, pairs, pieces.pop((CHOSEN, number), []))
+        if len(part.ids):
+            yield answer_batch(plan.value, part, pairs)
+
+
+def choose_rows(
+    part: Asked,
+    pairs: list[tuple[IntArray, IntArray]],
+    chosen: list[tuple[IntArray, IntArray]],
+) -> tuple[Asked, list[tuple[IntArray, IntArray]]]:
+    """Take the chosen rows of a slice, each once, and what is to be left out for them."""
+    rows = np.unique(np.concatenate([part.rows[:0], *(first for first, _ in chosen)]))
+    places: IntArray = np.full(len(part.ids), -1, np.int32)
+    places[rows] = np.arange(rows.size)
+    taken = Asked(part.source, part.ids.take(pa.array(rows)), part.factors, part.rows[rows])
+    return taken, [(places[first], second) for first, second in pairs]
 
 
 def _pair_columns(seen: DataFrame, plan: Plan) -> DataFrame:

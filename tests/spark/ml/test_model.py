@@ -301,12 +301,16 @@ class TestFiles:
         fitted = {"pipeline": pipeline.fit(frame), "validator": validator.fit(frame)}
         for name, saved in {**fitted, "raw": pipeline, "validator raw": validator}.items():
             saved.save(str(tmp_path / name))
+        wanted = {
+            name: fitted[name].transform(frame)  # type: ignore[attr-defined]
+            for name in ("pipeline", "validator")
+        }
         # As in a process that has not imported them.
         for name in [name for name in sys.modules if name.startswith("als_spark.ml")]:
             monkeypatch.delitem(sys.modules, name)
         for cls, name in ((PipelineModel, "pipeline"), (CrossValidatorModel, "validator")):
             loaded = cls.load(str(tmp_path / name))
-            same(loaded.transform(frame), fitted[name].transform(frame))
+            same(loaded.transform(frame), wanted[name])
         stages = Pipeline.load(str(tmp_path / "raw")).getStages()
         assert type(stages[1]).__module__ == "als_spark.ml.als"
         assert stages[1].getRank() == 2

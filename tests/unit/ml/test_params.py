@@ -20,6 +20,7 @@ OURS: dict[str, Any] = {
     "biases": False,
     "biasRegParam": None,
     "weightCol": None,
+    "nativeIds": False,
     "tol": 0.0,
     "regExponent": 1.0,
     "accelerate": False,
@@ -323,7 +324,7 @@ class TestBiases:
 def test_maps_of_the_same_columns_are_trained_together() -> None:
     als = ALS()
     shared = Shared.of(als)
-    assert shared == ("user", "item", "rating", "")
+    assert shared == ("user", "item", "rating", "", False)
     others = {als.rank: 2, als.regParam: 3.0, als.seed: 1, als.tol: 0.5, als.implicitPrefs: True}
     assert Shared.of(als.copy(others)) == shared
     for name, value in (
@@ -331,6 +332,7 @@ def test_maps_of_the_same_columns_are_trained_together() -> None:
         ("userCol", "u"),
         ("ratingCol", ""),
         ("weightCol", "w"),
+        ("nativeIds", True),
     ):
         assert Shared.of(als.copy({als.getParam(name): value})) != shared
 

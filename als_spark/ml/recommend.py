@@ -1,0 +1,165 @@
+"""Recommendations and similar rows of a model, as DataFrames: MLlib's, and what it does not offer.
+
+Who is asked is cut into slices of binary columns, and the candidates are broadcast: the functions
+of :mod:`als_spark.spark.predict.recommend` answer. The DataFrames are lazy but for lists of
+candidates, whose ids are read at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import (
+    ArrayType,
+    DataType,
+    DoubleType,
+    FloatType,
+    StructField,
+    StructType,
+)
+
+from als_spark.ml.columns import check_exists, check_like, id_or_null
+from als_spark.ml.errors import InvalidArgument
+from als_spark.ml.factors import SideFactors, collect_chunks
+from als_spark.ml.params import to_int
+from als_spark.model.ids import IdIndex
+from als_spark.model.recommend import Asked, Candidates, Plan, plan_similar
+from als_spark.spark.predict.recommend import answer_plan
+from als_spark.types import Side
+
+Measure = Literal["cosine", "inner"]
+
+
+class Answerer(NamedTuple):
+    """One side of a model as what is asked, the other as what is found."""
+
+    session: SparkSession
+    side: Side
+    names: dict[Side, str]
+    """Names of the columns."""
+    sides: dict[Side, SideFactors]
+    native: bool
+    """Whether the ids are native: see :mod:`als_spark.ml.columns`."""
+
+    @property
+    def other(self) -> Side:
+        """What is found."""
+        return "item" if self.side == "user" else "user"
+
+    def recommend(
+        self,
+        number: Any,
+        subset: DataFrame | None,
+        exclude: DataFrame | None,
+        candidates: DataFrame | None,
+    ) -> DataFrame:
+        """Recommend to all of a side, or to a subset: see :class:`als_spark.ALSModel`."""
+        top = checked_top(number)
+        found = self.sides[self.other]
+        chosen = pairs = None
+        if subset is not None:
+            chosen = subset.select(self._ids_of(subset, self.side))
+        if exclude is not None:
+            pairs = exclude.select(
+                self._ids_of(exclude, self.side), self._ids_of(exclude, self.other)
+            )
+        if candidates is not None:
+            found = self._candidates(candidates)
+        asked = self.sides[self.side]
+        rows = np.arange(len(asked.ids))
+        plan = Plan(
+            self.side,
+            self.other,
+            asked.ids.type,
+            as_candidates(found),
+            [Asked("model", asked.ids, asked.factors, rows)] if rows.size else [],
+            max(min(top, len(found.ids)), 1),
+        )
+        broadcast = self.session.sparkContext.broadcast
+        answers = answer_plan(self.session, plan, broadcast, pairs=pairs, chosen=chosen)
+        return self._shaped(answers, self.other, "recommendations", "rating", FloatType())
+
+    def similar(self, ids: Sequence[Any] | None, number: Any, measure: Measure) -> DataFrame:
+        """Find the rows of the side most similar to some of them."""
+        top = checked_top(number)
+        if measure not in ("cosine", "inner"):
+            raise InvalidArgument(f"measure {measure!r}: use 'cosine' or 'inner'")
+        own = self.sides[self.side]
+        given = None if ids is None else id_array(ids, own.ids.type, self.side).unique()
+        plan = plan_similar(as_candidates(own), self.side, top, given, cosine=measure == "cosine")
+        answers = answer_plan(self.session, plan, self.session.sparkContext.broadcast)
+        return self._shaped(answers, self.side, "neighbours", "score", DoubleType())
+
+    def _shaped(
+        self, answers: DataFrame, found: Side, column: str, score: str, kind: DataType
+    ) -> DataFrame:
+        entry = StructType(
+            [
+                StructField(self.names[found], self.sides[found].id_type),
+                StructField(score, kind),
+            ]
+        )
+        return answers.select(
+            F.col(self.side).alias(self.names[self.side]),
+            F.col("recommendations").cast(ArrayType(entry)).alias(column),
+        )
+
+    def _ids_of(self, frame: DataFrame, side: Side) -> Column:
+        """Return the ids of a side in a DataFrame, null where there is no such id."""
+        name, kind = self.names[side], self.sides[side].id_type
+        check_exists(frame.schema, name)
+        if self.native:
+            check_like(frame.schema, name, kind)
+        return id_or_null(name, kind).alias(side)
+
+    def _candidates(self, frame: DataFrame) -> SideFactors:
+        own = self.sides[self.other]
+        chunks = collect_chunks(frame.select(self._ids_of(frame, self.other)).distinct())
+        ids = pa.concat_arrays([chunk.column(0) for chunk in chunks] or [own.ids[:0]])
+        rows = IdIndex(own.ids).rows_of(ids)
+        # In the order of the side, falling.
+        return own.taken(np.sort(rows[rows >= 0]))
+
+
+def as_candidates(side: SideFactors) -> Candidates:
+    """Return a side as candidates; their popularity, which is not asked for, as nothing."""
+    nothing = np.zeros(0, np.int32)
+    return Candidates(side.ids, side.factors, nothing, np.zeros(0))
+
+
+def id_array(ids: Sequence[Any], kind: pa.DataType, side: Side) -> pa.Array:
+    """Bring ids of Python to the type of a model's.
+
+    Raises
+    ------
+    InvalidArgument
+        If one is of another kind.
+    """
+    try:
+        return pa.array(list(ids), kind)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise InvalidArgument(
+            f"{side} ids of another kind than the model's, which are of type {kind}: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def checked_top(number: Any) -> int:
+    """Return how many are asked for.
+
+    Raises
+    ------
+    TypeError
+        If it is no whole number.
+    InvalidArgument
+        If it is none at all.
+    """
+    top = to_int(number)
+    if top < 1:
+        raise InvalidArgument(f"{top} recommendations wanted: ask for at least one")
+    return top
