@@ -68,6 +68,11 @@ class ALSModel(AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
         if session is not None and users is not None and items is not None:
             self._sides = _Sides(session, users, items)
 
+    def __repr__(self) -> str:
+        """Name the model as MLlib's does."""
+        rank = "none" if self._sides is None else self._sides.rank
+        return f"ALSModel: uid={self.uid}, rank={rank}"
+
     @property
     def rank(self) -> int:
         """Number of factors."""

@@ -217,6 +217,7 @@ def test_maps_that_differ_in_rank_and_objective_are_trained_together() -> None:
 def test_a_model_without_factors_says_so() -> None:
     with pytest.raises(IllegalArgumentException, match="this ALSModel has no factors"):
         ALSModel().rank  # noqa: B018
+    assert repr(ALSModel()).endswith(", rank=none")
 
 
 def test_spark_connect_is_refused() -> None:
