@@ -186,3 +186,67 @@ def expected_similar(
             order = [k for k in np.argsort(-cosines) if degrees[k] and k != row][:top]
             answers[item] = [(items[k], float(cosines[k])) for k in order]
     return answers
+
+
+def implicit_row(
+    columns: Ints, ratings: Floats, fixed: Floats, others: Ints, reg: float, nu: float, alpha: float
+) -> Floats:
+    """Solve one row as Hu, Koren and Volinsky have it: from its dense preferences and confidences.
+
+    ``others`` are the rows of ``fixed`` that have a rating. Each rating of a repeated pair adds its
+    own share, as in Spark MLlib.
+    """
+    n = np.count_nonzero(ratings > 0)
+    if n == 0:
+        return np.zeros(fixed.shape[1])
+    extra, wanted = np.zeros(fixed.shape[0]), np.zeros(fixed.shape[0])
+    for column, rating in zip(columns, ratings, strict=True):
+        extra[column] += alpha * abs(rating)
+        wanted[column] += (1 + alpha * abs(rating)) * (rating > 0)
+    confidence = np.diag(1 + extra[others])
+    known = fixed[others]
+    gram = known.T @ confidence @ known + reg * n**nu * np.eye(fixed.shape[1])
+    return np.linalg.solve(gram, known.T @ wanted[others])
+
+
+def implicit_rows(
+    rows: Ints,
+    columns: Ints,
+    ratings: Floats,
+    fixed: Floats,
+    current: Floats,
+    reg: float,
+    nu: float,
+    alpha: float,
+) -> Floats:
+    """Solve each row that has a rating; the others stay."""
+    solved, others = current.copy(), np.unique(columns)
+    for row in np.unique(rows):
+        own = rows == row
+        solved[row] = implicit_row(columns[own], ratings[own], fixed, others, reg, nu, alpha)
+    return solved
+
+
+def implicit_objective(
+    users: Ints,
+    items: Ints,
+    ratings: Floats,
+    user_factors: Floats,
+    item_factors: Floats,
+    reg: float,
+    nu: float,
+    alpha: float,
+) -> float:
+    """Σ c (p − u·v)² over all pairs of a user and an item with ratings, plus the ridges."""
+    preference, confidence = np.zeros((2, user_factors.shape[0], item_factors.shape[0]))
+    confidence[np.ix_(np.unique(users), np.unique(items))] = 1
+    preference[users, items] = ratings > 0
+    confidence[users, items] += alpha * np.abs(ratings)
+    errors = preference - user_factors @ item_factors.T
+    total = float((confidence * errors**2).sum())
+    liked = ratings > 0
+    return (
+        total
+        + ridge(users[liked], user_factors, reg, nu)
+        + ridge(items[liked], item_factors, reg, nu)
+    )

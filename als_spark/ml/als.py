@@ -33,6 +33,11 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
     Filtering for the Netflix Prize"). A pair that is rated several times counts with each of its
     ratings, as there.
 
+    With ``implicitPrefs`` ratings are implicit feedback (Hu, Koren, Volinsky 2008, "Collaborative
+    Filtering for Implicit Feedback Datasets"): the first sum is that of c_ui (p_ui − u_u·v_i)² over
+    all pairs of a user and an item, the preference p being 1 where the rating is above 0, else 0,
+    and the confidence c = 1 + α |r|; n counts the ratings above 0. A row without any has zeros.
+
     Parameters
     ----------
     rank : int
@@ -41,8 +46,13 @@ class ALS(AlsParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         Iterations; all of them are done.
     regParam : float
         λ, multiplied by the number of ratings of each row.
-    implicitPrefs, alpha, nonnegative
-        Not available yet: an error where they are asked for.
+    implicitPrefs : bool
+        Whether ratings are implicit feedback.
+    alpha : float
+        α: how much a rating adds to the confidence in its preference; only with
+        ``implicitPrefs``.
+    nonnegative : bool
+        Whether no factor may be negative. Each half-step is exact then too.
     userCol, itemCol, ratingCol : str
         Columns of the ratings. Ids are whole numbers within the int range, in a column of any
         numeric type. Without a name for the ratings every rating is 1.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any, Self
 
 import numpy as np
@@ -145,7 +144,8 @@ class AlsParams(AlsModelParams, _ALSParams):
     maxIter = _int("maxIter", "number of iterations (>= 0), all of which are done; 0: the start")
     regParam = _float(
         "regParam",
-        "regularization parameter λ (>= 0); a row of n ratings has the ridge λ n",
+        "regularization parameter λ (>= 0); a row of n ratings has the ridge λ n; n counts those "
+        "above 0 if implicitPrefs is True",
     )
     numUserBlocks = _int(
         "numUserBlocks",
@@ -156,15 +156,17 @@ class AlsParams(AlsModelParams, _ALSParams):
     implicitPrefs = Param[bool](
         Params._dummy(),
         "implicitPrefs",
-        "whether to use implicit preference",
+        "whether ratings are implicit feedback: preferences, with more or less confidence",
         typeConverter=TypeConverters.toBoolean,
     )
-    alpha = _float("alpha", "alpha for implicit preference (>= 0)")
+    alpha = _float(
+        "alpha", "confidence that a rating adds to its preference (>= 0), if implicitPrefs is True"
+    )
     ratingCol = _text("ratingCol", "column name for ratings; '': every rating is 1")
     nonnegative = Param[bool](
         Params._dummy(),
         "nonnegative",
-        "whether to use nonnegative constraint for least squares",
+        "whether no factor may be negative",
         typeConverter=TypeConverters.toBoolean,
     )
     checkpointInterval = _int(
@@ -183,21 +185,8 @@ class AlsParams(AlsModelParams, _ALSParams):
     seed = _int("seed", "random seed of the start; the same at any number of cores")
 
     def objective(self) -> Objective:
-        """Return what the factors minimise.
-
-        Raises
-        ------
-        InvalidArgument
-            If it is not available.
-        """
+        """Return what the factors minimise."""
         members: dict[str, Any] = {"reg": self.getRegParam(), "exponent": 1.0}
         if self.getImplicitPrefs():
             members |= {"implicit": True, "alpha": self.getAlpha()}
-        if self.getNonnegative():
-            members |= {"nonnegative": True}
-        for member, name in (("implicit", "implicitPrefs"), ("nonnegative", "nonnegative")):
-            if member in members and member not in {field.name for field in fields(Objective)}:
-                raise InvalidArgument(
-                    f"{name}=True is not available yet: use pyspark.ml.recommendation.ALS for it"
-                )
-        return Objective(**members)
+        return Objective(**members, nonnegative=self.getNonnegative())

@@ -66,7 +66,7 @@ def train_together(
     Raises
     ------
     InvalidArgument
-        If a column is unusable, or the objective is not available.
+        If a column is unusable.
     InvalidRatings
         If a rating is unusable.
     SolveError

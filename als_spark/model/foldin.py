@@ -124,7 +124,8 @@ def fold_in(
         presorted=True,
     )
     try:
-        solved, _ = objective.row_solver(columns_side.factors).solve(block, side=side)
+        solver = objective.row_solver(columns_side.factors, columns_side.stats.degrees)
+        solved, _ = solver.solve(block, side=side)
     except SolveError as error:
         raise error.named(index.ids[error.row]) from error
     factors = np.empty((n_rows, model.rank), solved.dtype)

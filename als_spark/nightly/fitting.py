@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,15 +73,17 @@ class FitOptions:
     def settings(self, spec: Spec) -> TrainingSettings:
         """Return all that decides what is trained from a snapshot of given fingerprint."""
         training = self.training
+        split, test_fraction, seed = self.holdout
         return TrainingSettings(
-            spec.rank,
-            spec.objective.reg,
-            spec.objective.exponent,
-            *self.holdout,
-            training.tol,
-            training.max_iter,
-            training.dtype,
-            training.accelerate,
+            rank=spec.rank,
+            **asdict(spec.objective),
+            split=split,
+            test_fraction=test_fraction,
+            seed=seed,
+            tol=training.tol,
+            max_iter=training.max_iter,
+            dtype=training.dtype,
+            accelerate=training.accelerate,
         )
 
 
@@ -241,8 +243,7 @@ class Fitting:
             start=start.kind,
             reason=start.reason,
             rank=result.rank,
-            reg=result.reg,
-            exponent=spec.objective.exponent,
+            **asdict(spec.objective),
             iterations=result.iterations,
             evaluations=result.evaluations,
             converged=result.converged,

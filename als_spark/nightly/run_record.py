@@ -27,6 +27,7 @@ Metrics = dict[str, int | float | None]
 """Errors and ranking measures by name; None where one has no finite value."""
 
 Exponent = Annotated[FiniteFloat, Field(ge=0)]
+Alpha = Annotated[FiniteFloat, Field(ge=0)]
 Reg = Annotated[
     FiniteFloat,
     Field(
@@ -99,11 +100,15 @@ class TrainingSettings:
     max_iter: int
     dtype: str
     accelerate: bool
+    implicit: bool = False
+    alpha: Alpha = 1.0
+    nonnegative: bool = False
 
     @property
     def spec(self) -> Spec:
         """Which model."""
-        return Spec(self.rank, Objective(self.reg, self.exponent))
+        objective = Objective(self.reg, self.exponent, self.implicit, self.alpha, self.nonnegative)
+        return Spec(self.rank, objective)
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,9 @@ class TrainingRecord:
     objective: float | None
     seconds: float
     history: tuple[tuple[int, float | None, float | None], ...] = ()
+    implicit: bool = False
+    alpha: Alpha = 1.0
+    nonnegative: bool = False
 
 
 VersionMetrics = dict[str, int | float | str | None]
@@ -225,8 +233,16 @@ class RunRecord:
         return parse(_ADAPTER, record)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the record as JSON has it: NaN and infinite numbers become null."""
+        """Return the record as JSON has it: NaN and infinite numbers become null.
+
+        Parts of the objective that are off have no key.
+        """
         found: dict[str, Any] = _finite(_ADAPTER.dump_python(self, by_alias=True, mode="json"))
+        for part in (found["settings"], found["training"]):
+            if part is not None and not part["implicit"]:
+                del part["implicit"], part["alpha"]
+            if part is not None and not part["nonnegative"]:
+                del part["nonnegative"]
         return found
 
     @property

@@ -107,6 +107,11 @@ class RatingBlock:
             )
             place = end
 
+    def positives(self) -> IntArray:
+        """(n_rows,) int32 ratings above 0 of each row."""
+        found = [np.count_nonzero(b.ratings > 0, axis=1) for b in self.buckets()]
+        return np.concatenate([np.zeros(0, np.int32), *found]).astype(np.int32)
+
     def bucket_start(self, bucket: int) -> int:
         """Place at which a bucket begins (or, for the number of buckets, all places end)."""
         return int((np.diff(self.bucket_rows) * self.bucket_widths)[:bucket].sum())
@@ -203,28 +208,32 @@ class Run(NamedTuple):
     """(n_rows, width) of each bucket's share, in order."""
 
 
-def cut_runs(block: RatingBlock, first_bucket: int, max_places: int) -> Iterator[Run]:
+def cut_runs(
+    block: RatingBlock, first_bucket: int, max_places: int, least: int = 1
+) -> Iterator[Run]:
     """Cut the rows of a block, from a bucket on, into runs of at most ``max_places`` places.
 
-    A row that is longer is a run of its own.
+    A row that is longer is a run of its own; one that is shorter than ``least`` counts as that.
     """
     row = first_row = int(block.bucket_rows[first_bucket])
     place = first_place = block.bucket_start(first_bucket)
+    taken = 0
     segments: list[tuple[int, int]] = []
     bounds = block.bucket_rows.tolist()
     for width, stop in zip(
         block.bucket_widths[first_bucket:].tolist(), bounds[first_bucket + 1 :], strict=True
     ):
         while row < stop:
-            room = (max_places - (place - first_place)) // width
+            room = (max_places - taken) // max(width, least)
             if room <= 0 and segments:
                 yield Run(slice(first_row, row), slice(first_place, place), segments)
-                first_row, first_place, segments = row, place, []
+                first_row, first_place, taken, segments = row, place, 0, []
                 continue
             n_rows = min(max(room, 1), stop - row)
             segments.append((n_rows, width))
             row += n_rows
             place += n_rows * width
+            taken += n_rows * max(width, least)
     if segments:
         yield Run(slice(first_row, row), slice(first_place, place), segments)
 

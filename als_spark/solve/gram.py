@@ -10,6 +10,7 @@ is summed in float64. No function modifies its inputs but the workspace.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -66,19 +67,21 @@ def accumulate(
     padded: FloatArray,
     workspace: FloatArray,
     dtype: npt.DTypeLike,
+    enter: Callable[[FloatArray, FloatArray], None],
 ) -> FloatArray:
     """Sum [V r]ᵀ V of one row in float64, in pieces of the workspace: memory stays bounded.
 
-    Each piece is multiplied in ``dtype``.
+    Each piece is multiplied in ``dtype``; ``enter`` enters its ratings (see
+    :class:`als_spark.solve.equations.Equations`).
     """
     places, rank = workspace.shape[0], workspace.shape[1] - 1
     total = np.zeros((rank + 1, rank))
     piece = np.empty((1, rank + 1, rank), dtype)
     for first in range(0, indices.size, places):
         part = slice(first, first + places)
-        known = gather(padded, indices[part], workspace)
-        known[:, rank] = ratings[part]
-        multiply(known[None].astype(dtype, copy=False), piece)
+        known = gather(padded, indices[part], workspace).astype(dtype, copy=False)
+        enter(known, ratings[part])
+        multiply(known[None], piece)
         total += piece[0]
     return total
 

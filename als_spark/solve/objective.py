@@ -8,6 +8,16 @@ With Ω the observed (user, item) pairs and n the number of training ratings of 
 iALS on Item Recommendation Benchmarks"): 0 is the plain λI of the source notebook, 1 is ALS-WR
 (Zhou et al. 2008, "Large-scale Parallel Collaborative Filtering for the Netflix Prize"), which is
 what Spark MLlib minimises.
+
+For *implicit* feedback (Hu, Koren, Volinsky 2008, "Collaborative Filtering for Implicit Feedback
+Datasets"), as Spark MLlib minimises it, the first sum is over all pairs of a user and an item with
+training ratings,
+
+    Σ_(u,i) c_ui (p_ui − u_u·v_i)²
+
+with preference p = 1 where the rating is above 0, else 0, and confidence c = 1 + α |r| (1 where
+there is no rating); n counts the ratings above 0. With *nonnegative* factors either is minimised
+over factors of at least 0.
 """
 
 from __future__ import annotations
@@ -20,6 +30,8 @@ from typing import Any
 import numpy as np
 
 from als_spark.errors import ConfigError
+from als_spark.solve.equations import SquaredErrors
+from als_spark.solve.implicit import Preferences, RotatedPreferences
 from als_spark.solve.linalg import row_dots
 from als_spark.solve.rows import RidgeSolver
 from als_spark.solve.solver import RowSolver
@@ -35,23 +47,41 @@ class Objective:
     reg : float
         λ. Its meaning depends on ``exponent``.
     exponent : float
-        ν: a row of n training ratings has the ridge λ n^ν.
+        ν: a row of n training ratings has the ridge λ n^ν; if ``implicit``, n of them are above 0.
+    implicit : bool
+        Whether ratings say how much a preference is trusted, and pairs without one count too.
+    alpha : float
+        α: how much a rating adds to the confidence in its pair; only if ``implicit``.
+    nonnegative : bool
+        Whether no factor may be negative.
 
     Raises
     ------
     ConfigError
-        If a member is negative or not finite.
+        If a number is negative or not finite, a switch is neither True nor False, or an α is given
+        that would have no effect.
     """
 
     reg: float
     exponent: float = 0.0
+    implicit: bool = False
+    alpha: float = 1.0
+    nonnegative: bool = False
 
     def __post_init__(self) -> None:
         """Check every member."""
-        for name in ("reg", "exponent"):
+        for name in ("reg", "exponent", "alpha"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ConfigError(f"{name} {value}: use a finite number of at least 0")
+        for name in ("implicit", "nonnegative"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} {getattr(self, name)!r}: use True or False")
+        if self.alpha != 1 and not self.implicit:
+            raise ConfigError(
+                f"alpha {self.alpha:g} has no effect on explicit ratings: leave it out, or choose "
+                "implicit feedback"
+            )
 
     def weights(self, degrees: IntArray) -> FloatArray:
         """(n_rows,) float64 λ n^ν of rows of n ratings each; 0 for a row without a rating."""
@@ -67,26 +97,74 @@ class Objective:
         ----------
         factors : (n_rows, rank)
         degrees : (n_rows,) int
-            Training ratings of each row.
+            Training ratings of each row; if ``implicit``, those above 0.
         """
         return float(self.weights(degrees) @ row_dots(factors, factors))
 
-    def row_solver(self, fixed: FloatArray) -> RowSolver:
-        """Return what solves rows against (n_fixed, rank) factors: made once a half-step."""
-        return RidgeSolver(self, fixed)
+    def row_solver(self, fixed: FloatArray, degrees: IntArray | None = None) -> RowSolver:
+        """Return what solves rows against fixed factors: made once a half-step.
+
+        Parameters
+        ----------
+        fixed : (n_fixed, rank) float32 or float64
+        degrees : (n_fixed,) int, optional
+            Training ratings of each row of ``fixed``. An implicit objective needs them, for rows
+            without any are in none of its sums.
+        """
+        if not self.implicit:
+            return RidgeSolver(SquaredErrors(self, fixed), nonnegative=self.nonnegative)
+        if degrees is None:
+            raise TypeError("an implicit objective needs the degrees of the fixed factors")
+        kind = Preferences if self.nonnegative else RotatedPreferences
+        equations = kind(self, self.alpha, fixed, degrees)
+        return RidgeSolver(equations, nonnegative=self.nonnegative)
+
+    def feasible(self, factors: FloatArray) -> FloatArray:
+        """Return the nearest factors that the objective is defined on."""
+        return np.maximum(factors, 0) if self.nonnegative else factors
+
+    def masses(self, degrees: IntArray, other: IntArray) -> FloatArray:
+        """Tell how much the errors of each row weigh, for the metric of the acceleration.
+
+        Parameters
+        ----------
+        degrees, other : (n_rows,), (n_others,) int
+            Training ratings of each row of a side, and of the other side.
+
+        Returns
+        -------
+        (n_rows,) float64
+            The number of the row's ratings; if ``implicit``, about the sum of its confidences.
+        """
+        counts = degrees.astype(np.float64)
+        if not self.implicit:
+            return counts
+        return np.where(degrees > 0, np.count_nonzero(other) + self.alpha * counts, 0.0)
 
     @property
     def note(self) -> str:
         """Which objective λ belongs to, in words for plots and tables."""
+        n = "n ratings above 0" if self.implicit else "n ratings"
         if self.exponent == 0:
-            return "ridge λ|x|² for each row (exponent 0)"
-        if self.exponent == 1:
-            return "ridge λ·n·|x|² for a row of n ratings (exponent 1, as Spark MLlib)"
-        return f"ridge λ·n^{self.exponent:g}·|x|² for a row of n ratings"
+            ridge = "ridge λ|x|² for each row (exponent 0)"
+        elif self.exponent == 1:
+            ridge = f"ridge λ·n·|x|² for a row of {n} (exponent 1, as Spark MLlib)"
+        else:
+            ridge = f"ridge λ·n^{self.exponent:g}·|x|² for a row of {n}"
+        implicit = f", implicit feedback with α = {self.alpha:g}" if self.implicit else ""
+        return ridge + implicit + (", factors of at least 0" if self.nonnegative else "")
 
-    def as_record(self) -> dict[str, float]:
-        """Return the keys that files have of it; :meth:`from_record` reads them."""
-        return {"lambda_reg": self.reg, "exponent": self.exponent}
+    def as_record(self) -> dict[str, float | bool]:
+        """Return the keys that files have of it; :meth:`from_record` reads them.
+
+        What is off has no key.
+        """
+        record: dict[str, float | bool] = {"lambda_reg": self.reg, "exponent": self.exponent}
+        if self.implicit:
+            record |= {"implicit": True, "alpha": self.alpha}
+        if self.nonnegative:
+            record |= {"nonnegative": True}
+        return record
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], source: str) -> Objective:
@@ -101,18 +179,21 @@ class Objective:
         Raises
         ------
         ConfigError
-            If a key is missing, or its value is unusable.
+            If a key that has no default is missing, or a value is unusable.
         """
         values = {}
-        for key in ("lambda_reg", "exponent"):
-            value = record.get(key)
+        for key in ("lambda_reg", "exponent", "alpha"):
+            value = record.get(key, 1.0 if key == "alpha" else None)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ConfigError(
-                    f"{source} has no {key}: give the numbers lambda_reg and exponent of the "
-                    "training"
+                    f"{source} has no {key}: give the numbers lambda_reg and exponent (and alpha, "
+                    "of implicit feedback) of the training"
                 )
             values[key] = float(value)
+        implicit, nonnegative = (record.get(key, False) for key in ("implicit", "nonnegative"))
         try:
-            return cls(values["lambda_reg"], values["exponent"])
+            return cls(
+                values["lambda_reg"], values["exponent"], implicit, values["alpha"], nonnegative
+            )
         except ConfigError as error:
             raise ConfigError(f"{source}: {error}") from error

@@ -1,4 +1,4 @@
-"""The exact ridge solver of the rows of a block, and error sums.
+"""The exact solver of the rows of a block, and error sums.
 
 With V the fixed factors, Ω the columns a row has rated (n of them), r its ratings and w = λ n^ν its
 ridge weight, the row's exact solution is either of
@@ -9,6 +9,9 @@ ridge weight, the row's exact solution is either of
 and the row's part of the objective, ridge term included, comes free: r·r − u·Vᵀr (primal), w r·y
 (dual). For the primal form the rows of a *run* of neighbouring buckets are gathered at once.
 
+Those are the equations of explicit ratings; the solver takes them, and others, as an object
+(:class:`als_spark.solve.equations.Equations`). With nonnegative factors, only the primal form.
+
 The kernels modify no input, log nothing and know no configuration. They compute in the dtype of the
 fixed factors (float32 or float64); sums over ratings are accumulated in float64.
 """
@@ -18,22 +21,15 @@ from __future__ import annotations
 from itertools import islice
 
 import numpy as np
-from scipy.linalg import lapack
+import numpy.typing as npt
 
 from als_spark.errors import SolveError
 from als_spark.solve.blocks import RatingBlock, cut_runs
-from als_spark.solve.gram import (
-    accumulate,
-    add_to_diagonals,
-    gather,
-    make_workspace,
-    multiply,
-    multiply_dual,
-    pad_factors,
-    workspace_places,
-)
+from als_spark.solve.equations import Equations
+from als_spark.solve.gram import accumulate, gather, make_workspace, multiply, workspace_places
 from als_spark.solve.linalg import row_dots, solve_spd_stack
-from als_spark.solve.solver import Penalty, RowSums
+from als_spark.solve.nonnegative import solve_nonnegative_stack
+from als_spark.solve.solver import RowSums
 from als_spark.types import FloatArray, IntArray, Side
 
 
@@ -42,41 +38,41 @@ class RidgeSolver:
 
     Parameters
     ----------
-    penalty : Penalty
-        The objective: a row of n ratings has the ridge λ n^ν.
-    fixed : (n_columns, rank) float32 or float64
-        Factors of the other side.
+    equations : Equations
+        The rows' systems.
+    nonnegative : bool
+        Whether no factor may be negative.
     """
 
-    def __init__(self, penalty: Penalty, fixed: FloatArray) -> None:
-        self._penalty = penalty
-        self._padded = pad_factors(fixed)
+    def __init__(self, equations: Equations, *, nonnegative: bool = False) -> None:
+        self._equations = equations
+        self._nonnegative = nonnegative
 
     def solve(self, block: RatingBlock, *, side: Side) -> tuple[FloatArray, float]:
         """Solve every row of a block."""
-        reg = self._penalty.reg
-        if reg == 0 and block.n_rows and block.degrees[0] < self._padded.shape[1] - 1:
-            # Singular for certain, but rounding lets some of them through with arbitrary solutions.
-            raise SolveError(side, int(block.rows[0]), reg)
-        solver = _BlockSolver(block, self._padded, self._penalty)
+        equations = self._equations
+        if block.n_rows and block.degrees[0] < equations.least_ratings:
+            raise SolveError(side, int(block.rows[0]), equations.reg)
+        solver = _BlockSolver(block, equations, self._nonnegative)
         solver.solve_dual_rows()
         solver.solve_primal_rows()
+        solver.leave_rows_out()
         solver.retry_in_float64(side)
-        return solver.factors, solver.loss
+        return equations.restore(solver.factors), solver.loss
 
     def accumulate(self, block: RatingBlock) -> RowSums:
         """Sum the normal equations of rows whose other ratings are in other blocks."""
-        padded = self._padded
+        equations, padded = self._equations, self._equations.padded
         rank = padded.shape[1] - 1
         workspace = make_workspace(padded)
         sums = RowSums(np.empty((block.n_rows, rank + 1, rank)), np.empty(block.n_rows))
         for start, indices, ratings in block.buckets():
             for k in range(indices.shape[0]):
-                sums.stacks[start + k] = accumulate(
-                    indices[k], ratings[k], padded, workspace, padded.dtype
+                stack = accumulate(
+                    indices[k], ratings[k], padded, workspace, padded.dtype, equations.enter
                 )
-                exact = ratings[k].astype(np.float64, copy=False)
-                sums.squares[start + k] = exact @ exact
+                sums.stacks[start + k] = equations.restore_sums(stack)
+                sums.squares[start + k] = equations.constant(ratings[k])
         return sums
 
     def solve_sums(
@@ -85,16 +81,25 @@ class RidgeSolver:
         """Solve rows whose normal equations have been summed over all blocks."""
         rank = sums.stacks.shape[2]
         gram, rhs = sums.stacks[:, :rank].copy(), sums.stacks[:, rank]
-        add_to_diagonals(gram, self._penalty.weights(degrees))
+        self._equations.add_ridge_to_sums(gram, degrees)
         solution = rhs.copy()
-        solve_spd_stack(gram, solution)
+        _solve_stack(gram, solution, nonnegative=self._nonnegative)
+        solution[degrees == 0] = 0
         with np.errstate(over="ignore"):
-            factors = solution.astype(self._padded.dtype)
+            factors = solution.astype(self._equations.padded.dtype)
         bad = np.flatnonzero(~np.isfinite(factors).all(axis=1))
         if bad.size:
-            raise SolveError(side, int(rows[bad[0]]), self._penalty.reg)
+            raise SolveError(side, int(rows[bad[0]]), self._equations.reg)
         losses = sums.squares - row_dots(solution, rhs)
         return factors, float(losses.sum())
+
+
+def _solve_stack(gram: FloatArray, rhs: FloatArray, *, nonnegative: bool) -> None:
+    """Solve systems in place; NaN where that cannot be done."""
+    if nonnegative:
+        solve_nonnegative_stack(gram, rhs)
+    else:
+        solve_spd_stack(gram, rhs)
 
 
 def sum_errors(
@@ -138,15 +143,17 @@ def sum_errors(
 class _BlockSolver:
     """One half-step of one block: its inputs, its workspace, and what has been solved so far."""
 
-    def __init__(self, block: RatingBlock, padded: FloatArray, penalty: Penalty) -> None:
+    def __init__(self, block: RatingBlock, equations: Equations, nonnegative: bool) -> None:
+        padded = equations.padded
         self._rank = padded.shape[1] - 1
         self._block = block
-        self._reg = penalty.reg
+        self._equations = equations
+        self._nonnegative = nonnegative
         self._dtype = padded.dtype
-        self._padded = padded
-        self._weights = penalty.weights(block.degrees)
+        self._counts = equations.counts(block)
         # Rows of rising width: those in the dual form come first.
-        self._n_dual = int(np.searchsorted(block.bucket_widths, self._rank)) if self._reg > 0 else 0
+        dual_below = 0 if nonnegative else equations.dual_below
+        self._n_dual = int(np.searchsorted(block.bucket_widths, dual_below))
         self._workspace = make_workspace(padded)
         self._max_places = self._workspace.shape[0]
         self._losses = np.empty(block.n_rows)
@@ -165,26 +172,25 @@ class _BlockSolver:
             step = max(self._max_places // width, 1)
             for first in range(0, n_rows, step):
                 part = slice(first, min(first + step, n_rows))
-                known = self._gather(indices[part].reshape(-1))[:, : self._rank]
-                self._solve_dual(
-                    known.reshape(-1, width, self._rank),
-                    ratings[part].astype(self._dtype),
-                    slice(start + part.start, start + part.stop),
+                rows = slice(start + part.start, start + part.stop)
+                self.factors[rows], self._losses[rows] = self._equations.solve_dual(
+                    self._gather(indices[part].reshape(-1)), ratings[part], self._counts[rows]
                 )
 
     def solve_primal_rows(self) -> None:
         """Solve all other rows, a run at a time."""
-        block, rank = self._block, self._rank
-        for run in cut_runs(block, self._n_dual, self._max_places):
+        block, rank, equations = self._block, self._rank, self._equations
+        # A row's system takes as much memory as rank ratings.
+        for run in cut_runs(block, self._n_dual, self._max_places, least=rank):
             indices, ratings = block.indices[run.places], block.ratings[run.places]
             n_rows = run.rows.stop - run.rows.start
             if indices.size > self._max_places:
-                whole = accumulate(indices, ratings, self._padded, self._workspace, self._dtype)
+                whole = self._accumulate(indices, ratings, self._dtype)
                 stack = whole[None].astype(self._dtype)
             else:
                 stack = np.empty((n_rows, rank + 1, rank), self._dtype)
                 gathered = self._gather(indices)
-                gathered[:, rank] = ratings
+                equations.enter(gathered, ratings)
                 row = place = 0
                 for n, width in run.segments:
                     part = gathered[place : place + n * width].reshape(n, width, rank + 1)
@@ -194,18 +200,23 @@ class _BlockSolver:
             gram, rhs = stack[:, :rank], stack[:, rank]
             solution = self.factors[run.rows]
             solution[:] = rhs
-            add_to_diagonals(gram, self._weights[run.rows])
-            solve_spd_stack(gram, solution)
-            exact = ratings.astype(np.float64, copy=False)
-            self._squares += float(exact @ exact)
+            equations.add_ridge(gram, self._counts[run.rows])
+            _solve_stack(gram, solution, nonnegative=self._nonnegative)
+            self._squares += equations.constant(ratings)
             self._losses[run.rows] = -row_dots(solution, rhs)
+
+    def leave_rows_out(self) -> None:
+        """Set rows to zeros of which no rating counts."""
+        left_out = self._counts == 0
+        self.factors[left_out] = 0
+        self._losses[left_out] = 0
 
     def retry_in_float64(self, side: Side) -> None:
         """Solve again, in float64, rows that came out not finite; raise where that fails too."""
         # One sum tells whether anything is wrong: a NaN or an infinity survives it.
         if np.isfinite(self.factors.sum(dtype=np.float64)):
             return
-        block, rank = self._block, self._rank
+        block, rank, equations = self._block, self._rank, self._equations
         bad = np.flatnonzero(~np.isfinite(self.factors).all(axis=1))
         buckets = list(block.buckets())
         bucket_of = np.searchsorted(block.bucket_rows, bad, side="right") - 1
@@ -213,28 +224,27 @@ class _BlockSolver:
             bucket = buckets[number]
             indices, ratings = (part[row - bucket.start] for part in bucket[1:])
             exact = ratings.astype(np.float64)
-            stack = accumulate(indices, ratings, self._padded, self._workspace, np.float64)
-            # Transposed, for LAPACK is to read the triangle that is promised.
-            gram = stack[:rank] + self._weights[row] * np.eye(rank)
-            _, solution, info = lapack.dposv(gram.T, stack[rank])
+            stack = self._accumulate(indices, exact, np.float64)[None]
+            rhs = stack[:, rank]
+            solution = rhs.copy()
+            equations.add_ridge(stack[:, :rank], self._counts[row : row + 1])
+            _solve_stack(stack[:, :rank], solution, nonnegative=self._nonnegative)
             with np.errstate(over="ignore"):
-                self.factors[row] = solution
-            if info != 0 or not np.isfinite(self.factors[row]).all():
-                raise SolveError(side, int(block.rows[row]), self._reg)
-            self._losses[row] = -(solution @ stack[rank])
+                self.factors[row] = solution[0]
+            if not np.isfinite(self.factors[row]).all():
+                raise SolveError(side, int(block.rows[row]), equations.reg)
+            self._losses[row] = -row_dots(solution, rhs)[0]
             if number < self._n_dual:
-                self._losses[row] += exact @ exact
+                self._losses[row] += equations.constant(exact)
+
+    def _accumulate(
+        self, indices: IntArray, ratings: FloatArray, dtype: npt.DTypeLike
+    ) -> FloatArray:
+        enter = self._equations.enter
+        return accumulate(indices, ratings, self._equations.padded, self._workspace, dtype, enter)
 
     def _gather(self, indices: IntArray) -> FloatArray:
         if indices.size > self._workspace.shape[0]:
             # Only a dual row can be longer than the workspace: as many places as it has.
             self._workspace = np.empty((indices.size, self._rank + 1), self._dtype)
-        return gather(self._padded, indices, self._workspace)
-
-    def _solve_dual(self, known: FloatArray, ratings: FloatArray, rows: slice) -> None:
-        gram = multiply_dual(known)
-        add_to_diagonals(gram, self._weights[rows])
-        y = ratings.copy()
-        solve_spd_stack(gram, y)
-        np.matmul(y[:, None, :], known, out=self.factors[rows][:, None, :])
-        self._losses[rows] = self._weights[rows] * row_dots(y, ratings)
+        return gather(self._equations.padded, indices, self._workspace)

@@ -16,27 +16,14 @@ from als_spark.solve.blocks import RatingBlock
 from als_spark.types import FloatArray, IntArray, Side
 
 
-class Penalty(Protocol):
-    """What a solver needs to know of an objective."""
-
-    @property
-    def reg(self) -> float:
-        """λ."""
-        ...
-
-    def weights(self, degrees: IntArray) -> FloatArray:
-        """(n_rows,) float64 weight of |x|² of rows of so many ratings."""
-        ...
-
-
 class RowSums(NamedTuple):
     """Normal equations of some rows; those of disjoint parts of their ratings add up."""
 
     stacks: FloatArray
-    """(n_rows, rank + 1, rank) float64: VᵀV of each row, of which only the lower triangle is
-    promised, and below it Vᵀr."""
+    """(n_rows, rank + 1, rank) float64: the Gram matrix of each row, of which only the lower
+    triangle is promised, and below it the right-hand side."""
     squares: FloatArray
-    """(n_rows,) float64: r·r of each row."""
+    """(n_rows,) float64: what each row has of the objective at factors of zeros, such as r·r."""
 
 
 class RowSolver(Protocol):
@@ -82,7 +69,7 @@ class RowSolver(Protocol):
         rows : (n_rows,) int
             Dense indices of the rows.
         degrees : (n_rows,) int
-            All ratings of each row.
+            All ratings of each row; those above 0 where the objective is implicit.
         side : {"user", "item"}
 
         Returns

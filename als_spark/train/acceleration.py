@@ -6,7 +6,9 @@ block-diagonal of the items' systems: it is a gradient step, preconditioned, of 
 L-BFGS takes the ALS residual r = V − ALS(V) for the gradient, and so learns the coupling between
 items that ALS leaves out ("nonlinearly preconditioned L-BFGS", De Sterck and Howse 2018,
 arXiv:1803.08849). Inner products are those of the preconditioner, approximated by one number an
-item: ⟨a, b⟩ = Σ_i (λ n_i^ν + n_i m) a_i·b_i, with m the mean square of the users' factors. That
+item: ⟨a, b⟩ = Σ_i (λ n_i^ν + n_i m) a_i·b_i, with m the mean square of the users' factors; for
+implicit feedback about Σ c of the item takes the place of n_i (:meth:`Objective.masses
+<als_spark.solve.objective.Objective.masses>`). Nonnegative factors: a proposal is projected. That
 r is not the plain gradient is what makes the metric matter.
 
 A step costs no pass over the ratings: the next users' half-step, due anyway, yields φ at the
@@ -27,8 +29,7 @@ from typing import NamedTuple
 import numpy as np
 
 from als_spark.solve.linalg import row_dots
-from als_spark.solve.objective import Objective
-from als_spark.types import FloatArray, IntArray
+from als_spark.types import FloatArray
 
 HISTORY = 3
 """Pairs of steps and changes of the residual that are kept; ten were no better."""
@@ -72,12 +73,18 @@ class Memory(NamedTuple):
 class Accelerator:
     """Proposes the item factors at which the next iteration begins.
 
-    ``memory`` is what is known so far: (2 limit + 2) times the bytes of the item factors at most.
+    Parameters
+    ----------
+    masses, ridges : (n_items,) float64
+        How much the errors of each item weigh, and its ridge: :meth:`Objective.masses
+        <als_spark.solve.objective.Objective.masses>` and ``weights``.
+    memory : Memory
+        What is known so far: (2 limit + 2) times the bytes of the item factors at most.
     """
 
-    def __init__(self, degrees: IntArray, objective: Objective, memory: Memory) -> None:
-        self._counts = degrees.astype(np.float64)
-        self._ridges = objective.weights(degrees)
+    def __init__(self, masses: FloatArray, ridges: FloatArray, memory: Memory) -> None:
+        self._masses = masses
+        self._ridges = ridges
         self.memory = memory
 
     def forget(self) -> None:
@@ -90,7 +97,7 @@ class Accelerator:
         The last iteration began at the item factors ``began``, V, and ended with ``reached``,
         ALS(V); ``mean_square`` is m, that of the entries of the user factors in between.
         """
-        weights = self._ridges + self._counts * mean_square
+        weights = self._ridges + self._masses * mean_square
 
         def dot(a: FloatArray, b: FloatArray) -> float:
             return float(row_dots(a, b) @ weights)

@@ -1,4 +1,4 @@
-"""What the training loop asks of the place where the ratings are: two questions.
+"""What the training loop asks of the place where the ratings are: three questions.
 
 :class:`als_spark.train.local.LocalBackend` answers them in one process,
 :class:`als_spark.spark.train.partitioned.PartitionedRatings` on the executors of a Spark cluster.
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from als_spark.solve.objective import Objective
+from als_spark.solve.solver import RowSolver
 from als_spark.train.metrics import ErrorSums
 from als_spark.types import FloatArray, IntArray, Side, SplitName
 
@@ -22,6 +23,12 @@ class HalfStep(NamedTuple):
     current: FloatArray
     """(n_rows, rank) factors of the side to solve; rows without a rating keep them."""
     objective: Objective
+    fixed_degrees: IntArray | None = None
+    """(n_fixed,) training ratings of each row of the other side; for implicit objectives."""
+
+    def row_solver(self) -> RowSolver:
+        """Return what solves the rows."""
+        return self.objective.row_solver(self.fixed, self.fixed_degrees)
 
 
 class Solved(NamedTuple):
@@ -30,7 +37,8 @@ class Solved(NamedTuple):
     factors: FloatArray
     """(n_rows, rank) new factors, a new array."""
     loss: float
-    """Squared training errors plus the ridge term of the side that was solved."""
+    """Training errors, squared as the objective says, plus the ridge term of the side that was
+    solved."""
 
 
 class Factors(NamedTuple):
@@ -45,8 +53,8 @@ class Factors(NamedTuple):
 class Backend(Protocol):
     """A set of training and held-out ratings that can be solved against."""
 
-    def degrees(self, side: Side) -> IntArray:
-        """(n_rows,) training ratings of each row of a side."""
+    def degrees(self, side: Side, *, positive: bool = False) -> IntArray:
+        """(n_rows,) training ratings of each row of a side, or only those above 0."""
         ...
 
     def solve(self, side: Side, steps: Sequence[HalfStep], label: str) -> list[Solved]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from als_spark.solve.blocks import RatingBlock
 from als_spark.train.backend import Factors, HalfStep, Solved
-from als_spark.train.metrics import ErrorSums, EvaluationPart, SideStats
-from als_spark.types import IntArray, Side, SplitName
+from als_spark.train.metrics import ErrorSums, EvaluationPart, sum_counts
+from als_spark.types import SIDES, IntArray, Side, SplitName
 
 
 class LocalBackend:
@@ -36,22 +36,23 @@ class LocalBackend:
     ) -> None:
         self.n_users, self.n_items = item_block.n_columns, user_block.n_columns
         self.blocks: dict[Side, RatingBlock] = {"user": user_block, "item": item_block}
-        self._degrees = {
-            "user": SideStats.of(self.n_users, [user_block]).degrees,
-            "item": SideStats.of(self.n_items, [item_block]).degrees,
-        }
+        self._degrees: dict[tuple[Side, bool], IntArray] = {}
+        for side, n_rows in zip(SIDES, (self.n_users, self.n_items), strict=True):
+            block = self.blocks[side]
+            for positive, counts in ((False, block.degrees), (True, block.positives())):
+                self._degrees[side, positive] = sum_counts(n_rows, [(block.rows, counts)])
         self.evaluation = evaluation
 
-    def degrees(self, side: Side) -> IntArray:
+    def degrees(self, side: Side, *, positive: bool = False) -> IntArray:
         """See :class:`als_spark.train.backend.Backend`."""
-        return self._degrees[side]
+        return self._degrees[side, positive]
 
     def solve(self, side: Side, steps: Sequence[HalfStep], label: str) -> list[Solved]:  # noqa: ARG002
         """See :class:`als_spark.train.backend.Backend`."""
         block = self.blocks[side]
         solved = []
         for step in steps:
-            rows, loss = step.objective.row_solver(step.fixed).solve(block, side=side)
+            rows, loss = step.row_solver().solve(block, side=side)
             factors = step.current.copy()
             factors[block.rows] = rows
             solved.append(Solved(factors, loss))

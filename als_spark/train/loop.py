@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -144,8 +144,7 @@ def step(
     backend: Backend, states: Sequence[LoopState], options: TrainingOptions, began: float
 ) -> list[LoopState]:
     """Do one iteration of models that are all running; ``began`` is when the training did."""
-    degrees: dict[Side, IntArray] = {side: backend.degrees(side) for side in SIDES}
-    iterations = [_Iteration(state, degrees) for state in states]
+    iterations = [_Iteration(state, backend) for state in states]
     label = f"ALS iteration {1 + max(state.iterations for state in states)}: "
     _half_step(backend, "user", iterations, label)
     risen = [iteration for iteration in iterations if iteration.reject_if_risen()]
@@ -167,10 +166,15 @@ def _half_step(backend: Backend, side: Side, iterations: Sequence[_Iteration], l
 class _Iteration:
     """One iteration of one model, from its state before to its state after."""
 
-    def __init__(self, state: LoopState, degrees: Mapping[Side, IntArray]) -> None:
+    def __init__(self, state: LoopState, backend: Backend) -> None:
+        objective = state.spec.objective
         self._state = state
-        self._degrees = degrees
-        self._objective = state.spec.objective
+        self._objective = objective
+        self._degrees: dict[Side, IntArray] = {side: backend.degrees(side) for side in SIDES}
+        # n of the penalty.
+        self._counts: dict[Side, IntArray] = {
+            side: backend.degrees(side, positive=objective.implicit) for side in SIDES
+        }
         self._began = state.factors.items if state.proposed is None else state.proposed
         self._evaluations = state.evaluations
         self._changes: dict[Side, float] = {}
@@ -178,14 +182,18 @@ class _Iteration:
         self._loss = math.nan
         self._accelerator: Accelerator | None = None
         if state.memory is not None:
-            self._accelerator = Accelerator(degrees["item"], self._objective, state.memory)
+            self._accelerator = Accelerator(
+                objective.masses(self._degrees["item"], self._degrees["user"]),
+                objective.weights(self._counts["item"]),
+                state.memory,
+            )
 
     def half_step(self, side: Side) -> HalfStep:
         """Describe the half-step of a side."""
         users, items = self._state.factors
         if side == "user":
-            return HalfStep(self._began, users, self._objective)
-        return HalfStep(self._solved["user"], items, self._objective)
+            return HalfStep(self._began, users, self._objective, self._degrees["item"])
+        return HalfStep(self._solved["user"], items, self._objective, self._degrees["user"])
 
     def take(self, side: Side, solved: Solved) -> None:
         """Take the result of a half-step."""
@@ -201,7 +209,7 @@ class _Iteration:
         state = self._state
         if self._accelerator is None or state.proposed is None:
             return False
-        penalty = self._objective.penalty(self._began, self._degrees["item"])
+        penalty = self._objective.penalty(self._began, self._counts["item"])
         if self._loss + penalty <= state.history[-1].objective:
             return False
         self._accelerator.forget()
@@ -216,7 +224,7 @@ class _Iteration:
             state.spec.rank,
             self._objective.reg,
             state.iterations + 1,
-            self._loss + self._objective.penalty(factors.users, self._degrees["user"]),
+            self._loss + self._objective.penalty(factors.users, self._counts["user"]),
             self._changes["user"] + self._changes["item"],
             seconds,
         )
@@ -225,14 +233,13 @@ class _Iteration:
         stopped = converged or record.iteration >= options.max_iter
         proposed = memory = None
         if self._accelerator is not None and not stopped:
-            # Of the entries, each row counted as often as it has ratings.
-            counts = self._degrees["user"].astype(np.float64)
-            entries = float(counts.sum()) * state.spec.rank
-            squares = float(row_dots(factors.users, factors.users) @ counts)
+            # Of the entries, each row as much as its errors weigh.
+            masses = self._objective.masses(self._degrees["user"], self._degrees["item"])
+            entries = float(masses.sum()) * state.spec.rank
+            squares = float(row_dots(factors.users, factors.users) @ masses)
             mean_square = squares / max(entries, 1.0)
             proposed = self._accelerator.propose(self._began, factors.items, mean_square)
-            if proposed is factors.items:
-                proposed = None
+            proposed = None if proposed is factors.items else self._objective.feasible(proposed)
             memory = self._accelerator.memory
         return LoopState(
             state.spec,

@@ -78,12 +78,11 @@ class SideStats:
 
         A row may be in several blocks, once in each.
         """
-        degrees = np.zeros(n_rows, np.int32)
+        found = list(parts)
         sums = np.zeros(n_rows)
-        for rows, row_degrees, sums_of_rows in parts:
-            degrees[rows] += row_degrees
+        for rows, _, sums_of_rows in found:
             sums[rows] += sums_of_rows
-        return SideStats(degrees, sums)
+        return SideStats(sum_counts(n_rows, (part[:2] for part in found)), sums)
 
     def means(self) -> FloatArray:
         """(n_rows,) mean rating of each row, NaN without a rating."""
@@ -94,6 +93,17 @@ class SideStats:
     def mean(self) -> float:
         """Mean of all ratings of the side."""
         return float(self.sums.sum() / max(int(self.degrees.sum(dtype=np.int64)), 1))
+
+
+def sum_counts(n_rows: int, parts: Iterable[tuple[IntArray, IntArray]]) -> IntArray:
+    """Put the (rows, counts) of the blocks of a side together: (n_rows,) int32.
+
+    A row may be in several blocks, once in each.
+    """
+    total: IntArray = np.zeros(n_rows, np.int32)
+    for rows, counts in parts:
+        total[rows] += counts
+    return total
 
 
 def row_sums(block: RatingBlock) -> FloatArray:

@@ -138,6 +138,8 @@ class SliceStats(NamedTuple):
     shared: bool
     rows: IntArray
     degrees: IntArray
+    positives: IntArray
+    """(n_rows,) ratings above 0."""
     sums: FloatArray
 
 
@@ -305,7 +307,11 @@ def describe_entries(entries: Iterable[Entry]) -> Iterator[SliceStats | HeldOutS
         if isinstance(entry, TrainSlice):
             block = entry.ratings
             yield SliceStats(
-                *entry[:3], rows=block.rows, degrees=block.degrees, sums=row_sums(block)
+                *entry[:3],
+                rows=block.rows,
+                degrees=block.degrees,
+                positives=block.positives(),
+                sums=row_sums(block),
             )
         elif isinstance(entry, HeldOut):
             yield HeldOutStats(entry.split, entry.ratings.size)

@@ -45,7 +45,12 @@ from als_spark.spark.train.partitioned import PartitionedRatings
 from als_spark.spark.train.per_model import PerModel
 from als_spark.spark.train.run import Placement, PreparedRatings
 from als_spark.train.local import LocalBackend
-from als_spark.train.metrics import EvaluationPart, SideStats, build_evaluation_part
+from als_spark.train.metrics import (
+    EvaluationPart,
+    SideStats,
+    build_evaluation_part,
+    sum_counts,
+)
 from als_spark.types import (
     SIDES,
     BadRows,
@@ -219,12 +224,27 @@ class _Packing:
                 train: RDD[Any] = entries
             else:
                 train, evaluation = self._separate(entries, stats, resources)
+            slices = [part for part in found if isinstance(part, SliceStats)]
+            positives = {
+                side: sum_counts(
+                    self._n_rows[side],
+                    ((part.rows, part.positives) for part in slices if part.side == side),
+                )
+                for side in SIDES
+            }
             rows: dict[Side, dict[SliceNumber, IntArray]] = {"user": {}, "item": {}}
-            for part in found:
-                if isinstance(part, SliceStats) and not part.shared:
+            for part in slices:
+                if not part.shared:
                     rows[part.side][part.number] = part.rows
             ratings = PartitionedRatings(
-                self._context, train, rows, evaluation, stats, self.plan, resources.pop_all()
+                self._context,
+                train,
+                rows,
+                evaluation,
+                stats,
+                positives,
+                self.plan,
+                resources.pop_all(),
             )
         return ratings, stats, n_ratings, n_duplicates
 

@@ -84,7 +84,7 @@ class BroadcastExchange:
         self, steps: Sequence[HalfStep], label: str
     ) -> tuple[list[SolvedSlice], list[SharedSums]]:
         """See :class:`Exchange`."""
-        solvers = [step.objective.row_solver(step.fixed) for step in steps]
+        solvers = [step.row_solver() for step in steps]
         with described(self.context, label), broadcasted(self.context, solvers) as broadcast:
             solve = partial(solve_partition, side=self.side, solvers=broadcast)
             returned = self.context.runJob(self.slices, solve, self.partitions)

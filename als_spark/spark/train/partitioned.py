@@ -39,8 +39,8 @@ class PartitionedRatings:
     A :class:`~als_spark.train.backend.Backend`, and the placement that trains on it (see
     :class:`als_spark.spark.train.run.Placement`). Both RDDs are persisted. A partition of
     ``slices`` is a block, those by user before those by item; ``rows`` has the dense rows of each
-    slice, in the order of its factors (shared rows are in none). ``resources`` are freed at the
-    end.
+    slice, in the order of its factors (shared rows are in none). ``positives`` counts the training
+    ratings above 0 of each row. ``resources`` are freed at the end.
     """
 
     context: SparkContext
@@ -48,6 +48,7 @@ class PartitionedRatings:
     rows: Mapping[Side, Mapping[SliceNumber, IntArray]]
     evaluation: RDD[EvaluationPart] | None
     stats: Mapping[Side, SideStats]
+    positives: Mapping[Side, IntArray]
     plan: Plan
     resources: ExitStack
 
@@ -79,9 +80,9 @@ class PartitionedRatings:
         """Unpersist everything."""
         self.resources.close()
 
-    def degrees(self, side: Side) -> IntArray:
+    def degrees(self, side: Side, *, positive: bool = False) -> IntArray:
         """See :class:`als_spark.train.backend.Backend`."""
-        return self.stats[side].degrees
+        return self.positives[side] if positive else self.stats[side].degrees
 
     def solve(self, side: Side, steps: Sequence[HalfStep], label: str) -> list[Solved]:
         """Run a half-step of several models: a Spark job, or a few where they are too large."""
@@ -95,8 +96,8 @@ class PartitionedRatings:
                 loss = sum(part.losses[k] for part in solved)
                 if shared:
                     rows, sums = add_sums([(part.rows, part.sums[k]) for part in shared])
-                    solver, degrees = step.objective.row_solver(step.fixed), self.degrees(side)
-                    factors[rows], shared_loss = solver.solve_sums(
+                    degrees = self.degrees(side, positive=step.objective.implicit)
+                    factors[rows], shared_loss = step.row_solver().solve_sums(
                         sums, rows, degrees[rows], side=side
                     )
                     loss += shared_loss

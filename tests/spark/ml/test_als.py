@@ -18,6 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from als_spark import ALS, ALSModel, ConfigError, DataError, PrepareOptions, SolveError
 from als_spark.ml import training
+from tests import reference
 from tests.spark.ml.ratings import Ratings, factors_of, some_ratings
 
 REG = 0.2
@@ -95,6 +96,135 @@ class TestObjective:
         rows = [(1, 1, 0.0), (1, 2, 0.0), (2, 1, 3.0), (2, 2, 4.0)]
         model = als().fit(spark.createDataFrame(rows, "user int, item int, rating double"))
         assert factors_of(model.userFactors)[1] == [0.0, 0.0, 0.0]
+
+
+def objective_of(
+    model: Any, ratings: Ratings, reg: float, implicit: bool, alpha: float = 1.0
+) -> float:
+    """What MLlib minimises, from a model of either."""
+    found = sides(model)
+    ids = ratings.users, ratings.items
+    (users, items), factors = zip(
+        *(
+            (
+                np.searchsorted(sorted(side), wanted),
+                np.array([side[k] for k in sorted(side)], np.float64),
+            )
+            for side, wanted in zip(found, ids, strict=True)
+        ),
+        strict=True,
+    )
+    if implicit:
+        return reference.implicit_objective(
+            users, items, ratings.ratings, *factors, reg, 1.0, alpha
+        )
+    return reference.objective(users, items, ratings.ratings, *factors, reg, 1.0)
+
+
+class TestOtherObjectives:
+    """Implicit feedback and nonnegative factors, beside MLlib's."""
+
+    @pytest.fixture(scope="class")
+    def mixed(self) -> Ratings:
+        """Each pair once; ratings of 0 and below, and a user and an item that have no other."""
+        some = some_ratings()
+        _, once = np.unique(np.stack(some[:2]), axis=1, return_index=True)
+        users, items, ratings = (array[once] for array in some)
+        ratings = ratings - 1.5
+        ratings[users == users.max()] = -1.0
+        ratings[items == items.max()] = 0.0
+        return Ratings(users, items, ratings)
+
+    @pytest.fixture(scope="class")
+    def frame_of_mixed(self, spark: SparkSession, mixed: Ratings) -> DataFrame:
+        return mixed.frame(spark).cache()
+
+    @pytest.mark.parametrize(
+        "params",
+        [
+            {"implicitPrefs": True, "alpha": 3.0},
+            {"implicitPrefs": True, "alpha": 0.0},
+            {"nonnegative": True},
+            {"implicitPrefs": True, "alpha": 3.0, "nonnegative": True},
+        ],
+        ids=str,
+    )
+    def test_as_low_as_mllib(
+        self, frame_of_mixed: DataFrame, mixed: Ratings, params: dict[str, Any]
+    ) -> None:
+        ours, theirs = (
+            cls(rank=3, maxIter=4, regParam=0.05, seed=1, **params).fit(frame_of_mixed)
+            for cls in (ALS, mllib.ALS)
+        )
+        implicit = params.get("implicitPrefs", False)
+        more = mixed, 0.05, implicit, params.get("alpha", 1.0)
+        assert objective_of(ours, *more) <= 1.005 * objective_of(theirs, *more)
+        found, wanted = sides(ours), sides(theirs)
+        for own, other, ids in zip(found, wanted, mixed[:2], strict=True):
+            assert own.keys() == other.keys()
+            if implicit:
+                # No rating above 0.
+                assert own[ids.max()] == other[ids.max()] == [0.0, 0.0, 0.0]
+            lowest = min(min(row) for row in own.values())
+            assert (lowest == 0) == params.get("nonnegative", False)
+
+    def test_mllib_solves_the_equations_of_the_reference(self, frame: DataFrame) -> None:
+        # The test of the reference, with repeated pairs, whose ratings count each.
+        ratings = some_ratings()
+        model = mllib.ALS(
+            rank=3, maxIter=2, regParam=REG, seed=5, implicitPrefs=True, alpha=2.0
+        ).fit(frame)
+        users, items = sides(model)
+        assert_close(users, self.preferences(ratings, users, items), 1e-5)
+
+    def test_iterations_from_the_start(self, frame: DataFrame, ratings: Ratings) -> None:
+        implicit = {"implicitPrefs": True, "alpha": 2.0}
+        users, items = sides(als(maxIter=0, **implicit).fit(frame))
+        assert min(min(row) for row in users.values()) >= 0
+        for _ in range(3):
+            users = self.preferences(ratings, users, items)
+            items = self.preferences(ratings.turned(), items, users)
+        found_users, found_items = sides(als(**implicit).fit(frame))
+        assert_close(found_users, users, 2e-4)
+        assert_close(found_items, items, 2e-4)
+
+    def test_a_grid_over_alpha_is_trained_at_once(
+        self, frame: DataFrame, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls = []
+        prepare = training.prepare_typed
+        monkeypatch.setattr(
+            training, "prepare_typed", lambda *a, **k: calls.append(k) or prepare(*a, **k)
+        )
+        estimator = als(implicitPrefs=True)
+        maps = [
+            {estimator.alpha: 0.5},
+            {estimator.alpha: 20.0},
+            {estimator.nonnegative: True},
+            {estimator.implicitPrefs: False},
+        ]
+        models = [model for _, model in sorted(estimator.fitMultiple(frame, maps))]
+        assert len(calls) == 1
+        for params, model in zip(maps, models, strict=True):
+            for found, wanted in zip(
+                sides(model), sides(estimator.fit(frame, params)), strict=True
+            ):
+                assert_close(found, wanted, 1e-5)
+        assert sides(models[0]) != sides(models[1])
+
+    @staticmethod
+    def preferences(
+        ratings: Ratings, users: dict[int, Any], items: dict[int, Any]
+    ) -> dict[int, Any]:
+        (user_ids, user_rows), (item_ids, item_rows) = (
+            np.unique(ids, return_inverse=True) for ids in ratings[:2]
+        )
+        fixed = np.array([items[i] for i in item_ids.tolist()], np.float64)
+        start = np.array([users[u] for u in user_ids.tolist()], np.float64)
+        solved = reference.implicit_rows(
+            user_rows, item_rows, ratings.ratings, fixed, start, REG, 1.0, 2.0
+        )
+        return dict(zip(user_ids.tolist(), solved, strict=True))
 
 
 class TestRatings:

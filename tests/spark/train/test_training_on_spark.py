@@ -112,14 +112,22 @@ def test_rows_with_more_work_than_a_block_are_shared(spark: SparkSession) -> Non
     pairs = {(user, 0) for user in range(60)} | {(0, item) for item in range(50)}
     pairs |= {(user, 1 + user % 7) for user in range(1, 60)}
     rng = np.random.default_rng(0)
-    rows = [(u, i, float(rng.integers(1, 6))) for u, i in sorted(pairs)]
+    # Ratings of 0 and below, which count less where feedback is implicit.
+    rows = [(u, i, float(rng.integers(-1, 6))) for u, i in sorted(pairs)]
     frame = spark.createDataFrame(rows, "user int, item int, rating double").repartition(3)
     options = replace(OPTIONS, tol=0.0, max_iter=6)
+    implicit = {"implicit": True, "alpha": 2.0}
+    objectives = [
+        Objective(0.3),
+        Objective(0.3, 1.0, **implicit),
+        Objective(0.3, nonnegative=True),
+        Objective(0.3, 1.0, **implicit, nonnegative=True),
+    ]
     outcomes = []
     for placement, partitions in (("ratings", 12), ("ratings", 1), ("grid", None)):
         ready = replace(EXACT, placement=placement, partitions=partitions)
         with prepare_ratings(spark, source_from_frame(frame), ready) as prepared:
-            outcomes.append(sweep(prepared, [2, 4], [0.3], options))
+            outcomes.append(sweep(prepared, [2, 4], objectives, options))
             if partitions == 12:
                 slices = prepared.backend.slices.collect()  # type: ignore[attr-defined]
                 shared = [part for part in slices if part.shared]
@@ -236,6 +244,35 @@ def test_partitions_and_order_of_the_input_do_not_matter(spark: SparkSession) ->
         np.testing.assert_allclose(
             outcome.best_factors.users, outcomes[0].best_factors.users, rtol=1e-9, atol=1e-12
         )
+
+
+@pytest.mark.parametrize("placement", ["ratings", "grid"])
+def test_rows_that_are_held_out_whole_are_no_preferences(
+    spark: SparkSession, placement: str
+) -> None:
+    split = SplitOptions(seed=3, test_fraction=0.6)
+    source = source_from_frame(frame_of(spark, n_ratings=150))
+    with prepare_ratings(spark, source, replace(EXACT, split=split, placement="grid")) as prepared:
+        users, items, ratings = dense_parts(prepared)["train"]
+    ready = replace(EXACT, split=split, placement=placement, partitions=3)
+    objective = Objective(0.2, 1.0, implicit=True, alpha=3.0)
+    with prepare_ratings(spark, source, ready) as prepared:
+        capped = replace(OPTIONS, tol=0.0, max_iter=2)
+        outcome = sweep(prepared, [3], [objective], capped)
+        sizes = len(prepared.summary.users), len(prepared.summary.items)
+    now = start = initial_factors(*sizes, 3, OPTIONS.seed)
+    for record in outcome.points[0].history:
+        solved = reference.implicit_rows(users, items, ratings, now.items, now.users, 0.2, 1.0, 3.0)
+        now = Factors(
+            solved,
+            reference.implicit_rows(items, users, ratings, solved, now.items, 0.2, 1.0, 3.0),
+        )
+        wanted = reference.implicit_objective(users, items, ratings, *now, 0.2, 1.0, 3.0)
+        assert record.objective == pytest.approx(wanted, rel=1e-9)
+    unseen = np.setdiff1d(np.arange(sizes[1]), items)
+    assert unseen.size > 0
+    np.testing.assert_array_equal(now.items[unseen], start.items[unseen])
+    np.testing.assert_allclose(outcome.best_factors.items, now.items, rtol=1e-8, atol=1e-12)
 
 
 def test_more_partitions_than_rows(spark: SparkSession) -> None:

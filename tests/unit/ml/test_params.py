@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any
 
@@ -189,20 +188,21 @@ def test_the_ridge_is_multiplied_by_the_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "members"),
+    ("params", "members"),
     [
-        ("implicitPrefs", {"implicit": True, "alpha": 2.0}),
-        ("nonnegative", {"nonnegative": True}),
+        ({"implicitPrefs": True}, {"implicit": True, "alpha": 2.0}),
+        ({"implicitPrefs": True, "alpha": 0}, {"implicit": True, "alpha": 0.0}),
+        # α has no effect on explicit ratings, as in MLlib.
+        ({}, {}),
+        ({"nonnegative": True}, {"nonnegative": True}),
+        (
+            {"implicitPrefs": True, "nonnegative": True},
+            {"implicit": True, "alpha": 2.0, "nonnegative": True},
+        ),
     ],
 )
-def test_other_objectives_are_passed_on_or_refused(name: str, members: dict[str, Any]) -> None:
-    als = ALS(alpha=2.0, **{name: True})
-    if members.keys() <= {field.name for field in fields(Objective)}:
-        objective = als.objective()
-        assert {member: getattr(objective, member) for member in members} == members
-    else:
-        with pytest.raises(IllegalArgumentException, match=f"{name}=True is not available yet"):
-            als.objective()
+def test_other_objectives(params: dict[str, Any], members: dict[str, Any]) -> None:
+    assert ALS(**{"alpha": 2.0, **params}).objective() == Objective(0.1, 1.0, **members)
 
 
 def test_maps_that_differ_in_rank_and_objective_are_trained_together() -> None:
@@ -210,6 +210,8 @@ def test_maps_that_differ_in_rank_and_objective_are_trained_together() -> None:
     shared = Shared.of(als)
     assert shared == ("user", "item", "rating", 10, 2**64 - 1)
     assert Shared.of(als.copy({als.rank: 2, als.regParam: 3.0})) == shared
+    others = {als.implicitPrefs: True, als.alpha: 3.0, als.nonnegative: True}
+    assert Shared.of(als.copy(others)) == shared
     for name, value in (("maxIter", 3), ("seed", 4), ("userCol", "u"), ("ratingCol", "")):
         assert Shared.of(als.copy({als.getParam(name): value})) != shared
 

@@ -24,6 +24,12 @@ from tests.conftest import Triples, local_backend
 PLAIN = TrainingOptions(dtype="float64", tol=1e-3)
 FAST = replace(PLAIN, accelerate=True)
 NOTHING = Memory(HISTORY)
+OTHERS = [
+    {},
+    {"nonnegative": True},
+    {"implicit": True, "alpha": 2.0},
+    {"implicit": True, "alpha": 2.0, "nonnegative": True},
+]
 
 
 def train(backend, rank: int, objective: Objective | float, options: TrainingOptions) -> LoopState:
@@ -52,12 +58,14 @@ class Recorder:
     def __init__(self, backend: LocalBackend) -> None:
         self._backend = backend
         self.labels: list[str] = []
+        self.fixed: list = []
 
-    def degrees(self, side):
-        return self._backend.degrees(side)
+    def degrees(self, side, *, positive=False):
+        return self._backend.degrees(side, positive=positive)
 
     def solve(self, side, steps: Sequence[HalfStep], label: str) -> list[Solved]:
         self.labels.append(label)
+        self.fixed += [step.fixed for step in steps]
         return self._backend.solve(side, steps, label)
 
     def errors(self, models, label):
@@ -75,13 +83,33 @@ class TestTraining:
         assert iterations_to(fast, plain.objective) <= plain.iterations / 2
 
     @pytest.mark.parametrize("rank", [1, 4, 12])
-    def test_the_objective_never_rises(self, triples, rank):
-        model = train(local_backend(triples), rank, 0.3, replace(FAST, tol=0.0, max_iter=80))
+    @pytest.mark.parametrize("members", OTHERS, ids=str)
+    def test_the_objective_never_rises(self, triples, rank, members):
+        objective = Objective(0.3, **members)
+        model = train(local_backend(triples), rank, objective, replace(FAST, tol=0.0, max_iter=80))
         objectives = [record.objective for record in model.history]
         for before, after in itertools.pairwise(objectives):
             assert after <= before * (1 + 1e-12)
         # Some steps were not taken here: the guard is needed.
         assert model.evaluations >= model.iterations == 80
+        assert objective.feasible(model.factors.users) is model.factors.users or (
+            min(factors.min() for factors in model.factors) >= 0
+        )
+
+    @pytest.mark.parametrize("members", OTHERS[1:], ids=str)
+    def test_other_objectives_in_fewer_iterations(self, slow_backend, members):
+        objective = Objective(1.0, **members)
+        plain = train(slow_backend, 8, objective, replace(PLAIN, tol=3e-3))
+        fast = train(slow_backend, 8, objective, replace(FAST, tol=0.0, max_iter=400))
+        assert plain.converged
+        assert iterations_to(fast, plain.objective) <= 0.8 * plain.iterations
+
+    def test_proposals_are_feasible(self, slow_backend):
+        recorder = Recorder(slow_backend)
+        objective = Objective(1.0, nonnegative=True)
+        train(recorder, 8, objective, replace(FAST, max_iter=30))
+        assert len(recorder.fixed) >= 60
+        assert all(fixed.min() >= 0 for fixed in recorder.fixed)
 
     def test_the_stopping_rule_is_the_plain_one(self, slow_backend):
         model = train(slow_backend, 8, 2.0, FAST)
@@ -146,7 +174,7 @@ class TestAccelerator:
     def test_far_faster_than_the_fixed_point_map(self):
         step = self.quadratic()
         start = np.random.default_rng(1).standard_normal((40, 1))
-        accelerator = Accelerator(np.ones(40, np.int32), Objective(1.0), NOTHING)
+        accelerator = Accelerator(np.ones(40), np.ones(40), NOTHING)
         plain = fast = start
         for _ in range(60):
             plain = step(plain)
@@ -154,12 +182,12 @@ class TestAccelerator:
         assert np.linalg.norm(fast) < 1e-3 * np.linalg.norm(plain)
 
     def test_the_first_proposal_is_the_plain_iterate(self):
-        accelerator = Accelerator(np.ones(3, np.int32), Objective(1.0), NOTHING)
+        accelerator = Accelerator(np.ones(3), np.ones(3), NOTHING)
         reached = np.ones((3, 2))
         assert accelerator.propose(np.zeros((3, 2)), reached, 1.0) is reached
 
     def test_forgotten_pairs_leave_the_plain_iterate(self):
-        accelerator = Accelerator(np.ones(40, np.int32), Objective(1.0), NOTHING)
+        accelerator = Accelerator(np.ones(40), np.ones(40), NOTHING)
         step = self.quadratic()
         v = np.ones((40, 1))
         for _ in range(4):
@@ -171,10 +199,10 @@ class TestAccelerator:
         assert accelerator.propose(v, reached, 1.0) is reached
 
     def test_rows_without_ratings_do_not_count(self):
-        degrees = np.array([1] * 39 + [0], np.int32)
+        degrees = np.array([1.0] * 39 + [0])
         step = self.quadratic(39)
-        accelerator = Accelerator(degrees, Objective(1.0), NOTHING)
-        shorter = Accelerator(degrees[:39], Objective(1.0), NOTHING)
+        accelerator = Accelerator(degrees, degrees, NOTHING)
+        shorter = Accelerator(degrees[:39], degrees[:39], NOTHING)
         v = np.random.default_rng(2).standard_normal((40, 1))
         for _ in range(6):
             reached = np.concatenate([step(v[:39]), v[39:]])
@@ -187,7 +215,7 @@ class TestAccelerator:
 
     def test_as_many_pairs_as_the_limit(self):
         step = self.quadratic()
-        accelerator = Accelerator(np.ones(40, np.int32), Objective(1.0), Memory(2))
+        accelerator = Accelerator(np.ones(40), np.ones(40), Memory(2))
         v = np.random.default_rng(3).standard_normal((40, 1))
         counts = []
         for _ in range(5):
@@ -197,12 +225,12 @@ class TestAccelerator:
 
     def test_memory_is_all_that_it_knows(self):
         step = self.quadratic()
-        ones = np.ones(40, np.int32)
-        lasting = Accelerator(ones, Objective(1.0), NOTHING)
+        ones = np.ones(40)
+        lasting = Accelerator(ones, ones, NOTHING)
         memory = NOTHING
         v = w = np.random.default_rng(4).standard_normal((40, 1))
         for k in range(8):
-            fresh = Accelerator(ones, Objective(1.0), memory)
+            fresh = Accelerator(ones, ones, memory)
             if k == 5:
                 lasting.forget()
                 fresh.forget()
@@ -211,7 +239,7 @@ class TestAccelerator:
             np.testing.assert_array_equal(v, w)
 
     def test_arguments_are_not_modified(self):
-        accelerator = Accelerator(np.ones(40, np.int32), Objective(1.0, exponent=1.0), NOTHING)
+        accelerator = Accelerator(np.ones(40), np.ones(40), NOTHING)
         step = self.quadratic()
         v = np.ones((40, 1))
         for _ in range(5):

@@ -122,7 +122,7 @@ class ScriptedBackend:
         self.calls: list[tuple[str, int, str]] = []
         self._taken: dict[str, int] = {"user": 0, "item": 0}
 
-    def degrees(self, side):
+    def degrees(self, side, *, positive=False):
         return np.ones(1, np.int32)
 
     def solve(self, side, steps: Sequence[HalfStep], label: str) -> list[Solved]:
@@ -377,6 +377,53 @@ class TestStart:
         assert np.abs(one - other).max() > 0.01
 
 
+class TestImplicit:
+    """Implicit feedback, against the dense twin; nonnegative factors, against what must hold."""
+
+    @pytest.mark.parametrize(("nu", "alpha"), [(0.0, 1.0), (1.0, 5.0)])
+    def test_every_record(self, triples, nu, alpha):
+        # Ratings of 0 and below; rows that have no other, and rows without any.
+        triples = triples._replace(ratings=triples.ratings - 3, n_users=42, n_items=33)
+        objective = Objective(0.5, nu, implicit=True, alpha=alpha)
+        model = train_one(local_backend(triples), 4, objective, replace(FLOAT64, max_iter=8))
+        users, items = start = initial_factors(42, 33, 4, FLOAT64.seed)
+        for record in model.history:
+            pairs, values = (triples.users, triples.items), (triples.ratings,)
+            users = reference.implicit_rows(*pairs, *values, items, users, 0.5, nu, alpha)
+            items = reference.implicit_rows(*pairs[::-1], *values, users, items, 0.5, nu, alpha)
+            wanted = reference.implicit_objective(*pairs, *values, users, items, 0.5, nu, alpha)
+            assert record.objective == pytest.approx(wanted, rel=1e-10)
+        np.testing.assert_allclose(model.factors.items, items, rtol=0, atol=1e-8)
+        np.testing.assert_array_equal(model.factors.items[30:], start.items[30:])
+        only_below = (backend_counts(triples.users, triples.ratings, 42) == 0) & (
+            np.bincount(triples.users, minlength=42) > 0
+        )
+        assert only_below.any()
+        assert (model.factors.users[only_below] == 0).all()
+
+    @pytest.mark.parametrize("more", [{}, {"implicit": True, "alpha": 2.0}])
+    def test_nonnegative(self, triples, more):
+        backend = local_backend(triples)
+        options = replace(FLOAT64, tol=0.0, max_iter=15)
+        free = train_one(backend, 6, Objective(0.2, 1.0, **more), options)
+        bound = train_one(backend, 6, Objective(0.2, 1.0, nonnegative=True, **more), options)
+        objectives = [record.objective for record in bound.history]
+        for before, after in itertools.pairwise(objectives):
+            assert after <= before * (1 + 1e-10)
+        assert min(factors.min() for factors in bound.factors) == 0
+        assert min(factors.min() for factors in free.factors) < 0
+        users, items = bound.factors
+        if more:
+            wanted = reference.implicit_objective(*triples[:3], users, items, 0.2, 1.0, 2.0)
+        else:
+            wanted = reference.objective(*triples[:3], users, items, 0.2, 1.0)
+        assert bound.objective == pytest.approx(wanted, rel=1e-10)
+
+
+def backend_counts(rows, ratings, n):
+    return np.bincount(rows[ratings > 0], minlength=n)
+
+
 class TestFrobeniusDistance:
     def test_by_hand(self):
         a, b = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 0.0], [3.0, 3.0]])
@@ -411,6 +458,14 @@ class TestLocalBackend:
         assert (backend.n_users, backend.n_items) == (40, 30)
         for side, rows, n in (("user", triples.users, 40), ("item", triples.items, 30)):
             np.testing.assert_array_equal(backend.degrees(side), np.bincount(rows, minlength=n))
+
+    def test_counts_of_ratings_above_zero(self, triples):
+        ratings = triples.ratings - 3
+        backend = local_backend(triples._replace(ratings=ratings))
+        for side, rows, n in (("user", triples.users, 40), ("item", triples.items, 30)):
+            wanted = np.bincount(rows[ratings > 0], minlength=n)
+            np.testing.assert_array_equal(backend.degrees(side, positive=True), wanted)
+            assert wanted.sum() < backend.degrees(side).sum()
 
     def test_errors_of_several_models(self, triples):
         test = random_triples(n_ratings=60, seed=9)

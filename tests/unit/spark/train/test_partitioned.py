@@ -23,6 +23,8 @@ from als_spark.train.records import TrainingOptions
 from tests.conftest import local_backend, random_triples
 
 T = random_triples()
+# Ratings of 0 and below, which count less where feedback is implicit.
+T = T._replace(ratings=T.ratings - 2)
 BY_USER = (T.users, T.items, 40, 30)
 BY_ITEM = (T.items, T.users, 30, 40)
 SIZES = Sizes(40, 30, 400, (2, 3), 8, 2)
@@ -67,7 +69,7 @@ class ListExchange:
     def solve(self, steps, label):
         assert label
         self.groups.append(len(steps))
-        solvers = [step.objective.row_solver(step.fixed) for step in steps]
+        solvers = [step.row_solver() for step in steps]
         broadcast = SimpleNamespace(value=solvers)
         parts = list(solve_partition(self.slices, side=self.side, solvers=broadcast))
         for part in parts:
@@ -89,25 +91,41 @@ def ratings(monkeypatch):
         for side, parts in SLICES.items()
     }
     resources = ExitStack()
-    return PartitionedRatings(None, SLICES, rows, None, stats, plan(SIZES, "ratings"), resources)
+    positives = {
+        "user": np.bincount(T.users[T.ratings > 0], minlength=40),
+        "item": np.bincount(T.items[T.ratings > 0], minlength=30),
+    }
+    chosen = plan(SIZES, "ratings")
+    return PartitionedRatings(None, SLICES, rows, None, stats, positives, chosen, resources)
 
 
-def step(rank, reg, nu, n_fixed, n_rows):
+def step(rank, reg, nu, n_fixed, n_rows, **more):
     rng = np.random.default_rng(rank)
-    return HalfStep(
-        rng.normal(size=(n_fixed, rank)), rng.normal(size=(n_rows, rank)), Objective(reg, nu)
-    )
+    fixed, current = rng.normal(size=(n_fixed, rank)), rng.normal(size=(n_rows, rank))
+    degrees = np.bincount(T.items if n_fixed == 30 else T.users, minlength=n_fixed)
+    return HalfStep(fixed, current, Objective(reg, nu, **more), degrees)
 
 
 @pytest.mark.parametrize("side", ["user", "item"])
 def test_a_half_step_is_that_of_one_process(ratings, side):
     n_rows, n_fixed = (40, 30) if side == "user" else (30, 40)
-    steps = [step(2, 0.5, 0.0, n_fixed, n_rows), step(3, 0.1, 1.0, n_fixed, n_rows)]
+    sizes, implicit = (n_fixed, n_rows), {"implicit": True, "alpha": 2.0}
+    steps = [
+        step(2, 0.5, 0.0, *sizes),
+        step(3, 0.1, 1.0, *sizes),
+        step(3, 0.1, 1.0, *sizes, **implicit),
+        step(4, 0.1, 1.0, *sizes, nonnegative=True),
+        step(4, 0.1, 1.0, *sizes, nonnegative=True, **implicit),
+    ]
     wanted = local_backend(T).solve(side, steps, "")
     for found, expected in zip(ratings.solve(side, steps, "a step"), wanted, strict=True):
-        np.testing.assert_allclose(found.factors, expected.factors, rtol=1e-9)
+        np.testing.assert_allclose(found.factors, expected.factors, rtol=1e-9, atol=1e-12)
         assert found.loss == pytest.approx(expected.loss, rel=1e-9)
-    np.testing.assert_array_equal(ratings.degrees(side), local_backend(T).degrees(side))
+    for positive in (False, True):
+        np.testing.assert_array_equal(
+            ratings.degrees(side, positive=positive),
+            local_backend(T).degrees(side, positive=positive),
+        )
 
 
 def test_blocks_of_each_side_are_in_partitions_of_their_own(ratings):

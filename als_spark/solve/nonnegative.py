@@ -1,0 +1,154 @@
+"""Stacks of small nonnegative least squares problems, solved exactly.
+
+For a symmetric positive definite A, min xᵀA x − 2 b·x over x ≥ 0 has one solution, the one that
+fulfils the conditions of Karush, Kuhn and Tucker: with y = A x − b,
+
+    x ≥ 0,   y ≥ 0,   x_i y_i = 0
+
+Block principal pivoting (Kim and Park 2011, "Fast Nonnegative Matrix Factorization: An Active-Set-
+like Method and Comparisons", algorithm 1) looks for the *passive* places, those where x may differ
+from 0: it solves for these, and exchanges all places that break a condition. Where the number of
+such places does not fall in three exchanges, only the last of them is exchanged until it does,
+which ends after finitely many steps. A bound on the steps guards against rounding; problems that
+reach it go to the active-set method of Lawson and Hanson, one by one, in float64.
+
+All problems of a stack take a step together. Those that are solved leave.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import solve_triangular
+
+from als_spark.solve.linalg import solve_spd_stack
+from als_spark.types import FloatArray, IntArray
+
+BoolArray = npt.NDArray[np.bool_]
+
+FULL_EXCHANGES = 3
+"""Exchanges of all places without progress before one at a time is exchanged."""
+MAX_STEPS = 100
+"""Steps before a problem goes to the method of Lawson and Hanson."""
+CHUNK_ROWS = 128
+"""Problems of similar numbers of passive places that are cut out and solved at a time."""
+
+
+def solve_nonnegative_stack(matrices: FloatArray, rhs: FloatArray) -> None:
+    """Solve min xᵀA x − 2 b·x over x ≥ 0 for each of a stack, in place.
+
+    A place is 0 exactly, or its derivative y is 0 to rounding; y is nowhere below 0 by more than
+    rounding.
+
+    Parameters
+    ----------
+    matrices : (n_rows, order, order)
+        A of each problem, positive definite, each contiguous; overwritten. Only their lower
+        triangles are read.
+    rhs : (n_rows, order)
+        b of each problem, overwritten with x; NaN where A is not positive definite.
+    """
+    free = rhs.copy()
+    solve_spd_stack(matrices.copy(), free)
+    constrained = np.flatnonzero((free < 0).any(axis=1))
+    if constrained.size:
+        problems = _Problems(_symmetric(matrices[constrained]), rhs[constrained])
+        free[constrained] = problems.solve(free[constrained])
+    rhs[:] = free
+
+
+def _symmetric(lower: FloatArray) -> FloatArray:
+    """Fill the upper triangles of a stack from the lower ones, in place."""
+    order = lower.shape[1]
+    above = np.triu_indices(order, 1)
+    lower[:, above[0], above[1]] = lower[:, above[1], above[0]]
+    return lower
+
+
+class _Problems:
+    """Problems whose solutions have places at the bound."""
+
+    def __init__(self, matrices: FloatArray, rhs: FloatArray) -> None:
+        self._matrices = matrices
+        self._rhs = rhs
+        self._roots = np.sqrt(np.einsum("rii->ri", matrices))
+        self._precision = rhs.shape[1] * np.finfo(rhs.dtype).eps
+
+    def solve(self, x: FloatArray) -> FloatArray:
+        """Return the solutions; ``x`` are those with all places passive."""
+        n_rows, order = x.shape
+        solution = np.empty_like(x)
+        rows = np.arange(n_rows)
+        passive = np.ones((n_rows, order), bool)
+        fewest = np.full(n_rows, order + 1)
+        left = np.full(n_rows, FULL_EXCHANGES)
+        broken = x < 0
+        for _ in range(MAX_STEPS):
+            n_broken = np.count_nonzero(broken, axis=1)
+            better = n_broken < fewest
+            fewest = np.where(better, n_broken, fewest)
+            left = np.where(better, FULL_EXCHANGES, left - 1)
+            stuck = np.flatnonzero(left < 0)
+            last = order - 1 - np.argmax(broken[stuck, ::-1], axis=1)
+            broken[stuck] = False
+            broken[stuck, last] = True
+            passive ^= broken
+            x = self._solve_passive(rows, passive)
+            broken = self._broken(rows, passive, x)
+            # What is not finite stays so: there is nothing to exchange.
+            going = broken.any(axis=1)
+            solution[rows[~going]] = x[~going]
+            rows, passive, broken = rows[going], passive[going], broken[going]
+            fewest, left = fewest[going], left[going]
+            if not rows.size:
+                return solution
+        for row in rows.tolist():
+            solution[row] = _lawson_hanson(self._matrices[row], self._rhs[row])
+        return solution
+
+    def _solve_passive(self, rows: IntArray, passive: BoolArray) -> FloatArray:
+        """Solve for the passive places of problems; the others are 0."""
+        x = np.zeros(passive.shape, self._rhs.dtype)
+        n_passive = np.count_nonzero(passive, axis=1)
+        by_size = np.argsort(n_passive, kind="stable")
+        # Passive places first, in order.
+        places = np.argsort(~passive, axis=1, kind="stable")
+        for first in range(0, rows.size, CHUNK_ROWS):
+            chunk = by_size[first : first + CHUNK_ROWS]
+            width = int(n_passive[chunk[-1]])
+            if width == 0:
+                continue
+            at, row = places[chunk, :width], rows[chunk]
+            real = np.arange(width) < n_passive[chunk, None]
+            matrices = self._matrices[row[:, None, None], at[:, :, None], at[:, None, :]]
+            rhs = np.where(real, self._rhs[row[:, None], at], 0)
+            # Behind the passive places of a smaller problem: rows of the identity matrix.
+            matrices *= real[:, :, None] & real[:, None, :]
+            diagonals = np.einsum("rii->ri", matrices)
+            diagonals += ~real
+            solve_spd_stack(matrices, rhs)
+            x[chunk[:, None], at] = rhs
+        return x
+
+    def _broken(self, rows: IntArray, passive: BoolArray, x: FloatArray) -> BoolArray:
+        """Tell which places break a condition by more than rounding explains."""
+        roots = self._roots[rows]
+        y = np.matmul(self._matrices[rows], x[:, :, None])[:, :, 0] - self._rhs[rows]
+        # |Σ_j A_ij x_j| ≤ √A_ii Σ_j √A_jj |x_j|, so that is what rounding is relative to.
+        slack = self._precision * roots * (roots * np.abs(x)).sum(axis=1, keepdims=True)
+        broken: BoolArray = np.where(passive, x < 0, y < -slack)
+        return broken
+
+
+def _lawson_hanson(matrix: FloatArray, rhs: FloatArray) -> FloatArray:
+    """Solve one problem as the least squares problem Lᵀx ≈ L⁻¹b with A = LLᵀ; NaN if it fails."""
+    # Executors rarely need it, and its package takes long to import.
+    from scipy.optimize import nnls
+
+    try:
+        lower = np.linalg.cholesky(matrix.astype(np.float64))
+        target = solve_triangular(lower, rhs.astype(np.float64), lower=True)
+        solution: FloatArray = nnls(lower.T, target, maxiter=100 * rhs.size)[0]
+    except (np.linalg.LinAlgError, RuntimeError):
+        return np.full(rhs.size, np.nan, rhs.dtype)
+    return solution.astype(rhs.dtype)
