@@ -70,45 +70,6 @@ class ALSModel(AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
 
     @property
     def rank(self) -> int:
-        return int(self.sides["user"].factors.shape[1])
-
-    def frame(self, side: Side) -> DataFrame:
-        if side not in self._frames:
-            self._frames[side] = factors_frame(self.session, self.sides[side])
-        return self._frames[side]
-
-    def broadcast(self, side: Side) -> Broadcast[SideFactors]:
-        """Broadcast a side; Spark removes it once no DataFrame and no model needs it."""
-        if side not in self._broadcasts:
-            self._broadcasts[side] = self.session.sparkContext.broadcast(self.sides[side])
-        return self._broadcasts[side]
-
-
-class ALSModel(AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
-    """A model that :class:`als_spark.ALS` has fitted, with the interface of MLlib's.
-
-    Its factors are held by the driver. Prediction joins them to the dataset; recommendation
-    broadcasts those of the side that is recommended.
-    """
-
-    def __init__(
-        self,
-        session: SparkSession | None = None,
-        users: SideFactors | None = None,
-        items: SideFactors | None = None,
-    ) -> None:
-        super().__init__()
-        self._sides: _Sides | None = None
-        if session is not None and users is not None and items is not None:
-            self._sides = _Sides(session, users, items)
-
-    def __repr__(self) -> str:
-        """Name the model as MLlib's does."""
-        rank = "none" if self._sides is None else self._sides.rank
-        return f"ALSModel: uid={self.uid}, rank={rank}"
-
-    @property
-    def rank(self) -> int:
         """Number of factors."""
         return self._factors.rank
 
