@@ -24,6 +24,7 @@ from als_spark.report.figures.breakdown import bins_of, breakdown_figure
 from als_spark.report.figures.drawing import png_of
 from als_spark.report.pages.evaluate import evaluate_page
 from als_spark.report.progress import ProgressReporter
+from als_spark.solve.objective import IMPLICIT_CAVEAT, MORE_KEYS
 from als_spark.spark.output import output_folder
 from als_spark.spark.predict.evaluate import RANKING_MEASURES, RankingOptions, evaluate_models
 from als_spark.spark.read.bad_rows import refuse_bad_rows
@@ -93,6 +94,8 @@ def _evaluate(
             found = results["model"]
     model = opened.model
     warnings = warnings_of(snapshot)
+    if model.description.get("implicit") is True:
+        warnings.append(IMPLICIT_CAVEAT)
     if snapshot.n_duplicates:
         warnings.append(f"{snapshot.n_duplicates:,} repeated ratings of a pair: took the last")
     if seen is None and config.ranking_users > 0:
@@ -110,6 +113,7 @@ def _evaluate(
             "users": len(model.users),
             "items": len(model.items),
             **{key: model.description.get(key) for key in ("lambda_reg", "exponent")},
+            **{key: model.description[key] for key in MORE_KEYS if key in model.description},
         },
         "source": {"label": source.label, "exclude_seen": config.exclude_seen},
         "data": {

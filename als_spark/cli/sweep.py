@@ -27,6 +27,7 @@ from als_spark.nightly.fitting import model_of
 from als_spark.report.figures.sweep import sweep_pictures
 from als_spark.report.pages.sweep import sweep_page
 from als_spark.report.table import results_table
+from als_spark.solve.objective import IMPLICIT_CAVEAT
 from als_spark.spark.output import output_folder
 from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
 from als_spark.spark.read.sources import sample_ratings, unreadable_files_are_named
@@ -154,6 +155,8 @@ class _Run:
             write_rejected(self._session, prepared.rejected, self._staged.content)
 
     def _train(self, prepared: PreparedRatings) -> None:
+        if self._config.implicit:
+            self._progress.write(f"warning: {IMPLICIT_CAVEAT}")
         with self._progress.phase("training"):
             train_grid(
                 prepared,
@@ -209,6 +212,8 @@ class _Run:
 
     def _closing_words(self, outcome: SweepOutcome) -> str:
         table = results_table(outcome.points, outcome.best, outcome.selected_on)
+        if self._config.implicit:
+            table += f"\n\nThe {IMPLICIT_CAVEAT}"
         folder = self._config.output.rstrip("/")
         if self._staged.subfolder is not None:
             folder = f"{folder}/{self._staged.subfolder}"

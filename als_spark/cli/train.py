@@ -20,7 +20,7 @@ from als_spark.nightly.run_log import RunNotes, new_record
 from als_spark.nightly.run_record import Spec
 from als_spark.nightly.tracking import check_tracking
 from als_spark.nightly.train import outcome_words, train_into_store, train_model
-from als_spark.solve.objective import Objective
+from als_spark.solve.objective import MORE_KEYS, Objective
 from als_spark.spark.output import output_folder
 from als_spark.spark.read.sources import SourceOptions
 
@@ -54,6 +54,10 @@ def best_of_sweep(folder: str) -> Spec:
         run = json.loads((path / "run.json").read_text(encoding="utf-8"))
         best = next(record for record in records if record["best"])
         objective = {**best, "exponent": run["config"]["exponent"]}
+        for key in MORE_KEYS:
+            # Sweeps of 0.1.0 know none of them, and explicit ones have no α.
+            if run["config"].get(key) is not None:
+                objective[key] = run["config"][key]
         return Spec(int(best["d"]), Objective.from_record(objective, "the best point"))
     except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
         reason = " ".join(str(error).split()) or "no point is marked as the best"

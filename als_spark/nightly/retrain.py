@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from als_spark.errors import DataError
 from als_spark.model.factor_model import FactorModel
 from als_spark.nightly.checks import Check, CheckLimits, check_parts, check_unknown, check_whole
-from als_spark.nightly.comparison import Measure, Verdict, judge
+from als_spark.nightly.comparison import LARGER_IS_BETTER, Measure, Verdict, judge
 from als_spark.nightly.fitting import (
     FitOptions,
     Fitting,
@@ -34,7 +34,7 @@ from als_spark.nightly.run_log import RunLog
 from als_spark.nightly.run_record import Comparison, Spec
 from als_spark.report.figures.breakdown import bins_of, breakdown_figure
 from als_spark.report.figures.drawing import png_of
-from als_spark.solve.objective import Objective
+from als_spark.solve.objective import IMPLICIT_CAVEAT, Objective
 from als_spark.spark.predict.evaluate import Evaluation
 from als_spark.spark.read.facts import DataFacts
 from als_spark.spark.read.snapshot import Snapshot
@@ -104,6 +104,10 @@ class Retrain:
             # No version can be read: the next is trained as they were.
             other, origin = before.spec, "the last run"
         spec = options.choose(other, None if other is None else origin)
+        if spec.objective.implicit and options.measure not in LARGER_IS_BETTER:
+            log.add_warning(
+                f'{IMPLICIT_CAVEAT}: compare models by `measure="ndcg"` or `measure="recall"`'
+            )
         decision = (options.measure, options.margin, options.max_decline)
         self._unseen_by = None
         if champion is not None:

@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 from als_spark.nightly.fitting import FitOptions, Fitted, Fitting, cold_start, publish
 from als_spark.nightly.run_log import RunLog, RunNotes
 from als_spark.nightly.run_record import Spec
+from als_spark.solve.objective import IMPLICIT_CAVEAT
 from als_spark.spark.read.sources import SourceOptions
 
 
@@ -22,6 +23,8 @@ def train_model(
 ) -> Fitted:
     """Train a model, and measure it if ratings are held out; ``notes`` take what is known."""
     notes.record = replace(notes.record, settings=options.settings(spec))
+    if spec.objective.implicit:
+        notes.add_warning(IMPLICIT_CAVEAT)
     with ExitStack() as stack:
         fitting = Fitting(session, options, notes, stack)
         ready = fitting.make_ready(fitting.read([ratings]), spec.rank)
@@ -37,12 +40,11 @@ def train_model(
 def outcome_words(fitted: Fitted, notes: RunNotes) -> str:
     """Say how a training ended."""
     result, metrics = fitted.result, notes.record.challenger or {}
-    objective = result.spec.objective
     ended = "converged" if result.converged else "stopped by the cap"
     rmse, n = metrics.get("rmse"), metrics.get("count")
     measured = "" if rmse is None else f", RMSE {rmse:.4f} on {n:,} held-out ratings"
     return (
-        f"d={result.rank}, lambda={objective.reg:g}, exponent={objective.exponent:g}: "
+        f"d={result.rank}, {result.spec.objective.brief}: "
         f"{ended} after {result.iterations} iterations{measured}"
     )
 

@@ -37,6 +37,14 @@ from als_spark.solve.rows import RidgeSolver
 from als_spark.solve.solver import RowSolver
 from als_spark.types import FloatArray, IntArray
 
+MORE_KEYS = ("implicit", "alpha", "nonnegative")
+"""Keys that only files of objectives have in which they are on; see :meth:`Objective.as_record`."""
+IMPLICIT_CAVEAT = (
+    "feedback is implicit: predictions are preferences, so errors, which compare them with the "
+    "ratings, mean little"
+)
+"""For people who read errors of implicit models."""
+
 
 @dataclass(frozen=True, slots=True)
 class Objective:
@@ -153,6 +161,13 @@ class Objective:
             ridge = f"ridge λ·n^{self.exponent:g}·|x|² for a row of {n}"
         implicit = f", implicit feedback with α = {self.alpha:g}" if self.implicit else ""
         return ridge + implicit + (", factors of at least 0" if self.nonnegative else "")
+
+    @property
+    def brief(self) -> str:
+        """Its numbers, for a line of a log."""
+        alpha = f", implicit, alpha={self.alpha:g}" if self.implicit else ""
+        sign = ", nonnegative" if self.nonnegative else ""
+        return f"lambda={self.reg:g}, exponent={self.exponent:g}{alpha}{sign}"
 
     def as_record(self) -> dict[str, float | bool]:
         """Return the keys that files have of it; :meth:`from_record` reads them.

@@ -30,14 +30,19 @@ from als_spark.cli.config.settings import (
     option,
 )
 from als_spark.cli.config.sweep import (
+    ALPHA_HELP,
     DEFAULTS,
     HELD_OUT,
+    IMPLICIT_HELP,
+    NONNEGATIVE_HELP,
     RATINGS,
+    Alpha,
     Exponent,
     FitConfig,
     Rank,
     RatingsConfig,
     Reg,
+    check_alpha,
 )
 from als_spark.errors import ConfigError
 from als_spark.nightly.checks import CheckLimits
@@ -86,6 +91,9 @@ class ModelConfig(RankingConfig, FitConfig):
     exponent: Exponent | None = option(
         MODEL, f"0: plain ridge; 1: the objective of Spark MLlib ({_BASE} 1)"
     )
+    implicit: bool | None = option(MODEL, f"{IMPLICIT_HELP} ({_BASE} explicit ratings)")
+    alpha: Alpha | None = option(MODEL, f"{ALPHA_HELP} ({_BASE} 1)")
+    nonnegative: bool | None = option(MODEL, f"{NONNEGATIVE_HELP} ({_BASE} any sign)")
     keep: Count = option(RESULT, "versions that the store keeps", 7)
     lock_minutes: Minutes = option(
         RESULT, "how long the lock of a machine that died holds up other runs", 10.0
@@ -109,17 +117,30 @@ class ModelConfig(RankingConfig, FitConfig):
         Raises
         ------
         ConfigError
-            If another exponent is given without its λ.
+            If another exponent, or the other kind of feedback, is given without its λ; if an α is
+            given for explicit ratings.
         """
         rank, base = other or DEFAULT_SPEC
         exponent = base.exponent if self.exponent is None else self.exponent
+        implicit = base.implicit if self.implicit is None else self.implicit
+        nonnegative = base.nonnegative if self.nonnegative is None else self.nonnegative
+        check_alpha(self.alpha, implicit=implicit)
+        # The α of another model stays, as long as there is one.
+        alpha = (base.alpha if implicit else 1.0) if self.alpha is None else self.alpha
         if self.reg is None and exponent != base.exponent:
             raise ConfigError(
                 f"--exponent {exponent:g} without --lambda: a lambda of exponent "
                 f"{base.exponent:g} ({base.reg:g}) means something else there: give both"
             )
+        if self.reg is None and other is not None and implicit != base.implicit:
+            switch, kind = ("", "explicit") if implicit else ("no-", "implicit")
+            raise ConfigError(
+                f"--{switch}implicit without --lambda: a lambda of {kind} feedback "
+                f"({base.reg:g}) means something else there: give both"
+            )
         reg = base.reg if self.reg is None else self.reg
-        return Spec(rank if self.rank is None else self.rank, Objective(reg, exponent))
+        objective = Objective(reg, exponent, implicit, alpha, nonnegative)
+        return Spec(rank if self.rank is None else self.rank, objective)
 
     def objective_words(self, spec: Spec, source: str | None) -> str:
         """Say which objective a λ belongs to, and who says so.
@@ -131,7 +152,8 @@ class ModelConfig(RankingConfig, FitConfig):
         source : str or None
             What to call the other model that :meth:`spec` was given.
         """
-        if self.exponent is not None:
+        given = (self.exponent, self.implicit, self.alpha, self.nonnegative)
+        if any(value is not None for value in given):
             why = "as given"
         else:
             why = "the default" if source is None else f"as {source} has it"
@@ -151,7 +173,8 @@ class TrainConfig(ModelConfig):
 
     bad_rows: BadRows = option(RATINGS, "stop on unusable rows, or leave them out", "error")
     from_sweep: InputFolder | None = option(
-        MODEL, "take rank, lambda and exponent of the best point of a sweep's folder"
+        MODEL,
+        "take rank, lambda and the rest of the objective of a sweep's best point",
     )
     store: TargetStore | None = option(RESULT, "publish the model into this store")
     output: OutputFolder | None = option(RESULT, "write the model into this folder instead")

@@ -50,6 +50,7 @@ Exponent = Annotated[
     Field(ge=0, le=4),
     Shown("NU", remedy="a number from 0 (plain ridge) to 4; 1 is Spark MLlib's"),
 ]
+Alpha = Annotated[float, Field(ge=0, examples=[40]), Shown("A")]
 Tolerance = Annotated[float, Field(ge=0, examples=[1e-3]), Shown("TOL")]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED), Shown("N")]
 Partitions = Annotated[int, Field(ge=1, le=100_000), Shown("N")]
@@ -57,8 +58,26 @@ Partitions = Annotated[int, Field(ge=1, le=100_000), Shown("N")]
 RATINGS, HELD_OUT, TRAINING = "ratings", "held-out ratings", "training"
 """Titles in ``--help``."""
 
+IMPLICIT_HELP = "take ratings for implicit feedback: preferences, with more or less confidence"
+ALPHA_HELP = "confidence that a rating adds to its preference, with --implicit"
+NONNEGATIVE_HELP = "let no factor be negative"
+
 DEFAULTS = files("als_spark") / "conf"
 """The jobs' configuration files, part of the package."""
+
+
+def check_alpha(alpha: float | None, *, implicit: bool) -> None:
+    """Stop on an α that would have no effect.
+
+    Raises
+    ------
+    ConfigError
+        If it is given, and ratings are explicit.
+    """
+    if alpha is not None and not implicit:
+        raise ConfigError(
+            f"--alpha {alpha:g}: has no effect on explicit ratings: add --implicit, or leave it out"
+        )
 
 
 def _column(role: str) -> Any:
@@ -172,12 +191,24 @@ class SweepConfig(FitConfig):
     exponent: Exponent = option(
         "grid", "0: plain ridge; 1: ALS-WR, the objective of Spark MLlib", 0.0
     )
+    implicit: bool = option("grid", IMPLICIT_HELP, False)
+    alpha: Alpha | None = option("grid", f"{ALPHA_HELP} (default: 1)")
+    nonnegative: bool = option("grid", NONNEGATIVE_HELP, False)
     output: OutputFolder = option("result", "folder for the results (required)", REQUIRED)
 
     @property
     def objectives(self) -> list[Objective]:
         """The objectives of the grid: one for each λ."""
-        return [Objective(reg, self.exponent) for reg in self.lambdas]
+        alpha = 1.0 if self.alpha is None else self.alpha
+        return [
+            Objective(reg, self.exponent, self.implicit, alpha, self.nonnegative)
+            for reg in self.lambdas
+        ]
+
+    @model_validator(mode="after")
+    def _objective(self) -> Self:
+        check_alpha(self.alpha, implicit=self.implicit)
+        return self
 
     @model_validator(mode="after")
     def _grid(self) -> Self:

@@ -164,6 +164,8 @@ def _training_facts(training: Mapping[str, Any]) -> Facts:
             ("rank d", training.get("rank")),
             ("ridge λ", training.get("lambda_reg")),
             ("exponent ν of the counts", training.get("exponent")),
+            ("α of implicit feedback", training.get("alpha")),
+            ("factors", "nonnegative" if training.get("nonnegative") else None),
             ("iterations", training.get("iterations")),
             ("ended", ended),
             ("objective", _format_fully(training.get("objective"))),

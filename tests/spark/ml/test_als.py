@@ -121,23 +121,25 @@ def objective_of(
     return reference.objective(users, items, ratings.ratings, *factors, reg, 1.0)
 
 
+@pytest.fixture(scope="module")
+def mixed() -> Ratings:
+    """Each pair once; ratings of 0 and below, and a user and an item that have no other."""
+    some = some_ratings()
+    _, once = np.unique(np.stack(some[:2]), axis=1, return_index=True)
+    users, items, ratings = (array[once] for array in some)
+    ratings = ratings - 1.5
+    ratings[users == users.max()] = -1.0
+    ratings[items == items.max()] = 0.0
+    return Ratings(users, items, ratings)
+
+
+@pytest.fixture(scope="module")
+def frame_of_mixed(spark: SparkSession, mixed: Ratings) -> DataFrame:
+    return mixed.frame(spark).cache()
+
+
 class TestOtherObjectives:
     """Implicit feedback and nonnegative factors, beside MLlib's."""
-
-    @pytest.fixture(scope="class")
-    def mixed(self) -> Ratings:
-        """Each pair once; ratings of 0 and below, and a user and an item that have no other."""
-        some = some_ratings()
-        _, once = np.unique(np.stack(some[:2]), axis=1, return_index=True)
-        users, items, ratings = (array[once] for array in some)
-        ratings = ratings - 1.5
-        ratings[users == users.max()] = -1.0
-        ratings[items == items.max()] = 0.0
-        return Ratings(users, items, ratings)
-
-    @pytest.fixture(scope="class")
-    def frame_of_mixed(self, spark: SparkSession, mixed: Ratings) -> DataFrame:
-        return mixed.frame(spark).cache()
 
     @pytest.mark.parametrize(
         "params",

@@ -35,6 +35,9 @@ TYPED = {
     "seed": ("7", 7),
     "dtype": ("float64", "float64"),
     "accelerate": (None, True),
+    "implicit": (None, True),
+    "alpha": ("40", 40.0),
+    "nonnegative": (None, True),
     "cold_start": ("drop", "drop"),
     "placement": ("grid", "grid"),
     "partitions": ("9", 9),
@@ -52,13 +55,15 @@ def test_every_field_has_an_option(field, form):
     words = [option, text] if form == "two words" else [f"{option}={text}"]
     if text is None:  # a switch
         words = [option]
+    more = {"implicit": True} if field == "alpha" else {}
+    words += [option_name(name) for name in more]
     config = parse(SweepConfig, ["--output", "out", *words])
     default = getattr(SweepConfig(output="out"), field)
     assert value != default
     assert getattr(config, field) == value
     assert type(getattr(config, field)) is type(value)
     # And it changes no other field.
-    assert config == SweepConfig(**{"output": "out", field: value})
+    assert config == SweepConfig(**{"output": "out", field: value, **more})
 
 
 def test_no_options_but_the_fields_and_config():

@@ -93,6 +93,25 @@ class TestRoundTrip:
         assert RunRecord.read(json.loads(text)) == record
         assert RunRecord.read(RunRecord("a").as_dict()) == RunRecord("a")
 
+    def test_only_what_is_on_of_an_objective_has_a_key(self) -> None:
+        keys = {"implicit", "alpha", "nonnegative"}
+        plain = full_record()
+        assert plain.settings is not None
+        assert plain.training is not None
+        for more, kept in (
+            ({}, set()),
+            ({"implicit": True}, {"implicit", "alpha"}),
+            ({"nonnegative": True}, {"nonnegative"}),
+            ({"implicit": True, "alpha": 9.0, "nonnegative": True}, keys),
+        ):
+            settings = replace(plain.settings, **more)  # type: ignore[arg-type]
+            training = replace(plain.training, **more)  # type: ignore[arg-type]
+            record = replace(plain, settings=settings, training=training)
+            found = record.as_dict()
+            assert keys & found["settings"].keys() == keys & found["training"].keys() == kept
+            assert RunRecord.read(found) == record
+            assert settings.spec == Spec(3, Objective(2.0, **more))
+
     def test_lambda_has_one_name_in_files(self) -> None:
         found = full_record().as_dict()
         assert found["training"]["lambda_reg"] == found["settings"]["lambda_reg"] == 2.0

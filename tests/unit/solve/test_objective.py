@@ -24,6 +24,49 @@ class TestMembers:
         with pytest.raises(ConfigError, match=f"^{name} {value}: use a finite number of at least"):
             Objective(**members)
 
+    @pytest.mark.parametrize("value", [-0.5, np.nan, np.inf])
+    def test_unusable_alpha(self, value):
+        with pytest.raises(ConfigError, match=f"^alpha {value}: use a finite number of at least"):
+            Objective(1.0, implicit=True, alpha=value)
+
+    @pytest.mark.parametrize("name", ["implicit", "nonnegative"])
+    def test_switches(self, name):
+        with pytest.raises(ConfigError, match=f"^{name} 1: use True or False"):
+            Objective(1.0, **{name: 1})
+
+    def test_an_alpha_without_effect(self):
+        with pytest.raises(ConfigError, match=r"^alpha 2 has no effect"):
+            Objective(1.0, alpha=2.0)
+        assert Objective(1.0, implicit=True, alpha=0.0).alpha == 0
+
+    @pytest.mark.parametrize(
+        ("members", "note"),
+        [
+            ({}, "ridge λ·n^0.5·|x|² for a row of n ratings"),
+            (
+                {"implicit": True, "alpha": 40.0},
+                "ridge λ·n^0.5·|x|² for a row of n ratings above 0, implicit feedback with α = 40",
+            ),
+            (
+                {"nonnegative": True},
+                "ridge λ·n^0.5·|x|² for a row of n ratings, factors of at least 0",
+            ),
+        ],
+    )
+    def test_note(self, members, note):
+        assert Objective(0.3, 0.5, **members).note == note
+
+    def test_feasible(self):
+        factors = np.array([[-1.0, 2.0]])
+        assert Objective(1.0).feasible(factors) is factors
+        assert Objective(1.0, nonnegative=True).feasible(factors).tolist() == [[0.0, 2.0]]
+
+    def test_masses(self):
+        degrees, other = np.array([3, 0, 1]), np.array([1, 2, 0, 1])
+        assert Objective(1.0).masses(degrees, other).tolist() == [3, 0, 1]
+        implicit = Objective(1.0, implicit=True, alpha=2.0)
+        assert implicit.masses(degrees, other).tolist() == [9, 0, 5]
+
     def test_travels_to_executors(self):
         objective = Objective(0.3, exponent=0.5)
         data = pickle.dumps(objective)
@@ -50,9 +93,14 @@ class TestPenalty:
 class TestRecord:
     def test_keys_of_the_files(self):
         assert Objective(0.1, 1.0).as_record() == {"lambda_reg": 0.1, "exponent": 1.0}
+        more = {"implicit": True, "alpha": 1.0, "nonnegative": True}
+        assert Objective(0.1, 1.0, **more).as_record() == {
+            "lambda_reg": 0.1, "exponent": 1.0, **more
+        }  # fmt: skip
 
-    def test_round_trip(self):
-        objective = Objective(0.1, exponent=0.3)
+    @pytest.mark.parametrize("more", [(), (True, 3.0), (False, 1.0, True), (True, 1.0, True)])
+    def test_round_trip(self, more):
+        objective = Objective(0.1, 0.3, *more)
         record = json.loads(json.dumps({"rank": 3, **objective.as_record()}))
         assert Objective.from_record(record, "the record") == objective
 
@@ -66,6 +114,21 @@ class TestRecord:
     def test_no_number(self, key, value):
         record = {**Objective(0.1, 1.0).as_record(), key: value}
         with pytest.raises(ConfigError, match=f"^model.json has no {key}: give the numbers"):
+            Objective.from_record(record, "model.json")
+
+    @pytest.mark.parametrize(
+        ("more", "message"),
+        [
+            ({"implicit": 1}, "model.json: implicit 1: use True or False"),
+            ({"nonnegative": "yes"}, "model.json: nonnegative 'yes': use True or False"),
+            ({"implicit": True, "alpha": -1}, "model.json: alpha -1.0: use a finite number"),
+            ({"implicit": True, "alpha": None}, "model.json has no alpha: give the numbers"),
+            ({"alpha": 3.0}, "model.json: alpha 3 has no effect on explicit ratings"),
+        ],
+    )
+    def test_unusable_further_keys(self, more, message):
+        record = {**Objective(0.1, 1.0).as_record(), **more}
+        with pytest.raises(ConfigError, match=f"^{message}"):
             Objective.from_record(record, "model.json")
 
     def test_unusable_number(self):

@@ -175,6 +175,7 @@ def test_a_file_and_options_that_win_over_it(tmp_path, job, text, words, fields)
 
 class TestSpec:
     OTHER = Spec(20, Objective(2.0, 0.5))
+    IMPLICIT = Spec(8, Objective(0.2, 1.0, implicit=True, alpha=9.0, nonnegative=True))
 
     @pytest.mark.parametrize(
         ("fields", "other", "spec"),
@@ -190,6 +191,22 @@ class TestSpec:
             ({"reg": 4.0, "exponent": 1.0}, OTHER, Spec(20, Objective(4.0, 1.0))),
             ({"exponent": 1.0}, None, DEFAULT_SPEC),
             ({"exponent": 0.5}, OTHER, OTHER),
+            ({"implicit": True}, None, Spec(10, Objective(0.1, 1.0, implicit=True))),
+            (
+                {"implicit": True, "alpha": 4.0, "reg": 3.0},
+                OTHER,
+                Spec(20, Objective(3.0, 0.5, implicit=True, alpha=4.0)),
+            ),
+            ({"nonnegative": True}, OTHER, Spec(20, Objective(2.0, 0.5, nonnegative=True))),
+            ({}, IMPLICIT, IMPLICIT),
+            ({"reg": 4.0}, IMPLICIT, Spec(8, Objective(4.0, 1.0, True, 9.0, True))),
+            ({"alpha": 2.0}, IMPLICIT, Spec(8, Objective(0.2, 1.0, True, 2.0, True))),
+            ({"nonnegative": False}, IMPLICIT, Spec(8, Objective(0.2, 1.0, True, 9.0))),
+            (
+                {"implicit": False, "reg": 1.0},
+                IMPLICIT,
+                Spec(8, Objective(1.0, 1.0, nonnegative=True)),
+            ),
         ],
     )
     def test_what_is_given_and_what_is_not(self, fields, other, spec):
@@ -200,6 +217,19 @@ class TestSpec:
         config = TrainConfig(**LEAST[TrainConfig], exponent=exponent)
         with pytest.raises(ConfigError, match=r"without --lambda: .*: give both"):
             config.spec(other)
+
+    @pytest.mark.parametrize(
+        ("fields", "other", "message"),
+        [
+            ({"implicit": True}, OTHER, r"^--implicit without --lambda: a lambda of explicit"),
+            ({"implicit": False}, IMPLICIT, r"^--no-implicit without --lambda: a lambda of impli"),
+            ({"alpha": 2.0}, OTHER, "^--alpha 2: has no effect on explicit ratings"),
+            ({"alpha": 2.0, "implicit": False, "reg": 1.0}, IMPLICIT, "^--alpha 2: has no effect"),
+        ],
+    )
+    def test_what_does_not_go_together(self, fields, other, message):
+        with pytest.raises(ConfigError, match=message):
+            TrainConfig(**LEAST[TrainConfig], **fields).spec(other)
 
     @pytest.mark.parametrize(
         ("fields", "source", "words"),
@@ -216,6 +246,14 @@ class TestSpec:
                 {"reg": 4.0, "exponent": 0.0},
                 None,
                 "lambda 4 of the ridge λ|x|² for each row (exponent 0), as given",
+            ),
+            (
+                {"reg": 4.0, "implicit": True, "nonnegative": True},
+                None,
+                (
+                    "lambda 4 of the ridge λ·n·|x|² for a row of n ratings above 0 (exponent 1, as "
+                    "Spark MLlib), implicit feedback with α = 1, factors of at least 0, as given"
+                ),
             ),
             (
                 {"reg": 4.0},
@@ -312,7 +350,7 @@ def test_every_field_has_an_option_that_changes_it_alone(kind, name):
         del least["store"]
     default = getattr(kind(**LEAST[kind]), name)
     declared = option_types(kind)[name].base
-    if isinstance(default, bool):
+    if declared is bool:
         words, value = [option_name(name)], not default
     else:
         if name in OTHER_VALUES:

@@ -55,6 +55,10 @@ REFUSED = [
     ("tol", INF, "--tol inf: not usable"),
     ("tol", NAN, "--tol nan: not usable"),
     ("accelerate", "yes", "--accelerate yes: not usable: use true or false"),
+    ("alpha", -1.0, r"--alpha -1\.0: not usable: use a finite number of at least 0, such as 40"),
+    ("alpha", 1.0, "--alpha 1: has no effect on explicit ratings: add --implicit, or leave it"),
+    ("implicit", 1, "--implicit 1: not usable: use true or false"),
+    ("nonnegative", "no", "--nonnegative no: not usable: use true or false"),
     ("max_iter", 0, "--max-iter 0: not usable: use a whole number of at least 1"),
     ("seed", -1, "--seed -1: not usable: use a whole number from 0 to 9223372036854775807"),
     ("seed", 2**63, "--seed 9223372036854775808: not usable"),
@@ -123,6 +127,15 @@ class TestViews:
 
     def test_training_defaults_are_the_library_s(self):
         assert SweepConfig(output="out").training == TrainingOptions()
+
+    def test_other_objectives(self):
+        config = SweepConfig(
+            output="out", lambdas=(2.0, 3.0), implicit=True, alpha=40.0, nonnegative=True
+        )
+        more = {"implicit": True, "alpha": 40.0, "nonnegative": True}
+        assert config.objectives == [Objective(2.0, **more), Objective(3.0, **more)]
+        plain = SweepConfig(output="out", lambdas=(2.0,), implicit=True)
+        assert plain.objectives == [Objective(2.0, implicit=True)]
 
     @pytest.mark.parametrize(
         ("exponent", "note"),
@@ -331,7 +344,8 @@ class TestShippedFile:
         assert {FIELDS[key].default for key in keys} == {None}
         # Their example values are of the right type as well.
         for line in self.commented_out():
-            resolve(SweepConfig, toml(tmp_path, line), {"output": "out"})
+            more = {"implicit": True} if line.startswith("alpha") else {}
+            resolve(SweepConfig, toml(tmp_path, line), {"output": "out", **more})
 
     def test_every_field_is_in_it(self):
         named = {next(iter(tomllib.loads(line))) for line in self.commented_out()}
