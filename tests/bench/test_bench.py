@@ -93,13 +93,13 @@ def test_estimator_quickly(tmp_path: Path, movielens: Path) -> None:
     assert "JavaBLAS" in result["blas"] or "VectorBLAS" in result["blas"]
     validated = result["cross_validation"]
     for ours, theirs in zip(validated["ours"]["rmse"], validated["mllib"]["rmse"], strict=True):
-        assert abs(ours - theirs) < 0.2
+        assert 0 < ours < theirs + 0.05
     assert validated["mllib_over_ours"] > 0
     assert result["overhead"]["estimator_over_direct"] > 0
     assert [row["name"] for row in result["quality"]] == ["explicit", "implicit", "nonnegative"]
     for row in result["quality"]:
-        assert 0.8 < row["objective_ours_over_mllib"] < 1.1
-        assert abs(row["rmse_ours_minus_mllib"]) < 0.1
+        assert 0.9 < row["objective_ours_over_mllib"] < result["targets"]["objective"]
+        assert row["rmse_ours_minus_mllib"] < 0.02
     assert (tmp_path / "estimator.png").stat().st_size > 10_000
 
 
@@ -110,5 +110,5 @@ def run(question: str, *words: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=300,
+        timeout=600,
     )
