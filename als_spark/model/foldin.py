@@ -61,7 +61,8 @@ def fold_in(
     Parameters
     ----------
     model : FactorModel
-        Its description has ``lambda_reg`` and ``exponent``.
+        Its description has ``lambda_reg``, ``exponent`` and, where they are on, the other keys of
+        its objective.
     side : {"user", "item"}
         What is solved.
     row_ids : (n,) ids

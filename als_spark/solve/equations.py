@@ -13,6 +13,7 @@ import numpy as np
 from als_spark.solve.blocks import RatingBlock
 from als_spark.solve.gram import add_to_diagonals, multiply_dual, pad_factors
 from als_spark.solve.linalg import row_dots, solve_spd_stack
+from als_spark.solve.nonnegative import solve_nonnegative_dual
 from als_spark.types import FloatArray, IntArray
 
 
@@ -108,10 +109,13 @@ class SquaredErrors:
         The objective: a row of n ratings has the ridge λ n^ν.
     fixed : (n_columns, rank) float32 or float64
         Factors of the other side.
+    nonnegative : bool
+        Whether no factor may be negative; for ``solve_dual``.
     """
 
-    def __init__(self, penalty: Penalty, fixed: FloatArray) -> None:
+    def __init__(self, penalty: Penalty, fixed: FloatArray, *, nonnegative: bool = False) -> None:
         self._penalty = penalty
+        self._nonnegative = nonnegative
         self.reg = penalty.reg
         self.padded = pad_factors(fixed)
         rank = fixed.shape[1]
@@ -145,9 +149,13 @@ class SquaredErrors:
         n_rows, width = ratings.shape
         fixed = known[:, :-1].reshape(n_rows, width, -1)
         weights = self._penalty.weights(counts)
+        ratings = ratings.astype(known.dtype)
+        if self._nonnegative:
+            x = solve_nonnegative_dual(fixed, ratings, weights)
+            # r − V x is w y here, too.
+            return x, row_dots(ratings, ratings - np.matmul(fixed, x[:, :, None])[:, :, 0])
         gram = multiply_dual(fixed)
         add_to_diagonals(gram, weights)
-        ratings = ratings.astype(known.dtype)
         y = ratings.copy()
         solve_spd_stack(gram, y)
         return np.matmul(y[:, None, :], fixed)[:, 0], weights * row_dots(y, ratings)

@@ -81,7 +81,9 @@ class Preferences:
 
     def add_ridge(self, gram: FloatArray, counts: IntArray) -> None:
         """Add VᵀV, and λ n₊^ν to the diagonals."""
-        gram += self._gram.astype(gram.dtype)
+        # What is above the diagonals may be any number.
+        with np.errstate(invalid="ignore", over="ignore"):
+            gram += self._gram.astype(gram.dtype)
         add_to_diagonals(gram, self._penalty.weights(counts))
 
     # Bound here, since RotatedPreferences has an add_ridge of its own.

@@ -13,14 +13,21 @@ which ends after finitely many steps. A bound on the steps guards against roundi
 reach it go to the active-set method of Lawson and Hanson, one by one, in float64.
 
 All problems of a stack take a step together. Those that are solved leave.
+
+Where A = VᵀV + w I and b = Vᵀr for fewer ratings r than places, a step has a dual form as the plain
+ridge has: with V_P the columns of passive places, (V_P V_Pᵀ + w I) y = r and z = Vᵀ y, x is z at
+the passive places, and the derivative at the others is −w z.
 """
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solve_triangular
 
+from als_spark.solve.gram import add_to_diagonals, multiply_dual
 from als_spark.solve.linalg import solve_spd_stack
 from als_spark.types import FloatArray, IntArray
 
@@ -50,11 +57,85 @@ def solve_nonnegative_stack(matrices: FloatArray, rhs: FloatArray) -> None:
     """
     free = rhs.copy()
     solve_spd_stack(matrices.copy(), free)
-    constrained = np.flatnonzero((free < 0).any(axis=1))
+    broken = free < 0
+    constrained = np.flatnonzero(broken.any(axis=1))
     if constrained.size:
         problems = _Problems(_symmetric(matrices[constrained]), rhs[constrained])
-        free[constrained] = problems.solve(free[constrained])
+        free[constrained] = _pivot(problems, broken[constrained])
     rhs[:] = free
+
+
+def solve_nonnegative_dual(
+    known: FloatArray, ratings: FloatArray, weights: FloatArray
+) -> FloatArray:
+    """Solve min |V x − r|² + w |x|² over x ≥ 0 for each of a stack, by systems of V's height.
+
+    Parameters
+    ----------
+    known : (n_rows, width, order)
+        V of each problem.
+    ratings : (n_rows, width)
+        r of each problem, of the dtype of ``known``.
+    weights : (n_rows,)
+        w of each problem, above 0.
+
+    Returns
+    -------
+    (n_rows, order)
+        x; NaN where a system cannot be solved.
+    """
+    problems = _DualProblems(known, ratings, weights)
+    n_rows, _, order = known.shape
+    free, broken = problems.step(np.arange(n_rows), np.ones((n_rows, order), bool))
+    constrained = np.flatnonzero(broken.any(axis=1))
+    if constrained.size:
+        chosen = _DualProblems(known[constrained], ratings[constrained], weights[constrained])
+        free[constrained] = _pivot(chosen, broken[constrained])
+    return free
+
+
+class _Steps(Protocol):
+    """Problems that take a step of the pivoting."""
+
+    def step(self, rows: IntArray, passive: BoolArray) -> tuple[FloatArray, BoolArray]:
+        """Solve for the passive places of problems; tell which places break a condition."""
+        ...
+
+    def solve_singly(self, row: int) -> FloatArray:
+        """Solve one problem by the method of Lawson and Hanson."""
+        ...
+
+
+def _pivot(problems: _Steps, broken: BoolArray) -> FloatArray:
+    """Solve problems, of whose solutions with all places passive some places are ``broken``."""
+    n_rows, order = broken.shape
+    rows, passive = np.arange(n_rows), np.ones((n_rows, order), bool)
+    fewest, left = np.full(n_rows, order + 1), np.full(n_rows, FULL_EXCHANGES)
+    solution: FloatArray | None = None
+    for _ in range(MAX_STEPS):
+        n_broken = np.count_nonzero(broken, axis=1)
+        better = n_broken < fewest
+        fewest = np.where(better, n_broken, fewest)
+        left = np.where(better, FULL_EXCHANGES, left - 1)
+        stuck = np.flatnonzero(left < 0)
+        last = order - 1 - np.argmax(broken[stuck, ::-1], axis=1)
+        broken[stuck] = False
+        broken[stuck, last] = True
+        passive ^= broken
+        x, broken = problems.step(rows, passive)
+        if solution is None:
+            solution = x.copy()
+        # What is not finite stays so: there is nothing to exchange.
+        going = broken.any(axis=1)
+        solution[rows[~going]] = x[~going]
+        rows, passive, broken = rows[going], passive[going], broken[going]
+        fewest, left = fewest[going], left[going]
+        if not rows.size:
+            break
+    assert solution is not None
+    for row in rows.tolist():
+        solution[row] = problems.solve_singly(row)
+    return solution
 
 
 def _symmetric(lower: FloatArray) -> FloatArray:
@@ -74,37 +155,14 @@ class _Problems:
         self._roots = np.sqrt(np.einsum("rii->ri", matrices))
         self._precision = rhs.shape[1] * np.finfo(rhs.dtype).eps
 
-    def solve(self, x: FloatArray) -> FloatArray:
-        """Return the solutions; ``x`` are those with all places passive."""
-        n_rows, order = x.shape
-        solution = np.empty_like(x)
-        rows = np.arange(n_rows)
-        passive = np.ones((n_rows, order), bool)
-        fewest = np.full(n_rows, order + 1)
-        left = np.full(n_rows, FULL_EXCHANGES)
-        broken = x < 0
-        for _ in range(MAX_STEPS):
-            n_broken = np.count_nonzero(broken, axis=1)
-            better = n_broken < fewest
-            fewest = np.where(better, n_broken, fewest)
-            left = np.where(better, FULL_EXCHANGES, left - 1)
-            stuck = np.flatnonzero(left < 0)
-            last = order - 1 - np.argmax(broken[stuck, ::-1], axis=1)
-            broken[stuck] = False
-            broken[stuck, last] = True
-            passive ^= broken
-            x = self._solve_passive(rows, passive)
-            broken = self._broken(rows, passive, x)
-            # What is not finite stays so: there is nothing to exchange.
-            going = broken.any(axis=1)
-            solution[rows[~going]] = x[~going]
-            rows, passive, broken = rows[going], passive[going], broken[going]
-            fewest, left = fewest[going], left[going]
-            if not rows.size:
-                return solution
-        for row in rows.tolist():
-            solution[row] = _lawson_hanson(self._matrices[row], self._rhs[row])
-        return solution
+    def step(self, rows: IntArray, passive: BoolArray) -> tuple[FloatArray, BoolArray]:
+        """See :class:`_Steps`."""
+        x = self._solve_passive(rows, passive)
+        return x, self._broken(rows, passive, x)
+
+    def solve_singly(self, row: int) -> FloatArray:
+        """See :class:`_Steps`."""
+        return _lawson_hanson(self._matrices[row], self._rhs[row])
 
     def _solve_passive(self, rows: IntArray, passive: BoolArray) -> FloatArray:
         """Solve for the passive places of problems; the others are 0."""
@@ -138,6 +196,41 @@ class _Problems:
         slack = self._precision * roots * (roots * np.abs(x)).sum(axis=1, keepdims=True)
         broken: BoolArray = np.where(passive, x < 0, y < -slack)
         return broken
+
+
+class _DualProblems:
+    """Problems of fewer ratings than places."""
+
+    def __init__(self, known: FloatArray, ratings: FloatArray, weights: FloatArray) -> None:
+        self._known = known
+        self._ratings = ratings
+        self._weights = weights.astype(known.dtype)
+        squares = np.einsum("rnd,rnd->rd", known, known)
+        self._roots = np.sqrt(squares + self._weights[:, None])
+        self._precision = known.shape[2] * np.finfo(known.dtype).eps
+
+    def step(self, rows: IntArray, passive: BoolArray) -> tuple[FloatArray, BoolArray]:
+        """See :class:`_Steps`."""
+        whole = rows.size == self._ratings.shape[0]
+        known = self._known if whole else self._known[rows]
+        roots, weights = self._roots[rows], self._weights[rows]
+        gram = multiply_dual(known * passive[:, None, :])
+        add_to_diagonals(gram, weights)
+        y = self._ratings[rows]
+        solve_spd_stack(gram, y)
+        z = np.matmul(y[:, None, :], known)[:, 0]
+        x = np.where(passive, z, 0)
+        # As in the primal form, whose derivative is w times as large.
+        slack = self._precision * roots * (roots * np.abs(x)).sum(axis=1, keepdims=True)
+        broken: BoolArray = np.where(passive, z < 0, z * weights[:, None] > slack)
+        return x, broken
+
+    def solve_singly(self, row: int) -> FloatArray:
+        """See :class:`_Steps`."""
+        known = self._known[row].astype(np.float64)
+        ridge = self._weights[row] * np.eye(known.shape[1])
+        found = _lawson_hanson(known.T @ known + ridge, known.T @ self._ratings[row])
+        return found.astype(self._known.dtype)
 
 
 def _lawson_hanson(matrix: FloatArray, rhs: FloatArray) -> FloatArray:

@@ -120,7 +120,8 @@ class Objective:
             without any are in none of its sums.
         """
         if not self.implicit:
-            return RidgeSolver(SquaredErrors(self, fixed), nonnegative=self.nonnegative)
+            explicit = SquaredErrors(self, fixed, nonnegative=self.nonnegative)
+            return RidgeSolver(explicit, nonnegative=self.nonnegative)
         if degrees is None:
             raise TypeError("an implicit objective needs the degrees of the fixed factors")
         kind = Preferences if self.nonnegative else RotatedPreferences

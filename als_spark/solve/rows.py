@@ -10,7 +10,7 @@ and the row's part of the objective, ridge term included, comes free: r·r − u
 (dual). For the primal form the rows of a *run* of neighbouring buckets are gathered at once.
 
 Those are the equations of explicit ratings; the solver takes them, and others, as an object
-(:class:`als_spark.solve.equations.Equations`). With nonnegative factors, only the primal form.
+(:class:`als_spark.solve.equations.Equations`).
 
 The kernels modify no input, log nothing and know no configuration. They compute in the dtype of the
 fixed factors (float32 or float64); sums over ratings are accumulated in float64.
@@ -41,7 +41,7 @@ class RidgeSolver:
     equations : Equations
         The rows' systems.
     nonnegative : bool
-        Whether no factor may be negative.
+        Whether no factor may be negative. The equations know it too, of their dual form.
     """
 
     def __init__(self, equations: Equations, *, nonnegative: bool = False) -> None:
@@ -152,8 +152,7 @@ class _BlockSolver:
         self._dtype = padded.dtype
         self._counts = equations.counts(block)
         # Rows of rising width: those in the dual form come first.
-        dual_below = 0 if nonnegative else equations.dual_below
-        self._n_dual = int(np.searchsorted(block.bucket_widths, dual_below))
+        self._n_dual = int(np.searchsorted(block.bucket_widths, equations.dual_below))
         self._workspace = make_workspace(padded)
         self._max_places = self._workspace.shape[0]
         self._losses = np.empty(block.n_rows)

@@ -148,9 +148,9 @@ class CountingBackend:
         self._backend = backend
         self.evaluations = 0
 
-    def degrees(self, side: Any) -> Any:
+    def degrees(self, side: Any, *, positive: bool = False) -> Any:
         """Pass on."""
-        return self._backend.degrees(side)
+        return self._backend.degrees(side, positive=positive)
 
     def solve(self, side: Any, steps: Any, label: str) -> Any:
         """Count and pass on."""

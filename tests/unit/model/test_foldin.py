@@ -16,7 +16,7 @@ from als_spark.solve.objective import Objective
 from als_spark.train.backend import Factors, HalfStep
 from als_spark.train.metrics import SideStats
 from tests.conftest import Triples, local_backend, random_triples
-from tests.reference import least_squares_row
+from tests.reference import implicit_rows, least_squares_row
 
 RANK = 6
 
@@ -39,6 +39,23 @@ def make_model(
         SideStats(backend.degrees("item"), sums[1]),
         {"lambda_reg": reg, "exponent": exponent},
     )
+
+
+def test_implicit_feedback_is_folded_in_over_trained_rows_only():
+    t = random_triples()
+    # Three more items than anybody has rated: they keep a start, which must count nowhere.
+    model = make_model(t._replace(n_items=t.n_items + 3))
+    members = {"implicit": True, "alpha": 4.0}
+    model = dataclasses.replace(model, description={**model.description, **members})
+    ratings = t.ratings - 2
+    ratings[t.users == t.users[0]] = -1.0
+    folded = fold_in(model, "user", t.users + 100, [f"i{k}" for k in t.items], ratings)
+    wanted = implicit_rows(
+        t.users, t.items, ratings, model.factors.items, model.factors.users, 0.4, 1.0, 4.0
+    )
+    at = model.users.rows_of(folded.ids.ids)
+    np.testing.assert_allclose(folded.factors, wanted[at], rtol=0, atol=1e-10)
+    assert (folded.factors[at == t.users[0]] == 0).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -9,7 +9,7 @@ from scipy.optimize import nnls
 from als_spark.errors import SolveError
 from als_spark.solve import nonnegative as kernels
 from als_spark.solve.blocks import build_block
-from als_spark.solve.nonnegative import solve_nonnegative_stack
+from als_spark.solve.nonnegative import solve_nonnegative_dual, solve_nonnegative_stack
 from als_spark.solve.objective import Objective
 from tests import reference
 from tests.unit.solve.test_implicit import Problem
@@ -108,6 +108,49 @@ class TestStack:
         x = solved(matrices, rhs)
         assert np.isnan(x[1]).all()
         assert np.isfinite(x[[0, 2, 3]]).all()
+
+
+class TestDual:
+    @staticmethod
+    def problems(n_rows: int, order: int, width: int, dtype=np.float64):
+        rng = np.random.default_rng(order)
+        known = rng.random((n_rows, width, order)) + 0.3 * rng.normal(size=(n_rows, width, order))
+        ratings = rng.normal(1, 2, (n_rows, width))
+        weights = rng.choice([0.1, 2.0], n_rows)
+        primal = known.transpose(0, 2, 1) @ known + weights[:, None, None] * np.eye(order)
+        rhs = np.einsum("rno,rn->ro", known, ratings)
+        return (known.astype(dtype), ratings.astype(dtype), weights), (primal, rhs)
+
+    @pytest.mark.parametrize("order", [2, 12, 50])
+    @pytest.mark.parametrize("width", [1, 9, 20])
+    @pytest.mark.parametrize("n_rows", [1, 200])
+    def test_optimal(self, order, width, n_rows):
+        dual, primal = self.problems(n_rows, order, width)
+        x = solve_nonnegative_dual(*dual)
+        assert_optimal(*primal, x, 1e-11)
+        np.testing.assert_allclose(x, solved(*primal), rtol=0, atol=1e-10)
+        if n_rows > 1:
+            assert 0.1 < np.mean(x == 0) < 0.95
+
+    def test_float32(self):
+        dual, primal = self.problems(300, 30, 12, np.float32)
+        x = solve_nonnegative_dual(*dual)
+        assert x.dtype == np.float32
+        assert_optimal(*primal, x.astype(float), 1e-4)
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_where_steps_run_out(self, dtype, monkeypatch):
+        dual, primal = self.problems(60, 12, 7, dtype)
+        monkeypatch.setattr(kernels, "MAX_STEPS", 1)
+        x = solve_nonnegative_dual(*dual)
+        assert x.dtype == dtype
+        assert_optimal(*primal, x, 1e-4 if dtype == np.float32 else 1e-11)
+
+    def test_inputs_are_not_modified(self):
+        dual, _ = self.problems(20, 12, 7)
+        for array in dual:
+            array.flags.writeable = False
+        solve_nonnegative_dual(*dual)
 
 
 class TestRows:
