@@ -16,10 +16,13 @@ author = "the authors of als_spark"
 project_copyright = author
 version = release = als_spark.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
 # Markdown. Anchors of headings are those of a code host, so that a link works in both places.
-source_suffix = {".md": "markdown"}
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
+# The notebook comes with what it shows; tests/jobs/test_tutorial.py runs it anew.
+nb_execution_mode = "off"
+nb_output_stderr = "remove"
 myst_heading_anchors = 4
 
 # Docstrings in NumPy's style.

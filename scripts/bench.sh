@@ -9,6 +9,7 @@
 #   growth      time and memory of 1 to 25 million ratings, in a driver heap of 4 GB
 #   roofline    what a half-step spends its time on, and what Spark adds
 #   recommend   Spark MLlib's recommendForAllUsers, from the same factors
+#   estimator   als_spark.ALS for MLlib's: a notebook's cross-validation, objectives, what it costs
 #
 # The peers are installed into .venv/ by this script alone. The native BLAS is Debian's:
 # apt-get install libopenblas0-pthread liblapack3.
@@ -16,7 +17,7 @@ set -euo pipefail
 # shellcheck source=scripts/lib/environment.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"
 
-QUESTIONS='mllib cmfrec notebook accelerate growth roofline recommend'
+QUESTIONS='mllib cmfrec notebook accelerate growth roofline recommend estimator'
 question=${1:-}
 known=
 for name in $QUESTIONS all; do

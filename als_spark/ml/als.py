@@ -37,7 +37,7 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
     With ``implicitPrefs`` ratings are implicit feedback (Hu, Koren, Volinsky 2008, "Collaborative
     Filtering for Implicit Feedback Datasets"): the first sum is that of c_ui (p_ui − u_u·v_i)² over
     all pairs of a user and an item, the preference p being 1 where the rating is above 0, else 0,
-    and the confidence c = 1 + α |r|; n counts the ratings above 0. A row without any has zeros.
+    and the confidence ``c = 1 + α |r|``; n counts the ratings above 0. A row without any has zeros.
 
     Parameters
     ----------

@@ -159,7 +159,7 @@ def show_model(model: Any) -> str:
     from als_spark.report.pages.fitted import model_view
 
     users, items = model.side_factors
-    facts: dict[str, Any] = {"users": users.ids.size, "items": items.ids.size, "rank": model.rank}
+    facts: dict[str, Any] = {"users": len(users.ids), "items": len(items.ids), "rank": model.rank}
     parameters = {param.name: value for param, value in model.extractParamMap().items()}
     objectives: list[float] = []
     if model.hasSummary:

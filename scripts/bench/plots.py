@@ -200,3 +200,29 @@ def draw_grid(result: Mapping[str, Any], path: Path) -> None:
     }
     draw_bars(panel, groups, series, "seconds")
     _finish(figure, panel, 2, path)
+
+
+def draw_estimator(result: Mapping[str, Any], path: Path) -> None:
+    """Draw the program's time with either import, what the estimator costs, and the objectives."""
+    figure = new_figure(11.5, 4.6)
+    body = titled(
+        figure,
+        "als_spark.ALS in the place of MLlib's",
+        f"{result['data']}, {result['ratings']:,} ratings; MLlib as pip installs it",
+    )
+    times, cost, quality = body.subplots(1, 3)
+    validated, rows = result["cross_validation"], result["quality"]
+    seconds = {name: [validated[name]["seconds"]] for name in ("mllib", "ours")}
+    names = {"mllib": "MLlib", "ours": "als_spark"}
+    draw_bars(times, ["cross-validation"], {names[k]: v for k, v in seconds.items()}, "seconds")
+    draw_bars(
+        cost,
+        ["fit"],
+        {name: [min(taken)] for name, taken in result["overhead"]["seconds"].items()},
+        "seconds",
+    )
+    ratios = [row["objective_ours_over_mllib"] for row in rows]
+    draw_bars(quality, [row["name"] for row in rows], {"ours over MLlib's": ratios}, "objective")
+    quality.axhline(1, color="#555555", linewidth=0.8)
+    cost.legend(frameon=False, fontsize=9)
+    _finish(figure, times, 2, path)

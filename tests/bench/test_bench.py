@@ -13,7 +13,10 @@ import pytest
 from scripts.bench.common import bench_parser
 from tests.conftest import ROOT
 
-QUESTIONS = ("mllib", "cmfrec", "notebook", "accelerate", "growth", "roofline", "recommend")
+QUESTIONS = (
+    *("mllib", "cmfrec", "notebook", "accelerate", "growth", "roofline", "recommend"),
+    "estimator",
+)
 
 
 @pytest.mark.parametrize("words", [[], ["speed"], ["mllib cmfrec"]])
@@ -75,6 +78,31 @@ def test_recommend_quickly(tmp_path: Path) -> None:
     assert (tmp_path / "recommend.png").stat().st_size > 10_000
 
 
+def test_estimator_quickly(tmp_path: Path, movielens: Path) -> None:
+    run(
+        "estimator",
+        "--quick",
+        "--repeats",
+        "1",
+        "--data",
+        str(movielens),
+        "--output",
+        str(tmp_path),
+    )
+    result = json.loads((tmp_path / "estimator.json").read_text())
+    assert "JavaBLAS" in result["blas"] or "VectorBLAS" in result["blas"]
+    validated = result["cross_validation"]
+    for ours, theirs in zip(validated["ours"]["rmse"], validated["mllib"]["rmse"], strict=True):
+        assert 0 < ours < theirs + 0.05
+    assert validated["mllib_over_ours"] > 0
+    assert result["overhead"]["estimator_over_direct"] > 0
+    assert [row["name"] for row in result["quality"]] == ["explicit", "implicit", "nonnegative"]
+    for row in result["quality"]:
+        assert 0.9 < row["objective_ours_over_mllib"] < result["targets"]["objective"]
+        assert row["rmse_ours_minus_mllib"] < 0.02
+    assert (tmp_path / "estimator.png").stat().st_size > 10_000
+
+
 def run(question: str, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", f"scripts.bench.{question}", *words],
@@ -82,5 +110,5 @@ def run(question: str, *words: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=300,
+        timeout=600,
     )

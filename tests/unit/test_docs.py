@@ -23,6 +23,7 @@ from tests.pages_of_docs import (
     PAGES,
     broken_links,
     code_blocks,
+    defined_names,
     inline_code,
     job_commands,
     missing_files,
@@ -177,3 +178,12 @@ def test_the_api_pages_have_every_public_name_once() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_the_contract_names_tests_that_are_there() -> None:
+    tests = ROOT / "tests" / "spark" / "ml"
+    defined = set().union(*(defined_names(module) for module in tests.glob("test_*.py")))
+    rows = [words for words in table_rows(DOCS / "migration.md") if words]
+    named = {word for words in rows for word in words if "test_" in word}
+    assert len(named) > 20
+    assert named - defined == set()

@@ -338,8 +338,10 @@ def test_maps_of_the_same_columns_are_trained_together() -> None:
 
 
 def test_a_model_without_factors_says_so() -> None:
+    model = ALSModel()
+    assert repr(model) == f"ALSModel: uid={model.uid}"
     with pytest.raises(IllegalArgumentException, match="this ALSModel has no factors"):
-        ALSModel().rank  # noqa: B018
+        model.rank  # noqa: B018
 
 
 def test_spark_connect_is_refused() -> None:
