@@ -22,9 +22,11 @@ from als_spark.train.grid import Collector
 from als_spark.train.local import LocalBackend
 from als_spark.train.loop import OnIteration, train_models
 from als_spark.train.metrics import ErrorSums
-from als_spark.train.records import ModelSpec, TrainingOptions
+from als_spark.train.records import ModelSpec, RankingMeans, TrainingOptions
 from als_spark.train.state import LoopState
 from als_spark.types import SplitName
+
+_Returned = tuple[LoopState, Mapping[SplitName, ErrorSums], Mapping[SplitName, RankingMeans]]
 
 
 class PerModel:
@@ -71,8 +73,8 @@ class PerModel:
                 for returned in context.parallelize(work, 1).mapPartitions(run).collect():
                     if isinstance(returned, SolveError):
                         raise returned
-                    trained, sums = returned
-                    collector.add(trained, sums)
+                    trained, sums, rankings = returned
+                    collector.add(trained, sums, rankings)
                     if on_iteration is not None:
                         for record in trained.history:
                             on_iteration(record)
@@ -107,7 +109,7 @@ def train_partition(
     *,
     backend: Broadcast[LocalBackend],
     options: TrainingOptions,
-) -> Iterator[tuple[LoopState, Mapping[SplitName, ErrorSums]] | SolveError]:
+) -> Iterator[_Returned | SolveError]:
     """Train the models of a partition: the function that runs on an executor.
 
     A system without a solution is returned, not raised (see
@@ -122,7 +124,8 @@ def train_partition(
             yield error
             continue
         (sums,) = backend.value.errors([trained.factors], "")
-        yield trained, sums
+        (rankings,) = backend.value.rankings([trained.factors], "")
+        yield trained, sums, rankings
 
 
 def _cancel(context: SparkContext, group: str) -> None:
