@@ -46,9 +46,9 @@ def warn_below_popular(
     below = [p for p, point in enumerate(points) if shown.value(point, selected_on) < limit]
     if not below:
         return None
-    among = ", the best among them" if best in below else ""
+    among = ", the best among them," if best in below else ""
     verb = "ranks" if len(below) == 1 else "rank"
     return (
-        f"{len(below)} of {len(points)} models{among}, {verb} worse than the popular items "
+        f"{len(below)} of {len(points)} models{among} {verb} worse than the popular items "
         f"({selected_on} {shown.label} below {number(limit)})."
     )
