@@ -67,7 +67,7 @@ def test_measures_do_not_depend_on_where_ratings_lie(
         with prepare_ratings(spark, source, ready) as prepared:
             models = [factors_of(prepared, 3), factors_of(prepared, 2)]
             found.append(prepared.backend.rankings(models, "rankings"))
-            if partitions == 24:
+            if partitions == 24 and rule.max_users > 12:
                 shared = prepared.backend.ranking.shared  # type: ignore[attr-defined]
                 assert shared, "a user whose ratings are in all blocks is ranked, too"
     for models_found in found:
