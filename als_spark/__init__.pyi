@@ -40,7 +40,9 @@ from als_spark.train.grid import grid_specs as grid_specs
 from als_spark.train.local import LocalBackend as LocalBackend
 from als_spark.train.loop import continue_training as continue_training
 from als_spark.train.loop import train_models as train_models
+from als_spark.train.ranking import RankingRule as RankingRule
 from als_spark.train.records import IterationRecord as IterationRecord
+from als_spark.train.records import Judge as Judge
 from als_spark.train.records import ModelSpec as ModelSpec
 from als_spark.train.records import TrainingOptions as TrainingOptions
 from als_spark.train.state import LoopState as LoopState

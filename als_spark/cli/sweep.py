@@ -24,6 +24,7 @@ from als_spark.files.outputs import INTERRUPTED_FOLDER, StagedFolder
 from als_spark.files.places import local_path
 from als_spark.model.files import save_model
 from als_spark.nightly.fitting import model_of
+from als_spark.report.baseline import Popular
 from als_spark.report.figures.sweep import sweep_pictures
 from als_spark.report.pages.sweep import sweep_page
 from als_spark.report.table import results_table
@@ -35,7 +36,8 @@ from als_spark.spark.read.split import SplitOptions
 from als_spark.spark.session import blas_threads_of_workers
 from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.grid import SweepCollector, SweepOutcome, grid_specs
-from als_spark.types import SplitName
+from als_spark.train.ranking import popularity
+from als_spark.types import SIDES, SplitName
 
 RUN_FILE = "run.json"
 
@@ -62,7 +64,9 @@ class _Run:
         """Whether the training was broken off."""
         self._specs = grid_specs(config.ranks, config.objectives)
         self._selected_on: SplitName = "validation" if config.validation_fraction else "test"
-        self._collector = SweepCollector(self._selected_on, job.progress.on_finished)
+        self._judge = config.chosen_by
+        self._collector = SweepCollector(self._selected_on, job.progress.on_finished, self._judge)
+        self._popular: Popular = {}
         self._facts: dict[str, Any] = {
             "versions": all_versions(job.session),
             "spark_master": job.session.sparkContext.master,
@@ -74,6 +78,7 @@ class _Run:
         try:
             prepared = resources.enter_context(self._prepare())
             self._write_rejected(prepared)
+            self._rank_popular(prepared)
             self._train(prepared)
         except BaseException as error:
             # Ctrl-C may first be seen as the failing of a call that it has cancelled.
@@ -88,6 +93,11 @@ class _Run:
             with suppress(Exception):
                 resources.close()
         outcome = self._collector.outcome()
+        if outcome is None and self._judge.is_ranking:
+            raise DataError(
+                f"no point has a finite {self._selected_on} {self._judge.label}: the factors of "
+                "all are too large: use larger --lambdas"
+            )
         if outcome is None:
             raise DataError(
                 f"none of the {self._selected_on} ratings can be predicted: all are of users or "
@@ -123,6 +133,7 @@ class _Run:
             ranks=[spec.rank for spec in self._specs],
             placement=config.placement,
             partitions=config.partitions,
+            ranking=config.ranking,
         )
         label = source.label if test is None else f"{source.label} + {test.label}"
         with unreadable_files_are_named(label):
@@ -154,6 +165,30 @@ class _Run:
         with self._progress.phase("setting bad rows aside"):
             write_rejected(self._session, prepared.rejected, self._staged.content)
 
+    def _rank_popular(self, prepared: PreparedRatings) -> None:
+        """Measure the popular items, which stand beside the models, if rankings are asked for."""
+        rule = self._config.ranking
+        if rule is None:
+            return
+        with self._progress.phase("ranking the popular items"):
+            degrees = {side: prepared.stats[side].degrees for side in SIDES}
+            baseline = popularity(degrees["user"].size, degrees["item"])
+            label = "ranking measures of the popular items"
+            (self._popular,) = prepared.backend.rankings([baseline], label)
+        relevant_from = rule.threshold(prepared.stats["user"].mean)
+        if self._selected_on not in self._popular:
+            raise DataError(
+                f"{self._facts['source']}: no {self._selected_on} rating of a user with training "
+                f"ratings is at least {relevant_from:.4g}, so no ranking can be measured: use a "
+                f"smaller --relevant-from, or a larger --{self._selected_on}-fraction"
+            )
+        self._facts["ranking"] = {
+            "judge": self._judge.measure,
+            "k": rule.top,
+            "relevant_from": relevant_from,
+            "popular": {split: means.as_record() for split, means in self._popular.items()},
+        }
+
     def _train(self, prepared: PreparedRatings) -> None:
         if self._config.implicit:
             self._progress.write(f"warning: {IMPLICIT_CAVEAT}")
@@ -175,7 +210,8 @@ class _Run:
         )
         note = points[best].spec.objective.note
         drawn = (points, best, outcome.selected_on)
-        pictures = sweep_pictures(*drawn, tol=self._config.tol, objective_note=note)
+        words: dict[str, Any] = {"objective_note": note, "judge": self._judge}
+        pictures = sweep_pictures(*drawn, tol=self._config.tol, **words)
         for name, picture in pictures.items():
             (folder / name).write_bytes(picture)
         objective, result = points[best].spec.objective, points[best].as_record(best=True)
@@ -207,11 +243,17 @@ class _Run:
             "seconds": self._job.seconds,
         }
         write_json(folder / RUN_FILE, run)
-        page = sweep_page(*drawn, run, pictures, objective_note=note)
+        page = sweep_page(*drawn, run, pictures, popular=self._popular, **words)
         (folder / "report.html").write_text(page, encoding="utf-8")
 
     def _closing_words(self, outcome: SweepOutcome) -> str:
-        table = results_table(outcome.points, outcome.best, outcome.selected_on)
+        table = results_table(
+            outcome.points,
+            outcome.best,
+            outcome.selected_on,
+            judge=self._judge,
+            popular=self._popular,
+        )
         if self._config.implicit:
             table += f"\n\nThe {IMPLICIT_CAVEAT}"
         folder = self._config.output.rstrip("/")

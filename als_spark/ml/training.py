@@ -22,7 +22,7 @@ from als_spark.spark.prepare.prepare import PrepareOptions, prepare_typed
 from als_spark.spark.train.run import train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.metrics import ErrorSums
-from als_spark.train.records import ModelSpec, TrainingOptions
+from als_spark.train.records import ModelSpec, RankingMeans, TrainingOptions
 from als_spark.train.state import LoopState, initial_factors
 from als_spark.types import DType, SplitName
 
@@ -80,7 +80,12 @@ class _Collector:
     def __init__(self) -> None:
         self.models: dict[int, LoopState] = {}
 
-    def add(self, trained: LoopState, sums: Mapping[SplitName, ErrorSums]) -> None:  # noqa: ARG002
+    def add(
+        self,
+        trained: LoopState,
+        sums: Mapping[SplitName, ErrorSums],  # noqa: ARG002
+        rankings: Mapping[SplitName, RankingMeans],  # noqa: ARG002
+    ) -> None:
         self.models[trained.spec.point] = trained
 
 

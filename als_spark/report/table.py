@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 
+from als_spark.report.baseline import (
+    Popular,
+    popular_note,
+    shown_ranking,
+    warn_below_popular,
+)
 from als_spark.report.format import MISSING, number
-from als_spark.train.records import PointResult
+from als_spark.train.records import DEFAULT_JUDGE, Judge, PointResult
 from als_spark.types import SplitName
 
-__all__ = ["error_cells", "results_table", "splits_of"]
+__all__ = ["error_cells", "ranked_splits", "results_table", "splits_of"]
 
 _SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
-def results_table(points: Sequence[PointResult], best: int | None, selected_on: SplitName) -> str:
+def results_table(
+    points: Sequence[PointResult],
+    best: int | None,
+    selected_on: SplitName,
+    *,
+    judge: Judge = DEFAULT_JUDGE,
+    popular: Popular = MappingProxyType({}),
+) -> str:
     """Set the points out as a fixed-width text table, the best one marked, with a caption.
 
     Plain ASCII, so that any terminal and log can show it; within 100 columns for numbers of usual
-    size.
+    size. A ranking measure adds a column of about ten for each held-out part that has it.
 
     Parameters
     ----------
@@ -28,6 +42,10 @@ def results_table(points: Sequence[PointResult], best: int | None, selected_on: 
         Position in ``points`` of the row to mark with ``*``; None marks none.
     selected_on : SplitName
         The part of the ratings that the best point was chosen on.
+    judge : Judge
+        What it was chosen by. Of the ranking measures that of the judge is shown, else NDCG.
+    popular : mapping of split name to RankingMeans
+        What the popular items have; the caption says it, and warns of models below.
 
     Returns
     -------
@@ -37,18 +55,30 @@ def results_table(points: Sequence[PointResult], best: int | None, selected_on: 
         validation columns are there if a point has such errors.
     """
     splits = splits_of(points)
-    cells = [_header(splits), *(_row(point, splits) for point in points)]
+    ranked, shown = ranked_splits(points), shown_ranking(judge)
+    groups = [["MSE", "MAE", *([shown.label] if split in ranked else [])] for split in splits]
+    cells = [_header(groups), *(_row(point, splits, ranked, shown) for point in points)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     lines = [_join(row, widths) for row in cells]
     marks = [" ", *("*" if place == best else " " for place in range(len(points)))]
-    table = [_group_line(splits, widths), *map(" ".join, zip(marks, lines, strict=True))]
+    table = [_group_line(splits, groups, widths), *map(" ".join, zip(marks, lines, strict=True))]
     table.insert(2, "-" * max(map(len, table)))
-    return "\n".join([*(line.rstrip() for line in table), "", *_caption(points, best, selected_on)])
+    caption = _caption(points, best, selected_on, judge)
+    if popular:
+        caption.append(popular_note(judge, popular))
+        warning = warn_below_popular(points, best, selected_on, judge, popular)
+        caption += [] if warning is None else [f"Warning: {warning}"]
+    return "\n".join([*(line.rstrip() for line in table), "", *caption])
 
 
 def splits_of(points: Sequence[PointResult]) -> list[SplitName]:
     """Return the parts of the ratings that a point has errors on, train first and test last."""
     return [name for name in _SPLITS if any(name in point.errors for point in points)]
+
+
+def ranked_splits(points: Sequence[PointResult]) -> list[SplitName]:
+    """Return the parts of the ratings that a point has ranking measures on, test last."""
+    return [name for name in _SPLITS if any(name in point.rankings for point in points)]
 
 
 def error_cells(
@@ -63,16 +93,23 @@ def error_cells(
     return cells
 
 
-def _header(splits: Sequence[SplitName]) -> list[str]:
-    errors = [name for _ in splits for name in ("MSE", "MAE")]
-    return ["d", "lambda", *errors, "iterations", "converged", "seconds"]
+def _header(groups: Sequence[Sequence[str]]) -> list[str]:
+    measures = [name for group in groups for name in group]
+    return ["d", "lambda", *measures, "iterations", "converged", "seconds"]
 
 
-def _row(point: PointResult, splits: Sequence[SplitName]) -> list[str]:
+def _row(
+    point: PointResult, splits: Sequence[SplitName], ranked: Sequence[SplitName], shown: Judge
+) -> list[str]:
+    cells: list[str] = []
+    for split in splits:
+        cells += error_cells(point, [split], "-")
+        if split in ranked:
+            cells.append(number(shown.value(point, split), "-"))
     return [
         str(point.rank),
         f"{point.reg:g}",
-        *error_cells(point, splits, "-"),
+        *cells,
         str(point.iterations),
         "yes" if point.converged else "cap",
         f"{point.seconds:.1f}",
@@ -83,31 +120,38 @@ def _join(row: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
 
 
-def _group_line(splits: Sequence[SplitName], widths: Sequence[int]) -> str:
-    """Name each pair of error columns above them, the name centred over a rule."""
+def _group_line(
+    splits: Sequence[SplitName], groups: Sequence[Sequence[str]], widths: Sequence[int]
+) -> str:
+    """Name each group of columns above them, the name centred over a rule."""
     line = " " * (2 + widths[0] + 2 + widths[1])
-    for place, split in enumerate(splits):
-        pair = widths[2 + 2 * place] + 2 + widths[3 + 2 * place]
-        line += "  " + f" {split} ".center(pair, "-")
+    first = 2
+    for split, group in zip(splits, groups, strict=True):
+        own = widths[first : first + len(group)]
+        line += "  " + f" {split} ".center(sum(own) + 2 * (len(own) - 1), "-")
+        first += len(group)
     return line
 
 
-def _caption(points: Sequence[PointResult], best: int | None, selected_on: SplitName) -> list[str]:
+def _caption(
+    points: Sequence[PointResult], best: int | None, selected_on: SplitName, judge: Judge
+) -> list[str]:
     lines = []
     if best is None:
-        lines.append(f"No best point: no point has a finite {selected_on} error.")
+        lines.append(f"No best point: no point has a finite {selected_on} {judge.kind}.")
     else:
         chosen = points[best]
         place = f"d={chosen.rank}, lambda={chosen.reg:g}"
-        lines.append(f"* best: {place}, the smallest {selected_on} MSE.")
+        lines.append(f"* best: {place}, the {judge.aim(selected_on)}.")
         if selected_on == "validation":
             lines.append(
-                "  The test ratings had no part in the choice: its test error is untouched."
+                f"  The test ratings had no part in the choice: its test {judge.kind} is untouched."
             )
         else:
+            kind, other = judge.kind, "--validation-fraction 0.1"
             lines += [
-                f"  Its {selected_on} error is optimistic: the {selected_on} ratings chose it.",
-                "  For an untouched test error choose on other ratings: --validation-fraction 0.1",
+                f"  Its {selected_on} {kind} is optimistic: the {selected_on} ratings chose it.",
+                f"  For an untouched test {kind} choose on other ratings: {other}",
             ]
     if not all(point.converged for point in points):
         lines.append("cap: stopped by the cap on iterations, before the stopping rule was met.")

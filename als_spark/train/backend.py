@@ -1,4 +1,4 @@
-"""What the training loop asks of the place where the ratings are: three questions.
+"""What a grid asks of the place where the ratings are: half-steps, errors, ranking measures.
 
 :class:`als_spark.train.local.LocalBackend` answers them in one process,
 :class:`als_spark.spark.train.partitioned.PartitionedRatings` on the executors of a Spark cluster.
@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 from als_spark.solve.objective import Objective
 from als_spark.solve.solver import RowSolver
 from als_spark.train.metrics import ErrorSums
+from als_spark.train.records import RankingMeans
 from als_spark.types import FloatArray, IntArray, Side, SplitName
 
 
@@ -66,4 +67,14 @@ class Backend(Protocol):
 
     def errors(self, models: Sequence[Factors], label: str) -> list[Mapping[SplitName, ErrorSums]]:
         """Sum the errors of several models over the training and the held-out ratings."""
+        ...
+
+    def rankings(
+        self, models: Sequence[Factors], label: str
+    ) -> list[Mapping[SplitName, RankingMeans]]:
+        """Measure the rankings of several models on the held-out parts.
+
+        Of each model empty where the ratings were prepared without a
+        :class:`als_spark.train.ranking.RankingRule`; a part without a relevant rating is left out.
+        """
         ...

@@ -12,7 +12,15 @@ from als_spark.solve.objective import Objective
 from als_spark.train.backend import Backend, Factors
 from als_spark.train.loop import OnIteration, train_models
 from als_spark.train.metrics import ErrorSums
-from als_spark.train.records import ModelSpec, Options, PointResult, best_point
+from als_spark.train.records import (
+    DEFAULT_JUDGE,
+    Judge,
+    ModelSpec,
+    Options,
+    PointResult,
+    RankingMeans,
+    best_point,
+)
 from als_spark.train.state import LoopState
 from als_spark.types import SplitName
 
@@ -41,14 +49,15 @@ def grid_specs(ranks: Sequence[int], objectives: Sequence[Objective | float]) ->
 class SweepOutcome:
     """What a sweep has found, whole or cut short.
 
-    The finished points in grid order; the position of the best among them, by its mean squared
-    error on the part ``selected_on``; and its factors.
+    The finished points in grid order; the position of the best among them, as the judge finds on
+    the part ``selected_on``; and its factors.
     """
 
     points: Sequence[PointResult]
     best: int
     selected_on: SplitName
     best_factors: Factors
+    judge: Judge = DEFAULT_JUDGE
 
 
 class Collector(Protocol):
@@ -56,11 +65,16 @@ class Collector(Protocol):
 
     @property
     def needs_errors(self) -> bool:
-        """Whether the errors of the models are wanted: they cost a pass over all ratings."""
+        """Whether errors and ranking measures are wanted: they cost a pass over all ratings."""
         ...
 
-    def add(self, trained: LoopState, sums: Mapping[SplitName, ErrorSums]) -> None:
-        """Take a trained model and its error sums, none unless they are wanted."""
+    def add(
+        self,
+        trained: LoopState,
+        sums: Mapping[SplitName, ErrorSums],
+        rankings: Mapping[SplitName, RankingMeans],
+    ) -> None:
+        """Take a trained model, its error sums and, where asked for, its ranking measures."""
 
 
 class SweepCollector:
@@ -71,22 +85,33 @@ class SweepCollector:
     Parameters
     ----------
     selected_on : {"validation", "test", "train"}
-        The part whose mean squared error chooses the best point.
+        The part that the best point is chosen on.
     on_point : callable, optional
         Called with the grid position and the result of each finished point.
+    judge : Judge
+        The measure that chooses it, on its own the mean squared error. A ranking measure needs
+        ratings that were prepared with a :class:`als_spark.train.ranking.RankingRule`.
     """
 
     needs_errors = True
 
-    def __init__(self, selected_on: SplitName, on_point: OnPoint | None = None) -> None:
+    def __init__(
+        self, selected_on: SplitName, on_point: OnPoint | None = None, judge: Judge = DEFAULT_JUDGE
+    ) -> None:
         self._selected_on = selected_on
+        self._judge = judge
         self._on_point = on_point
         self._results: dict[int, PointResult] = {}
         self._best: tuple[int, Factors] | None = None
         self._lock = threading.Lock()
 
-    def add(self, trained: LoopState, sums: Mapping[SplitName, ErrorSums]) -> None:
-        """Take a trained model and its error sums."""
+    def add(
+        self,
+        trained: LoopState,
+        sums: Mapping[SplitName, ErrorSums],
+        rankings: Mapping[SplitName, RankingMeans] | None = None,
+    ) -> None:
+        """Take a trained model, its error sums and its ranking measures."""
         spec = trained.spec
         result = PointResult(
             spec=spec,
@@ -97,20 +122,21 @@ class SweepCollector:
             seconds=trained.seconds,
             errors={split: part.means() for split, part in sums.items()},
             history=trained.history,
+            rankings=rankings or {},
         )
         with self._lock:
             self._results[spec.point] = result
             # Cold ratings that are dropped may leave no error to choose by, of any point.
-            if math.isfinite(result.selection_error(self._selected_on)):
+            if math.isfinite(self._judge.value(result, self._selected_on)):
                 order = sorted(self._results)
                 candidates = [self._results[point] for point in order]
-                if order[best_point(candidates, self._selected_on)] == spec.point:
+                if order[best_point(candidates, self._selected_on, self._judge)] == spec.point:
                     self._best = (spec.point, trained.plain_factors)
         if self._on_point is not None:
             self._on_point(spec.point, result)
 
     def outcome(self) -> SweepOutcome | None:
-        """Return what has been found so far; None while no point has a finite error."""
+        """Return what has been found so far; None while no point has a finite measure."""
         with self._lock:
             if self._best is None:
                 return None
@@ -120,6 +146,7 @@ class SweepCollector:
                 best=order.index(self._best[0]),
                 selected_on=self._selected_on,
                 best_factors=self._best[1],
+                judge=self._judge,
             )
 
 
@@ -141,14 +168,16 @@ def run_grid(
     def collect(finished: Sequence[LoopState]) -> None:
         if not collector.needs_errors:
             for model in finished:
-                collector.add(model, {})
+                collector.add(model, {}, {})
             return
-        label = "ALS errors of " + ", ".join(
+        names = ", ".join(
             f"d={model.spec.rank} λ={model.spec.objective.reg:g}" for model in finished
         )
-        sums = backend.errors([model.plain_factors for model in finished], label)
-        for model, errors in zip(finished, sums, strict=True):
-            collector.add(model, errors)
+        factors = [model.plain_factors for model in finished]
+        sums = backend.errors(factors, f"ALS errors of {names}")
+        rankings = backend.rankings(factors, f"ALS ranking measures of {names}")
+        for model, errors, ranked in zip(finished, sums, rankings, strict=True):
+            collector.add(model, errors, ranked)
 
     train_models(
         backend, specs, options, starts=starts, on_iteration=on_iteration, on_finished=collect

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from als_spark.solve.blocks import RatingBlock
 from als_spark.train.backend import Factors, HalfStep, Solved
 from als_spark.train.metrics import ErrorSums, EvaluationPart, sum_counts
+from als_spark.train.ranking import LocalRankings
+from als_spark.train.records import RankingMeans
 from als_spark.types import SIDES, IntArray, Side, SplitName
 
 
@@ -19,6 +21,8 @@ class LocalBackend:
         All training ratings, by user and by item.
     evaluation : sequence of EvaluationPart
         Held-out ratings; a split may have several parts.
+    ranking : LocalRankings, optional
+        What rankings are measured by.
 
     Attributes
     ----------
@@ -33,6 +37,7 @@ class LocalBackend:
         user_block: RatingBlock,
         item_block: RatingBlock,
         evaluation: Sequence[EvaluationPart] = (),
+        ranking: LocalRankings | None = None,
     ) -> None:
         self.n_users, self.n_items = item_block.n_columns, user_block.n_columns
         self.blocks: dict[Side, RatingBlock] = {"user": user_block, "item": item_block}
@@ -42,6 +47,7 @@ class LocalBackend:
             for positive, counts in ((False, block.degrees), (True, block.positives())):
                 self._degrees[side, positive] = sum_counts(n_rows, [(block.rows, counts)])
         self.evaluation = evaluation
+        self.ranking = ranking
 
     def degrees(self, side: Side, *, positive: bool = False) -> IntArray:
         """See :class:`als_spark.train.backend.Backend`."""
@@ -69,3 +75,11 @@ class LocalBackend:
             ErrorSums.by_split((part.split, part.errors(*model)) for part in parts)
             for model in models
         ]
+
+    def rankings(
+        self,
+        models: Sequence[Factors],
+        label: str,  # noqa: ARG002
+    ) -> list[Mapping[SplitName, RankingMeans]]:
+        """See :class:`als_spark.train.backend.Backend`."""
+        return [{} for _ in models] if self.ranking is None else self.ranking.measure(models)

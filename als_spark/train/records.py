@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from als_spark.errors import ConfigError
 from als_spark.solve.objective import Objective
 from als_spark.types import DType, SplitName
+
+Measure = Literal["mse", "rmse", "mae", "ndcg", "recall", "precision", "map"]
+"""What the best point of a grid may be chosen by."""
+RANKING_MEASURES: tuple[Measure, ...] = ("ndcg", "recall", "precision", "map")
+"""Of these the largest is best; the others are errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,73 @@ class ErrorMeans:
 
 
 @dataclass(frozen=True, slots=True)
+class RankingMeans:
+    """Ranking measures over one part of the ratings: see :mod:`als_spark.train.ranking`.
+
+    ``ndcg``, ``recall``, ``precision`` and ``map`` are means over ``users`` users at k = ``top``,
+    NaN for a model that is not finite; held-out ratings from ``relevant_from`` on are relevant.
+    ``coverage`` is the share of the items with training ratings that anybody is recommended.
+    """
+
+    ndcg: float
+    recall: float
+    precision: float
+    map: float
+    coverage: float
+    users: int
+    top: int
+    relevant_from: float
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the JSON record; a measure that is not finite is null."""
+        return {name: _finite(getattr(self, name)) for name in RANKING_MEASURES} | {
+            "coverage": _finite(self.coverage),
+            "users": self.users,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """The measure that the best point is chosen by.
+
+    ``top`` is k of a ranking measure. Of errors the smallest is best, of the others the largest.
+    """
+
+    measure: Measure = "mse"
+    top: int = 10
+
+    @property
+    def is_ranking(self) -> bool:
+        """Whether it is a ranking measure, of which the largest is best."""
+        return self.measure in RANKING_MEASURES
+
+    @property
+    def label(self) -> str:
+        """Name the measure for a person: ``MSE``, ``NDCG@10``."""
+        if self.measure in ("recall", "precision"):
+            return f"{self.measure}@{self.top}"
+        name = self.measure.upper()
+        return f"{name}@{self.top}" if self.is_ranking else name
+
+    @property
+    def kind(self) -> str:
+        """Name the kind of number that it is: ``error``, or a ranking measure by its label."""
+        return self.label if self.is_ranking else "error"
+
+    def aim(self, split: SplitName) -> str:
+        """Say what is looked for on a part of the ratings: ``smallest test MSE``."""
+        return f"{'largest' if self.is_ranking else 'smallest'} {split} {self.label}"
+
+    def value(self, point: PointResult, split: SplitName) -> float:
+        """Return the measure of a point; NaN where there is none."""
+        means = point.rankings.get(split) if self.is_ranking else point.errors.get(split)
+        return math.nan if means is None else float(getattr(means, self.measure))
+
+
+DEFAULT_JUDGE = Judge()
+
+
+@dataclass(frozen=True, slots=True)
 class PointResult:
     """A trained point of the grid, with its errors and its history.
 
@@ -129,6 +201,8 @@ class PointResult:
         As in :class:`als_spark.train.state.LoopState`, at the end of the training.
     errors : mapping of split name to ErrorMeans
         ``train`` and, where the split has them, ``validation`` and ``test``.
+    rankings : mapping of split name to RankingMeans
+        Of the held-out parts, where they were asked for.
     """
 
     spec: ModelSpec
@@ -139,6 +213,7 @@ class PointResult:
     seconds: float
     errors: Mapping[SplitName, ErrorMeans]
     history: Sequence[IterationRecord] = field(default=(), repr=False)
+    rankings: Mapping[SplitName, RankingMeans] = field(default_factory=dict)
 
     @property
     def rank(self) -> int:
@@ -149,10 +224,6 @@ class PointResult:
     def reg(self) -> float:
         """λ of the point's objective."""
         return self.spec.objective.reg
-
-    def selection_error(self, selected_on: SplitName) -> float:
-        """Mean squared error on the part that the best point is chosen on."""
-        return self.errors[selected_on].mse
 
     def as_record(self, *, best: bool = False) -> dict[str, Any]:
         """Return the flat JSON record of ``results.json``; a mean over no rating is null."""
@@ -170,6 +241,10 @@ class PointResult:
             if name != "train":
                 record[f"n_{prefix}"] = means.count
                 record[f"n_{prefix}_cold"] = means.cold
+            if name in self.rankings:
+                measures = self.rankings[name].as_record()  # type: ignore[index]
+                record[f"n_{prefix}_users"] = measures.pop("users")
+                record |= {f"{prefix}_{measure}": value for measure, value in measures.items()}
         record.update(
             iterations=self.iterations,
             evaluations=self.evaluations,
@@ -181,19 +256,22 @@ class PointResult:
         return record
 
 
-def best_point(points: Sequence[PointResult], selected_on: SplitName) -> int:
-    """Position of the point with the smallest mean squared error on ``selected_on``.
+def best_point(
+    points: Sequence[PointResult], selected_on: SplitName, judge: Judge = DEFAULT_JUDGE
+) -> int:
+    """Position of the point that the judge finds best on ``selected_on``.
 
     Ties go to the smaller rank, then to the larger λ: the simpler model. Points without a finite
-    error are passed over; ValueError if that leaves none.
+    measure are passed over; ValueError if that leaves none.
     """
+    sign = -1 if judge.is_ranking else 1
     candidates = [
-        (point.selection_error(selected_on), point.rank, -point.reg, position)
+        (sign * value, point.rank, -point.reg, position)
         for position, point in enumerate(points)
-        if math.isfinite(point.selection_error(selected_on))
+        if math.isfinite(value := judge.value(point, selected_on))
     ]
     if not candidates:
-        raise ValueError(f"no point has a finite {selected_on} error to choose by")
+        raise ValueError(f"no point has a finite {selected_on} {judge.kind} to choose by")
     return min(candidates)[-1]
 
 

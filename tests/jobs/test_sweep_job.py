@@ -372,3 +372,47 @@ def test_an_interrupt_before_the_first_point_leaves_nothing(
     assert "sweep: stopped before any point was finished; nothing written" in said
     assert list(tmp_path.iterdir()) == []
     assert still_active(spark) == []
+
+
+@pytest.mark.usefixtures("spark", "drawn")
+def test_a_ranking_measure_chooses_the_best_point(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    argv = [*SMALL, "--judge", "ndcg", "--top", "5", "--relevant-from", "3"]
+    assert main([*argv, "--validation-fraction", "0.2", "--output", str(out)]) == 0
+    records = results(out)
+    best = max(records, key=lambda record: record["val_ndcg"])
+    assert [record["best"] for record in records] == [record is best for record in records]
+    assert best["val_ndcg"] > min(record["val_ndcg"] for record in records)
+    for record in records:
+        for split in ("val", "test"):
+            names = [f"{split}_{name}" for name in ("ndcg", "recall", "precision", "map")]
+            assert all(0 < record[name] < 1 for name in names)
+            assert 0 < record[f"{split}_coverage"] <= 1
+            assert record[f"n_{split}_users"] == 28
+    ranking = json.loads((out / "run.json").read_text())["ranking"]
+    assert (ranking["judge"], ranking["k"], ranking["relevant_from"]) == ("ndcg", 5, 3.0)
+    popular = ranking["popular"]["validation"]["ndcg"]
+    printed = capsys.readouterr().out
+    assert "the largest validation NDCG@5." in printed
+    assert f"{best['val_ndcg']:.4f}" in printed
+    assert f"validation NDCG@5 {popular:.4f} (28 users)" in printed
+    below = [record for record in records if record["val_ndcg"] < popular]
+    assert ("worse than the popular items" in printed) == bool(below)
+    page = read_page((out / "report.html").read_text())
+    assert f"validation NDCG@5 {best['val_ndcg']:.4f}" in page.one("header").text
+    assert "popular items" in section_of(page, "Rankings").text
+    model = load_model(out / "best_model")
+    assert model.rank == best["d"]
+
+
+@pytest.mark.usefixtures("spark")
+def test_nobody_to_rank_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    argv = [*SMALL, "--judge", "recall", "--relevant-from", "9", "--output", str(out)]
+    assert main(argv) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "no test rating of a user with training ratings is at least 9" in message
+    assert "smaller --relevant-from" in message
+    assert not out.exists()

@@ -35,13 +35,16 @@ from als_spark.cli.config.sweep import (
     HELD_OUT,
     IMPLICIT_HELP,
     NONNEGATIVE_HELP,
+    RANKING,
     RATINGS,
     Alpha,
     Exponent,
     FitConfig,
     Rank,
+    Rating,
     RatingsConfig,
     Reg,
+    TopCount,
     check_alpha,
 )
 from als_spark.errors import ConfigError
@@ -55,13 +58,11 @@ Audience = Literal["users", "items", "similar-items"]
 OutputFormat = Literal["parquet", "json"]
 
 Margin = Annotated[float, Field(ge=0, examples=[0.01]), Shown("SHARE")]
-Rating = Annotated[float, Field(examples=[4]), Shown("RATING")]
 Minutes = Annotated[float, Field(ge=0.05, le=1e6, examples=[10]), Shown("MINUTES")]
-TopCount = Annotated[int, Field(ge=1, le=2**31 - 1), Shown("K")]
 Tracker = Annotated[str, Field(min_length=1), Shown("URI", role="tracking")]
 Version = Annotated[str, Field(min_length=1), Shown("V")]
 
-MODEL, RANKING, RESULT = "model", "ranking measures", "result"
+MODEL, RESULT = "model", "result"
 CHAMPION = "champion and challenger"
 _BASE = "default: that of the sweep or the current version, else"
 

@@ -6,6 +6,7 @@ and a command line, in :mod:`als_spark.cli.config.settings`.
 
 from __future__ import annotations
 
+import math
 from importlib.resources import files
 from typing import Annotated, Any, ClassVar, Self
 
@@ -16,6 +17,7 @@ from als_spark.cli.config.settings import (
     Alternatives,
     Column,
     Count,
+    CountOrNone,
     InputPath,
     JobConfig,
     Listed,
@@ -29,7 +31,8 @@ from als_spark.cli.config.settings import (
 from als_spark.errors import ConfigError
 from als_spark.solve.objective import Objective
 from als_spark.spark.read.sources import SourceOptions
-from als_spark.train.records import TrainingOptions
+from als_spark.train.ranking import RankingRule
+from als_spark.train.records import Judge, Measure, TrainingOptions
 from als_spark.types import (
     BadRows,
     ColdStart,
@@ -53,14 +56,18 @@ Exponent = Annotated[
 Alpha = Annotated[float, Field(ge=0, examples=[40]), Shown("A")]
 Tolerance = Annotated[float, Field(ge=0, examples=[1e-3]), Shown("TOL")]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED), Shown("N")]
+Rating = Annotated[float, Field(examples=[4]), Shown("RATING")]
+TopCount = Annotated[int, Field(ge=1, le=2**31 - 1), Shown("K")]
 Partitions = Annotated[int, Field(ge=1, le=100_000), Shown("N")]
 
 RATINGS, HELD_OUT, TRAINING = "ratings", "held-out ratings", "training"
+RANKING = "ranking measures"
 """Titles in ``--help``."""
 
 IMPLICIT_HELP = "take ratings for implicit feedback: preferences, with more or less confidence"
 ALPHA_HELP = "confidence that a rating adds to its preference, with --implicit"
 NONNEGATIVE_HELP = "let no factor be negative"
+DEFAULT_RULE = RankingRule()
 
 DEFAULTS = files("als_spark") / "conf"
 """The jobs' configuration files, part of the package."""
@@ -182,6 +189,18 @@ class SweepConfig(FitConfig):
     cold_start: ColdStart = option(
         HELD_OUT, "how to predict test ratings of users or items unknown in train", "mean"
     )
+    judge: Measure = option(HELD_OUT, "measure that chooses the best point", "mse")
+    top: TopCount | None = option(
+        RANKING, f"k of the ranking measures (default: {DEFAULT_RULE.top})"
+    )
+    relevant_from: Rating | None = option(
+        RANKING, "held-out ratings from here on are relevant (default: from the training mean)"
+    )
+    ranking_users: CountOrNone | None = option(
+        RANKING,
+        f"measure rankings, over so many users at most; 0: not (default: {DEFAULT_RULE.max_users} "
+        "where --judge is such a measure, or --top or --relevant-from is given; else 0)",
+    )
     ranks: Annotated[tuple[Rank, ...], Listed, Shown("D,...")] = option(
         "grid", "ranks d", (1, 5, 20, 50)
     )
@@ -208,6 +227,43 @@ class SweepConfig(FitConfig):
     @model_validator(mode="after")
     def _objective(self) -> Self:
         check_alpha(self.alpha, implicit=self.implicit)
+        return self
+
+    @property
+    def chosen_by(self) -> Judge:
+        """What chooses the best point."""
+        return Judge(self.judge, self.top or DEFAULT_RULE.top)
+
+    @property
+    def ranking(self) -> RankingRule | None:
+        """What the ranking measures are over; None where they are not asked for."""
+        users = self.ranking_users
+        if users is None and self._asking_for_rankings:
+            users = DEFAULT_RULE.max_users
+        if not users:
+            return None
+        relevant_from = self.relevant_from
+        if relevant_from is None and self.implicit:
+            # Above 0, where there is a preference.
+            relevant_from = math.ulp(0.0)
+        return RankingRule(self.chosen_by.top, relevant_from, users, self.seed)
+
+    @property
+    def _asking_for_rankings(self) -> list[str]:
+        """The options that only ranking measures give a meaning, as they are typed."""
+        asking = [f"--judge {self.judge}"] if self.chosen_by.is_ranking else []
+        for name in ("top", "relevant_from"):
+            value = getattr(self, name)
+            asking += [] if value is None else [f"{option_name(name)} {value:g}"]
+        return asking
+
+    @model_validator(mode="after")
+    def _ranks_users(self) -> Self:
+        if self.ranking_users == 0 and self._asking_for_rankings:
+            raise ConfigError(
+                f"--ranking-users 0 with {self._asking_for_rankings[0]}: not usable: without users "
+                "there are no ranking measures: use a number such as 20000, or leave one out"
+            )
         return self
 
     @model_validator(mode="after")

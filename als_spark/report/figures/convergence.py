@@ -22,7 +22,7 @@ from als_spark.report.figures.drawing import (
     rows_columns,
     titled,
 )
-from als_spark.train.records import PointResult
+from als_spark.train.records import DEFAULT_JUDGE, Judge, PointResult
 from als_spark.types import SplitName
 
 __all__ = ["convergence_figure"]
@@ -43,12 +43,13 @@ def convergence_figure(
     *,
     tol: float,
     objective_note: str = "",
+    judge: Judge = DEFAULT_JUDGE,
 ) -> Figure:
     """Draw how every model converged: objective and stopping quantity against the iteration.
 
     Parameters
     ----------
-    points, best, selected_on, objective_note
+    points, best, selected_on, objective_note, judge
         As in :func:`als_spark.report.figures.sweep.sweep_figure`. A point without history draws
         nothing; the best one is drawn thicker.
     tol : float
@@ -74,7 +75,7 @@ def convergence_figure(
     body = titled(
         figure,
         "How training converged, one column per ridge λ",
-        best_note(points, best, selected_on),
+        best_note(points, best, selected_on, judge),
         objective_note,
     )
     chosen = None if best is None else points[best]

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from als_spark.train.records import PointResult
+from als_spark.train.records import DEFAULT_JUDGE, Judge, PointResult
 from als_spark.types import SplitName
 
 Metric = Literal["mse", "mae"]
@@ -65,6 +65,11 @@ class Grid:
         points = (self.at.get((rank, reg)) for rank in self.ranks)
         return [math.nan if point is None else error_of(point, split, metric) for point in points]
 
+    def judged(self, reg: float, split: SplitName, judge: Judge) -> list[float]:
+        """Return the measure of a judge at every rank; NaN where it is missing or not finite."""
+        points = (self.at.get((rank, reg)) for rank in self.ranks)
+        return [math.nan if p is None else judged_value(p, split, judge) for p in points]
+
     def values(self, series: Iterable[tuple[SplitName, Metric]]) -> list[float]:
         """Every finite error of these series."""
         errors = [error_of(point, *key) for point in self.at.values() for key in series]
@@ -88,6 +93,12 @@ def error_of(point: PointResult, split: SplitName, metric: Metric) -> float:
     if means is None:
         return math.nan
     value = means.mse if metric == "mse" else means.mae
+    return value if math.isfinite(value) else math.nan
+
+
+def judged_value(point: PointResult, split: SplitName, judge: Judge) -> float:
+    """Return the measure of a judge; NaN where it is missing or not finite."""
+    value = judge.value(point, split)
     return value if math.isfinite(value) else math.nan
 
 
@@ -218,14 +229,19 @@ def titled(figure: Figure, title: str, *notes: str) -> SubFigure:
     return body
 
 
-def best_note(points: Sequence[PointResult], best: int | None, selected_on: SplitName) -> str:
+def best_note(
+    points: Sequence[PointResult],
+    best: int | None,
+    selected_on: SplitName,
+    judge: Judge = DEFAULT_JUDGE,
+) -> str:
     """Say in one line which point is the best, and by which number."""
     if best is None:
-        return f"no best point: no finite {selected_on} error"
+        return f"no best point: no finite {selected_on} {judge.kind}"
     chosen = points[best]
-    error = format_number(error_of(chosen, selected_on, "mse"))
+    value = format_number(judged_value(chosen, selected_on, judge))
     place = f"d = {chosen.rank}, λ = {chosen.reg:g}"
-    return f"★ best: {place}, chosen on its {selected_on} MSE of {error}"
+    return f"★ best: {place}, chosen on its {selected_on} {judge.label} of {value}"
 
 
 def rows_columns(panels: int, *, max_columns: int) -> tuple[int, int]:

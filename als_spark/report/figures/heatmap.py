@@ -1,4 +1,4 @@
-"""The error of every model of a sweep over d × λ, as coloured cells with numbers."""
+"""What the models of a sweep are judged by over d × λ, as coloured cells with numbers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from als_spark.report.figures.drawing import (
     titled,
     usual_top,
 )
-from als_spark.train.records import PointResult
+from als_spark.train.records import DEFAULT_JUDGE, Judge, PointResult
 from als_spark.types import SplitName
 
 __all__ = ["heatmap_figure"]
@@ -41,6 +41,11 @@ _FRAME_STYLE: dict[str, Any] = {
     "markeredgecolor": "black",
     "markeredgewidth": 2.4,
 }
+_BAR_LABELS = {
+    "mse": "mean squared error\n(squared rating units)",
+    "rmse": "root mean squared error\n(rating units)",
+    "mae": "mean absolute error\n(rating units)",
+}
 
 
 def heatmap_figure(
@@ -49,13 +54,14 @@ def heatmap_figure(
     selected_on: SplitName,
     *,
     objective_note: str = "",
+    judge: Judge = DEFAULT_JUDGE,
 ) -> Figure:
-    """Draw the mean squared error over rank d × ridge λ as coloured cells with numbers.
+    """Draw the judged measure over rank d × ridge λ as coloured cells with numbers.
 
     Parameters
     ----------
-    points, best, objective_note
-        As in :func:`als_spark.report.figures.sweep.sweep_figure`. A cell without a finite error is
+    points, best, objective_note, judge
+        As in :func:`als_spark.report.figures.sweep.sweep_figure`. A cell without a finite value is
         hatched; the best one is framed.
     selected_on : SplitName
         The part that the best point was chosen on. If it is not the test part, it gets a map of
@@ -64,8 +70,8 @@ def heatmap_figure(
     Returns
     -------
     Figure
-        One axes per map, then one for the colour bar. Dark is a large error; points that are far
-        off the others are black, above the end of the colour bar.
+        One axes per map, then one for the colour bar. Dark is bad: a large error, or a small
+        ranking measure. Errors that are far off the others are black, above the end of the bar.
 
     Raises
     ------
@@ -74,12 +80,13 @@ def heatmap_figure(
     """
     grid = Grid.of(points)
     splits: list[SplitName] = [selected_on]
-    if selected_on != "test" and grid.values([("test", "mse")]):
+    if selected_on != "test" and _finite_values(grid, "test", judge):
         splits.append("test")
-    values = [value for split in splits for value in grid.values(((split, "mse"),))]
-    usual = usual_top(values)
+    values = [value for split in splits for value in _finite_values(grid, split, judge)]
+    usual = None if judge.is_ranking else usual_top(values)
     norm = _colour_norm([value for value in values if usual is None or value <= usual])
-    colours = colormaps["viridis_r"].with_extremes(over="black", bad="#F0F0F0")
+    map_name = "viridis" if judge.is_ranking else "viridis_r"
+    colours = colormaps[map_name].with_extremes(over="black", bad="#F0F0F0")
     chosen = None if best is None else points[best]
     dense = len(grid.ranks) > 15
     map_width = max((0.52 if dense else 0.82) * len(grid.ranks) + 0.5, 2.6)
@@ -87,16 +94,16 @@ def heatmap_figure(
     figure = new_figure(max(len(splits) * (map_width + 0.4) + 1.7, 6.0), map_height + 2.2)
     body = titled(
         figure,
-        f"{' and '.join(splits).capitalize()} error of every model, d × λ",
-        best_note(points, best, selected_on),
+        f"{' and '.join(splits).capitalize()} {judge.kind} of every model, d × λ",
+        best_note(points, best, selected_on, judge),
         objective_note,
     )
     panels = list(body.subplots(1, len(splits), squeeze=False, sharey=True)[0])
     for panel, split in zip(panels, splits, strict=True):
-        image = _draw_map(panel, grid, split, norm, colours, fontsize=8 if dense else 10.5)
+        image = _draw_map(panel, grid, split, judge, norm, colours, fontsize=8 if dense else 10.5)
         if len(splits) > 1:
             use = "the best is chosen here" if split == selected_on else "not used for the choice"
-            panel.set_title(f"{split} MSE ({use})", fontsize=10.5, color=INK)
+            panel.set_title(f"{split} {judge.label} ({use})", fontsize=10.5, color=INK)
         panel.set_xlabel(RANK_LABEL, fontsize=11, color=INK)
         if chosen is not None:
             _frame_best(panel, grid, chosen)
@@ -109,13 +116,18 @@ def heatmap_figure(
         aspect=map_height / 0.2,
         extend="neither" if usual is None else "max",
     )
-    bar.set_label("mean squared error\n(squared rating units)", fontsize=10, color=INK)
+    bar.set_label(_BAR_LABELS.get(judge.measure, judge.label), fontsize=10, color=INK)
     bar.ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=TICK_STEPS))
     handles = []
     if chosen is not None:
-        handles.append(Line2D([], [], **_FRAME_STYLE, label=f"best (smallest {selected_on} MSE)"))
+        handles.append(Line2D([], [], **_FRAME_STYLE, label=f"best ({judge.aim(selected_on)})"))
     legend_below(figure, handles)
     return figure
+
+
+def _finite_values(grid: Grid, split: SplitName, judge: Judge) -> list[float]:
+    values = (value for reg in grid.regs for value in grid.judged(reg, split, judge))
+    return [value for value in values if math.isfinite(value)]
 
 
 def _colour_norm(values: Sequence[float]) -> Normalize:
@@ -128,13 +140,14 @@ def _draw_map(
     panel: Axes,
     grid: Grid,
     split: SplitName,
+    judge: Judge,
     norm: Normalize,
     colours: Colormap,
     *,
     fontsize: float,
 ) -> AxesImage:
-    """Draw one error over d × λ: a coloured cell and its number, or a hatched cell."""
-    values = np.array([grid.errors(reg, split, "mse") for reg in grid.regs])
+    """Draw one measure over d × λ: a coloured cell and its number, or a hatched cell."""
+    values = np.array([grid.judged(reg, split, judge) for reg in grid.regs])
     masked = np.ma.masked_invalid(values)
     image = panel.imshow(masked, cmap=colours, norm=norm, origin="lower", aspect="auto")
     for (row, column), value in np.ndenumerate(values):

@@ -38,7 +38,7 @@ from als_spark.report.figures.drawing import (
     titled,
 )
 from als_spark.report.figures.heatmap import heatmap_figure
-from als_spark.train.records import PointResult
+from als_spark.train.records import DEFAULT_JUDGE, Judge, PointResult
 from als_spark.types import SplitName
 
 __all__ = ["selected_figure", "sweep_figure", "sweep_pictures"]
@@ -80,14 +80,16 @@ def sweep_pictures(
     *,
     tol: float,
     objective_note: str = "",
+    judge: Judge = DEFAULT_JUDGE,
 ) -> dict[str, bytes]:
     """Draw all pictures of a sweep as PNG, by file name; the parameters are the builders'."""
     drawn = (points, best, selected_on)
+    words: dict[str, Any] = {"objective_note": objective_note, "judge": judge}
     figures = {
-        "sweep.png": sweep_figure(*drawn, objective_note=objective_note),
-        "selected.png": selected_figure(*drawn, objective_note=objective_note),
-        "heatmap.png": heatmap_figure(*drawn, objective_note=objective_note),
-        "convergence.png": convergence_figure(*drawn, tol=tol, objective_note=objective_note),
+        "sweep.png": sweep_figure(*drawn, **words),
+        "selected.png": selected_figure(*drawn, **words),
+        "heatmap.png": heatmap_figure(*drawn, **words),
+        "convergence.png": convergence_figure(*drawn, tol=tol, **words),
     }
     return {name: png_of(figure) for name, figure in figures.items()}
 
@@ -98,6 +100,7 @@ def sweep_figure(
     selected_on: SplitName,
     *,
     objective_note: str = "",
+    judge: Judge = DEFAULT_JUDGE,
 ) -> Figure:
     """Draw the errors against rank d, one panel per ridge λ, all on one y scale.
 
@@ -112,6 +115,8 @@ def sweep_figure(
         The part of the ratings that the best point was chosen on.
     objective_note : str
         Which objective λ belongs to, in plain words; stands under the title.
+    judge : Judge
+        What the best point was chosen by. Of a ranking measure the star stands at the point's MSE.
 
     Returns
     -------
@@ -132,7 +137,7 @@ def sweep_figure(
     body = titled(
         figure,
         "Errors against rank d, one panel per ridge λ",
-        best_note(points, best, selected_on),
+        best_note(points, best, selected_on, judge),
         objective_note,
     )
     panels = new_panels(body, rows, columns, len(grid.regs))
@@ -142,13 +147,13 @@ def sweep_figure(
         _draw_errors(panel, grid, reg, scale)
         name_panel(panel, reg, chosen)
         if chosen is not None and chosen.reg == reg:
-            _mark_best(panel, grid, chosen, selected_on)
+            _mark_best(panel, grid, chosen, selected_on, judge)
         panel.tick_params(labelleft=place % columns == 0)
     body.supxlabel(RANK_LABEL, fontsize=11, color=INK)
     body.supylabel(_ERROR_LABEL + scale.note, fontsize=10, color=INK, multialignment="center")
     handles = [_series_line(*series) for series in grid.series]
     if chosen is not None:
-        handles.append(Line2D([], [], **_BEST_STYLE, label=f"best (smallest {selected_on} MSE)"))
+        handles.append(Line2D([], [], **_BEST_STYLE, label=f"best ({judge.aim(selected_on)})"))
     if grid.has_gaps:
         handles.append(Line2D([], [], **_GAP_STYLE))
     legend_below(figure, handles)
@@ -161,12 +166,13 @@ def selected_figure(
     selected_on: SplitName,
     *,
     objective_note: str = "",
+    judge: Judge = DEFAULT_JUDGE,
 ) -> Figure:
     """Draw the errors against rank d for the λ of the best point alone, with its numbers.
 
     Parameters
     ----------
-    points, best, selected_on, objective_note
+    points, best, selected_on, objective_note, judge
         As in :func:`sweep_figure`; points of other λ are left out, and there must be a best one.
 
     Returns
@@ -181,12 +187,12 @@ def selected_figure(
     body = titled(
         figure,
         f"Errors against rank d at the selected ridge λ = {chosen.reg:g}",
-        best_note(points, best, selected_on),
+        best_note(points, best, selected_on, judge),
         objective_note,
     )
     (panel,) = new_panels(body, 1, 1, 1)
     _draw_errors(panel, grid, chosen.reg, scale)
-    _mark_best(panel, grid, chosen, selected_on)
+    _mark_best(panel, grid, chosen, selected_on, judge)
     panel.annotate(
         f"best d = {chosen.rank}",
         xy=(grid.ranks.index(chosen.rank), 1.0),
@@ -206,7 +212,7 @@ def selected_figure(
         handles.append(_series_line(split, metric))
         number = format_number(error_of(chosen, split, metric))
         handles[-1].set_label(f"{split} {metric.upper()} = {number}")
-    handles.append(Line2D([], [], **_BEST_STYLE, label=f"chosen: smallest {selected_on} MSE"))
+    handles.append(Line2D([], [], **_BEST_STYLE, label=f"chosen: {judge.aim(selected_on)}"))
     if grid.has_gaps:
         handles.append(Line2D([], [], **_GAP_STYLE))
     end = "converged" if chosen.converged else "stopped by the cap"
@@ -260,9 +266,11 @@ def _series_line(split: SplitName, metric: Metric, *, dense: bool = False) -> Li
     )
 
 
-def _mark_best(panel: Axes, grid: Grid, chosen: PointResult, selected_on: SplitName) -> None:
+def _mark_best(
+    panel: Axes, grid: Grid, chosen: PointResult, selected_on: SplitName, judge: Judge
+) -> None:
     place = grid.ranks.index(chosen.rank)
     half = 0.055 * min(len(grid.ranks), 4)
     panel.axvspan(place - half, place + half, color=_BEST, alpha=0.28, linewidth=0, zorder=0.5)
-    error = error_of(chosen, selected_on, "mse")
+    error = error_of(chosen, selected_on, "mae" if judge.measure == "mae" else "mse")
     panel.add_line(Line2D([place], [error], **_BEST_STYLE, label="best", zorder=5, clip_on=False))

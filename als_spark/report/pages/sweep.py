@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
+from als_spark.report.baseline import Popular, popular_note, warn_below_popular
 from als_spark.report.format import MISSING, duration, number, show
 from als_spark.report.pages.page import Picture, Table, render
 from als_spark.report.pages.views import Facts, drop_missing, get_list, get_mapping, run_view
-from als_spark.report.table import error_cells, splits_of
-from als_spark.train.records import PointResult
+from als_spark.report.table import error_cells, ranked_splits, splits_of
+from als_spark.train.records import (
+    DEFAULT_JUDGE,
+    RANKING_MEASURES,
+    Judge,
+    Measure,
+    PointResult,
+    RankingMeans,
+)
 from als_spark.types import SplitName
 
 __all__ = ["SWEEP_PICTURES", "sweep_page"]
@@ -50,6 +59,8 @@ def sweep_page(
     pictures: Mapping[str, bytes],
     *,
     objective_note: str = "",
+    judge: Judge = DEFAULT_JUDGE,
+    popular: Popular = MappingProxyType({}),
 ) -> str:
     """Write the report of a sweep, whole or cut short, as one HTML file.
 
@@ -67,6 +78,10 @@ def sweep_page(
         PNG files by name: those of :data:`SWEEP_PICTURES`, as far as they are there.
     objective_note : str
         Which objective λ belongs to, in plain words.
+    judge : Judge
+        What the best point was chosen by.
+    popular : mapping of split name to RankingMeans
+        What the popular items have, where rankings were measured.
 
     Returns
     -------
@@ -76,9 +91,9 @@ def sweep_page(
     chosen = points[best]
     complete = run.get("status") == "complete"
     asked = get_mapping(run, "points").get("asked", len(points))
-    error = number(chosen.selection_error(selected_on))
+    value = number(judge.value(chosen, selected_on))
     model = f"rank d = {chosen.rank}, λ = {chosen.reg:g}"
-    sentence = f"The best of {len(points)} models: {model}, {selected_on} MSE {error}."
+    sentence = f"The best of {len(points)} models: {model}, {selected_on} {judge.label} {value}."
     if not complete:
         sentence = f"Stopped after {len(points)} of {asked} models. " + sentence
     drawn = [name for name in SWEEP_PICTURES if name in pictures]
@@ -88,11 +103,12 @@ def sweep_page(
         outcome="complete" if complete else "interrupted",
         tone="good" if complete else "neutral",
         sentence=sentence,
-        notes=list(_warnings(points, chosen, selected_on, run)),
+        notes=list(_warnings(points, best, selected_on, run, judge, popular)),
         data=_data_facts(run),
-        results=_results_table(points, best, selected_on),
+        results=_results_table(points, best, judge.aim(selected_on)),
+        rankings=_rankings_table(points, best, judge, popular),
         objective_note=objective_note,
-        drawn=[Picture(pictures[name], *SWEEP_PICTURES[name]) for name in drawn],
+        drawn=[Picture(pictures[name], *_picture_words(name, judge)) for name in drawn],
     )
 
 
@@ -117,7 +133,16 @@ def _data_facts(run: Mapping[str, Any]) -> Facts:
     )
 
 
-def _results_table(points: Sequence[PointResult], best: int, selected_on: SplitName) -> Table:
+def _picture_words(name: str, judge: Judge) -> tuple[str, str]:
+    if name == "heatmap.png" and judge.measure != "mse":
+        return (
+            f"Coloured cells with the {judge.label} of every rank and λ",
+            f"The {judge.label} that the best model was chosen by, and that on the test ratings.",
+        )
+    return SWEEP_PICTURES[name]
+
+
+def _results_table(points: Sequence[PointResult], best: int, aim: str) -> Table:
     splits = splits_of(points)
     errors = [f"{split} {metric}" for split in splits for metric in ("MSE", "MAE")]
     headers = ["", "d", "λ", *errors, "iterations", "ended by", "time"]
@@ -134,17 +159,46 @@ def _results_table(points: Sequence[PointResult], best: int, selected_on: SplitN
         for place, point in enumerate(points)
     ]
     right = set(range(1, len(headers))) - {len(headers) - 2}
-    caption = f"Chosen: the smallest {selected_on} MSE."
+    caption = f"Chosen: the {aim}."
     return Table(headers, rows, right=right, marked={best: "good"}, caption=caption)
+
+
+def _rankings_table(
+    points: Sequence[PointResult], best: int, judge: Judge, popular: Popular
+) -> Table | None:
+    """Lay out the ranking measures of all models and of the popular items, where there are any."""
+    splits = ranked_splits(points)
+    if not splits:
+        return None
+    labels = [Judge(measure, judge.top).label for measure in RANKING_MEASURES]
+    headers = ["", "d", "λ", *(f"{s} {label}" for s in splits for label in (*labels, "coverage"))]
+    models = [
+        ["★ best" if place == best else " ", str(point.rank), f"{point.reg:g}"]
+        + [cell for split in splits for cell in _ranking_cells(point.rankings.get(split))]
+        for place, point in enumerate(points)
+    ]
+    cells = [cell for split in splits for cell in _ranking_cells(popular.get(split))]
+    rows = [*models, ["popular items", MISSING, MISSING, *cells]]
+    caption = popular_note(judge, popular)
+    right = set(range(1, len(headers)))
+    return Table(headers, rows, right=right, marked={best: "good"}, caption=caption)
+
+
+def _ranking_cells(means: RankingMeans | None) -> list[str]:
+    names: tuple[Measure | str, ...] = (*RANKING_MEASURES, "coverage")
+    return [number(None if means is None else getattr(means, name)) for name in names]
 
 
 def _warnings(
     points: Sequence[PointResult],
-    chosen: PointResult,
+    best: int,
     selected_on: SplitName,
     run: Mapping[str, Any],
+    judge: Judge,
+    popular: Popular,
 ) -> Iterator[str]:
     """Say what a reader of the numbers alone would miss."""
+    chosen = points[best]
     config, data = get_mapping(run, "config"), get_mapping(run, "data")
     asked = get_mapping(run, "points").get("asked", len(points))
     if len(points) < asked:
@@ -163,16 +217,19 @@ def _warnings(
     yield from _edges(chosen, config)
     if selected_on != "validation":
         yield (
-            f"The {selected_on} ratings chose the best model, so its {selected_on} error is a "
-            "little too good to be true. For an untouched test error choose on other ratings: "
-            "--validation-fraction 0.1"
+            f"The {selected_on} ratings chose the best model, so its {selected_on} {judge.kind} is "
+            f"a little too good to be true. For an untouched test {judge.kind} choose on other "
+            "ratings: --validation-fraction 0.1"
         )
-    useless = sum(not math.isfinite(p.selection_error(selected_on)) for p in points)
+    below = warn_below_popular(points, best, selected_on, judge, popular)
+    if below is not None:
+        yield below
+    useless = sum(not math.isfinite(judge.value(p, selected_on)) for p in points)
     if useless:
         have = "has" if useless == 1 else "have"
         yield (
-            f"{useless} of {len(points)} models {have} no finite {selected_on} error and could not "
-            "be chosen."
+            f"{useless} of {len(points)} models {have} no finite {selected_on} {judge.kind} and "
+            "could not be chosen."
         )
     means = chosen.errors[selected_on]
     if means.cold:

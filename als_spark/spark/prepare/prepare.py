@@ -36,13 +36,14 @@ from als_spark.spark.prepare.pack import (
     shuffle_keys,
     train_slices,
 )
+from als_spark.spark.prepare.ranking import collect_rankings, place_rankings
 from als_spark.spark.read.columns import typed_ratings, union_typed
 from als_spark.spark.read.facts import Summary
 from als_spark.spark.read.sources import Source
 from als_spark.spark.read.split import TEST, SplitOptions, split_ratings, with_fixed_split
 from als_spark.spark.session import broadcasted, default_partitions, described
 from als_spark.spark.train.exchange import SliceNumber, TrainSlice
-from als_spark.spark.train.partitioned import PartitionedRatings
+from als_spark.spark.train.partitioned import PartitionedRankings, PartitionedRatings
 from als_spark.spark.train.per_model import PerModel
 from als_spark.spark.train.run import Placement, PreparedRatings
 from als_spark.train.local import LocalBackend
@@ -52,6 +53,7 @@ from als_spark.train.metrics import (
     build_evaluation_part,
     sum_counts,
 )
+from als_spark.train.ranking import RankingRule
 from als_spark.types import (
     SIDES,
     BadRows,
@@ -79,6 +81,7 @@ class PrepareOptions:
     """How ratings are made ready; fields as the options of the sweep.
 
     ``ranks`` has a rank for every model that will be trained: the blocks are balanced for them.
+    With a ``ranking`` the ranking measures of models can be had, too.
     """
 
     split: SplitOptions = field(default_factory=SplitOptions)
@@ -89,6 +92,7 @@ class PrepareOptions:
     ranks: Sequence[int] = (10,)
     placement: PlacementChoice = "auto"
     partitions: int | None = None
+    ranking: RankingRule | None = None
 
 
 def prepare_ratings(
@@ -224,7 +228,7 @@ class _Packing:
                 unpersist = temporary.callback(entries.unpersist)
                 found = entries.mapPartitions(describe_entries).collect()
             stats, n_ratings, n_duplicates, mean = self._check(found)
-            evaluation = None
+            evaluation = ranking = None
             if len(n_ratings) == 1 and n_duplicates == 0:
                 # Nothing but slices of training ratings: they stay as they are.
                 temporary.pop_all()
@@ -232,6 +236,7 @@ class _Packing:
                 train: RDD[Any] = entries
             else:
                 train, evaluation = self._separate(entries, stats, resources)
+                ranking = self._rank(entries, stats, found, resources)
             slices = [part for part in found if isinstance(part, SliceStats)]
             positives = {
                 side: sum_counts(
@@ -253,6 +258,7 @@ class _Packing:
                 positives,
                 self.plan,
                 resources.pop_all(),
+                ranking,
             )
         return ratings, stats, n_ratings, n_duplicates, mean
 
@@ -282,7 +288,10 @@ class _Packing:
             for entry in entries
             if isinstance(entry, HeldOut)
         ]
-        placement = PerModel(self._session, LocalBackend(by_user, by_item, parts))
+        ranking = None
+        if options.ranking is not None:
+            ranking = collect_rankings(entries, stats, options.ranking)
+        placement = PerModel(self._session, LocalBackend(by_user, by_item, parts, ranking))
         return placement, stats, n_ratings, n_duplicates, mean
 
     def _pack(self, sides: tuple[Side, ...], resources: ExitStack) -> RDD[Entry]:
@@ -336,6 +345,25 @@ class _Packing:
         with described(self._context, "placing the blocks"):
             self._context.union([train, evaluation]).count()
         return train, evaluation
+
+    def _rank(
+        self,
+        entries: RDD[Entry],
+        stats: dict[Side, SideStats],
+        found: Iterable[SliceStats | HeldOutStats | Repeated],
+        resources: ExitStack,
+    ) -> PartitionedRankings | None:
+        """Gather what rankings are measured by, where they are asked for."""
+        rule = self._options.ranking
+        if rule is None:
+            return None
+        shared = [
+            part.rows
+            for part in found
+            if isinstance(part, SliceStats) and part.shared and part.side == "user"
+        ]
+        rows = np.unique(np.concatenate([np.zeros(0, np.int32), *shared]))
+        return place_rankings(self._context, entries, stats, rows, rule, resources)
 
     def _check(
         self, found: Iterable[SliceStats | HeldOutStats | Repeated]

@@ -26,10 +26,24 @@ from als_spark.train.backend import Factors, HalfStep, Solved
 from als_spark.train.grid import Collector, run_grid
 from als_spark.train.loop import OnIteration
 from als_spark.train.metrics import ErrorSums, EvaluationPart, SideStats
-from als_spark.train.records import ModelSpec, Options
+from als_spark.train.ranking import Ranker, RankingPart, RankingSums, sum_rankings
+from als_spark.train.records import ModelSpec, Options, RankingMeans
 from als_spark.types import SIDES, IntArray, Side, SplitName
 
 EXCHANGES = {"broadcast": BroadcastExchange}
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionedRankings:
+    """What rankings are measured by: the users of each block where its ratings are.
+
+    ``parts`` has the partitions of the slices. The few shared rows, whose ratings are in all
+    blocks, are in ``shared``, on the driver.
+    """
+
+    ranker: Ranker
+    parts: RDD[RankingPart]
+    shared: Sequence[RankingPart]
 
 
 @dataclass(eq=False)
@@ -40,7 +54,8 @@ class PartitionedRatings:
     :class:`als_spark.spark.train.run.Placement`). Both RDDs are persisted. A partition of
     ``slices`` is a block, those by user before those by item; ``rows`` has the dense rows of each
     slice, in the order of its factors (shared rows are in none). ``positives`` counts the training
-    ratings above 0 of each row. ``resources`` are freed at the end.
+    ratings above 0 of each row. ``resources`` are freed at the end. ``ranking`` is there where it
+    was asked for.
     """
 
     context: SparkContext
@@ -51,6 +66,7 @@ class PartitionedRatings:
     positives: Mapping[Side, IntArray]
     plan: Plan
     resources: ExitStack
+    ranking: PartitionedRankings | None = None
 
     def __post_init__(self) -> None:
         """Make the exchange that the plan has chosen for each side."""
@@ -120,6 +136,20 @@ class PartitionedRatings:
             for k in range(len(models))
         ]
 
+    def rankings(
+        self, models: Sequence[Factors], label: str
+    ) -> list[Mapping[SplitName, RankingMeans]]:
+        """Measure the rankings of several models in one Spark job."""
+        if self.ranking is None:
+            return [{} for _ in models]
+        ranker, parts, shared = self.ranking.ranker, self.ranking.parts, self.ranking.shared
+        candidates = ranker.candidates(models)
+        with described(self.context, label), broadcasted(self.context, candidates) as broadcast:
+            rank = partial(rank_partition, models=broadcast, top=ranker.top)
+            found = self.context.runJob(parts, rank, self._partitions("user"))
+        found += sum_rankings(shared, candidates, ranker.top)
+        return ranker.means(found, len(models))
+
     def _partitions(self, side: Side) -> range:
         """Partitions of the slices that hold the blocks of a side."""
         first = SIDES.index(side) * self.plan.n_blocks
@@ -134,3 +164,11 @@ def errors_of_partition(
     for part in parts:
         rated = part if isinstance(part, EvaluationPart) else EvaluationPart("train", part.ratings)
         yield rated.split, [rated.errors(*factors) for factors in models.value]
+
+
+def rank_partition(
+    parts: Iterable[RankingPart], *, models: Broadcast[list[Factors]], top: int
+) -> Iterator[tuple[SplitName, list[RankingSums]]]:
+    """Sum the ranking measures of every model over a partition's users: runs on an executor."""
+    prepare_worker()
+    yield from sum_rankings(parts, models.value, top)

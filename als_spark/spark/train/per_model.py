@@ -22,9 +22,17 @@ from als_spark.train.grid import Collector
 from als_spark.train.local import LocalBackend
 from als_spark.train.loop import OnIteration, train_models
 from als_spark.train.metrics import ErrorSums
-from als_spark.train.records import ModelSpec, Options, TrainingOptions, options_of_each
+from als_spark.train.records import (
+    ModelSpec,
+    Options,
+    RankingMeans,
+    TrainingOptions,
+    options_of_each,
+)
 from als_spark.train.state import LoopState
 from als_spark.types import SplitName
+
+_Returned = tuple[LoopState, Mapping[SplitName, ErrorSums], Mapping[SplitName, RankingMeans]]
 
 
 class PerModel:
@@ -77,8 +85,8 @@ class PerModel:
                 for returned in context.parallelize(work, 1).mapPartitions(run).collect():
                     if isinstance(returned, SolveError):
                         raise returned
-                    trained, sums = returned
-                    collector.add(trained, sums)
+                    trained, sums, rankings = returned
+                    collector.add(trained, sums, rankings)
                     if on_iteration is not None:
                         for record in trained.history:
                             on_iteration(record)
@@ -114,7 +122,7 @@ def train_partition(
     backend: Broadcast[LocalBackend],
     options: TrainingOptions,
     with_errors: bool = True,
-) -> Iterator[tuple[LoopState, Mapping[SplitName, ErrorSums]] | SolveError]:
+) -> Iterator[_Returned | SolveError]:
     """Train the models of a partition: the function that runs on an executor.
 
     A system without a solution is returned, not raised (see
@@ -129,9 +137,12 @@ def train_partition(
             yield error
             continue
         sums: Mapping[SplitName, ErrorSums] = {}
+        rankings: Mapping[SplitName, RankingMeans] = {}
         if with_errors:
-            (sums,) = backend.value.errors([trained.plain_factors], "")
-        yield trained, sums
+            factors = trained.plain_factors
+            (sums,) = backend.value.errors([factors], "")
+            (rankings,) = backend.value.rankings([factors], "")
+        yield trained, sums, rankings
 
 
 def _cancel(context: SparkContext, group: str) -> None:

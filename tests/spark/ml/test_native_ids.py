@@ -108,7 +108,7 @@ class TestModel:
         assert factors_of(loaded.itemFactors) == factors_of(model.itemFactors)
         for saved in (model, ALS(nativeIds=True)):
             with pytest.raises(
-                IllegalArgumentException, match="parameter nativeIds is True, which MLlib.s ALS"
+                IllegalArgumentException, match="parameter nativeIds is True, which MLlib's ALS"
             ):
                 saved.write().format("mllib").save(str(tmp_path / "mllib"))
         assert not (tmp_path / "mllib").exists()

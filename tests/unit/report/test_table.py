@@ -10,7 +10,7 @@ import pytest
 
 from als_spark.report.table import results_table
 from als_spark.solve.objective import Objective
-from als_spark.train.records import ErrorMeans, ModelSpec, PointResult
+from als_spark.train.records import ErrorMeans, Judge, ModelSpec, PointResult, RankingMeans
 from als_spark.types import SplitName
 
 NAN = math.nan
@@ -164,3 +164,65 @@ def test_no_points_give_a_header_alone() -> None:
 def test_units_are_given() -> None:
     text = caption(results_table(make_grid(), 0, "test"))
     assert "MSE in squared rating units, MAE in rating units." in text
+
+
+def means_of(ndcg: float, recall: float = 0.25) -> RankingMeans:
+    return RankingMeans(ndcg, recall, ndcg / 2, ndcg / 3, 0.5, 20, 5, 4.0)
+
+
+def with_rankings(points: list[PointResult], ndcgs: list[float]) -> list[PointResult]:
+    return [
+        replace(point, rankings={"test": means_of(ndcg)})
+        for point, ndcg in zip(points, ndcgs, strict=True)
+    ]
+
+
+class TestRankings:
+    POINTS = with_rankings([make_point(1, reg, train=1.0, test=2.0) for reg in (1, 2)], [0.25, 0.5])
+    JUDGE = Judge("ndcg", 5)
+
+    def test_a_column_of_the_judge_beside_the_errors(self) -> None:
+        table = results_table(self.POINTS, 1, "test", judge=self.JUDGE)
+        groups, names, *_ = table.split("\n")
+        measures = ["MSE", "MAE", "MSE", "MAE", "NDCG@5"]
+        assert names.split() == ["d", "lambda", *measures, "iterations", "converged", "seconds"]
+        assert groups.replace("-", " ").split() == ["train", "test"]
+        assert [cells(row)[6] for row in rows(table)] == ["0.2500", "0.5000"]
+        # The name of the group stands over its columns.
+        assert groups.rstrip().endswith("-")
+        assert len(groups.rstrip()) == names.index("NDCG@5") + len("NDCG@5")
+        assert "* best: d=1, lambda=2, the largest test NDCG@5." in caption(table)
+        assert "Its test NDCG@5 is optimistic" in caption(table)
+
+    def test_another_measure_of_the_judge(self) -> None:
+        table = results_table(self.POINTS, 0, "test", judge=Judge("recall", 5))
+        assert [cells(row)[6] for row in rows(table)] == ["0.2500", "0.2500"]
+        assert "recall@5" in table
+
+    @pytest.mark.parametrize(
+        ("popular", "warning"),
+        [
+            (0.2, None),
+            (0.3, "1 of 2 models ranks worse than the popular items (test NDCG@5 below 0.3000)."),
+            (0.6, "2 of 2 models, the best among them, rank worse than the popular items"),
+        ],
+    )
+    def test_popular_items(self, popular: float, warning: str | None) -> None:
+        baseline = {"test": means_of(popular)}
+        text = caption(
+            results_table(self.POINTS, 1, "test", judge=self.JUDGE, popular=baseline)  # type: ignore[arg-type]
+        )
+        assert f"test NDCG@5 {popular:.4f} (20 users)" in text
+        if warning is None:
+            assert "Warning" not in text
+        else:
+            assert f"Warning: {warning}" in text
+
+    def test_beside_an_error_that_judges(self) -> None:
+        table = results_table(self.POINTS, 0, "test", judge=Judge("mse", 5))
+        assert "NDCG@5" in table.split("\n")[1]
+        assert "the smallest test MSE." in caption(table)
+
+    def test_without_a_best_point(self) -> None:
+        text = caption(results_table(self.POINTS, None, "test", judge=self.JUDGE))
+        assert "no point has a finite test NDCG@5." in text

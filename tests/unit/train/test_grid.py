@@ -15,7 +15,14 @@ from als_spark.solve.objective import Objective
 from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector, grid_specs, run_grid
 from als_spark.train.metrics import ErrorSums
-from als_spark.train.records import IterationRecord, ModelSpec, PointResult, TrainingOptions
+from als_spark.train.records import (
+    IterationRecord,
+    Judge,
+    ModelSpec,
+    PointResult,
+    RankingMeans,
+    TrainingOptions,
+)
 from als_spark.train.state import LoopState, initial_factors
 from tests import reference
 from tests.conftest import Triples, local_backend, random_triples
@@ -76,6 +83,24 @@ class TestCollector:
         assert outcome.best == 3
         assert outcome.best_factors.users.tolist() == [[3, 3]]
         assert outcome.selected_on == "test"
+
+    def test_the_judge_s_best_whatever_the_order_of_arrival(self):
+        models = [trained(0, 1), trained(1, 5), trained(2, 2)]
+        ndcgs, judge = [0.1, 0.3, NAN], Judge("ndcg")
+        for order in itertools.permutations(range(3)):
+            collector = SweepCollector("test", judge=judge)
+            for point in order:
+                ranked = RankingMeans(ndcgs[point], 0.1, 0.1, 0.1, 0.5, 9, 10, 4.0)
+                collector.add(models[point], sums_of(1.0 + ndcgs[point]), {"test": ranked})
+            outcome = collector.outcome()
+            assert outcome is not None
+            assert (outcome.best, outcome.judge) == (1, judge)
+            assert outcome.best_factors.users.tolist() == [[1] * 5]
+
+    def test_a_judge_without_its_measure_chooses_nothing(self):
+        collector = SweepCollector("test", judge=Judge("map"))
+        collector.add(trained(0), sums_of(1.0))
+        assert collector.outcome() is None
 
     def test_cut_short(self):
         # Positions are among the finished points, not in the grid.

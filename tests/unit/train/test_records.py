@@ -9,7 +9,15 @@ import random
 import pytest
 
 from als_spark.solve.objective import Objective
-from als_spark.train.records import ErrorMeans, ModelSpec, PointResult, best_point
+from als_spark.train.records import (
+    RANKING_MEASURES,
+    ErrorMeans,
+    Judge,
+    ModelSpec,
+    PointResult,
+    RankingMeans,
+    best_point,
+)
 
 NAN = math.nan
 
@@ -113,3 +121,68 @@ class TestAsRecord:
         record = json.loads(json.dumps(result.as_record(), allow_nan=False))
         assert record["objective"] is None
         assert record["train_rmse"] is None
+
+
+def ranked(rank: int, reg: float, **ndcg: float) -> PointResult:
+    """A point whose other measures are of the same order, but with others at the top."""
+    rankings = {
+        name: RankingMeans(value, 1 - value, value / 2, value / 3, 0.5, 20, 10, 4.0)
+        for name, value in ndcg.items()
+    }
+    errors = dict.fromkeys(ndcg, ErrorMeans(2.0, 1.0, 10))
+    return PointResult(
+        ModelSpec(0, rank, Objective(reg)), 7, 7, True, 12.5, 0.1, errors, rankings=rankings
+    )  # type: ignore[arg-type]
+
+
+class TestJudge:
+    def test_the_largest_ranking_measure(self):
+        points = [ranked(1, 1, test=0.2), ranked(5, 1, test=0.4), ranked(9, 1, test=0.3)]
+        chosen = {name: best_point(points, "test", Judge(name)) for name in RANKING_MEASURES}
+        assert chosen == {"ndcg": 1, "recall": 0, "precision": 1, "map": 1}
+
+    def test_of_the_part_that_it_is_asked_on(self):
+        points = [ranked(1, 1, validation=0.2, test=0.4), ranked(1, 1, validation=0.3, test=0.1)]
+        assert best_point(points, "validation", Judge("ndcg")) == 1
+        assert best_point(points, "test", Judge("ndcg")) == 0
+
+    def test_the_smallest_error(self):
+        points = [point(1, 1, test=4), point(2, 1, test=1)]
+        for measure in ("mse", "rmse", "mae"):
+            judge = Judge(measure)
+            assert best_point(points, "test", judge) == 1
+            assert not judge.is_ranking
+        assert [Judge(m).value(points[0], "test") for m in ("mse", "rmse", "mae")] == [4, 2, 2]
+
+    def test_ties_go_to_the_simpler_model(self):
+        points = [ranked(5, 9, test=0.5), ranked(1, 2, test=0.5), ranked(1, 4, test=0.5)]
+        assert best_point(points, "test", Judge("map")) == 2
+
+    def test_points_without_a_finite_measure_are_passed_over(self):
+        points = [ranked(1, 1, test=NAN), ranked(2, 1, test=0.1), point(1, 1, test=0.0)]
+        assert best_point(points, "test", Judge("ndcg")) == 1
+        with pytest.raises(ValueError, match="no point has a finite test NDCG@10 to choose by"):
+            best_point(points[::2], "test", Judge("ndcg"))
+
+    @pytest.mark.parametrize(
+        ("judge", "words"),
+        [
+            (Judge(), "smallest test MSE"),
+            (Judge("mae"), "smallest test MAE"),
+            (Judge("ndcg", 5), "largest test NDCG@5"),
+            (Judge("recall", 20), "largest test recall@20"),
+            (Judge("map"), "largest test MAP@10"),
+        ],
+    )
+    def test_aim(self, judge, words):
+        assert judge.aim("test") == words
+
+
+class TestRankingRecord:
+    def test_keys_of_each_part(self):
+        record = ranked(1, 1, validation=0.5, test=NAN).as_record()
+        assert record["val_ndcg"] == 0.5
+        assert record["val_map"] == pytest.approx(0.5 / 3)
+        assert (record["n_val_users"], record["val_coverage"]) == (20, 0.5)
+        assert record["test_ndcg"] is record["test_precision"] is None
+        json.dumps(record, allow_nan=False)

@@ -14,7 +14,8 @@ from als_spark.cli.config.settings import in_options, option_name, option_types,
 from als_spark.cli.config.sweep import SweepConfig
 from als_spark.errors import ConfigError
 from als_spark.solve.objective import Objective
-from als_spark.train.records import TrainingOptions
+from als_spark.train.ranking import RankingRule
+from als_spark.train.records import Judge, TrainingOptions
 from tests.conftest import ROOT
 
 FIELDS = SweepConfig.model_fields
@@ -62,6 +63,10 @@ REFUSED = [
     ("max_iter", 0, "--max-iter 0: not usable: use a whole number of at least 1"),
     ("seed", -1, "--seed -1: not usable: use a whole number from 0 to 9223372036854775807"),
     ("seed", 2**63, "--seed 9223372036854775808: not usable"),
+    ("judge", "auc", "--judge auc: not usable: use one of mse, rmse, mae, ndcg, recall, precision"),
+    ("top", 0, "--top 0: not usable: use a whole number of at least 1"),
+    ("relevant_from", NAN, "--relevant-from nan: not usable: use a finite number, such as 4"),
+    ("ranking_users", -1, "--ranking-users -1: not usable: use a whole number of at least 0"),
     ("partitions", 0, "--partitions 0: not usable: use a whole number from 1 to 100000"),
     ("partitions", 100_001, "--partitions 100001: not usable"),
     # Whether files and columns of other names exist is for the reader of the ratings to say.
@@ -84,6 +89,19 @@ class TestChecks:
 
     def test_every_field_is_checked(self):
         assert {field for field, *_ in REFUSED} == FIELDS.keys()
+
+    @pytest.mark.parametrize(
+        ("fields", "named"),
+        [
+            ({"judge": "map"}, "--judge map"),
+            ({"top": 7}, "--top 7"),
+            ({"relevant_from": 3.5}, "--relevant-from 3.5"),
+        ],
+    )
+    def test_ranking_measures_over_nobody(self, fields, named):
+        message = f"^--ranking-users 0 with {named}: not usable"
+        with pytest.raises(ConfigError, match=message):
+            resolve(SweepConfig, None, {"output": "out", "ranking_users": 0, **fields})
 
     def test_two_sources(self):
         with pytest.raises(ConfigError, match="--ratings and --table are both given"):
@@ -124,6 +142,18 @@ class TestViews:
     def test_training(self):
         options = TrainingOptions(tol=0.1, max_iter=7, seed=3, dtype="float64", accelerate=True)
         assert SweepConfig(output="out", **dataclasses.asdict(options)).training == options
+
+    def test_rankings_where_an_option_asks_for_them(self):
+        def rule(**fields):
+            return SweepConfig(output="out", seed=3, **fields).ranking
+
+        assert rule() is rule(ranking_users=0) is rule(judge="mae") is None
+        assert rule(judge="ndcg") == RankingRule(10, None, 20_000, 3)
+        assert rule(top=5) == RankingRule(5, None, 20_000, 3)
+        assert rule(relevant_from=0.0) == RankingRule(10, 0.0, 20_000, 3)
+        assert rule(ranking_users=9) == RankingRule(10, None, 9, 3)
+        config = SweepConfig(output="out", judge="recall", top=5)
+        assert config.chosen_by == Judge("recall", 5)
 
     def test_training_defaults_are_the_library_s(self):
         assert SweepConfig(output="out").training == TrainingOptions()

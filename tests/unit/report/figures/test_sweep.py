@@ -26,7 +26,14 @@ from als_spark.report.figures import sweep as plots
 from als_spark.report.figures.convergence import convergence_figure
 from als_spark.report.figures.heatmap import heatmap_figure
 from als_spark.solve.objective import Objective
-from als_spark.train.records import ErrorMeans, IterationRecord, ModelSpec, PointResult
+from als_spark.train.records import (
+    ErrorMeans,
+    IterationRecord,
+    Judge,
+    ModelSpec,
+    PointResult,
+    RankingMeans,
+)
 from als_spark.types import SplitName
 from tests.figures import (
     check_texts,
@@ -554,6 +561,58 @@ def test_heatmap_keeps_its_colours_for_the_usual_values(figure_of: FigureOf) -> 
     (image,) = panels(figure_of("heatmap", "source grid"))[0].images
     assert image.colorbar is not None
     assert image.colorbar.extend == "neither"
+
+
+def ranked_grid() -> list[PointResult]:
+    points = make_grid([1, 5, 20], [1, 4], validation=True)
+    ndcgs = [0.05, 0.09, 0.12, 0.31, 0.08, 0.11]
+    return [
+        replace(
+            point,
+            rankings={
+                "validation": RankingMeans(ndcg, 0.2, 0.1, 0.1, 0.5, 20, 5, 4.0),
+                "test": RankingMeans(ndcg / 2, 0.2, 0.1, 0.1, 0.5, 20, 5, 4.0),
+            },
+        )
+        for point, ndcg in zip(points, ndcgs, strict=True)
+    ]
+
+
+def test_heatmap_of_a_ranking_measure() -> None:
+    points, judge = ranked_grid(), Judge("ndcg", 5)
+    figure = heatmap_figure(points, 3, "validation", judge=judge)
+    left, right, bar = panels(figure)
+    assert left.get_title() == "validation NDCG@5 (the best is chosen here)"
+    assert bar.get_ylabel() == "NDCG@5"
+    for axes, split in ((left, "validation"), (right, "test")):
+        texts = cell_texts(axes)
+        for point in points:
+            text = texts[[1, 5, 20].index(point.rank), [1, 4].index(point.reg)]
+            value = point.rankings[split].ndcg  # type: ignore[index]
+            assert float(text.get_text()) == pytest.approx(value, abs=6e-4)
+    (image,) = left.images
+    # Dark is bad: here a small value. None is off the scale, however far above the others.
+    assert luminance(image.cmap(image.norm(0.05))) < luminance(image.cmap(image.norm(0.31)))
+    assert image.get_clim() == (0.025, 0.31)
+    assert "best (largest validation NDCG@5)" in legend_labels(figure)
+
+
+@pytest.mark.parametrize("measure", ["rmse", "mae"])
+def test_heatmap_of_another_error(measure: str) -> None:
+    points = make_grid([1, 5], [1, 4])
+    figure = heatmap_figure(points, 0, "test", judge=Judge(measure))  # type: ignore[arg-type]
+    axes, bar = panels(figure)
+    text = cell_texts(axes)[0, 0].get_text()
+    assert float(text) == pytest.approx(getattr(points[0].errors["test"], measure), abs=6e-4)
+    assert bar.get_ylabel().endswith("\n(rating units)")
+
+
+@pytest.mark.parametrize("name", ["sweep", "selected", "convergence"])
+def test_the_other_figures_name_the_judge(name: str) -> None:
+    builder = BUILDERS[name]
+    figure = builder(ranked_grid(), 3, "validation", judge=Judge("ndcg", 5))
+    assert "chosen on its validation NDCG@5 of 0.310" in words(figure)
+    assert "MSE of" not in words(figure)
 
 
 # -------------------------------------------------------------------------------------- convergence

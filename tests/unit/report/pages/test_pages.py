@@ -15,7 +15,7 @@ from als_spark.report.pages.evaluate import evaluate_page
 from als_spark.report.pages.retrain import RETRAIN_PICTURES, retrain_page
 from als_spark.report.pages.sweep import SWEEP_PICTURES, sweep_page
 from als_spark.solve.objective import Objective
-from als_spark.train.records import ErrorMeans, ModelSpec, PointResult
+from als_spark.train.records import ErrorMeans, Judge, ModelSpec, PointResult, RankingMeans
 from tests.pages import (
     Element,
     facts,
@@ -161,6 +161,31 @@ def test_the_results_hold_every_error_and_mark_the_best_row() -> None:
     assert [r.kind for r in table.all("tr")[1:]] == ["good" if k == BEST else "" for k in range(9)]
     assert "Pictures" not in headings(root)
     assert "this objective" not in section_of(root, "Results").text
+
+
+def test_rankings_have_a_table_of_their_own_with_the_popular_items() -> None:
+    def means_of(ndcg: float) -> RankingMeans:
+        return RankingMeans(ndcg, 0.25, 0.125, 0.0625, 0.75, 20, 5, 4.0)
+
+    points = [replace(p, rankings={"test": means_of(0.1 + k / 100)}) for k, p in enumerate(GRID)]
+    judge, best, popular = Judge("ndcg", 5), 8, {"test": means_of(0.13)}
+    page = sweep_page(points, best, "test", RUN, SWEEP_PNGS, judge=judge, popular=popular)  # type: ignore[arg-type]
+    root = read_page(page)
+    assert badge(root)[2] == "The best of 9 models: rank d = 20, λ = 4, test NDCG@5 0.1800."
+    (table,) = tables(section_of(root, "Rankings"))
+    header, *rows = rows_of(table)
+    labels = ["NDCG@5", "recall@5", "precision@5", "MAP@5", "coverage"]
+    assert header[3:] == [f"test {label}" for label in labels]
+    assert [float(row[3]) for row in rows] == pytest.approx(
+        [0.1 + k / 100 for k in range(9)] + [0.13]
+    )
+    assert rows[-1][0] == "popular items"
+    assert [float(cell) for cell in rows[-1][4:]] == [0.25, 0.125, 0.0625, 0.75]
+    assert rows[best][0] == "★ best"
+    below = "3 of 9 models rank worse than the popular items (test NDCG@5 below 0.1300)."
+    assert below in warnings_of(root)
+    assert ("Coloured cells with the NDCG@5 of every rank and λ", b"heatmap.png") in pictures(root)
+    assert "Chosen: the largest test NDCG@5." in section_of(root, "Results").text
 
 
 def test_a_choice_on_validation_is_no_warning_and_missing_errors_are_dashes() -> None:

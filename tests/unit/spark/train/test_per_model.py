@@ -28,7 +28,7 @@ def test_models_come_with_their_errors_and_whole_histories():
     specs = grid_specs([2, 3], [0.5])
     returned = train([(spec, None) for spec in specs])
     wanted = train_models(BACKEND, specs, OPTIONS)
-    for (found, sums), expected in zip(returned, wanted, strict=True):
+    for (found, sums, rankings), expected in zip(returned, wanted, strict=True):
         np.testing.assert_array_equal(found.factors.users, expected.factors.users)
         assert [record.iteration for record in found.history] == [1, 2, 3, 4]
         assert [record.objective for record in found.history] == [
@@ -36,6 +36,7 @@ def test_models_come_with_their_errors_and_whole_histories():
         ]
         assert sums == BACKEND.errors([found.factors], "")[0]
         assert set(sums) == {"train", "test"}
+        assert rankings == {}
 
 
 def test_errors_only_if_wanted():
@@ -50,16 +51,16 @@ def test_given_starts_are_used():
     (spec,) = grid_specs([2], [0.5])
     rng = np.random.default_rng(0)
     start = Factors(rng.normal(size=(40, 2)), rng.normal(size=(30, 2)))
-    ((mine, _),) = train([(spec, start)])
+    ((mine, *_),) = train([(spec, start)])
     (wanted,) = train_models(BACKEND, [spec], OPTIONS, starts=[start])
     np.testing.assert_array_equal(mine.factors.items, wanted.factors.items)
-    ((usual, _),) = train([(spec, None)])
+    ((usual, *_),) = train([(spec, None)])
     assert not np.array_equal(mine.factors.items, usual.factors.items)
 
 
 def test_a_system_without_a_solution_is_returned_and_the_next_model_trained():
     bad, good = grid_specs([35], [0.0]) + grid_specs([2], [0.5])
-    error, (model, _) = train([(bad, None), (good, None)])
+    error, (model, *_) = train([(bad, None), (good, None)])
     assert isinstance(error, SolveError)
     assert model.spec == good
 
