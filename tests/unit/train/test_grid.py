@@ -259,10 +259,10 @@ class TestRunGrid:
             needs_errors = False
             kept: ClassVar[list] = []
 
-            def add(self, trained, sums):
-                self.kept.append((trained.spec, sums))
+            def add(self, trained, sums, rankings):
+                self.kept.append((trained.spec, sums, rankings))
 
         backend = local_backend(*parts)
         backend.errors = None
         run_grid(backend, self.SPECS, replace(OPTIONS, max_iter=1), Keep())
-        assert Keep.kept == [(spec, {}) for spec in self.SPECS]
+        assert Keep.kept == [(spec, {}, {}) for spec in self.SPECS]

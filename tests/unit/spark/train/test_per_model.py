@@ -43,8 +43,8 @@ def test_errors_only_if_wanted():
     broadcast = SimpleNamespace(value=BACKEND)
     work = [(spec, None) for spec in grid_specs([2], [0.5])]
     run = partial(train_partition, iter(work), backend=broadcast, options=OPTIONS)
-    ((model, sums),) = run(with_errors=False)
-    assert (model.iterations, sums) == (4, {})
+    ((model, sums, rankings),) = run(with_errors=False)
+    assert (model.iterations, sums, rankings) == (4, {}, {})
 
 
 def test_given_starts_are_used():
