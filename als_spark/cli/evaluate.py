@@ -27,9 +27,9 @@ from als_spark.report.progress import ProgressReporter
 from als_spark.spark.output import output_folder
 from als_spark.spark.predict.evaluate import RANKING_MEASURES, RankingOptions, evaluate_models
 from als_spark.spark.read.bad_rows import refuse_bad_rows
+from als_spark.spark.read.failures import unreadable_files_are_named
 from als_spark.spark.read.seen import without_pairs
 from als_spark.spark.read.snapshot import read_snapshot
-from als_spark.spark.read.sources import unreadable_files_are_named
 
 METRICS_FILE = "metrics.json"
 

@@ -19,12 +19,12 @@ from als_spark.spark.output import spark_output
 from als_spark.spark.predict.recommend import recommend_for_all, similar_items_for_all
 from als_spark.spark.read.bad_rows import refuse_bad_rows
 from als_spark.spark.read.columns import union_typed
+from als_spark.spark.read.failures import unreadable_files_are_named
 from als_spark.spark.read.id_lists import read_ids
 from als_spark.spark.read.new_users import read_new_ratings
 from als_spark.spark.read.sources import (
     Source,
     SourceOptions,
-    unreadable_files_are_named,
 )
 from als_spark.spark.session import described
 from als_spark.types import Side

@@ -29,7 +29,8 @@ from als_spark.report.pages.sweep import sweep_page
 from als_spark.report.table import results_table
 from als_spark.spark.output import output_folder
 from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
-from als_spark.spark.read.sources import sample_ratings, unreadable_files_are_named
+from als_spark.spark.read.failures import unreadable_files_are_named
+from als_spark.spark.read.sources import sample_ratings
 from als_spark.spark.read.split import SplitOptions
 from als_spark.spark.session import blas_threads_of_workers
 from als_spark.spark.train.run import PreparedRatings, train_grid
