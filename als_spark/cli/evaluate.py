@@ -16,6 +16,7 @@ from als_spark.cli.spark_job import (
     job_with_output,
     open_ratings,
     open_seen,
+    tell_source,
 )
 from als_spark.cli.stored import open_model
 from als_spark.files.json_files import write_json
@@ -65,11 +66,13 @@ def _evaluate(
         opened = open_model(session, config)
     with progress.phase("looking at the ratings"):
         source = open_ratings(session, config, config.ratings, config.table, need_timestamp=False)
+        tell_source(progress, source)
         seen = None
         if config.exclude_seen is not None:
             pairs = open_ratings(
                 session, config, config.exclude_seen, need_timestamp=False, need_rating=False
             )
+            tell_source(progress, pairs)
             seen = open_seen(session, pairs, config.bad_rows, progress)
     label = source.label + (f" + {config.exclude_seen}" if config.exclude_seen else "")
     with (
@@ -111,7 +114,11 @@ def _evaluate(
             "items": len(model.items),
             **{key: model.description.get(key) for key in ("lambda_reg", "exponent")},
         },
-        "source": {"label": source.label, "exclude_seen": config.exclude_seen},
+        "source": {
+            "label": source.label,
+            "exclude_seen": config.exclude_seen,
+            "read": source.words,
+        },
         "data": {
             "ratings": snapshot.n_ratings,
             "lowest": snapshot.lowest,

@@ -16,6 +16,7 @@ from als_spark.cli.spark_job import (
     job_with_output,
     open_ratings,
     tell_data,
+    tell_source,
     write_rejected,
 )
 from als_spark.errors import DataError
@@ -112,6 +113,9 @@ class _Run:
                 test = open_ratings(
                     self._session, config, config.test, need_timestamp=config.duplicates == "last"
                 )
+        for opened in (source, test):
+            if opened is not None:
+                tell_source(self._progress, opened)
         options = PrepareOptions(
             split=SplitOptions(
                 config.split, config.seed, config.test_fraction, config.validation_fraction
@@ -131,6 +135,7 @@ class _Run:
             )
         self._facts["source"] = source.label
         self._facts["columns"] = dict(source.columns)
+        self._facts["read"] = source.words
         if prepared.n_ratings.get(self._selected_on, 0) == 0:
             prepared.close()
             if test is not None and self._selected_on == "test":

@@ -158,7 +158,10 @@ class Fitting:
         with notes.progress.phase("looking at the ratings"):
             opened = list(self._open(sources))
         labels = tuple(source.label for source in opened)
-        notes.record = replace(notes.record, source=SourceRecord(labels[0], labels[1:]))
+        read = tuple(line for source in opened for line in source.words)
+        for line in read:
+            notes.progress.write(line)
+        notes.record = replace(notes.record, source=SourceRecord(labels[0], labels[1:], read))
         self._stack.enter_context(unreadable_files_are_named(" + ".join(labels)))
         with notes.progress.phase("reading and checking ratings"):
             snapshot = self._stack.enter_context(

@@ -269,6 +269,6 @@ def _wrong_type(source: Source, role: str, wanted: str) -> DataError:
     name = source.columns[role]
     kind = source.frame.schema[name].dataType.simpleString()
     return DataError(
-        f"{source.label}: the {role} column {name!r} is of type {kind}: "
+        f"{source.files or source.label}: the {role} column {name!r} is of type {kind}: "
         f'{wanted} are needed; choose another with `columns["{role}"]`'
     )

@@ -51,6 +51,7 @@ _MAGIC = (
     (b"\x1f\x9d", "compressed by compress", "unpack it, or compress it by gzip"),
     (b"\x04\x22\x4d\x18", "compressed by lz4", "unpack it, or compress it by gzip"),
     (b"\xd0\xcf\x11\xe0", "a workbook", "save its table as csv"),
+    (b"PAR1", "Parquet", "leave `format=` out"),
     (b"ORC", "ORC", "give csv, JSON or Parquet, or a Spark table with `table=`"),
     (b"Obj\x01", "Avro", "give csv, JSON or Parquet, or a Spark table with `table=`"),
     (b"SQLite format 3", "a database", "export its table as csv"),

@@ -42,6 +42,8 @@ from als_spark.spark.session import described
 from als_spark.types import Format
 
 SAMPLE = Path("data/mllib/als/sample_movielens_ratings.txt")
+_MOST_PARTS = 8
+"""Kinds of files that are told of."""
 AS_THEY_ARE = {"spark.sql.sources.partitionColumnTypeInference.enabled": "false"}
 """Otherwise the folders ``user=07`` and ``user=7`` would be of one user."""
 
@@ -63,6 +65,8 @@ class Source:
         What the files are, in words; empty of what is none.
     encoding : str or None
         The encoding that text files seem to be of, if not of that which they are read in.
+    files : str
+        Which files of the source these are, if there are others; for messages.
     others : tuple of Source
         More files of the same source, whose columns have other names or types.
     """
@@ -73,6 +77,7 @@ class Source:
     from_files: bool
     format: str = ""
     encoding: str | None = None
+    files: str = ""
     others: tuple[Source, ...] = ()
 
     @property
@@ -93,7 +98,9 @@ class Source:
     @property
     def words(self) -> list[str]:
         """Say how each part was understood: its format, the columns chosen and passed over."""
-        return [part._words() for part in self.parts]
+        shown = [part._words() for part in self.parts[:_MOST_PARTS]]
+        left = len(self.parts) - len(shown)
+        return [*shown, f"{self.label}: {left} more kinds of files"] if left else shown
 
     def _words(self) -> str:
         chosen = ", ".join(f"{role} = {name}" for role, name in self.columns.items())
@@ -101,7 +108,7 @@ class Source:
         left = [name for name in self.frame.columns if name not in used]
         passed = f"; passed over: {', '.join(left)}" if left else ""
         what = f"{self.format}: " if self.format else ""
-        return f"{self.label}: {what}{chosen}{passed}"
+        return f"{self.files or self.label}: {what}{chosen}{passed}"
 
 
 def sample_ratings() -> str:
@@ -241,6 +248,9 @@ def _groups(
 
 def _part(group: _Group, options: SourceOptions, *, alone: bool) -> Source:
     frame = group.read(None if alone else group.files)
-    label = options.label if alone else shown(group.files[0])
-    columns = find_columns([name for name in frame.columns if name != CORRUPT], options, label)
-    return Source(frame, columns, label, True, group.format, group.encoding)
+    files = "" if alone else shown(group.files[0])
+    names = [name for name in frame.columns if name != CORRUPT]
+    columns = find_columns(names, options, files or options.label)
+    if len(group.files) > 1 and files:
+        files += f" and {len(group.files) - 1:,} more"
+    return Source(frame, columns, options.label, True, group.format, group.encoding, files)
