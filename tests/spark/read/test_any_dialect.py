@@ -28,7 +28,8 @@ from als_spark.errors import UserError
 from als_spark.spark.read.columns import typed_ratings
 from als_spark.spark.read.sources import SourceOptions, read_source
 
-EXAMPLES = int(os.environ.get("ALS_SPARK_EXAMPLES", "300"))
+EXAMPLES = int(os.environ.get("ALS_SPARK_EXAMPLES", "300" if os.environ.get("CI") else "60"))
+"""Sources that are drawn; at a desk fewer."""
 TOGETHER = 20
 """Sources whose ratings one job of Spark brings."""
 MOST_REFUSED = 0.02
@@ -105,7 +106,9 @@ def csv_files(
         if draw(st.booleans()):
             text = text.rstrip("\r\n")
         pack, ending = draw(
-            st.sampled_from([(bytes, ""), (bytes, ""), (gzip.compress, ".gz"), (bz2.compress, ".bz2")])
+            st.sampled_from(
+                [(bytes, ""), (bytes, ""), (gzip.compress, ".gz"), (bz2.compress, ".bz2")]
+            )
         )
         files[f"part-{k}.csv{ending}"] = pack(text.encode(encoding))
     # Its mark tells UTF-8 from itself.
