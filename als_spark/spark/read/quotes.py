@@ -9,11 +9,12 @@ without a word. These files are gone through here first, line by line.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -26,7 +27,8 @@ from als_spark.spark.session import described
 
 _QUOTE = '"'
 _MOST_BYTES = 10 * 2**30
-"""Of files of this machine that are looked through for a quote."""
+"""Of files of this machine that are looked through here."""
+_CHUNK_BYTES = 2**22
 _UNCUT = {
     # Each file in one task: a file is cut into parts of the smaller of the two, and files are put
     # together until they and these costs reach it.
@@ -38,8 +40,17 @@ _ROW_NUMBER = 2**33
 _FOUND = pa.schema([("file", pa.string()), ("spans", pa.int64()), ("open_line", pa.int64())])
 
 
+class LookedAt(NamedTuple):
+    """What the beginning of a file has told."""
+
+    separator: str
+    head: bytes
+    numbers: bool
+    """Whether all its fields are numbers."""
+
+
 def spanning_files(
-    session: SparkSession, listing: Listing, separators: Mapping[str, str], encoding: Encoding
+    session: SparkSession, listing: Listing, looked_at: Mapping[str, LookedAt], encoding: Encoding
 ) -> set[str]:
     """Find the files in which a field in quotes goes over several lines.
 
@@ -47,8 +58,8 @@ def spanning_files(
     ----------
     session : SparkSession
     listing : Listing
-    separators : mapping
-        Files that may have quotes, and what stands between their fields.
+    looked_at : mapping
+        The files in which quotes may enclose a field.
     encoding : Encoding
 
     Raises
@@ -56,12 +67,7 @@ def spanning_files(
     DataError
         If a quote is opened and never closed: with the file and the line.
     """
-    suspects = list(separators)
-    if suspects and not encoding.wide:
-        with described(session.sparkContext, f"looking for open quotes in {listing.path}"):
-            lines = _lines(session, listing, suspects, encoding).where(_is_odd(F.col("value")))
-            files = lines.select(F.input_file_name().alias("file")).distinct().collect()
-        suspects = sorted(row.file for row in files)
+    suspects = _suspects(session, listing, looked_at, encoding)
     if not suspects:
         return set()
     with (
@@ -78,9 +84,9 @@ def spanning_files(
             )
             .where(F.col("value").cast("string").contains(_QUOTE))
         )
-        found = map_in_arrow(
-            rows, partial(walk_files, separators=dict(separators)), ddl(_FOUND)
-        ).collect()
+        separators = {file: looked_at[file].separator for file in suspects}
+        walk = partial(walk_files, separators=separators)
+        found = map_in_arrow(rows, walk, ddl(_FOUND)).collect()
     for row in sorted(found, key=lambda row: row.file):
         if row.open_line is not None:
             raise DataError(
@@ -90,28 +96,47 @@ def spanning_files(
     return {row.file for row in found if row.spans}
 
 
-def has_quote(path: Path) -> bool:
-    """Tell whether a quote is anywhere in a file of this machine."""
-    if path.stat().st_size == 0:
-        return False
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return data.find(b'"') >= 0
+def has_odd_line(path: Path) -> bool:
+    """Tell whether a line of a file of this machine has an odd number of quotes.
 
-
-def may_have_quotes(heads: Mapping[str, bytes], numeric: Mapping[str, bool]) -> set[str]:
-    """Return the files that may have quotes.
-
-    Those of this machine are looked through. Of others the beginning tells: it has a quote, or a
-    field that is no number, in which a quote may come later.
+    It may say so of a line that is longer than any should be, though the number is even.
     """
-    local = {file: path for file in heads if (path := local_of(file)) is not None}
-    if sum(path.stat().st_size for path in local.values()) > _MOST_BYTES:
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            chunk += stream.readline(_CHUNK_BYTES)
+            if b'"' not in chunk:
+                continue
+            data = np.frombuffer(chunk, np.uint8)
+            ends = np.flatnonzero((data == ord("\n")) | (data == ord("\r")))
+            lines = np.searchsorted(ends, np.flatnonzero(data == ord(_QUOTE)))
+            if (np.bincount(lines) % 2).any():
+                return True
+    return False
+
+
+def _suspects(
+    session: SparkSession, listing: Listing, looked_at: Mapping[str, LookedAt], encoding: Encoding
+) -> list[str]:
+    """Return the files that have a line with an odd number of quotes.
+
+    Those of this machine are looked through here. Of others the beginning tells whether Spark has
+    to: it has a quote, or a field that is no number, in which a quote may come later.
+    """
+    local = {file: path for file in looked_at if (path := local_of(file)) is not None}
+    if encoding.wide or sum(path.stat().st_size for path in local.values()) > _MOST_BYTES:
         local = {}
-    return {
+    found = [file for file, path in local.items() if has_odd_line(path)]
+    others = [
         file
-        for file, head in heads.items()
-        if (has_quote(local[file]) if file in local else b'"' in head or not numeric[file])
-    }
+        for file, (_, head, numbers) in looked_at.items()
+        if file not in local and (b'"' in head or not numbers)
+    ]
+    if others and not encoding.wide:
+        with described(session.sparkContext, f"looking for open quotes in {listing.path}"):
+            lines = _lines(session, listing, others, encoding).where(_is_odd(F.col("value")))
+            rows = lines.select(F.input_file_name().alias("file")).distinct().collect()
+        others = [row.file for row in rows]
+    return sorted([*found, *others])
 
 
 def walk_files(

@@ -23,7 +23,7 @@ from als_spark.spark.read.dialect import (
 from als_spark.spark.read.heads import HEAD_BYTES, Listing, likely_encoding, shown
 from als_spark.spark.read.names import likely_columns, quoted
 from als_spark.spark.read.options import ROLES, SourceOptions
-from als_spark.spark.read.quotes import may_have_quotes, spanning_files
+from als_spark.spark.read.quotes import LookedAt, spanning_files
 
 CORRUPT = "_corrupt_record"
 """The column of lines that Spark cannot take apart, as its readers call it."""
@@ -91,14 +91,16 @@ def groups_of(
     encoding = encoding_of(options.encoding)
     spanning: set[str] = set()
     if options.quoting == "auto":
-        numeric = {
-            file: _has_numbers_alone(encoding.decode(heads[file]), dialect)
+        looked_at = {
+            file: LookedAt(
+                dialect.separator,
+                heads[file],
+                _has_numbers_alone(encoding.decode(heads[file]), dialect),
+            )
             for file, dialect in dialects.items()
             if dialect.separator not in (BLANKS, WHOLE_LINE)
         }
-        quoting = may_have_quotes({file: heads[file] for file in numeric}, numeric)
-        separators = {file: dialects[file].separator for file in sorted(quoting)}
-        spanning = spanning_files(session, listing, separators, encoding)
+        spanning = spanning_files(session, listing, looked_at, encoding)
     alike: dict[tuple[Dialect, bool], list[str]] = {}
     for file, dialect in dialects.items():
         alike.setdefault((replace(dialect, known=True), file in spanning), []).append(file)
