@@ -22,6 +22,7 @@ ColdStart = Literal["mean", "drop", "initial"]
 all, or by the factors of the start."""
 
 Format = Literal["auto", "csv", "movielens", "parquet", "json"]
+Quoting = Literal["auto", "none"]
 BadRows = Literal["error", "drop"]
 Duplicates = Literal["error", "mean", "last"]
 DuplicatesOrKeep = Literal["error", "mean", "last", "keep"]

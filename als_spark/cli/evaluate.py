@@ -16,6 +16,7 @@ from als_spark.cli.spark_job import (
     job_with_output,
     open_ratings,
     open_seen,
+    tell_source,
 )
 from als_spark.cli.stored import open_model
 from als_spark.files.json_files import write_json
@@ -28,9 +29,9 @@ from als_spark.solve.objective import IMPLICIT_CAVEAT, MORE_KEYS
 from als_spark.spark.output import output_folder
 from als_spark.spark.predict.evaluate import RANKING_MEASURES, RankingOptions, evaluate_models
 from als_spark.spark.read.bad_rows import refuse_bad_rows
+from als_spark.spark.read.failures import unreadable_files_are_named
 from als_spark.spark.read.seen import without_pairs
 from als_spark.spark.read.snapshot import read_snapshot
-from als_spark.spark.read.sources import unreadable_files_are_named
 
 METRICS_FILE = "metrics.json"
 
@@ -66,11 +67,13 @@ def _evaluate(
         opened = open_model(session, config)
     with progress.phase("looking at the ratings"):
         source = open_ratings(session, config, config.ratings, config.table, need_timestamp=False)
+        tell_source(progress, source)
         seen = None
         if config.exclude_seen is not None:
             pairs = open_ratings(
                 session, config, config.exclude_seen, need_timestamp=False, need_rating=False
             )
+            tell_source(progress, pairs)
             seen = open_seen(session, pairs, config.bad_rows, progress)
     label = source.label + (f" + {config.exclude_seen}" if config.exclude_seen else "")
     with (
@@ -115,7 +118,11 @@ def _evaluate(
             **{key: model.description.get(key) for key in ("lambda_reg", "exponent")},
             **{key: model.description[key] for key in MORE_KEYS if key in model.description},
         },
-        "source": {"label": source.label, "exclude_seen": config.exclude_seen},
+        "source": {
+            "label": source.label,
+            "exclude_seen": config.exclude_seen,
+            "read": source.words,
+        },
         "data": {
             "ratings": snapshot.n_ratings,
             "lowest": snapshot.lowest,

@@ -10,7 +10,13 @@ from pyspark.sql import functions as F
 
 from als_spark.cli.config.batch import RecommendConfig
 from als_spark.cli.program import EXIT_DONE, job_main
-from als_spark.cli.spark_job import job_with_output, open_seen, open_source, tell_bad_rows
+from als_spark.cli.spark_job import (
+    job_with_output,
+    open_seen,
+    open_source,
+    tell_bad_rows,
+    tell_source,
+)
 from als_spark.cli.spark_paths import check_files_read
 from als_spark.cli.stored import open_model
 from als_spark.model.factor_model import FactorModel
@@ -19,12 +25,12 @@ from als_spark.spark.output import spark_output
 from als_spark.spark.predict.recommend import recommend_for_all, similar_items_for_all
 from als_spark.spark.read.bad_rows import refuse_bad_rows
 from als_spark.spark.read.columns import union_typed
+from als_spark.spark.read.failures import unreadable_files_are_named
 from als_spark.spark.read.id_lists import read_ids
 from als_spark.spark.read.new_users import read_new_ratings
 from als_spark.spark.read.sources import (
     Source,
     SourceOptions,
-    unreadable_files_are_named,
 )
 from als_spark.spark.session import described
 from als_spark.types import Side
@@ -60,14 +66,23 @@ def _answers(
     with progress.phase("looking at the files"):
         if config.users is not None:
             column = config.user_col if side == "user" else config.item_col
-            ids = read_ids(session, config.users, side, column)
+            ids = read_ids(
+                session,
+                config.users,
+                side,
+                column,
+                encoding=config.encoding,
+                quoting=config.quoting,
+            )
             check_files_read(session, config, session.read.text(config.users), config.users)
             progress.write(f"{len(ids):,} ids to recommend for")
         if config.exclude_seen is not None:
             source = _source(session, config, config.exclude_seen, need_rating=False)
+            tell_source(progress, source)
             seen = open_seen(session, source, config.bad_rows, progress).pairs
         if config.fold_in is not None:
             source = _source(session, config, config.fold_in)
+            tell_source(progress, source)
             new = read_new_ratings(session, source, model, ids)
             refuse_bad_rows(new.label, new.bad, config.bad_rows)
             tell_bad_rows(progress, new)
@@ -95,7 +110,14 @@ def _source(
 ) -> Source:
     columns = {"user": config.user_col, "item": config.item_col, "rating": config.rating_col}
     # What the job calls --format is that of its output.
-    options = SourceOptions(path, columns=columns, need_rating=need_rating, format_option=False)
+    options = SourceOptions(
+        path,
+        columns=columns,
+        need_rating=need_rating,
+        format_option=False,
+        encoding=config.encoding,
+        quoting=config.quoting,
+    )
     return open_source(config, session, options)
 
 

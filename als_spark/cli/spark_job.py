@@ -131,8 +131,15 @@ def open_ratings(
 def open_source(config: JobConfig, session: SparkSession, options: SourceOptions) -> Source:
     """Open a source, none of whose files may lie in what the job writes."""
     source = read_source(session, options)
-    check_files_read(session, config, source.frame, source.label)
+    for part in source.parts:
+        check_files_read(session, config, part.frame, source.label)
     return source
+
+
+def tell_source(progress: ProgressReporter, source: Source) -> None:
+    """Tell how a source was understood."""
+    for line in source.words:
+        progress.write(line)
 
 
 def all_versions(session: SparkSession) -> dict[str, Any]:

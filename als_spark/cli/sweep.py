@@ -16,6 +16,7 @@ from als_spark.cli.spark_job import (
     job_with_output,
     open_ratings,
     tell_data,
+    tell_source,
     write_rejected,
 )
 from als_spark.errors import DataError
@@ -31,7 +32,8 @@ from als_spark.report.table import results_table
 from als_spark.solve.objective import IMPLICIT_CAVEAT
 from als_spark.spark.output import output_folder
 from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
-from als_spark.spark.read.sources import sample_ratings, unreadable_files_are_named
+from als_spark.spark.read.failures import unreadable_files_are_named
+from als_spark.spark.read.sources import sample_ratings
 from als_spark.spark.read.split import SplitOptions
 from als_spark.spark.session import blas_threads_of_workers
 from als_spark.spark.train.run import PreparedRatings, train_grid
@@ -122,6 +124,9 @@ class _Run:
                 test = open_ratings(
                     self._session, config, config.test, need_timestamp=config.duplicates == "last"
                 )
+        for opened in (source, test):
+            if opened is not None:
+                tell_source(self._progress, opened)
         options = PrepareOptions(
             split=SplitOptions(
                 config.split, config.seed, config.test_fraction, config.validation_fraction
@@ -142,6 +147,7 @@ class _Run:
             )
         self._facts["source"] = source.label
         self._facts["columns"] = dict(source.columns)
+        self._facts["read"] = source.words
         if prepared.n_ratings.get(self._selected_on, 0) == 0:
             prepared.close()
             if test is not None and self._selected_on == "test":

@@ -33,8 +33,9 @@ from als_spark.spark.predict.evaluate import Evaluation, RankingOptions, evaluat
 from als_spark.spark.prepare.prepare import PrepareOptions, prepare_typed
 from als_spark.spark.read.bad_rows import refuse_bad_rows
 from als_spark.spark.read.facts import DataFacts
+from als_spark.spark.read.failures import unreadable_files_are_named
 from als_spark.spark.read.snapshot import Snapshot, read_snapshot
-from als_spark.spark.read.sources import Source, SourceOptions, unreadable_files_are_named
+from als_spark.spark.read.sources import Source, SourceOptions
 from als_spark.spark.read.split import TRAIN, SplitOptions, split_ratings
 from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.backend import Factors
@@ -159,7 +160,10 @@ class Fitting:
         with notes.progress.phase("looking at the ratings"):
             opened = list(self._open(sources))
         labels = tuple(source.label for source in opened)
-        notes.record = replace(notes.record, source=SourceRecord(labels[0], labels[1:]))
+        read = tuple(line for source in opened for line in source.words)
+        for line in read:
+            notes.progress.write(line)
+        notes.record = replace(notes.record, source=SourceRecord(labels[0], labels[1:], read))
         self._stack.enter_context(unreadable_files_are_named(" + ".join(labels)))
         with notes.progress.phase("reading and checking ratings"):
             snapshot = self._stack.enter_context(

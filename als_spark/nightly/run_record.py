@@ -48,10 +48,11 @@ class Spec(NamedTuple):
 
 @dataclass(frozen=True)
 class SourceRecord:
-    """Where the ratings came from."""
+    """Where the ratings came from, and how each source was understood."""
 
     label: str
     increments: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

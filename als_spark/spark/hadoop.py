@@ -46,6 +46,7 @@ class HadoopTree:
         assert context._gateway is not None
         # The JVM's namespace is resolved at run time.
         self._hadoop: Any = context._jvm.org.apache.hadoop.fs
+        self._hadoop_io: Any = context._jvm.org.apache.hadoop.io
         self._streams: Any = context._jvm.org.apache.commons.io.IOUtils
         self._gateway = context._gateway
         self._configuration = context._jsc.hadoopConfiguration()
@@ -53,6 +54,11 @@ class HadoopTree:
         with _os_errors():
             self._system = self._path(uri).getFileSystem(self._configuration)
             self._system.exists(self._path(uri))
+
+    @cached_property
+    def _codecs(self) -> Any:
+        """What unpacks a compressed file, by its name."""
+        return self._hadoop_io.compress.CompressionCodecFactory(self._configuration)
 
     @cached_property
     def _context(self) -> Any:
@@ -84,6 +90,28 @@ class HadoopTree:
         except OSError as error:
             # Clients have no common name for it.
             raise IsADirectoryError(path) if self.is_folder(path) else error from None
+
+    def head(self, path: str, size: int) -> bytes:
+        """Read the first bytes of a file, unpacked as its name says."""
+        with _os_errors():
+            stream = self._system.open(self._path(path))
+            try:
+                codec = self._codecs.getCodec(self._path(path))
+                plain = stream if codec is None else codec.createInputStream(stream)
+                return bytes(plain.readNBytes(size))
+            finally:
+                stream.close()
+
+    def tail(self, path: str, size: int) -> bytes:
+        """Read the last bytes of a file."""
+        with _os_errors():
+            length = int(self._system.getFileStatus(self._path(path)).getLen())
+            stream = self._system.open(self._path(path))
+            try:
+                stream.seek(max(length - size, 0))
+                return bytes(stream.readNBytes(size))
+            finally:
+                stream.close()
 
     def write(self, path: str, data: bytes) -> None:
         with _os_errors():

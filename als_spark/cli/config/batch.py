@@ -52,7 +52,7 @@ from als_spark.nightly.checks import CheckLimits
 from als_spark.nightly.comparison import LARGER_IS_BETTER, Measure
 from als_spark.nightly.run_record import Spec
 from als_spark.solve.objective import Objective
-from als_spark.types import BadRows, Duplicates
+from als_spark.types import BadRows, Duplicates, Quoting
 
 Audience = Literal["users", "items", "similar-items"]
 OutputFormat = Literal["parquet", "json"]
@@ -325,6 +325,12 @@ class RecommendConfig(StoredModelConfig):
     user_col: Column | None = option("files", "their column of the users")
     item_col: Column | None = option("files", "their column of the items")
     rating_col: Column | None = option("files", "their column of the ratings")
+    encoding: Text = option(
+        "files", "their encoding, of text: utf-8, utf-16, or one of a byte a character", "utf-8"
+    )
+    quoting: Quoting = option(
+        "files", 'whether " may enclose a field of a text file; none: it is as any other', "auto"
+    )
     bad_rows: BadRows = option(
         "files", "stop on unusable rows of --exclude-seen and --fold-in, or leave them out", "error"
     )

@@ -40,6 +40,7 @@ from als_spark.types import (
     Duplicates,
     Format,
     PlacementChoice,
+    Quoting,
     SplitStrategy,
 )
 
@@ -100,6 +101,12 @@ class RatingsConfig(JobConfig):
     ratings: InputPath | None = option(RATINGS, "file or folder that Spark can read")
     table: Text | None = option(RATINGS, "a Spark table instead of files")
     format: Format = option(RATINGS, "format of the files", "auto")
+    encoding: Text = option(
+        RATINGS, "of text files: utf-8, utf-16, or one of a byte a character", "utf-8"
+    )
+    quoting: Quoting = option(
+        RATINGS, 'whether " may enclose a field of a text file; none: it is as any other', "auto"
+    )
     user_col: Column | None = _column("users")
     item_col: Column | None = _column("items")
     rating_col: Column | None = _column("ratings")
@@ -119,7 +126,16 @@ class RatingsConfig(JobConfig):
         self, path: str | None, table: str | None = None, *, timestamp: bool, rating: bool = True
     ) -> SourceOptions:
         """Say how a source is read, and whether it needs a column of timestamps, or of ratings."""
-        return SourceOptions(path, table, self.format, self.columns, timestamp, rating)
+        return SourceOptions(
+            path,
+            table,
+            self.format,
+            self.columns,
+            timestamp,
+            rating,
+            encoding=self.encoding,
+            quoting=self.quoting,
+        )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -128,8 +128,10 @@ def noun(count: int) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Bring a row to one line of bounded length, with its end: the name of the file."""
+    """Bring a row to one printable line of bounded length, with its end: the name of the file."""
     text = " ".join(text.split())
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     if len(text) <= MAX_EXAMPLE_LENGTH:
         return text
     half = (MAX_EXAMPLE_LENGTH - 5) // 2

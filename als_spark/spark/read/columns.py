@@ -6,6 +6,7 @@ The checks are column expressions, so that they run in the pass that reads the d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame
@@ -13,7 +14,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from als_spark.errors import DataError
-from als_spark.spark.read.sources import Source, quoted
+from als_spark.spark.read.names import quoted
+from als_spark.spark.read.sources import Source
+from als_spark.spark.read.text_files import CORRUPT
 
 _INTEGERS = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 _FLOATS = (T.FloatType, T.DoubleType)
@@ -45,6 +48,19 @@ def typed_ratings(
     DataError
         If a column has a type that cannot be an id, a rating or a timestamp.
     """
+    if source.others:
+        parts = [replace(part, others=()) for part in source.parts]
+        return union_typed(
+            [
+                typed_ratings(
+                    part,
+                    need_timestamp=need_timestamp,
+                    strict_timestamp=strict_timestamp,
+                    keep=keep,
+                )
+                for part in parts
+            ]
+        )
     user, user_problem = _id_column(source, "user")
     item, item_problem = _id_column(source, "item")
     rating, rating_problem = _rating_column(source)
@@ -74,12 +90,19 @@ def typed_ratings(
 def typed_pairs(source: Source) -> DataFrame:
     """Bring the two ids of a source to typed columns, as in :func:`typed_ratings`.
 
-    A row needs nothing but its ids: what stands in its other fields makes it no worse.
+    A row needs nothing but its ids: what stands in its other fields makes it no worse, as long as
+    there are as many as there should be.
     """
+    if source.others:
+        return union_typed([typed_pairs(replace(part, others=())) for part in source.parts])
     user, user_problem = _id_column(source, "user")
     item, item_problem = _id_column(source, "item")
-    problem = F.coalesce(user_problem, item_problem)
-    problem = F.when(problem.isNotNull(), F.coalesce(_corrupt_line(source), problem))
+    again = F.lit(None).cast("string")
+    if source.is_text:
+        # Where a rating is read, the name of its column is no number.
+        names = [F.col(quoted(name)) == name for name in source.columns.values()]
+        again = F.when(reduce(Column.__and__, names), F.lit("the header again"))
+    problem = F.coalesce(_corrupt_line(source), user_problem, item_problem, again)
     return source.frame.select(
         user.alias("user"), item.alias("item"), *_problem_columns(source, problem)
     )
@@ -130,17 +153,22 @@ def source_from_frame(
 
 def _corrupt_line(source: Source) -> Column:
     """Return the problem of a line that the reader of the source could not take apart."""
-    if "_corrupt_record" not in source.frame.columns:
+    if CORRUPT not in source.frame.columns:
         return F.lit(None).cast("string")
-    return F.when(F.col("_corrupt_record").isNotNull(), F.lit("unreadable line"))
+    words = "more or fewer fields than the first line" if source.is_text else "unreadable line"
+    return F.when(F.col(CORRUPT).isNotNull(), F.lit(words))
 
 
 def _problem_columns(source: Source, problem: Column) -> tuple[Column, Column]:
     """Return ``problem``, and the row as read where it has one."""
+    names = dict.fromkeys(source.columns.values())
     shown = [
         F.concat(F.lit(f"{name}="), F.coalesce(F.col(quoted(name)).cast("string"), F.lit("null")))
-        for name in dict.fromkeys(source.columns.values())
+        for name in names
     ]
+    if CORRUPT in source.frame.columns:
+        line = F.col(CORRUPT)
+        shown = [F.coalesce(line, shown[0]), *(F.when(line.isNull(), text) for text in shown[1:])]
     if source.from_files:
         shown.append(F.concat(F.lit("in "), F.element_at(F.split(F.input_file_name(), "/"), -1)))
     raw = F.when(problem.isNotNull(), F.concat_ws(", ", *shown))
@@ -167,8 +195,18 @@ def _id_column(source: Source, role: str) -> tuple[Column, Column]:
         return F.when(whole, column).cast("bigint"), problem
     if isinstance(kind, (T.StringType, T.VarcharType, T.CharType)):
         trimmed = F.trim(column)
-        return trimmed, F.coalesce(missing, F.when(trimmed == "", F.lit(f"{role} is missing")))
+        problem = F.coalesce(missing, F.when(trimmed == "", F.lit(f"{role} is missing")))
+        if source.is_text:
+            problem = F.coalesce(problem, _undecoded(source, role, trimmed))
+        return trimmed, problem
     raise _wrong_type(source, role, "whole numbers or text")
+
+
+def _undecoded(source: Source, role: str, text: Column) -> Column:
+    """Return the problem of an id some of whose bytes are not of the encoding read."""
+    likely = f": it seems to be {source.encoding}" if source.encoding else ""
+    words = f"{role} has bytes that are not of the encoding read{likely}"
+    return F.when(text.contains("\ufffd"), F.lit(words))
 
 
 def _rating_column(source: Source) -> tuple[Column, Column]:
@@ -231,6 +269,6 @@ def _wrong_type(source: Source, role: str, wanted: str) -> DataError:
     name = source.columns[role]
     kind = source.frame.schema[name].dataType.simpleString()
     return DataError(
-        f"{source.label}: the {role} column {name!r} is of type {kind}: "
+        f"{source.files or source.label}: the {role} column {name!r} is of type {kind}: "
         f'{wanted} are needed; choose another with `columns["{role}"]`'
     )

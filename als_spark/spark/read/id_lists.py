@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import pyarrow as pa
 from py4j.protocol import Py4JJavaError
@@ -11,27 +12,47 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.errors import DataError, EmptySourceError
-from als_spark.spark.read.sources import (
-    USUAL_NAMES,
-    csv_reader,
-    first_named,
-    format_by_name,
-    plain_name,
-    quoted,
-    reason,
+from als_spark.spark.read.dialect import (
+    WHOLE_LINE,
+    Dialect,
+    encoding_of,
+    positional_names,
+    records_of,
+    safe_names,
+)
+from als_spark.spark.read.failures import reason
+from als_spark.spark.read.heads import (
+    Listing,
+    list_files,
+    names_hint,
+    settings,
+    shown,
     without_compression,
 )
+from als_spark.spark.read.names import USUAL_NAMES, best_named, plain_name, quoted
+from als_spark.spark.read.options import SourceOptions
+from als_spark.spark.read.sources import AS_THEY_ARE, files_by_format
+from als_spark.spark.read.text_files import CORRUPT, groups_of, read_text_group
+from als_spark.spark.read.typed_files import json_groups, parquet_groups, read_json_group
 from als_spark.spark.session import described
-from als_spark.types import Side
+from als_spark.types import Quoting, Side
 
 
-def read_ids(session: SparkSession, path: str, side: Side, column: str | None = None) -> pa.Array:
+def read_ids(
+    session: SparkSession,
+    path: str,
+    side: Side,
+    column: str | None = None,
+    *,
+    encoding: str = "utf-8",
+    quoting: Quoting = "auto",
+) -> pa.Array:
     """Read a list of ids: text with one a line, csv, json or parquet.
 
     Text and csv may begin with a header. Without one a whole line is an id, in files named .csv or
     .tsv the first field of it. Otherwise the ids are in the column that is named (a list without
     that column is read as if no name were given: it is the name in the files of ratings), in one
-    with a usual name, or in the only one.
+    with a usual name, or in the only one. Each file is taken by itself.
 
     Returns
     -------
@@ -43,55 +64,117 @@ def read_ids(session: SparkSession, path: str, side: Side, column: str | None = 
     DataError
         If the file cannot be read, has no column of ids, or holds no id.
     """
-    with described(session.sparkContext, f"reading the {side}s in {path}"):
+    options = SourceOptions(
+        path,
+        columns={side: column},
+        need_rating=False,
+        format_option=False,
+        encoding=encoding,
+        quoting=quoting,
+    )
+    with (
+        described(session.sparkContext, f"reading the {side}s in {path}"),
+        settings(session, AS_THEY_ARE),
+    ):
         try:
-            ids = _id_column(session, path, side, column)
-            rows = ids.where(F.trim("id") != "").distinct().collect()
-        except (PySparkException, Py4JJavaError) as error:
+            rows = [
+                row
+                for ids in _id_columns(session, options, side)
+                for row in ids.where(F.trim("id") != "").distinct().collect()
+            ]
+        except (PySparkException, Py4JJavaError, OSError) as error:
+            why = str(error) if isinstance(error, OSError) else reason(error)
             raise DataError(
-                f"{path}: cannot be read: {reason(error)}: check the path and the file"
+                f"{path}: cannot be read: {why}: check the path and the file{names_hint(path)}"
             ) from error
     if not rows:
         raise EmptySourceError(f"{path}: no {side} ids in it: give a file with an id on each line")
-    return pa.array(sorted(row.id for row in rows), pa.string())
+    return pa.array(sorted({row.id for row in rows}), pa.string())
 
 
-def _id_column(session: SparkSession, path: str, side: Side, column: str | None) -> DataFrame:
-    names = session.read.text(path).inputFiles()
-    if not names:
+def _id_columns(session: SparkSession, options: SourceOptions, side: Side) -> Iterator[DataFrame]:
+    assert options.path is not None
+    path = options.path
+    listing = list_files(session, path)
+    if not listing.files:
         raise DataError(f"{path}: no files there: give a file or a folder with {side} ids")
-    kind = format_by_name(names[0])
-    if kind in ("parquet", "json"):
-        frame = session.read.format(kind).load(path)
-        return _named(frame, _find(frame.columns, path, side, column))
-    lines = session.read.text(path).where(F.trim("value") != "")
-    first = lines.head()
-    if first is None:
+    by_format = files_by_format(session, listing, options)
+    column = options.columns[side]
+    text = by_format.get("csv", {})
+    if text and len(by_format) == 1 and not any(head.strip() for head in text.values()):
         raise EmptySourceError(f"{path}: the file is empty: give a file with {side} ids")
-    text = first[0].lstrip("\ufeff").strip()
-    separator = max("\t,;|", key=text.count)
-    fields = [field.strip() for field in next(csv.reader([text], delimiter=separator))]
-    usual = {plain_name(name) for name in USUAL_NAMES[side]} | {side, f"{side}s", "id"}
-    has_header = column in fields or any(plain_name(field) in usual for field in fields)
-    if not has_header and not without_compression(names[0]).endswith((".csv", ".tsv")):
-        return _named(lines, "value")
-    frame = csv_reader(session, separator).csv(path, header=has_header)
-    if has_header:
-        return _named(frame, _find(frame.columns, path, side, column))
-    return _named(frame, frame.columns[0])
+    yield from _text_columns(session, listing, text, options, side)
+    for files, array in json_groups(by_format.get("json", {}), options):
+        frame = read_json_group(session, listing, options, files, array=array)
+        yield _named(frame, _find(frame.columns, shown(files[0]), side, column))
+    if "parquet" in by_format:
+        choose = partial(_chosen, side=side, column=column)
+        for files in parquet_groups(session, listing, list(by_format["parquet"]), choose):
+            frame = listing.load(session.read, "parquet", files)
+            yield _named(frame, _find(frame.columns, shown(files[0]), side, column))
 
 
-def _find(columns: list[str], path: str, side: Side, column: str | None) -> str:
+def _text_columns(
+    session: SparkSession,
+    listing: Listing,
+    heads: Mapping[str, bytes],
+    options: SourceOptions,
+    side: Side,
+) -> Iterator[DataFrame]:
+    column = options.columns[side]
+    dialects = {
+        file: _dialect(file, text, options, side)
+        for file, head in heads.items()
+        if (text := encoding_of(options.encoding).decode(head)).strip()
+    }
+    for group in groups_of(session, listing, heads, dialects, options):
+        frame = read_text_group(session, listing, group, options, group.files)
+        names, label = group.dialect.names, shown(group.files[0])
+        name = _find(names, label, side, column) if group.dialect.header else names[0]
+        wrong = F.col(quoted(name)).contains("\ufffd")
+        if group.dialect.header:
+            wrong |= F.col(CORRUPT).isNotNull()
+        row = frame.where(wrong).head()
+        if row is not None:
+            raise DataError(
+                f"{label}: {row[CORRUPT] or row[name]!r} is no {side} id: it has more or fewer "
+                "fields than the header, or bytes that are not of the encoding read: mend the "
+                "file, or give its `encoding=`"
+            )
+        yield _named(frame, name)
+
+
+def _dialect(file: str, text: str, options: SourceOptions, side: Side) -> Dialect:
+    """Tell how a list is written: in fields, or with an id on each line."""
+    line = next(line for line in text.splitlines() if line.strip())
+    separator = max("\t,;|", key=line.count)
+    first = records_of(text, separator, options.quoting)[0]
+    usual = {name for rank in USUAL_NAMES[side] for name in rank} | {side, f"{side}s", "id"}
+    if options.columns[side] in first or any(plain_name(field) in usual for field in first):
+        return Dialect(separator, True, tuple(safe_names(first)))
+    if without_compression(file).endswith((".csv", ".tsv")):
+        return Dialect(separator, False, positional_names(len(first), ()))
+    return Dialect(WHOLE_LINE, False, ("id",))
+
+
+def _chosen(names: Sequence[str], label: str, side: Side, column: str | None) -> dict[str, str]:
+    return {side: _find(names, label, side, column)}
+
+
+def _find(columns: Sequence[str], label: str, side: Side, column: str | None) -> str:
     if column in columns:
-        return column
-    found = first_named(columns, [*USUAL_NAMES[side], f"{side}s", "id"])
-    if found is None and len(columns) == 1:
-        found = columns[0]
-    if found is None:
+        return str(column)
+    found = best_named(columns, [*USUAL_NAMES[side], (f"{side}s",), ("id",)])
+    if not found and len(columns) == 1:
+        found = list(columns)
+    if len(found) != 1:
+        problem = f"{' and '.join(found)} may both be" if found else "no"
+        among = "" if found else f" among {', '.join(columns)}"
         raise DataError(
-            f'{path}: no {side} column among {", ".join(columns)}: name it with `columns["{side}"]`'
+            f"{label}: {problem} {'the ' if found else ''}{side} column{among}: "
+            f'name it with `columns["{side}"]`'
         )
-    return found
+    return found[0]
 
 
 def _named(frame: DataFrame, column: str) -> DataFrame:

@@ -32,7 +32,8 @@ from als_spark.spark.arrow import (
 from als_spark.spark.read.bad_rows import BadRowCounts, bad_column
 from als_spark.spark.read.columns import typed_ratings
 from als_spark.spark.read.duplicates import resolve_duplicates
-from als_spark.spark.read.sources import Source, unreadable_files_are_named
+from als_spark.spark.read.failures import unreadable_files_are_named
+from als_spark.spark.read.sources import Source
 from als_spark.spark.session import broadcasted, described
 
 _COLUMNS = ("user", "item", "timestamp", "rating")
@@ -102,7 +103,7 @@ def read_new_ratings(
     """
     context = session.sparkContext
     # Times decide between ratings of a pair, and do no more.
-    timed = "timestamp" in source.columns
+    timed = any("timestamp" in part.columns for part in source.parts)
     typed = typed_ratings(source, need_timestamp=timed, strict_timestamp=False)
     trained = model.users.ids.filter(pa.array(model.user_stats.degrees > 0))
     with (

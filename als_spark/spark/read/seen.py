@@ -10,7 +10,8 @@ from pyspark.sql import functions as F
 from als_spark.errors import DataError
 from als_spark.spark.read.bad_rows import BadRowCounts, count_rows
 from als_spark.spark.read.columns import typed_pairs
-from als_spark.spark.read.sources import Source, unreadable_files_are_named
+from als_spark.spark.read.failures import unreadable_files_are_named
+from als_spark.spark.read.sources import Source
 from als_spark.spark.session import described
 
 

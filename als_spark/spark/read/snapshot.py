@@ -75,7 +75,7 @@ def read_snapshot(
     DataError
         If no rating is usable, or a pair is rated twice that must not be.
     """
-    untimed = [source.label for source in sources if "timestamp" not in source.columns]
+    untimed = [source.label for source in sources if not source.timed]
     frames = [_integers_only(typed, integer_ids) for typed in _typed_with_origin(sources)]
     label = " + ".join(source.label for source in sources)
     context = session.sparkContext
@@ -137,10 +137,15 @@ def _typed_with_origin(sources: Sequence[Source]) -> list[DataFrame]:
     each typing anew, which takes longer than reading a night's ratings.
     """
     shapes: dict[object, list[tuple[int, Source]]] = {}
-    for position, source in enumerate(sources):
-        columns = tuple(sorted(source.columns.items()))
-        shape = (source.frame.schema.simpleString(), columns, source.from_files)
-        shapes.setdefault(shape, []).append((position, source))
+    parts = [
+        (position, replace(part, others=()))
+        for position, source in enumerate(sources)
+        for part in source.parts
+    ]
+    for position, part in parts:
+        columns = tuple(sorted(part.columns.items()))
+        shape = (part.frame.schema.simpleString(), columns, part.from_files, part.is_text)
+        shapes.setdefault((*shape, part.encoding), []).append((position, part))
     typed = []
     for alike in shapes.values():
         frames = [source.frame.withColumn(_ORIGIN, F.lit(position)) for position, source in alike]

@@ -1,91 +1,114 @@
-"""Where ratings come from: files and tables, with columns found by their usual names."""
+"""Where ratings come from: files and tables, with columns found by their usual names.
+
+Every file is looked at before Spark reads it. Files that are alike are read together, and each
+group by itself is a part of the source, so that a column is found by its name in each of them.
+"""
 
 from __future__ import annotations
 
-import csv
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, DataFrameReader, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.errors import ConfigError, DataError, EmptySourceError
+from als_spark.spark.read.dialect import encoding_of
+from als_spark.spark.read.failures import reason
+from als_spark.spark.read.heads import (
+    Listing,
+    format_by_name,
+    list_files,
+    names_hint,
+    read_heads,
+    refuse_unreadable,
+    settings,
+    shown,
+)
+from als_spark.spark.read.names import find_columns
+from als_spark.spark.read.options import SourceOptions as SourceOptions
+from als_spark.spark.read.text_files import CORRUPT, read_text_group, text_groups
+from als_spark.spark.read.typed_files import (
+    json_groups,
+    parquet_groups,
+    read_json_group,
+)
 from als_spark.spark.session import described
 from als_spark.types import Format
 
-USUAL_NAMES: Mapping[str, Sequence[str]] = {
-    "user": ("user", "userid", "uid", "customer", "customerid", "member", "memberid", "reader"),
-    "item": (
-        *("item", "itemid", "iid", "movie", "movieid", "film", "filmid", "product", "productid"),
-        *("book", "bookid", "isbn", "track", "trackid", "song", "songid", "artist", "artistid"),
-    ),
-    "rating": ("rating", "ratings", "stars", "score", "value"),
-    "timestamp": ("timestamp", "ts", "time", "datetime", "date", "ratedat", "eventtime"),
-}
-"""Names of a column, most usual first; only letters and digits count, whatever their case."""
-
-ROLES = ("user", "item", "rating", "timestamp")
 SAMPLE = Path("data/mllib/als/sample_movielens_ratings.txt")
-
-
-@dataclass(frozen=True, slots=True)
-class SourceOptions:
-    """How to read one source of ratings.
-
-    Attributes
-    ----------
-    path, table : str or None
-        One of the two.
-    format : str
-        Of the files.
-    columns : mapping
-        Role ("user", "item", "rating", "timestamp") to column name, where given.
-    need_timestamp : bool
-        Whether a source without timestamps will not do.
-    need_rating : bool
-        Whether ratings are read. Without them only the two ids are looked for.
-    format_option : bool
-        Whether the job's ``--format`` is that of this source, for messages.
-    """
-
-    path: str | None = None
-    table: str | None = None
-    format: Format = "auto"
-    columns: Mapping[str, str | None] = field(default_factory=dict)
-    need_timestamp: bool = False
-    need_rating: bool = True
-    format_option: bool = True
-
-    @property
-    def roles(self) -> Sequence[str]:
-        """What columns are looked for."""
-        return ROLES if self.need_rating else ROLES[:2]
-
-    @property
-    def label(self) -> str:
-        """Name the source, for messages."""
-        return self.path if self.path is not None else f"table {self.table}"
+_MOST_PARTS = 8
+"""Kinds of files that are told of."""
+AS_THEY_ARE = {"spark.sql.sources.partitionColumnTypeInference.enabled": "false"}
+"""Otherwise the folders ``user=07`` and ``user=7`` would be of one user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """A source of ratings, as read: nothing checked but its columns.
 
-    ``columns`` maps role to column name; the timestamp only where there is one, the rating only if
-    it is read. ``from_files`` says whether a row comes from a file that can be named.
+    Attributes
+    ----------
+    frame : DataFrame
+    columns : mapping
+        Role to column name; the timestamp only where there is one, the rating only if it is read.
+    label : str
+        Of the source, for messages.
+    from_files : bool
+        Whether a row comes from a file that can be named.
+    format : str
+        What the files are, in words; empty of what is none.
+    encoding : str or None
+        The encoding that text files seem to be of, if not of that which they are read in.
+    files : str
+        Which files of the source these are, if there are others; for messages.
+    others : tuple of Source
+        More files of the same source, whose columns have other names or types.
     """
 
     frame: DataFrame
     columns: Mapping[str, str]
     label: str
     from_files: bool
+    format: str = ""
+    encoding: str | None = None
+    files: str = ""
+    others: tuple[Source, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Source, ...]:
+        """The source in parts whose columns have the same names and types."""
+        return (self, *self.others)
+
+    @property
+    def timed(self) -> bool:
+        """Whether all of it has timestamps."""
+        return all("timestamp" in part.columns for part in self.parts)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it was decoded from text, in separated fields."""
+        return self.format.startswith("text")
+
+    @property
+    def words(self) -> list[str]:
+        """Say how each part was understood: its format, the columns chosen and passed over."""
+        shown = [part._words() for part in self.parts[:_MOST_PARTS]]
+        left = len(self.parts) - len(shown)
+        return [*shown, f"{self.label}: {left} more kinds of files"] if left else shown
+
+    def _words(self) -> str:
+        chosen = ", ".join(f"{role} = {name}" for role, name in self.columns.items())
+        used = {*self.columns.values(), CORRUPT}
+        left = [name for name in self.frame.columns if name not in used]
+        passed = f"; passed over: {', '.join(left)}" if left else ""
+        what = f"{self.format}: " if self.format else ""
+        return f"{self.files or self.label}: {what}{chosen}{passed}"
 
 
 def sample_ratings() -> str:
@@ -104,7 +127,10 @@ def sample_ratings() -> str:
 
 
 def read_source(session: SparkSession, options: SourceOptions) -> Source:
-    """Open a source and find its columns; reads no more than the first line and the schema.
+    """Open a source and find its columns.
+
+    Reads no more than the beginning of each file, except of text files in which a quote may hold a
+    line break: these are gone through for such quotes.
 
     Parameters
     ----------
@@ -115,248 +141,116 @@ def read_source(session: SparkSession, options: SourceOptions) -> Source:
     ------
     DataError
         If the source is missing, unreadable or lacks a column.
+    ConfigError
+        If the encoding is none that is read.
     """
-    with described(session.sparkContext, f"looking at {options.label}"):
+    with (
+        described(session.sparkContext, f"looking at {options.label}"),
+        settings(session, AS_THEY_ARE),
+    ):
         try:
-            if options.table is not None:
-                frame = session.table(options.table)
-            else:
-                frame = _read_files(session, options)
-        except (PySparkException, Py4JJavaError) as error:
-            if options.table is not None:
-                remedy = "the name of the table"
-            else:
-                remedy = f"the path and {'`format=`' if options.format_option else 'the file'}"
-            raise DataError(
-                f"{options.label}: cannot be read: {reason(error)}: check {remedy}"
-            ) from error
-    return Source(frame, find_columns(frame.columns, options), options.label, options.table is None)
+            if options.table is None:
+                first, *others = _parts(session, options)
+                return replace(first, others=tuple(others))
+            frame = session.table(options.table)
+        except (PySparkException, Py4JJavaError, OSError) as error:
+            raise _unreadable(options, error) from error
+    columns = find_columns(frame.columns, options)
+    return Source(frame, columns, options.label, from_files=False)
 
 
-@contextmanager
-def unreadable_files_are_named(label: str) -> Iterator[None]:
-    """Turn Spark's failure to read a file of the source, met in a pass, into a DataError.
-
-    Other failures pass through.
-    """
-    try:
-        yield
-    except (PySparkException, Py4JJavaError) as error:
-        if not _broke_while_reading(error):
-            raise
-        raise DataError(
-            f"{label}: cannot be read: {reason(error)}: mend or replace the file"
-        ) from error
+def _unreadable(
+    options: SourceOptions, error: PySparkException | Py4JJavaError | OSError
+) -> DataError:
+    if options.path is None:
+        remedy = "the name of the table"
+    else:
+        what = "`format=`" if options.format_option else "the file"
+        remedy = f"the path and {what}{names_hint(options.path)}"
+    why = str(error) if isinstance(error, OSError) else reason(error)
+    return DataError(f"{options.label}: cannot be read: {why}: check {remedy}")
 
 
-def find_columns(names: Sequence[str], options: SourceOptions) -> dict[str, str]:
-    """Find the column of each role, given or by its usual names; refuse what is ambiguous."""
-    found: dict[str, str] = {}
-    for role in options.roles:
-        given = options.columns.get(role)
-        if given is not None:
-            if given not in names:
-                raise DataError(
-                    f'{options.label}: no column {given!r} (`columns["{role}"]`): '
-                    f"the columns are {', '.join(names)}"
-                )
-            found[role] = given
-            continue
-        match = first_named(names, USUAL_NAMES[role])
-        if match is not None:
-            found[role] = match
-        elif role != "timestamp" or options.need_timestamp:
-            raise DataError(
-                f"{options.label}: no {role} column among {', '.join(names)}: "
-                f'name it with `columns["{role}"]`'
-            )
-    if len(set(found.values())) < len(found):
-        named = ", ".join(f'`columns["{role}"]`' for role in options.roles[:3])
-        raise DataError(
-            f"{options.label}: one column has two roles "
-            f"({', '.join(f'{role} = {name}' for role, name in found.items())}): "
-            f"name the columns with {named}"
-        )
+def _parts(session: SparkSession, options: SourceOptions) -> list[Source]:
+    """Read the files of a source, in groups that are alike."""
+    assert options.path is not None
+    listing = list_files(session, options.path)
+    if not listing.files:
+        raise DataError(f"{options.label}: no files there: give a file or a folder with ratings")
+    by_format = files_by_format(session, listing, options)
+    groups = list(_groups(session, listing, by_format, options))
+    if not groups:
+        raise EmptySourceError(f"{options.label}: the file is empty: give a file with ratings")
+    return [_part(group, options, alone=len(groups) == 1) for group in groups]
+
+
+class _Group(NamedTuple):
+    """Files that are read together."""
+
+    files: Sequence[str]
+    format: str
+    encoding: str | None
+    read: Callable[[Sequence[str] | None], DataFrame]
+    """Reads some files of the source, or all of them."""
+
+
+def files_by_format(
+    session: SparkSession, listing: Listing, options: SourceOptions
+) -> dict[Format, dict[str, bytes]]:
+    """Tell the format of each file: by its name, or by its beginning, which is looked at."""
+    found: dict[Format, dict[str, bytes]] = {}
+    kinds = dict.fromkeys(listing.files, options.format)
+    if options.format == "auto":
+        kinds = {file: format_by_name(file) for file in listing.files}
+    encoding = encoding_of(options.encoding).name
+    unknown = [file for file, kind in kinds.items() if kind != "parquet"]
+    heads = dict(zip(unknown, read_heads(session, unknown), strict=True))
+    for file, kind in kinds.items():
+        head = heads.get(file, b"")
+        if kind == "auto":
+            kind = _format_by_head(head)
+        if kind != "parquet":
+            refuse_unreadable(head, file, encoding)
+        found.setdefault("csv" if kind == "movielens" else kind, {})[file] = head
     return found
 
 
-def _read_files(session: SparkSession, options: SourceOptions) -> DataFrame:
-    assert options.path is not None
-    reader = session.read
-    # Listing the files also finds out, without a job, whether the path is there.
-    names = reader.text(options.path).inputFiles()
-    if not names:
-        raise DataError(f"{options.label}: no files there: give a file or a folder with ratings")
-    kind = options.format
-    if kind == "auto":
-        kind = format_by_name(names[0])
-    if kind == "parquet":
-        return reader.parquet(options.path)
-    first = _first_line(session, options)
-    if kind == "json" or (kind == "auto" and first.startswith(("{", "["))):
-        frame = session.read.option("multiLine", first.startswith("[")).json(options.path)
-        if frame.columns == ["_corrupt_record"]:
-            raise DataError(
-                f"{options.label}: not JSON: each line must be an object such as "
-                '{"user": 1, "item": 2, "rating": 3.5}'
-            )
-        return frame
-    separator = "::" if "::" in first else _separator(first)
-    fields = _fields(first, separator)
-    if len(fields) < (3 if options.need_rating else 2):
-        few, needed = (
-            ("fewer than three fields", "ratings need a user, an item and a rating")
-            if options.need_rating
-            else ("one field", "a user and an item are needed")
-        )
-        raise DataError(
-            f"{options.label}: the first line {first[:60]!r} has {few}: {needed} on each line"
-        )
-    reader = csv_reader(session, separator)
-    if kind != "movielens" and _is_header(fields, options):
-        if _are_plain(fields):
-            # Spark would read the file once more to find the same.
-            reader = reader.schema(", ".join(f"`{name}` string" for name in fields))
-        return reader.option("header", True).csv(options.path)
-    columns = [*ROLES, *(f"_c{k}" for k in range(len(ROLES), len(fields)))][: len(fields)]
-    schema = ", ".join(f"`{name}` string" for name in columns)
-    return reader.option("header", False).schema(schema).csv(options.path)
-
-
-def _first_line(session: SparkSession, options: SourceOptions) -> str:
-    assert options.path is not None
-    text = session.read.text(options.path)
-    lines = text.where(F.trim("value") != "").limit(1).collect()
-    if not lines:
-        raise EmptySourceError(f"{options.label}: the file is empty: give a file with ratings")
-    return str(lines[0][0]).lstrip("\ufeff").strip()
-
-
-def format_by_name(name: str) -> Format:
-    """Tell the format of a file by its name; ``auto`` where that does not tell."""
-    stem = without_compression(name)
-    if stem.endswith((".parquet", ".pq")):
+def _format_by_head(head: bytes) -> Format:
+    if head.startswith(b"PAR1"):
         return "parquet"
-    if stem.endswith((".json", ".jsonl", ".ndjson")):
-        return "json"
-    return "auto"
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return "json" if text.startswith((b"{", b"[")) else "csv"
 
 
-def without_compression(name: str) -> str:
-    """Take the ending of a compression off the name of a file; in lower case."""
-    return re.sub(r"\.(gz|bz2|zst|snappy|lz4)$", "", name.lower())
+def _groups(
+    session: SparkSession,
+    listing: Listing,
+    by_format: Mapping[Format, Mapping[str, bytes]],
+    options: SourceOptions,
+) -> Iterator[_Group]:
+    if "csv" in by_format:
+        for text in text_groups(session, listing, by_format["csv"], options):
+            read_text = partial(read_text_group, session, listing, text, options)
+            yield _Group(text.files, text.words, text.likely, read_text)
+    if "json" in by_format:
+        for files, array in json_groups(by_format["json"], options):
+            read_json = partial(read_json_group, session, listing, options, array=array)
+            yield _Group(files, "JSON", None, read_json)
+    if "parquet" in by_format:
+
+        def choose(names: Sequence[str], label: str) -> Mapping[str, str]:
+            return find_columns(names, options, label)
+
+        for files in parquet_groups(session, listing, list(by_format["parquet"]), choose):
+            read_parquet = partial(listing.load, session.read, "parquet")
+            yield _Group(files, "Parquet", None, read_parquet)
 
 
-def _separator(line: str) -> str:
-    counts = {separator: line.count(separator) for separator in ("\t", ",", ";", "|")}
-    best = max(counts, key=lambda separator: counts[separator])
-    return best if counts[best] else ","
-
-
-def _fields(line: str, separator: str) -> list[str]:
-    if len(separator) > 1:
-        return [part.strip().strip('"') for part in line.split(separator)]
-    return [part.strip() for part in next(csv.reader([line], delimiter=separator))]
-
-
-def _are_plain(names: Sequence[str]) -> bool:
-    """Tell if Spark takes names for columns as they are: none is empty, doubled or quoted."""
-    distinct = {name.lower() for name in names}
-    return len(distinct) == len(names) and all(re.fullmatch(r"[\w .:-]+", name) for name in names)
-
-
-def _is_header(fields: Sequence[str], options: SourceOptions) -> bool:
-    """Tell a header from a row of data: known names are in it, or no field is a number."""
-    given = {name for name in options.columns.values() if name is not None}
-    if given & set(fields):
-        return True
-    usual = {name for names in USUAL_NAMES.values() for name in names}
-    known = sum(plain_name(name) in usual for name in fields)
-    if known:
-        return known >= 2 or not _is_number(fields[2] if len(fields) > 2 else fields[1])
-    return not any(_is_number(name) for name in fields)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def plain_name(name: str) -> str:
-    """Leave the letters and digits of a column's name, in lower case."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def first_named(names: Sequence[str], usual: Sequence[str]) -> str | None:
-    """Find the column that has the first of some usual names."""
-    by_plain_name = {plain_name(name): name for name in reversed(names)}
-    return next((by_plain_name[name] for name in usual if name in by_plain_name), None)
-
-
-def quoted(name: str) -> str:
-    """Quote the name of a column for Spark."""
-    return "`" + name.replace("`", "``") + "`"
-
-
-def csv_reader(session: SparkSession, separator: str) -> DataFrameReader:
-    """Return the reader of all csv files."""
-    return (
-        session.read.option("sep", separator)
-        .option("escape", '"')
-        .option("ignoreLeadingWhiteSpace", True)
-        .option("ignoreTrailingWhiteSpace", True)
-    )
-
-
-_READ_FAILURE = re.compile(
-    "FAILED_READ_FILE|CANNOT_READ_FILE_FOOTER|Encountered error while reading file"
-    "|cannot be converted in file"
-)
-"""How the supported versions of Spark say that a file of a source cannot be read."""
-_FILE_SCAN = "org.apache.spark.sql.execution.datasources.FileScanRDD"
-"""What reads the files: Spark 3.5 lets some of its failures through without a word on the file."""
-
-
-def _broke_while_reading(error: PySparkException | Py4JJavaError) -> bool:
-    if any(_READ_FAILURE.search(message) for message in _messages(error)):
-        return True
-    causes = _java_causes(error)
-    frames = causes[-1].getStackTrace() if causes else []
-    return any(frame.getClassName().startswith(_FILE_SCAN) for frame in frames)
-
-
-def _java_causes(error: PySparkException | Py4JJavaError) -> list[Any]:
-    """Return an error of the JVM and its causes, the outermost first."""
-    # Spark's Python exceptions keep the one of the JVM to themselves.
-    java: Any = getattr(error, "java_exception", None) or getattr(error, "_origin", None)
-    causes: list[Any] = []
-    while java is not None and len(causes) < 12:
-        causes.append(java)
-        java = java.getCause()
-    return causes
-
-
-def _messages(error: PySparkException | Py4JJavaError) -> list[str]:
-    """First lines of what an error and its causes say, the outermost first."""
-    texts = [str(error)] if isinstance(error, PySparkException) else []
-    texts += [str(java.getMessage() or "") for java in _java_causes(error)]
-    return [text.strip().splitlines()[0] for text in texts if text.strip()]
-
-
-def reason(error: PySparkException | Py4JJavaError) -> str:
-    """Put what was said about a file, or said first, together with its root cause."""
-    messages = [message for message in _messages(error) if not message.startswith("Job aborted")]
-    if not messages:
-        return "Spark does not say why"
-    about_file = [message for message in messages if _READ_FAILURE.search(message)]
-    said = _plain_message(about_file[-1] if about_file else messages[0])
-    cause = _plain_message(messages[-1])
-    return said if cause in said else f"{said} ({cause})"
-
-
-def _plain_message(message: str) -> str:
-    """Take Spark's names and codes of errors off."""
-    return re.sub(r"^\[[A-Z_.]+\] |\s*SQLSTATE: \w{5}|\s*Details:$", "", message).rstrip(". ")
+def _part(group: _Group, options: SourceOptions, *, alone: bool) -> Source:
+    frame = group.read(None if alone else group.files)
+    files = "" if alone else shown(group.files[0])
+    names = [name for name in frame.columns if name != CORRUPT]
+    columns = find_columns(names, options, files or options.label)
+    if len(group.files) > 1 and files:
+        files += f" and {len(group.files) - 1:,} more"
+    return Source(frame, columns, options.label, True, group.format, group.encoding, files)

@@ -17,6 +17,8 @@ TYPED = {
     "ratings": ("r.csv", "r.csv"),
     "table": ("lake.ratings", "lake.ratings"),
     "format": ("parquet", "parquet"),
+    "encoding": ("utf-16", "utf-16"),
+    "quoting": ("none", "none"),
     "user_col": ("u", "u"),
     "item_col": ("i", "i"),
     "rating_col": ("r", "r"),

@@ -327,6 +327,7 @@ def words_of(value: object) -> list[str]:
 OTHER_VALUES = {
     "ratings": "other.csv",
     "format": "json",
+    "quoting": "none",
     "bad_rows": "drop",
     "duplicates": "mean",
     "split": "time",

@@ -25,6 +25,8 @@ NAN, INF = math.nan, math.inf
 # Every value that must be refused, with the part of the message that names it.
 REFUSED = [
     ("format", "xml", "--format xml: not usable: use one of auto, csv, movielens, parquet, json"),
+    ("encoding", "", "--encoding is empty"),
+    ("quoting", "all", "--quoting all: not usable: use one of auto, none"),
     ("bad_rows", "keep", "--bad-rows keep: not usable: use one of error, drop"),
     ("duplicates", "first", "--duplicates first: not usable: use one of error, mean, last"),
     ("split", "user", "--split user: not usable: use one of random, time"),

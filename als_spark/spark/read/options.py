@@ -1,0 +1,55 @@
+"""How a source of ratings is to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from als_spark.types import Format, Quoting
+
+ROLES = ("user", "item", "rating", "timestamp")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """How to read one source of ratings.
+
+    Attributes
+    ----------
+    path, table : str or None
+        One of the two.
+    format : str
+        Of the files.
+    columns : mapping
+        Role ("user", "item", "rating", "timestamp") to column name, where given.
+    need_timestamp : bool
+        Whether a source without timestamps will not do.
+    need_rating : bool
+        Whether ratings are read. Without them only the two ids are looked for.
+    format_option : bool
+        Whether the job's ``--format`` is that of this source, for messages.
+    encoding : str
+        Of text files: UTF-8, UTF-16, or any encoding of one byte a character.
+    quoting : {"auto", "none"}
+        Whether ``"`` may enclose a field of a text file, or is a character as any other.
+    """
+
+    path: str | None = None
+    table: str | None = None
+    format: Format = "auto"
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+    need_timestamp: bool = False
+    need_rating: bool = True
+    format_option: bool = True
+    encoding: str = "utf-8"
+    quoting: Quoting = "auto"
+
+    @property
+    def roles(self) -> Sequence[str]:
+        """What columns are looked for."""
+        return ROLES if self.need_rating else ROLES[:2]
+
+    @property
+    def label(self) -> str:
+        """Name the source, for messages."""
+        return self.path if self.path is not None else f"table {self.table}"

@@ -1,0 +1,429 @@
+"""Files as people have them: the right ratings come out, or one line says what is wrong."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from als_spark.errors import ConfigError, DataError
+from als_spark.spark.read.columns import typed_pairs, typed_ratings
+from als_spark.spark.read.sources import Source, SourceOptions, read_source
+
+Row = tuple[str, str, float]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Files of a folder, what is read from them, and how many rows of which kind are unusable."""
+
+    files: dict[str, bytes | pa.Table]
+    ratings: list[Row]
+    bad: list[str] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+    path: str = ""
+    """Below the folder; the folder itself if empty."""
+
+
+def write(folder: Path, files: dict[str, bytes | pa.Table]) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            pq.write_table(content, path)
+
+
+def read(spark: SparkSession, path: Path, **options: Any) -> tuple[list[Row], list[str], Source]:
+    """The usable ratings with ids as text, in rising order, and what is wrong with the others."""
+    source = read_source(spark, SourceOptions(path=str(path), **options))
+    rows = typed_ratings(source, need_timestamp=False).collect()
+    good = [(str(row.user), str(row["item"]), row.rating) for row in rows if row.problem is None]
+    return sorted(good), sorted(row.problem for row in rows if row.problem is not None), source
+
+
+FIELDS = "more or fewer fields than the first line"
+A, B, C = ("1", "101", 3.0), ("9", "101", 1.0), ("2", "102", 4.0)
+a_csv = b"user,item,rating\n1,101,3\n"
+ids = {"user": [1], "item": [101], "rating": [3.0]}
+other = {"rating": [1.0], "note": ["x"], "item": [101], "user": [9]}
+
+
+def typed(columns: dict[str, list[Any]], **types: pa.DataType) -> pa.Table:
+    return pa.table({name: pa.array(values, types.get(name)) for name, values in columns.items()})
+
+
+BY_NAME = {
+    "another order": Case({"a.csv": a_csv, "b.csv": b"item,user,rating\n101,9,1\n"}, [A, B]),
+    "a column more": Case(
+        {"a.csv": a_csv, "b.csv": b"user,item,device,rating\n31,101,0,4\n"},
+        [A, ("31", "101", 4.0)],
+    ),
+    "other names and another separator": Case(
+        {"a.csv": a_csv, "b.tsv": b"rating\tmovieId\tuserId\n1\t101\t9\n"}, [A, B]
+    ),
+    "a header in the first file only": Case(
+        {"a.csv": b"item,user,rating\n101,1,3\n", "b.csv": b"101,9,1\n102,2,4\n"}, [A, C, B]
+    ),
+    "a header in the last file only": Case(
+        {"a.csv": b"101,9,1\n", "b.csv": b"item,user,rating\n101,1,3\n", "c.csv": b" \n"}, [A, B]
+    ),
+    "text where others have a header": Case(
+        {"a.csv": a_csv, "b.csv": b"jo,matrix,good\njo,up,2\n"},
+        [A, ("jo", "up", 2.0)],
+        ["rating is not a number"],
+    ),
+    "a header again": Case(
+        {"a.csv": b"user,item,rating\n1,101,3\nuser,item,rating\n9,101,1\n"},
+        [A, B],
+        ["rating is not a number"],
+    ),
+    "JSON": Case(
+        {
+            "a.json": b'{"user": 1, "item": 101, "rating": 3}\n',
+            "b.json": b'[{"rating": 1, "movieId": "101", "userId": "9"}]',
+            "c.json": b"",
+        },
+        [A, B],
+    ),
+    "JSON of several types": Case(
+        {
+            "a.json": b'{"user": 1, "item": 101, "rating": 3}\n',
+            "b.json": b'{"item": "101", "rating": "1", "user": "9", "n": [1]}\n',
+        },
+        [A, B],
+    ),
+    "Parquet": Case({"a.parquet": typed(ids), "b.parquet": typed(other)}, [A, B]),
+    "Parquet of int and long": Case(
+        {
+            "a.parquet": typed(ids, user=pa.int32()),
+            "b.parquet": typed(other, item=pa.int16(), rating=pa.float32()),
+        },
+        [A, B],
+    ),
+    "Parquet of long and string": Case(
+        {"a.parquet": typed(ids), "b.parquet": typed({**other, "user": ["9"]})}, [A, B]
+    ),
+    "Parquet of double and decimal": Case(
+        {
+            "a.parquet": typed(ids, user=pa.float64()),
+            "b.parquet": typed({**other, "rating": [Decimal("1.00")], "user": [Decimal(9)]}),
+        },
+        [A, B],
+    ),
+    "csv beside Parquet beside JSON": Case(
+        {
+            "a.csv": a_csv,
+            "b.parquet": typed(other),
+            "c.json": b'{"user": 2, "item": 102, "rating": 4}\n',
+        },
+        [A, C, B],
+    ),
+}
+LENGTHS = {
+    "a decimal comma": Case({"a.csv": b"user,item,rating\n1,101,3,5\n9,101,1\n"}, [B], [FIELDS]),
+    "a separator in a name": Case(
+        {"a.csv": b"user,item,rating\nDoe, Jane,101,4\n9,101,1\n"}, [B], [FIELDS]
+    ),
+    "short rows": Case(
+        {"a.dat": b"1::101::3::7\n9::101::1\n2::102\n2::102::4::9\n"}, [A, C], [FIELDS] * 2
+    ),
+    "no header": Case({"a.txt": b"1\t101\t3\n9\t101\t1\t\n"}, [A], [FIELDS]),
+}
+REVIEW = b'userId,movieId,rating,review\n9,101,1,"nice, see\n9,102,1\nfor why"\n2,102,4,ok\n'
+QUOTES = {
+    "a line break": Case({"a.csv": REVIEW}, [C, B]),
+    "a line that is like a rating": Case(
+        {"a.csv": b'userId,movieId,rating,review\n9,101,1,"nice\n9,102,1,x\n"\n2,102,4,ok\n'},
+        [C, B],
+    ),
+    "line breaks of Windows, before the rating": Case(
+        {"a.csv": b'u;"user\r\nid";item;rating\r\n"a\r\n""b""\r\n";9;101;1\r\n;2;102;4\r\n'},
+        [C, B],
+        options={"columns": {"user": "user\nid"}},
+    ),
+    "of one file among others": Case({"a.csv": REVIEW, "b.csv": a_csv}, [A, C, B]),
+    "within a compressed file": Case({"a.csv.gz": gzip.compress(REVIEW)}, [C, B]),
+    "quotes that enclose nothing": Case(
+        {"a.tsv": b'1\t101\t3\t5" disk\n9\t101\t1\t"x" or y\n2\t102\t4\t12"\n'}, [A, C, B]
+    ),
+    "no quoting": Case(
+        {"a.tsv": b'1\t101\t3\t"Weird Al\n9\t101\t1\t"\n2\t102\t4\t"x" "\n'},
+        [A, C, B],
+        options={"quoting": "none"},
+    ),
+    "a quote in an id without quoting": Case(
+        {"a.csv": b'"1,101,3\n9,101,1\n'}, [('"1', "101", 3.0), B], options={"quoting": "none"}
+    ),
+}
+JOSE = [("jos\xe8", "102", 4.0), ("jos\xe9", "101", 3.0)]
+jose = "user,item,rating\njos\xe9,101,3\njos\xe8,102,4\n"
+undecoded = "user has bytes that are not of the encoding read: it seems to be windows-1252"
+ENCODINGS = {
+    "Latin-1 read as UTF-8": Case({"a.csv": jose.encode("latin-1")}, [], [undecoded] * 2),
+    "far behind the beginning": Case(
+        {"a.csv": b"user,item,rating\n" + b"1,101,3\n" * 9000 + "jos\xe9,1,1\n".encode("cp1252")},
+        [A] * 9000,
+        [undecoded.partition(":")[0]],
+    ),
+    "in a column that is not read": Case(
+        {"a.csv": "user,item,rating,title\n1,101,3,Am\xe9lie\n".encode("latin-1")}, [A]
+    ),
+    "Latin-1": Case({"a.csv": jose.encode("latin-1")}, JOSE, options={"encoding": "iso-8859-1"}),
+    "Windows-1252": Case(
+        {"a.csv": "user;item;rating\n\u20ac1;\u2019x;2\n".encode("cp1252")},
+        [("\u20ac1", "\u2019x", 2.0)],
+        options={"encoding": "windows-1252"},
+    ),
+    "Cyrillic": Case(
+        {"a.dat": "\u044f::101::3\n".encode("koi8-r")},
+        [("\u044f", "101", 3.0)],
+        options={"encoding": "koi8-r"},
+    ),
+    "UTF-16": Case(
+        {"a.csv": jose.replace("\n", "\r\n").encode("utf-16")},
+        JOSE,
+        options={"encoding": "utf-16"},
+    ),
+    "UTF-16 without a mark, with quotes": Case(
+        {"a.tsv": 'user\titem\trating\n"jos\xe9\n"\t101\t3\njos\xe8\t102\t4\n'.encode("utf-16-le")},
+        [("jos\xe8", "102", 4.0), ("jos\xe9\n", "101", 3.0)],
+        options={"encoding": "UTF-16LE"},
+    ),
+    "UTF-8 with a mark": Case({"a.csv": jose.encode("utf-8-sig")}, JOSE),
+}
+PARTITIONS = {
+    "Parquet": Case(
+        {
+            "user=07/p.parquet": typed({"item": [101], "rating": [3.0]}),
+            "user=7/p.parquet": typed({"item": [101], "rating": [1.0]}),
+        },
+        [("07", "101", 3.0), ("7", "101", 1.0)],
+    ),
+    "csv": Case(
+        {"userId=07/a.csv": b"item,rating\n101,3\n", "userId=7/a.csv": b"rating,item\n1,101\n"},
+        [("07", "101", 3.0), ("7", "101", 1.0)],
+    ),
+    "csv without header": Case(
+        {"user=1e3/a.csv": b"101,3\n102,4\n", "user=a%20b/a.csv": b"101,3\n"},
+        [("1e3", "101", 3.0), ("1e3", "102", 4.0), ("a b", "101", 3.0)],
+    ),
+    "JSON by day": Case(
+        {
+            "day=01/a.json": b'{"user": 1, "item": 101, "rating": 3}\n',
+            "day=1/a.json": b'{"user": "9", "item": 101, "rating": 1}\n',
+        },
+        [A, B],
+    ),
+}
+NAMES = {
+    name: Case({name: a_csv, "other1.csv": b"9,101,1\n"}, [A], path=name)
+    for name in ("a:b.csv", "other[1].csv", "other{1}.csv", "o*.csv", "a?b\\.csv", "a b%20.csv")
+} | {
+    "a folder with a colon": Case(
+        {"at 12:30/a.csv": a_csv, "at 12:30/b:1.csv": b"item,user,rating\n101,9,1\n"},
+        [A, B],
+        path="at 12:30",
+    ),
+    "a pattern": Case({"a1.csv": a_csv, "a2.csv": b"9,101,1\n"}, [A, B], path="a[12].csv"),
+}
+SPACES = {
+    "runs of blanks": Case({"a.txt": b"1  101 3\n 9 101\t 1 \n"}, [A, B]),
+    "a header": Case({"a.txt": b"user item   rating\n1  101 3\n9 101   1\n"}, [A, B]),
+    "rows of other lengths, and quotes": Case(
+        {"a.txt": b"1 101 3\n" * 101 + b'Jane Doe 101 1\n"9" 101 1\n'}, [A] * 101, [FIELDS] * 2
+    ),
+    "a decimal comma between semicolons": Case(
+        {"a.csv": b"user;item;rating\n1;101;3\n2;102;3,5\n"}, [A], ["rating is not a number"]
+    ),
+}
+CASES = {
+    f"{kind}: {name}": case
+    for kind, cases in {
+        "by name": BY_NAME,
+        "lengths": LENGTHS,
+        "quotes": QUOTES,
+        "encodings": ENCODINGS,
+        "partitions": PARTITIONS,
+        "names": NAMES,
+        "blanks": SPACES,
+    }.items()
+    for name, case in cases.items()
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_read_rightly(case: Case, spark: SparkSession, tmp_path: Path) -> None:
+    write(tmp_path, case.files)
+    ratings, bad, _ = read(spark, tmp_path / case.path, **case.options)
+    assert ratings == sorted(case.ratings)
+    assert bad == case.bad
+
+
+REFUSED: dict[str, tuple[dict[str, bytes | pa.Table], dict[str, Any], str]] = {
+    "headers of other lengths": (
+        {"a.csv": a_csv, "b.csv": b"9,101,1,5\n"},
+        {},
+        r"b\.csv: has 4 fields and no header, the header of .*a\.csv has 3: give the file a header",
+    ),
+    "a file of something else": (
+        {"ratings.csv": a_csv, "movies.csv": b"movieId,title,genres\n101,Up,x\n"},
+        {},
+        r"movies\.csv: no user column among movieId, title, genres: name it with",
+    ),
+    "Parquet without a column": (
+        {"a.parquet": typed(ids), "b.parquet": typed({"user": [1], "item": [1]})},
+        {},
+        r"b\.parquet: no rating column among user, item: name it",
+    ),
+    "an unclosed quote": (
+        {"a.csv": b'user,item,rating,review\n1,1,1,ok\n2,2,2,"nice\n3,3,3,x\n4,4,4,y\n'},
+        {},
+        r"a\.csv: the quote that line 3 opens is not closed: close it, or, .* `quoting=\"none\"`$",
+    ),
+    "two unclosed quotes": (
+        {"a.csv": b'user,item,rating,review\n1,1,1,"nice\n2,2,2,x\n3,3,3,"good\n4,4,4,y\n'},
+        {},
+        r"a\.csv: the quote that line 2 opens is not closed",
+    ),
+    "an unclosed quote of a tab file": (
+        {"a.tsv": b'user\titem\trating\ttitle\n1\t1\t1\t"Al\n2\t2\t2\t"x"\n3\t3\t3\ty\n'},
+        {},
+        r"a\.tsv: the quote that line 2 opens is not closed",
+    ),
+    "an unclosed quote of one of many files": (
+        {"a.csv": REVIEW, "b.csv": REVIEW, "c d.csv": REVIEW + b'3,3,3,"'},
+        {},
+        r"c d\.csv: the quote that line 6 opens is not closed",
+    ),
+    "UTF-16": (
+        {"a.csv": jose.encode("utf-16")},
+        {},
+        r'a\.csv: is of encoding utf-16: give `encoding="utf-16"`$',
+    ),
+    "UTF-16 without a mark": (
+        {"a.csv": jose.encode("utf-16-be")},
+        {},
+        r'a\.csv: is of encoding utf-16-be: give `encoding="utf-16-be"`$',
+    ),
+    "UTF-8 read as UTF-16": (
+        {"a.csv": jose.encode()},
+        {"encoding": "UTF-16"},
+        r'a\.csv: is not of `encoding="utf-16"`: give that which it is of, such as utf-8$',
+    ),
+    "UTF-16 without the mark that it needs": (
+        {"a.csv": jose.encode("utf-16-le")},
+        {"encoding": "utf-16"},
+        r'is not of `encoding="utf-16"`: .*, such as utf-16-le$',
+    ),
+    "xz": ({"a.csv.xz": lzma.compress(a_csv)}, {}, r"a\.csv\.xz: is compressed by xz, .*: unpack"),
+    "zip": ({"a.zip": b"PK\x03\x04rest"}, {}, r"a\.zip: is a zip archive, .*: unpack it, or save"),
+    "7z": ({"a": b"7z\xbc\xaf\x27\x1crest"}, {}, r"a: is a 7z archive, .*: unpack it"),
+    "gzip by another name": (
+        {"a.csv": gzip.compress(a_csv)},
+        {},
+        r"a\.csv: is compressed by gzip, .*: let its name end in \.gz",
+    ),
+    "bytes": ({"a.csv": bytes(range(256))}, {}, r"a\.csv: is no text file: give csv, JSON"),
+    "twice compressed": (
+        {"a.csv.bz2": bz2.compress(lzma.compress(a_csv))},
+        {},
+        r"a\.csv\.bz2: is compressed by xz",
+    ),
+    "not of its name": ({"a.csv.gz": a_csv}, {}, r"cannot be read: .*not a gzip file.*: check the"),
+    "an unknown separator": (
+        {"a.csv": b"user^item^rating\n1^2^3\n"},
+        {},
+        r"'user\^item\^rating' has fewer than three fields: its fields seem to stand between '\^'",
+    ),
+    "a separator that is not shown": (
+        {"a.csv": b"1\x012\x013\n4\x015\x016\n"},
+        {},
+        r"stand between '\\x01': ratings .* with comma, tab, ::, ;, \| or blanks between them$",
+    ),
+    "two items that are as good": (
+        {"a.csv": b"userId,movieId,bookId,rating\n1,2,3,4\n"},
+        {},
+        r'movieId and bookId may both be the item column: name one with `columns\["item"\]`$',
+    ),
+    "two users that are as good": (
+        {"a.csv": b"userId,user_id,item,rating\n1,2,3,4\n"},
+        {},
+        r"userId and user_id may both be the user column",
+    ),
+    "JSON of another encoding": (
+        {"a.json": b'{"user": 1, "item": 2, "rating": 3}'},
+        {"encoding": "latin-1"},
+        r'`encoding="latin-1"` is for text files: JSON is UTF-8: convert',
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_in_one_line(name: str, spark: SparkSession, tmp_path: Path) -> None:
+    files, options, message = REFUSED[name]
+    write(tmp_path, files)
+    with pytest.raises(DataError, match=message) as info:
+        read(spark, tmp_path, **options)
+    assert str(info.value).isprintable()
+
+
+@pytest.mark.parametrize("encoding", ["klingon", "shift_jis", "utf-32", "rot13", "utf-7"])
+def test_encodings_that_are_not_read(encoding: str, spark: SparkSession, tmp_path: Path) -> None:
+    write(tmp_path, {"a.csv": a_csv})
+    with pytest.raises(ConfigError, match=rf'^`encoding="{encoding}"`: not usable: use utf-8, '):
+        read(spark, tmp_path, encoding=encoding)
+
+
+def test_names_that_mean_something_to_hadoop(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, {"a:b.csv": a_csv})
+    assert read(spark, Path("a:b.csv"))[0] == [A]
+    with pytest.raises(DataError, match=r"cannot be read: .*; what stands before a colon is taken"):
+        read(spark, Path("c:d.csv"))
+    with pytest.raises(DataError, match=r"\].csv: cannot be read: .*; \* \? \[ \] .* a pattern"):
+        read(spark, tmp_path / "x[1].csv")
+
+
+def test_ids_win_over_names_and_the_choice_is_told(spark: SparkSession, tmp_path: Path) -> None:
+    names = b"user,userId,movie,movieId,title,rating\nJane,7,Up,3,t,4\n"
+    write(tmp_path, {"a.csv": names, "b.csv": b"userId\tmovieId\trating\n8\t3\t5\n"})
+    ratings, _, source = read(spark, tmp_path)
+    assert ratings == [("7", "3", 4.0), ("8", "3", 5.0)]
+    first, second = source.words
+    assert first.startswith(f"{tmp_path}/a.csv: text, comma between the fields, a header: user = ")
+    assert first.endswith(
+        "user = userId, item = movieId, rating = rating; passed over: user, movie, title"
+    )
+    assert second.endswith("a header: user = userId, item = movieId, rating = rating")
+
+
+def test_a_line_of_another_length_is_shown_as_it_is(spark: SparkSession, tmp_path: Path) -> None:
+    write(tmp_path, {"a.csv": b"user,item,rating\n1,101,3,5\n"})
+    source = read_source(spark, SourceOptions(path=str(tmp_path)))
+    (row,) = typed_ratings(source, need_timestamp=False).collect()
+    assert (row.problem, row.raw) == (FIELDS, "1,101,3,5, in a.csv")
+
+
+def test_pairs_have_as_many_fields_as_the_header(spark: SparkSession, tmp_path: Path) -> None:
+    write(tmp_path, {"a.csv": b"user,item\n1,a\nDoe, Jane,b\nuser,item\n2,b\n", "b.csv": b"3,c\n"})
+    source = read_source(spark, SourceOptions(path=str(tmp_path), need_rating=False))
+    rows = typed_pairs(source).collect()
+    assert sorted((row.user, row["item"]) for row in rows if row.problem is None) == [
+        ("1", "a"),
+        ("2", "b"),
+        ("3", "c"),
+    ]
+    assert sorted(row.problem for row in rows if row.problem) == [FIELDS, "the header again"]

@@ -1,0 +1,10 @@
+"""The page of what is read has the tables that the code and the tests give."""
+
+from __future__ import annotations
+
+from tests.spark.read.page import PAGE, with_tables
+
+
+def test_the_tables_are_those_of_today() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert text == with_tables(text), "run python -m tests.spark.read.page"
