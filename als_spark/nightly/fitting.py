@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from als_spark.nightly.run_record import (
     StartKind,
     TrainingRecord,
     TrainingSettings,
+    objective_members,
 )
 from als_spark.solve.objective import Objective
 from als_spark.spark.predict.evaluate import Evaluation, RankingOptions, evaluate_models
@@ -77,7 +78,7 @@ class FitOptions:
         split, test_fraction, seed = self.holdout
         return TrainingSettings(
             rank=spec.rank,
-            **asdict(spec.objective),
+            **objective_members(spec.objective),
             split=split,
             test_fraction=test_fraction,
             seed=seed,
@@ -247,7 +248,7 @@ class Fitting:
             start=start.kind,
             reason=start.reason,
             rank=result.rank,
-            **asdict(spec.objective),
+            **objective_members(spec.objective),
             iterations=result.iterations,
             evaluations=result.evaluations,
             converged=result.converged,

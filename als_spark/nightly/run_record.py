@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, AliasChoices, Field, FiniteFloat, TypeAdapter
 
 from als_spark.nightly.checks import Check
-from als_spark.solve.objective import Objective
+from als_spark.solve.objective import MORE_KEYS, Objective
 from als_spark.spark.read.facts import DataFacts
 from als_spark.store.layout import parse
 
@@ -110,6 +110,11 @@ class TrainingSettings:
         """Which model."""
         objective = Objective(self.reg, self.exponent, self.implicit, self.alpha, self.nonnegative)
         return Spec(self.rank, objective)
+
+
+def objective_members(objective: Objective) -> dict[str, Any]:
+    """Return the members of an objective by their names here: biases are none of a job's model."""
+    return {name: getattr(objective, name) for name in ("reg", "exponent", *MORE_KEYS)}
 
 
 @dataclass(frozen=True)

@@ -119,9 +119,14 @@ class ModelConfig(RankingConfig, FitConfig):
         ------
         ConfigError
             If another exponent, or the other kind of feedback, is given without its λ; if an α is
-            given for explicit ratings.
+            given for explicit ratings; if the other model has biases, and rank and λ are not given.
         """
         rank, base = other or DEFAULT_SPEC
+        if base.bias_reg is not None and None in (self.rank, self.reg):
+            raise ConfigError(
+                "the current model has biases, which this job does not train: give --rank and "
+                "--lambda of a model without, or train with als_spark.ALS and publish its model"
+            )
         exponent = base.exponent if self.exponent is None else self.exponent
         implicit = base.implicit if self.implicit is None else self.implicit
         nonnegative = base.nonnegative if self.nonnegative is None else self.nonnegative

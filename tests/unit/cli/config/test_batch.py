@@ -212,6 +212,14 @@ class TestSpec:
     def test_what_is_given_and_what_is_not(self, fields, other, spec):
         assert TrainConfig(**LEAST[TrainConfig], **fields).spec(other) == spec
 
+    def test_a_model_with_biases_is_no_model_to_follow(self):
+        biased = Spec(7, Objective(0.3, 1.0, bias_reg=0.1, mean=3.0))
+        config = TrainConfig(**LEAST[TrainConfig], rank=5)
+        with pytest.raises(ConfigError, match="has biases, which this job does not train: give"):
+            config.spec(biased)
+        given = TrainConfig(**LEAST[TrainConfig], rank=5, reg=0.2).spec(biased)
+        assert given == Spec(5, Objective(0.2, 1.0))
+
     @pytest.mark.parametrize(("exponent", "other"), [(0.0, None), (1.0, OTHER)])
     def test_an_exponent_without_its_lambda(self, exponent, other):
         config = TrainConfig(**LEAST[TrainConfig], exponent=exponent)
