@@ -28,7 +28,7 @@ from als_spark.errors import UserError
 from als_spark.spark.read.columns import typed_ratings
 from als_spark.spark.read.sources import SourceOptions, read_source
 
-EXAMPLES = int(os.environ.get("ALS_SPARK_EXAMPLES", "300" if os.environ.get("CI") else "60"))
+EXAMPLES = int(os.environ.get("ALS_SPARK_EXAMPLES", "100" if os.environ.get("CI") else "60"))
 """Sources that are drawn; at a desk fewer."""
 TOGETHER = 20
 """Sources whose ratings one job of Spark brings."""
