@@ -161,7 +161,8 @@ SOURCES = [
     Case(
         "pattern that nothing matches",
         lambda desk: ["--ratings", desk.path("*.csv")],
-        r"\*\.csv: cannot be read: Path does not exist: .*: check the path and --format$",
+        r"\*\.csv: cannot be read: Path does not exist: .*: check the path and --format; "
+        r"\* \? .* make a pattern of it, unless a file has that very name$",
     ),
     Case("empty folder", empty_folder, r"/ratings: no files there: give a file or a folder"),
     Case(

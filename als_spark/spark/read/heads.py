@@ -148,9 +148,13 @@ def each_file(
 
     def work(file: str) -> T:
         path = local_of(file)
-        if path is not None:
-            return local(path)
-        return remote(trees[urlparse(file)[:2]], unquote(file))
+        try:
+            if path is not None:
+                return local(path)
+            return remote(trees[urlparse(file)[:2]], unquote(file))
+        except OSError as error:
+            why = error.strerror or re.sub(r"^(\w+\.)+\w+: ", "", str(error))
+            raise OSError(f"{shown(file)} ({why})") from error
 
     for file in files:
         if local_of(file) is None and urlparse(file)[:2] not in trees:
