@@ -79,7 +79,7 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         ``implicitPrefs``.
     tol : float
         Iterations end before ``maxIter`` once the change of the factors settles: at the first t
-        with |c_(t−1) − c_t| < ``tol``, where c_t = ‖U_t − U_(t−1)‖ + ‖V_t − V_(t−1)‖. MLlib has
+        with ``|c_(t−1) − c_t| < tol``, where ``c_t = ‖U_t − U_(t−1)‖ + ‖V_t − V_(t−1)‖``. MLlib has
         no such rule; neither has 0.
     regExponent : float
         ν, from 0 to 4. MLlib's is 1; 0 is the same ridge in every row, for which a good λ is

@@ -35,7 +35,7 @@ MAINS: dict[str, Callable[[list[str]], int]] = {
     "recommend": recommend.main,
     "retrain": retrain.main,
 }
-WORDS = {"table", "user_col", "item_col", "rating_col", "timestamp_col", "version"}
+WORDS = {"encoding", "table", "user_col", "item_col", "rating_col", "timestamp_col", "version"}
 WORDS |= {"mlflow_experiment"}
 """Options that take any text but a path."""
 WRITTEN = ("output", "target store")
