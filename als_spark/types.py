@@ -30,3 +30,8 @@ DuplicatesOrKeep = Literal["error", "mean", "last", "keep"]
 PlacementName = Literal["ratings", "grid"]
 """What Spark partitions."""
 PlacementChoice = Literal["auto", "ratings", "grid"]
+
+
+def other_side(side: Side) -> Side:
+    """Return the side that a side is rated against."""
+    return "item" if side == "user" else "user"

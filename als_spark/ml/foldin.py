@@ -27,7 +27,7 @@ from als_spark.model.ids import IdIndex
 from als_spark.solve.objective import Objective
 from als_spark.spark.arrow import map_in_arrow, stream_to_bytes, table_from_bytes
 from als_spark.train.metrics import SideStats
-from als_spark.types import SIDES, Side
+from als_spark.types import SIDES, Side, other_side
 
 _FIELDS = pa.schema([("rows", pa.binary()), ("problem", pa.string()), ("unsolved", pa.string())])
 _SCHEMA = "rows binary, problem string, unsolved string"
@@ -77,7 +77,7 @@ def fold_ratings(ratings: DataFrame, columns: Columns, side: Side, sides: Sides)
         for role, name in zip(SIDES, columns[:2], strict=True):
             check_like(ratings.schema, name, sides.sides[role].id_type, exactly=True)
     typed = typed_ratings(ratings, *columns[:3], native=columns.native)
-    other: Side = "item" if side == "user" else "user"
+    other = other_side(side)
     bad = F.when(F.col("problem").isNotNull(), F.concat_ws(", but got ", "problem", "raw"))
     # All ratings of a row meet in one partition.
     keyed = typed.select(side, other, "rating", bad.alias("bad")).repartition(F.col(side))

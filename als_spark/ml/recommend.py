@@ -30,7 +30,7 @@ from als_spark.ml.params import to_int
 from als_spark.model.ids import IdIndex
 from als_spark.model.recommend import Asked, Candidates, Plan, plan_similar
 from als_spark.spark.predict.recommend import answer_plan
-from als_spark.types import Side
+from als_spark.types import Side, other_side
 
 Measure = Literal["cosine", "inner"]
 
@@ -49,7 +49,7 @@ class Answerer(NamedTuple):
     @property
     def other(self) -> Side:
         """What is found."""
-        return "item" if self.side == "user" else "user"
+        return other_side(self.side)
 
     def recommend(
         self,

@@ -22,7 +22,7 @@ from als_spark.solve.blocks import build_block, sort_pairs
 from als_spark.solve.objective import Objective
 from als_spark.train.backend import Factors
 from als_spark.train.metrics import SideStats
-from als_spark.types import FloatArray, IntArray, Side
+from als_spark.types import FloatArray, IntArray, Side, other_side
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,8 +89,7 @@ def fold_in(
         If a row has no finite solution.
     """
     objective = Objective.from_record(model.description, "the model's description")
-    other: Side = "item" if side == "user" else "user"
-    rows_side, columns_side = model.side(side), model.side(other)
+    rows_side, columns_side = model.side(side), model.side(other_side(side))
     ids = ids_like(rows_side.ids, row_ids, f"{side} id")
     columns = columns_side.ids.rows_of(column_ids)
     values = np.asarray(ratings, np.float64)
@@ -172,8 +171,7 @@ def solve_rows(
         dtype=fixed.dtype,
         presorted=True,
     )
-    other: Side = "item" if side == "user" else "user"
-    solver = objective.row_solver(objective.trained(fixed, other), fixed_degrees)
+    solver = objective.row_solver(objective.trained(fixed, other_side(side)), fixed_degrees)
     solved = objective.plain(solver.solve(block, side=side)[0], side)
     factors = np.empty((n_rows, fixed.shape[1]), solved.dtype)
     factors[block.rows] = solved

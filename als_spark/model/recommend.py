@@ -29,7 +29,7 @@ from als_spark.model.foldin import FoldedRows
 from als_spark.model.ids import IdIndex, as_id_array, ids_like
 from als_spark.solve.blocks import counting_argsort
 from als_spark.solve.topk import Seen, TopItems, top_items
-from als_spark.types import FloatArray, IntArray, Side
+from als_spark.types import FloatArray, IntArray, Side, other_side
 
 Source = Literal["model", "fold_in", "popular"]
 IdList: TypeAlias = pa.Array | Sequence[Any]
@@ -126,7 +126,7 @@ def plan_recommendations(
             f"folded {folded.side}s given to recommend to {side}s: fold in {side}s, or extend the "
             "model with extend_model"
         )
-    other: Side = "item" if side == "user" else "user"
+    other = other_side(side)
     candidates = candidates_of(model, other)
     top = _usable_top(top, candidates)
     own = model.side(side)

@@ -58,6 +58,7 @@ from als_spark.types import (
     IntArray,
     Side,
     SplitName,
+    other_side,
 )
 
 CHUNK_COLUMNS = (
@@ -201,7 +202,7 @@ def cut_partition(
             timestamps = np.frombuffer(chunk["timestamps"], np.float64)
             weights = np.frombuffer(chunk["weights"], np.float64)
             for position, side in enumerate(options.sides):
-                other = "item" if side == "user" else "user"
+                other = other_side(side)
                 keys = where.keys[position * options.n_blocks :][: options.n_blocks]
                 yield cut_chunk(
                     Ratings(dense[side], dense[other], ratings, splits, timestamps, weights),
@@ -259,7 +260,7 @@ def merge_partition(
     for target in sorted(by_target):
         position, block = divmod(target, options.n_blocks)
         side = options.sides[position]
-        n_columns = block_of["item" if side == "user" else "user"].size
+        n_columns = block_of[other_side(side)].size
         yield from merge_block(
             side, block, by_target.pop(target), block_of[side], n_columns, options
         )
