@@ -22,6 +22,7 @@ from pyspark.sql.types import (
 
 from als_spark.ml.errors import InvalidArgument, InvalidRatings
 from als_spark.spark.read.facts import Summary
+from als_spark.spark.read.names import quoted
 
 
 class Checked(NamedTuple):
@@ -33,11 +34,6 @@ class Checked(NamedTuple):
     """What is wrong; null where it can be used."""
     shown: Column
     """The value as text."""
-
-
-def quoted(name: str) -> str:
-    """Return a column's name as SQL has it, dots and all."""
-    return "`" + name.replace("`", "``") + "`"
 
 
 def check_exists(schema: StructType, name: str) -> None:

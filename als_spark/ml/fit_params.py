@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pyspark.ml.param import Param, Params, TypeConverters
+from pyspark.ml.param import Param, Params
 
 from als_spark.ml.errors import InvalidArgument
 from als_spark.ml.model import ALSModel
-from als_spark.ml.params import AlsParams
+from als_spark.ml.params import AlsParams, flag
 from als_spark.train.records import IterationRecord
 
 Callback = Callable[[IterationRecord], object]
@@ -51,11 +51,9 @@ class FitParams(AlsParams):
         "called with each IterationRecord, on the driver; what it raises ends the fit. Not saved",
         typeConverter=_to_callback,
     )
-    progress = Param[bool](
-        Params._dummy(),
+    progress = flag(
         "progress",
         "whether to show a progress bar; None: in a notebook only",
-        typeConverter=TypeConverters.toBoolean,
     )
 
     def __init__(self, *args: Any) -> None:

@@ -12,11 +12,9 @@ from pyspark.ml.recommendation import _ALSModelParams, _ALSParams
 
 from als_spark.ml.biases import bias_members
 from als_spark.ml.errors import InvalidArgument
-from als_spark.solve.objective import Objective
+from als_spark.solve.objective import LARGEST_EXPONENT, Objective
 
 _LARGEST_INT = 2**31 - 1
-LARGEST_EXPONENT = 4.0
-"""Largest ν, as that of the jobs."""
 _STORAGE_LEVELS = {
     *("DISK_ONLY", "DISK_ONLY_2", "DISK_ONLY_3", "OFF_HEAP"),
     *("MEMORY_ONLY", "MEMORY_ONLY_2", "MEMORY_ONLY_SER", "MEMORY_ONLY_SER_2"),
@@ -69,6 +67,11 @@ def _int(name: str, doc: str) -> Param[int]:
 
 def _float(name: str, doc: str) -> Param[float]:
     return Param(Params._dummy(), name, doc, typeConverter=to_float)
+
+
+def flag(name: str, doc: str) -> Param[bool]:
+    """Describe a parameter that is True or False."""
+    return Param(Params._dummy(), name, doc, typeConverter=TypeConverters.toBoolean)
 
 
 def _text(name: str, doc: str) -> Param[str]:
@@ -126,12 +129,10 @@ class AlsModelParams(_ALSModelParams):
         "blockSize", "accepted as MLlib's and without effect: blocks are as large as memory allows"
     )
 
-    nativeIds = Param[bool](
-        Params._dummy(),
+    nativeIds = flag(
         "nativeIds",
         "whether ids are integers of any width, strings or decimals that stay what they are; "
         "otherwise they are whole numbers within the int range, and become int",
-        typeConverter=TypeConverters.toBoolean,
     )
 
     def __init__(self, *args: Any) -> None:
@@ -242,21 +243,17 @@ class AlsParams(AlsModelParams, _ALSParams):
         "data decide",
     )
     numItemBlocks = _int("numItemBlocks", "as numUserBlocks")
-    implicitPrefs = Param[bool](
-        Params._dummy(),
+    implicitPrefs = flag(
         "implicitPrefs",
         "whether ratings are implicit feedback: preferences, with more or less confidence",
-        typeConverter=TypeConverters.toBoolean,
     )
     alpha = _float(
         "alpha", "confidence that a rating adds to its preference (>= 0), if implicitPrefs is True"
     )
     ratingCol = _text("ratingCol", "column name for ratings; '': every rating is 1")
-    nonnegative = Param[bool](
-        Params._dummy(),
+    nonnegative = flag(
         "nonnegative",
         "whether no factor may be negative",
-        typeConverter=TypeConverters.toBoolean,
     )
     checkpointInterval = _int(
         "checkpointInterval",
@@ -272,11 +269,9 @@ class AlsParams(AlsModelParams, _ALSParams):
         "accepted as MLlib's and without effect: the driver holds the factors of the model",
     )
     seed = _int("seed", "random seed of the start; the same at any number of cores")
-    biases = Param[bool](
-        Params._dummy(),
+    biases = flag(
         "biases",
         "whether a prediction has the global mean and biases of the user and the item besides",
-        typeConverter=TypeConverters.toBoolean,
     )
     biasRegParam = _float(
         "biasRegParam",
@@ -298,11 +293,9 @@ class AlsParams(AlsModelParams, _ALSParams):
         "exponent ν (0 to 4) of the number of ratings n in the ridge λ n^ν of a row; 1 as MLlib, "
         "0 for the same ridge in every row",
     )
-    accelerate = Param[bool](
-        Params._dummy(),
+    accelerate = flag(
         "accelerate",
         "whether iterations begin at extrapolated factors: fewer iterations to the same objective",
-        typeConverter=TypeConverters.toBoolean,
     )
 
     def __init__(self, *args: Any) -> None:

@@ -39,6 +39,8 @@ from als_spark.solve.rows import RidgeSolver
 from als_spark.solve.solver import RowSolver
 from als_spark.types import FloatArray, IntArray, Side
 
+LARGEST_EXPONENT = 4.0
+"""Largest ν that jobs and estimator take."""
 MORE_KEYS = ("implicit", "alpha", "nonnegative")
 """Keys that only files of objectives have in which they are on; see :meth:`Objective.as_record`."""
 IMPLICIT_CAVEAT = (

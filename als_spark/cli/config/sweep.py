@@ -29,7 +29,7 @@ from als_spark.cli.config.settings import (
     option_name,
 )
 from als_spark.errors import ConfigError
-from als_spark.solve.objective import Objective
+from als_spark.solve.objective import LARGEST_EXPONENT, Objective
 from als_spark.spark.read.sources import SourceOptions
 from als_spark.train.ranking import RankingRule
 from als_spark.train.records import Judge, Measure, TrainingOptions
@@ -51,7 +51,7 @@ Rank = Annotated[int, Field(ge=1, le=LARGEST_RANK), Shown("D")]
 Reg = Annotated[float, Field(ge=0, examples=[0.1]), Shown("L")]
 Exponent = Annotated[
     float,
-    Field(ge=0, le=4),
+    Field(ge=0, le=LARGEST_EXPONENT),
     Shown("NU", remedy="a number from 0 (plain ridge) to 4; 1 is Spark MLlib's"),
 ]
 Alpha = Annotated[float, Field(ge=0, examples=[40]), Shown("A")]
