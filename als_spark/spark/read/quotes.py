@@ -9,7 +9,7 @@ without a word. These files are gone through here first, line by line.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -45,8 +45,8 @@ class LookedAt(NamedTuple):
 
     separator: str
     head: bytes
-    numbers: bool
-    """Whether all its fields are numbers."""
+    numbers: Callable[[], bool]
+    """Tells whether all its fields are numbers: asked of those files alone that need it."""
 
 
 def spanning_files(
@@ -129,7 +129,7 @@ def _suspects(
     others = [
         file
         for file, (_, head, numbers) in looked_at.items()
-        if file not in local and (b'"' in head or not numbers)
+        if file not in local and (b'"' in head or not numbers())
     ]
     if others and not encoding.wide:
         with described(session.sparkContext, f"looking for open quotes in {listing.path}"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -95,7 +96,7 @@ def groups_of(
             file: LookedAt(
                 dialect.separator,
                 heads[file],
-                _has_numbers_alone(encoding.decode(heads[file]), dialect),
+                partial(_has_numbers_alone, heads[file], encoding, dialect),
             )
             for file, dialect in dialects.items()
             if dialect.separator not in (BLANKS, WHOLE_LINE)
@@ -164,8 +165,8 @@ def _split_at_blanks(frame: DataFrame, names: Sequence[str], options: SourceOpti
     )
 
 
-def _has_numbers_alone(text: str, dialect: Dialect) -> bool:
-    records = records_of(text, dialect.separator, "auto", whole=False)
+def _has_numbers_alone(head: bytes, encoding: Encoding, dialect: Dialect) -> bool:
+    records = records_of(encoding.decode(head), dialect.separator, "auto", whole=False)
     return all(is_number(field) for fields in records[dialect.header :] for field in fields)
 
 
