@@ -8,7 +8,7 @@ from dataclasses import replace
 from als_spark.cli.config.batch import RetrainConfig
 from als_spark.cli.interrupts import stop_on_signals
 from als_spark.cli.nightly import fit_options, run_log
-from als_spark.cli.program import job_main
+from als_spark.cli.program import job_main, say
 from als_spark.cli.spark_job import all_versions, job_progress, spark_job
 from als_spark.cli.spark_paths import check_paths
 from als_spark.cli.stored import permission_is_usage, store_of
@@ -41,7 +41,7 @@ def _run(config: RetrainConfig) -> int:
         stack.enter_context(permission_is_usage("--store", config.store))
         log.record = replace(log.record, versions=all_versions(session))
         Retrain(session, retrain_options(config, progress), log).work()
-    print(f"{log.record.sentence}\nThe report is runs/{log.run}/report.html in {config.store}.")
+    say(f"{log.record.sentence}\nThe report is runs/{log.run}/report.html in {config.store}.")
     return log.exit_code
 
 

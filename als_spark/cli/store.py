@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from als_spark.cli.options import OneLineParser
-from als_spark.cli.program import EXIT_DONE, EXIT_FAILED, run_program
+from als_spark.cli.program import EXIT_DONE, EXIT_FAILED, run_program, say
 from als_spark.errors import ConfigError, DataError, StoreLocked
 from als_spark.files.places import local_path
 from als_spark.store.history import new_run_id
@@ -122,7 +122,7 @@ def _list(store: ModelStore, options: argparse.Namespace) -> int:
         _print_json([_record(info) for info in versions])
         return EXIT_DONE
     if not versions:
-        print(f"{store.label} holds no version yet.")
+        say(f"{store.label} holds no version yet.")
         return EXIT_DONE
     rows = [
         (
@@ -136,8 +136,8 @@ def _list(store: ModelStore, options: argparse.Namespace) -> int:
         for info in versions
     ]
     head = ("", "version", "created (UTC)", "size", "times current", "complete")
-    print(_table([head, *rows], right={3, 4}))
-    print("\n* current")
+    say(_table([head, *rows], right={3, 4}))
+    say("\n* current")
     return EXIT_DONE
 
 
@@ -167,14 +167,14 @@ def _show(store: ModelStore, options: argparse.Namespace) -> int:
             }
         )
         return EXIT_DONE
-    print(f"version  {name}{' (current)' if name == current else ''}")
-    print(f"created  {_short(manifest.created)} UTC\n")
+    say(f"version  {name}{' (current)' if name == current else ''}")
+    say(f"created  {_short(manifest.created)} UTC\n")
     rows = [(file, _size(size), sha[:12]) for file, (size, sha) in manifest.files.items()]
-    print(_table([("file", "size", "SHA-256"), *rows], right={1}))
+    say(_table([("file", "size", "SHA-256"), *rows], right={1}))
     if metrics is not None:
-        print(f"\n{_METRICS}:\n{json.dumps(metrics, indent=2, ensure_ascii=False)}")
+        say(f"\n{_METRICS}:\n{json.dumps(metrics, indent=2, ensure_ascii=False)}")
     switches = [(str(p.number), p.action, _short(p.published), p.run or "-") for p in pointers]
-    print("\n" + _table([("pointer", "action", "time (UTC)", "run"), *switches], right={0}))
+    say("\n" + _table([("pointer", "action", "time (UTC)", "run"), *switches], right={0}))
     return EXIT_DONE
 
 
@@ -185,7 +185,7 @@ def _current(store: ModelStore, options: argparse.Namespace) -> int:
         return EXIT_DONE
     if name is None:
         raise DataError(f"{store.label} holds no model yet: publish one first")
-    print(name)
+    say(name)
     return EXIT_DONE
 
 
@@ -197,8 +197,8 @@ def _rollback(store: ModelStore, options: argparse.Namespace) -> int:
     except StoreLocked:
         # For hours perhaps: a bad model is not to stay as long.
         version = store.rollback(options.to, run=run)
-        print("A run is at work: it will find the store switched, and publish nothing.")
-    print(f"{version} is now the current version of {store.label}.")
+        say("A run is at work: it will find the store switched, and publish nothing.")
+    say(f"{version} is now the current version of {store.label}.")
     return EXIT_DONE
 
 
@@ -207,10 +207,10 @@ def _prune(store: ModelStore, options: argparse.Namespace) -> int:
         leftovers = store.recover()
         removed = store.prune(options.keep, check=lock.check)
     for path in leftovers:
-        print(f"removed  {path} (left by a run that was killed)")
+        say(f"removed  {path} (left by a run that was killed)")
     for name in removed:
-        print(f"removed  {name}")
-    print(f"{len(removed)} versions pruned, {len(store.versions())} stay.")
+        say(f"removed  {name}")
+    say(f"{len(removed)} versions pruned, {len(store.versions())} stay.")
     return EXIT_DONE
 
 
@@ -218,9 +218,9 @@ def _verify(store: ModelStore, options: argparse.Namespace) -> int:
     problems = store.verify(options.version)
     if not problems:
         what = "All versions are" if options.version is None else "The version is"
-        print(f"{what} as published.")
+        say(f"{what} as published.")
         return EXIT_DONE
-    print(_table([("version", "problem"), *((p.version, str(p)) for p in problems)]))
+    say(_table([("version", "problem"), *((p.version, str(p)) for p in problems)]))
     return EXIT_FAILED
 
 
@@ -236,7 +236,7 @@ def _record(info: VersionInfo) -> dict[str, Any]:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    say(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _table(rows: Sequence[Sequence[str]], right: frozenset[int] | set[int] = frozenset()) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from als_spark.cli.config.batch import TrainConfig
 from als_spark.cli.config.settings import config_record, in_options
 from als_spark.cli.nightly import fit_options, run_log
-from als_spark.cli.program import EXIT_DONE, job_main
+from als_spark.cli.program import EXIT_DONE, job_main, say
 from als_spark.cli.spark_job import all_versions, job_progress, job_with_output, spark_job
 from als_spark.cli.spark_paths import check_paths
 from als_spark.cli.stored import permission_is_usage, store_of
@@ -34,7 +34,7 @@ def _run(config: TrainConfig) -> int:
     spec = config.spec(None if sweep is None else best_of_sweep(sweep))
     source = None if sweep is None else f"the sweep in {sweep}"
     work = _into_store if config.output is None else _into_folder
-    print(work(config, spec, config.objective_words(spec, source)))
+    say(work(config, spec, config.objective_words(spec, source)))
     return EXIT_DONE
 
 

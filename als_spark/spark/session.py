@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pyspark import Broadcast, SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
+from als_spark.redaction import redact
 from als_spark.spark.worker import blas_threads, prepare_worker
 
 T = TypeVar("T")
@@ -90,9 +91,12 @@ def quiet_spark(session: SparkSession) -> None:
 
 @contextmanager
 def described(context: SparkContext, text: str) -> Iterator[None]:
-    """Give the Spark jobs that the block starts a description, for whoever reads the Spark UI."""
+    """Give the Spark jobs that the block starts a description, for whoever reads the Spark UI.
+
+    Keys and passwords are blotted out of it: event logs keep it.
+    """
     before = context.getLocalProperty("spark.job.description")
-    context.setJobDescription(text)
+    context.setJobDescription(redact(text))
     try:
         yield
     finally:
