@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import logging
-import os
-import re
 import signal
 import sys
 import threading
@@ -17,6 +14,7 @@ from typing import TypeVar
 from als_spark.cli.config.settings import JobConfig, in_options
 from als_spark.cli.options import parse
 from als_spark.errors import LockLost, PublishConflict, StoreLocked, UserError
+from als_spark.files.writable import full_disk
 from als_spark.redaction import redact
 
 C = TypeVar("C", bound=JobConfig)
@@ -68,7 +66,7 @@ def run_program(name: str, work: Callable[[], int], interrupted: str) -> int:
     except Exception as error:  # noqa: BLE001 - the last resort of a program
         full = full_disk(error)
         if full is not None:
-            _complain(name, f"{full}: free some space, and run it again")
+            _complain(name, full)
             return EXIT_USAGE
         print(redact(traceback.format_exc()), end="", file=sys.stderr)
         return EXIT_FAILED
@@ -77,23 +75,6 @@ def run_program(name: str, work: Callable[[], int], interrupted: str) -> int:
 def say(text: str) -> None:
     """Print a result of a job, without keys and passwords."""
     print(redact(text))
-
-
-def full_disk(error: BaseException | None) -> str | None:
-    """Say which disk is full, if that is why a run has failed; None if it is not."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = f"{error.filename}: " if error.filename else ""
-            return f"{where}{os.strerror(error.errno)}"
-        found = _FULL.search(str(error))
-        if found is not None:
-            return found[0]
-        error = error.__cause__ or error.__context__
-    return None
-
-
-_FULL = re.compile("No space left on device|Disk quota exceeded")
-"""What the JVM's exceptions say."""
 
 
 def _complain(name: str, text: str) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from als_spark.cli.options import OneLineParser
+from als_spark.cli.paths import GivenPath, check_name, place_is_usage
 from als_spark.cli.program import EXIT_DONE, EXIT_FAILED, run_program, say
-from als_spark.errors import ConfigError, DataError, StoreLocked
+from als_spark.errors import DataError, StoreLocked
 from als_spark.files.places import local_path
+from als_spark.files.writable import check_writable
 from als_spark.store.history import new_run_id
 from als_spark.store.layout import MANIFEST
 from als_spark.store.manifest import Manifest
@@ -91,6 +94,11 @@ def _positive(text: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    target = GivenPath("--store", "store", options.store)
+    check_name(target)
+    folder = local_path(options.store)
+    if options.command in ("rollback", "prune") and folder is not None and os.path.lexists(folder):
+        check_writable(folder, str(target))
     with _opened(options.store) as store:
         if not store.exists():
             raise DataError(f"--store {options.store}: there is no model store: check the path")
@@ -102,12 +110,8 @@ def _run(options: argparse.Namespace) -> int:
 def _opened(path: str) -> Iterator[ModelStore]:
     """Open a store, with Spark only where it lies on another file system."""
     if local_path(path) is not None:
-        try:
+        with place_is_usage("--store", path):
             yield open_store(path)
-        except PermissionError as error:
-            raise ConfigError(
-                f"--store {path}: no permission ({error.filename}): ask its owner"
-            ) from error
         return
     from als_spark.cli.spark_job import job_session
     from als_spark.spark.hadoop import store_at

@@ -214,11 +214,11 @@ def test_no_permission(
 ) -> None:
     # Not by the mode of the folder: root may read anything.
     def read(*_arguments: object) -> bytes:
-        raise PermissionError(13, "Permission denied", "/store/store.json")
+        raise PermissionError(13, "Permission denied", f"{store.label}/store.json")
 
     monkeypatch.setattr("als_spark.store.files.LocalFiles.read", read)
     assert run(store, "list") == 2
-    assert "no permission (/store/store.json): ask its owner" in capsys.readouterr().err
+    assert f"no permission ({store.label}/store.json): ask its owner" in capsys.readouterr().err
 
 
 def test_local_stores_start_no_spark(store: ModelStore) -> None:

@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import unquote, urlparse
+from urllib.parse import unquote
 
 from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 
 from als_spark.errors import DataError
-from als_spark.files.places import local_path
+from als_spark.files.places import local_path, split_address
 from als_spark.spark.hadoop import HadoopTree
 from als_spark.types import Format
 
@@ -96,7 +96,7 @@ class Listing:
 def list_files(session: SparkSession, path: str) -> Listing:
     """List the files of a source; a name that is there wins over what it would mean to Hadoop."""
     options: dict[str, str] = {}
-    if ":" in path and urlparse(path).netloc == "" and os.path.lexists(path):
+    if ":" in path and split_address(path).authority == "" and os.path.lexists(path):
         # Otherwise what stands before the colon is taken for a file system.
         path = os.path.abspath(path)
     if _PATTERN.search(path) and _exists(session, path):
@@ -104,7 +104,7 @@ def list_files(session: SparkSession, path: str) -> Listing:
     # This also finds out, without a job, whether the path is there.
     frame = session.read.options(**options).text(path)
     files = tuple(sorted(frame.inputFiles()))
-    if any(":" in unquote(urlparse(file).path) for file in files if file.startswith("file:")):
+    if any(":" in unquote(split_address(file).path) for file in files if file.startswith("file:")):
         options |= _COLONS
     return Listing(path, files, tuple(frame.columns[1:]), options)
 
@@ -114,7 +114,7 @@ def names_hint(path: str) -> str:
     hints = []
     if _PATTERN.search(path):
         hints.append("* ? [ ] { } and \\ make a pattern of it, unless a file has that very name")
-    if ":" in urlparse(path).path or re.match(r"[\w.+-]+:(?!/)", path):
+    if ":" in split_address(path).path or re.match(r"[\w.+-]+:(?!/)", path):
         hints.append("what stands before a colon is taken for a file system, unless it follows a /")
     return "".join(f"; {hint}" for hint in hints)
 
@@ -151,14 +151,14 @@ def each_file(
         try:
             if path is not None:
                 return local(path)
-            return remote(trees[urlparse(file)[:2]], unquote(file))
+            return remote(trees[split_address(file)[:2]], unquote(file))
         except OSError as error:
             why = error.strerror or re.sub(r"^(\w+\.)+\w+: ", "", str(error))
             raise OSError(f"{shown(file)} ({why})") from error
 
     for file in files:
-        if local_of(file) is None and urlparse(file)[:2] not in trees:
-            trees[urlparse(file)[:2]] = HadoopTree(session, unquote(file))
+        if local_of(file) is None and split_address(file)[:2] not in trees:
+            trees[split_address(file)[:2]] = HadoopTree(session, unquote(file))
     if not trees:
         return [work(file) for file in files]
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
