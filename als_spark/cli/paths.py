@@ -63,6 +63,26 @@ def check_local_paths(config: JobConfig, file: Path | None) -> None:
             check_writable(folder, str(target))
 
 
+def check_text(option: str, text: str) -> None:
+    """Refuse a value of the command line that is no text: Python and the JVM differ on it.
+
+    Raises
+    ------
+    ConfigError
+        Names the first byte that the locale's encoding does not have.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        shown = text.encode("utf-8", "backslashreplace").decode()
+        byte = ord(text[error.start]) & 0xFF
+        encoding = sys.getfilesystemencoding()
+        remedy = "rename it" if encoding == "utf-8" else "set LC_ALL=C.UTF-8, or rename it"
+        raise ConfigError(
+            f"{option} {shown}: has the byte 0x{byte:02x} that is not of {encoding}: {remedy}"
+        ) from error
+
+
 def check_name(path: GivenPath) -> None:
     """Refuse a path that cannot be what was meant: its characters, or what they mean.
 
@@ -70,19 +90,9 @@ def check_name(path: GivenPath) -> None:
     ------
     ConfigError
     """
+    check_text(path.option, path.text)
     if "\0" in path.text:
         raise ConfigError(f"{path.option}: a path has no zero byte: give another name")
-    try:
-        path.text.encode()
-    except UnicodeEncodeError as error:
-        text = path.text.encode("utf-8", "backslashreplace").decode()
-        code = ord(path.text[error.start])
-        what = f"the byte 0x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else "a character"
-        encoding = sys.getfilesystemencoding()
-        remedy = "rename it" if encoding == "utf-8" else "set LC_ALL=C.UTF-8, or rename it"
-        raise ConfigError(
-            f"{path.option} {text}: has {what} that is not of {encoding}: {remedy}"
-        ) from error
     if path.role in FOLDERS and (hint := colon_hint(path.text)):
         raise ConfigError(f"{path}: {hint}")
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
+from als_spark.cli.characters import check_words
 from als_spark.cli.options import OneLineParser
 from als_spark.cli.paths import GivenPath, check_name, place_is_usage
 from als_spark.cli.program import EXIT_DONE, EXIT_FAILED, run_program, say
@@ -40,7 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         as no such store or version; 5 another run holds the lock; 130 stopped by Ctrl-C.
     """
     interrupted = "stopped; the store is as it was, or as asked for"
-    return run_program("store", lambda: _run(store_parser().parse_args(argv)), interrupted)
+
+    def work() -> int:
+        check_words(sys.argv[1:] if argv is None else argv)
+        return _run(store_parser().parse_args(argv))
+
+    return run_program("store", work, interrupted)
 
 
 def store_parser() -> OneLineParser:

@@ -7,7 +7,7 @@ import os
 import posixpath
 import re
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -102,6 +102,69 @@ def places_of(text: str) -> list[Path]:
         if re.search(r"[*?\[]", name):
             found += map(Path, islice(glob.iglob(name), _MOST))
     return [*found, *(link for path in found for link in _links(path))]
+
+
+def undecodable(text: str, encoding: str) -> Path | None:
+    """Return a file of an input of this machine whose name is no text of an encoding, if any.
+
+    A program that takes names for text cannot see it. Names that begin with a dot or an underscore
+    are passed over, as Spark does.
+    """
+    parts = split_address(text)
+    if parts.scheme not in ("", "file") and not os.path.lexists(text):
+        return None
+    name = parts.path if parts.scheme == "file" else text
+    if os.path.lexists(name):
+        if not same_bytes(name, encoding):
+            return Path(name)
+        return next(_undecodable_below(name, encoding), None)
+    for found in chain.from_iterable(map(glob.iglob, _without_braces(name))):
+        if os.path.basename(found).startswith((".", "_")):
+            continue
+        if not _decodable(found, encoding):
+            return Path(found)
+        below = next(_undecodable_below(found, encoding), None)
+        if below is not None:
+            return below
+    return None
+
+
+def same_bytes(name: str, encoding: str) -> bool:
+    """Tell whether a name of this machine has the same bytes to a program of another encoding."""
+    if name.isascii():
+        return True
+    try:
+        return name.encode(encoding) == os.fsencode(name)
+    except UnicodeError:
+        return False
+
+
+def _undecodable_below(folder: str, encoding: str) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+        for name in (*folders, *names):
+            if not name.startswith((".", "_")) and not _decodable(name, encoding):
+                yield Path(parent) / name
+
+
+def _decodable(name: str, encoding: str) -> bool:
+    if name.isascii():
+        return True
+    try:
+        os.fsencode(name).decode(encoding)
+    except UnicodeError:
+        return False
+    return True
+
+
+def _without_braces(pattern: str) -> Iterator[str]:
+    """Write ``a{b,c}`` of Hadoop's patterns as the patterns that it means."""
+    found = re.search(r"\{([^{}]*)\}", pattern)
+    if found is None:
+        yield pattern
+        return
+    for word in found[1].split(","):
+        yield from _without_braces(pattern[: found.start()] + word + pattern[found.end() :])
 
 
 def _links(folder: Path) -> Iterator[Path]:

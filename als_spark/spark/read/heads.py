@@ -19,8 +19,9 @@ from urllib.parse import unquote
 from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 
 from als_spark.errors import DataError
-from als_spark.files.places import local_path, split_address
+from als_spark.files.places import local_path, split_address, undecodable
 from als_spark.spark.hadoop import HadoopTree
+from als_spark.spark.session import encoding_of_names
 from als_spark.types import Format
 
 T = TypeVar("T")
@@ -94,7 +95,22 @@ class Listing:
 
 
 def list_files(session: SparkSession, path: str) -> Listing:
-    """List the files of a source; a name that is there wins over what it would mean to Hadoop."""
+    """List the files of a source; a name that is there wins over what it would mean to Hadoop.
+
+    Raises
+    ------
+    DataError
+        If there is a file that Spark would pass over without a word: Java cannot read its name.
+    """
+    encoding = encoding_of_names(session)
+    hidden = undecodable(path, encoding)
+    if hidden is not None:
+        name = os.fsencode(hidden).decode("utf-8", "backslashreplace")
+        remedy = "rename it" if encoding == "UTF-8" else "set LC_ALL=C.UTF-8, or rename it"
+        raise DataError(
+            f"{name}: Spark cannot see this file, whose name is not of {encoding}, the encoding "
+            f"of its locale: {remedy}"
+        )
     options: dict[str, str] = {}
     if ":" in path and split_address(path).authority == "" and os.path.lexists(path):
         # Otherwise what stands before the colon is taken for a file system.
