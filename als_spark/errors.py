@@ -7,9 +7,18 @@ keeps its traceback.
 
 from __future__ import annotations
 
+from als_spark.redaction import redact
+
 
 class AlsError(Exception):
-    """Base class of every exception that the package raises on purpose."""
+    """Base class of every exception that the package raises on purpose.
+
+    Its message tells no key or password of an address; see :func:`als_spark.redaction.redact`.
+    """
+
+    def __str__(self) -> str:
+        """Return the message."""
+        return redact(super().__str__())
 
 
 class UserError(AlsError):

@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 from als_spark.cli.config.batch import EvaluateConfig
 from als_spark.cli.config.settings import config_record, in_options
-from als_spark.cli.program import EXIT_DONE, job_main
+from als_spark.cli.program import EXIT_DONE, job_main, say
 from als_spark.cli.spark_job import (
     all_versions,
     job_with_output,
@@ -21,6 +21,7 @@ from als_spark.cli.spark_job import (
 from als_spark.cli.stored import open_model
 from als_spark.files.json_files import write_json
 from als_spark.nightly.fitting import warnings_of
+from als_spark.redaction import redact_all
 from als_spark.report.figures.breakdown import bins_of, breakdown_figure
 from als_spark.report.figures.drawing import png_of
 from als_spark.report.pages.evaluate import evaluate_page
@@ -38,7 +39,7 @@ METRICS_FILE = "metrics.json"
 
 def _run(config: EvaluateConfig) -> int:
     with job_with_output("evaluate", config, config.output, output_folder) as (job, staged):
-        record = _evaluate(config, job.session, job.progress)
+        record = redact_all(_evaluate(config, job.session, job.progress))
         record |= {
             "started": job.began.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -56,7 +57,7 @@ def _run(config: EvaluateConfig) -> int:
         (staged.content / "breakdown.png").write_bytes(picture)
         (staged.content / "report.html").write_text(evaluate_page(record, picture), "utf-8")
         write_json(staged.content / METRICS_FILE, record)
-    print(_words(config, record))
+    say(_words(config, record))
     return EXIT_DONE
 
 

@@ -11,10 +11,11 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from als_spark.cli.characters import set_utf8_locale
 from als_spark.errors import ConfigError
 
 JAVA_FLOOR = 17
@@ -29,12 +30,16 @@ def prepare_launch(environment: MutableMapping[str, str] = os.environ) -> None:
     Raises
     ------
     ConfigError
-        If there is no Java that Spark runs on, or ``ALS_SPARK_SUBMIT_ARGS`` cannot be read.
+        If there is no Java that Spark runs on, ``ALS_SPARK_SUBMIT_ARGS`` cannot be read, or Java
+        does not take the memory that was asked for.
     """
     if "PYSPARK_GATEWAY_PORT" in environment:
         return
     java = find_java(environment)
-    environment["PYSPARK_SUBMIT_ARGS"] = shlex.join(submit_arguments(environment))
+    arguments = submit_arguments(environment)
+    check_memory(java, arguments)
+    set_utf8_locale(environment)
+    environment["PYSPARK_SUBMIT_ARGS"] = shlex.join(arguments)
     environment["JAVA_HOME"] = str(java)
     quiet = _CONF / "quiet-java"
     if os.access(quiet / "bin" / "java", os.X_OK):
@@ -59,6 +64,44 @@ def submit_arguments(environment: Mapping[str, str]) -> list[str]:
     if log.is_file():
         ours += ["--driver-java-options", f"-Dlog4j2.configurationFile={log.as_uri()}"]
     return ours + theirs
+
+
+def check_memory(java: Path, arguments: Sequence[str]) -> None:
+    """Ask Java for the heap of the driver, where the user has said how much.
+
+    Raises
+    ------
+    ConfigError
+        If it refuses.
+    """
+    found = [heap for heap in map(_heap, ["", *arguments], arguments) if heap is not None]
+    if not found or found[-1] == f"{third_of_memory()}m":
+        return
+    words = [str(java / "bin" / "java"), f"-Xmx{found[-1]}", "-version"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        # What is wrong with Java itself, its start will tell.
+        return
+    if done.returncode:
+        lines = (done.stderr + done.stdout).strip().splitlines()
+        reason = next((line for line in lines if "heap" in line), "")
+        raise ConfigError(
+            f"SPARK_DRIVER_MEMORY or --driver-memory {found[-1]}: Java does not take it "
+            f"({reason}): give it as 4g or 800m, less than the machine has"
+        )
+
+
+def _heap(before: str, word: str) -> str | None:
+    """Return the heap that an option of spark-submit sets, given the word before it too."""
+    if before == "--driver-memory":
+        return word
+    setting = word if before in ("--conf", "-c") else word.removeprefix("--conf=")
+    name, equals, value = setting.partition("=")
+    meant = name == "--driver-memory" or (
+        name == "spark.driver.memory" and (before in ("--conf", "-c") or setting != word)
+    )
+    return value if equals and meant else None
 
 
 def third_of_memory() -> int:
@@ -133,4 +176,5 @@ def _split(environment: Mapping[str, str], name: str, usual: str) -> list[str]:
     try:
         return shlex.split(text)
     except ValueError as error:
-        raise ConfigError(f"{name} has an unmatched quote: {text}") from error
+        # Without the text, which may hold keys.
+        raise ConfigError(f"{name} has an unmatched quote: quote it as in a shell") from error

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from als_spark.cli.characters import check_words
 from als_spark.cli.config.settings import (
     JobConfig,
     OptionType,
@@ -16,7 +18,7 @@ from als_spark.cli.config.settings import (
     option_types,
     resolve,
 )
-from als_spark.cli.paths import check_local_paths
+from als_spark.cli.paths import check_local_paths, check_text
 from als_spark.errors import ConfigError
 
 C = TypeVar("C", bound=JobConfig)
@@ -39,9 +41,16 @@ def parse(kind: type[C], argv: Sequence[str] | None) -> C:
         If an option or the configuration file is unusable, or an input lies in what the job
         writes.
     """
+    check_words(sys.argv[1:] if argv is None else argv)
     words = vars(job_parser(kind).parse_args(argv))
     own = words.pop("config")
     file = own or kind.defaults
+    for name, word in words.items():
+        for text in word if isinstance(word, list) else [word]:
+            if isinstance(text, str):
+                check_text(option_name(name), text)
+    if own is not None:
+        check_text("--config", str(own))
     types = option_types(kind)
     given = {name: _value(types[name], word) for name, word in words.items() if word is not None}
     config = resolve(kind, file, given)

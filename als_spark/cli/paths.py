@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from als_spark.cli.config.settings import JobConfig, Role, option_name, paths_of
 from als_spark.errors import ConfigError
-from als_spark.files.places import Place, lies_in, local_path, places_of
+from als_spark.files.places import Place, address_parts, colon_hint, lies_in, local_path, places_of
+from als_spark.files.writable import check_writable, place_problem
 from als_spark.model.files import DESCRIPTION_FILE, MODEL_FORMAT
 from als_spark.store.layout import MARK, STORE_FORMAT
 
 WRITTEN: tuple[Role, ...] = ("output", "target store")
 READ: tuple[Role, ...] = ("input", "model", "store")
+FOLDERS: tuple[Role, ...] = ("output", "target store", "model", "store")
+"""Taken for what they say; of an input, Hadoop may take characters for a pattern."""
 
 
 class GivenPath(NamedTuple):
@@ -47,11 +52,61 @@ def check_local_paths(config: JobConfig, file: Path | None) -> None:
         If an input lies in what the run writes, or its output in a model or a store.
     """
     given = given_paths(config, file)
+    for path in given:
+        check_name(path)
     check_places(given, lambda path: local_path(path.text), lambda path: places_of(path.text))
     for target in given:
         folder = local_path(target.text)
-        if target.role == "output" and folder is not None:
-            _refuse_foreign_home(target, folder)
+        if target.role in WRITTEN and folder is not None:
+            refuse_foreign_home(target, parents_of(folder), _read_local)
+        if target.role == "target store" and folder is not None:
+            check_writable(folder, str(target))
+
+
+def check_text(option: str, text: str) -> None:
+    """Refuse a value of the command line that is no text: Python and the JVM differ on it.
+
+    Raises
+    ------
+    ConfigError
+        Names the first byte that the locale's encoding does not have.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        shown = text.encode("utf-8", "backslashreplace").decode()
+        byte = ord(text[error.start]) & 0xFF
+        encoding = sys.getfilesystemencoding()
+        remedy = "rename it" if encoding == "utf-8" else "set LC_ALL=C.UTF-8, or rename it"
+        raise ConfigError(
+            f"{option} {shown}: has the byte 0x{byte:02x} that is not of {encoding}: {remedy}"
+        ) from error
+
+
+def check_name(path: GivenPath) -> None:
+    """Refuse a path that cannot be what was meant: its characters, or what they mean.
+
+    Raises
+    ------
+    ConfigError
+    """
+    check_text(path.option, path.text)
+    if "\0" in path.text:
+        raise ConfigError(f"{path.option}: a path has no zero byte: give another name")
+    if path.role in FOLDERS and (hint := colon_hint(path.text)):
+        raise ConfigError(f"{path}: {hint}")
+
+
+@contextmanager
+def place_is_usage(option: str, path: str) -> Iterator[None]:
+    """Blame the option for a folder of this machine that cannot be used as it is, or is full."""
+    try:
+        yield
+    except OSError as error:
+        problem = place_problem(error, local_path(path))
+        if problem is None:
+            raise
+        raise ConfigError(f"{option} {path}: {problem}") from error
 
 
 def check_places(
@@ -87,16 +142,35 @@ def _may_exist(place: Place) -> bool:
     return not isinstance(place, Path) or os.path.exists(place)
 
 
-def _refuse_foreign_home(target: GivenPath, folder: Path) -> None:
-    """Refuse an output in any other model or store: it would count as a part, and be pruned."""
+def parents_of(folder: Place) -> list[str]:
+    """Return the folders that a folder lies in, the nearest first."""
+    if isinstance(folder, Path):
+        return [str(parent) for parent in Path(os.path.realpath(folder)).parents]
+    root, path = address_parts(folder)
+    return [f"{root}{parent}".rstrip("/") for parent in PurePosixPath(path).parents]
+
+
+def refuse_foreign_home(
+    target: GivenPath, parents: Iterable[str], read: Callable[[str], bytes]
+) -> None:
+    """Refuse an output or a store in any other model or store: it would count as a part, or go.
+
+    Raises
+    ------
+    ConfigError
+    """
     marks = ((DESCRIPTION_FILE, MODEL_FORMAT, "model"), (MARK, STORE_FORMAT, "model store"))
-    for parent in Path(os.path.realpath(folder)).parents:
+    for parent in parents:
         for name, format_, what in marks:
             try:
-                record = json.loads((parent / name).read_bytes())
-            except (OSError, ValueError):
+                record = json.loads(read(f"{parent}/{name}"))
+            except (OSError, ValueError, RecursionError):
                 continue
             if isinstance(record, dict) and record.get("format") == format_:
                 raise ConfigError(
                     f"{target}: lies in the {what} {parent}: give a folder outside of it"
                 )
+
+
+def _read_local(path: str) -> bytes:
+    return Path(path).read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import signal
 import sys
@@ -13,6 +14,8 @@ from typing import TypeVar
 from als_spark.cli.config.settings import JobConfig, in_options
 from als_spark.cli.options import parse
 from als_spark.errors import LockLost, PublishConflict, StoreLocked, UserError
+from als_spark.files.writable import full_disk
+from als_spark.redaction import redact
 
 C = TypeVar("C", bound=JobConfig)
 
@@ -40,6 +43,7 @@ def run_program(name: str, work: Callable[[], int], interrupted: str) -> int:
         lock of the store; 130 stopped by Ctrl-C or SIGTERM; 1 anything else.
     """
     configure_logging()
+    _let_print_anything()
     if threading.current_thread() is threading.main_thread():
         # scripts/run.sh starts the JVM deaf to Ctrl-C, so that it outlives it, and a child
         # inherits that.
@@ -47,21 +51,42 @@ def run_program(name: str, work: Callable[[], int], interrupted: str) -> int:
     try:
         return work()
     except StoreLocked as error:
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        _complain(name, str(error))
         return EXIT_LOCKED
     except UserError as error:
-        print(f"{name}: {in_options(' '.join(str(error).split()))}", file=sys.stderr)
+        _complain(name, in_options(str(error)))
         return EXIT_USAGE
     except (LockLost, PublishConflict) as error:
         # Neither input nor defect: another process came in between.
-        print(f"{name}: {error}", file=sys.stderr)
+        _complain(name, str(error))
         return EXIT_FAILED
     except KeyboardInterrupt as error:
-        print(f"{name}: {str(error) or interrupted}", file=sys.stderr)
+        _complain(name, str(error) or interrupted)
         return EXIT_INTERRUPTED
-    except Exception:  # noqa: BLE001 - the last resort of a program
-        traceback.print_exc()
+    except Exception as error:  # noqa: BLE001 - the last resort of a program
+        full = full_disk(error)
+        if full is not None:
+            _complain(name, full)
+            return EXIT_USAGE
+        print(redact(traceback.format_exc()), end="", file=sys.stderr)
         return EXIT_FAILED
+
+
+def say(text: str) -> None:
+    """Print a result of a job, without keys and passwords."""
+    print(redact(text))
+
+
+def _complain(name: str, text: str) -> None:
+    """Tell what is wrong, in one line."""
+    print(f"{name}: {redact(' '.join(text.split()))}", file=sys.stderr)
+
+
+def _let_print_anything() -> None:
+    """Escape what the terminal's encoding lacks: a λ must not end a run that has done its work."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def job_main(
@@ -83,13 +108,21 @@ def job_main(
 
 def configure_logging() -> None:
     """Log to standard error, a line each; the packages that chat over py4j stay quiet."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
-    )
+    ours = logging.StreamHandler(sys.stderr)
+    ours.setFormatter(_Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[ours])
     for handler in logging.getLogger().handlers:
         # py4j tells, with tracebacks and on the root logger too, of calls that Ctrl-C breaks off.
         # What fails otherwise comes as an exception anyway.
         handler.addFilter(_not_of_py4j)
+
+
+class _Formatter(logging.Formatter):
+    """Keeps keys and passwords out of the log, and of its tracebacks."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record."""
+        return redact(super().format(record))
 
 
 def _not_of_py4j(record: logging.LogRecord) -> bool:

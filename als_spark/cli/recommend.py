@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.cli.config.batch import RecommendConfig
-from als_spark.cli.program import EXIT_DONE, job_main
+from als_spark.cli.program import EXIT_DONE, job_main, say
 from als_spark.cli.spark_job import (
     job_with_output,
     open_seen,
@@ -53,7 +53,7 @@ def _run(config: RecommendConfig) -> int:
             # Not coalesced: as few tasks as files would also compute the answers.
             chosen = answers if config.files is None else answers.repartition(config.files)
             rows = _write(chosen, config.format, target)
-    print(f"{rows:,} rows of recommendations are in {config.output.rstrip('/')}.")
+    say(f"{rows:,} rows of recommendations are in {config.output.rstrip('/')}.")
     return EXIT_DONE
 
 

@@ -8,10 +8,11 @@ from dataclasses import replace
 from als_spark.cli.config.batch import RetrainConfig
 from als_spark.cli.interrupts import stop_on_signals
 from als_spark.cli.nightly import fit_options, run_log
-from als_spark.cli.program import job_main
+from als_spark.cli.paths import place_is_usage
+from als_spark.cli.program import job_main, say
 from als_spark.cli.spark_job import all_versions, job_progress, spark_job
 from als_spark.cli.spark_paths import check_paths
-from als_spark.cli.stored import permission_is_usage, store_of
+from als_spark.cli.stored import store_of
 from als_spark.files.places import local_path
 from als_spark.nightly.retrain import Retrain, RetrainOptions
 from als_spark.nightly.run_record import Spec
@@ -23,7 +24,7 @@ def _run(config: RetrainConfig) -> int:
     if config.mlflow is not None:
         check_tracking(config.mlflow)
     with job_progress("retrain") as progress, ExitStack() as stack:
-        stack.enter_context(permission_is_usage("--store", config.store))
+        stack.enter_context(place_is_usage("--store", config.store))
         session = None
         if local_path(config.store) is None:
             # Only Spark knows the file system that the store is on.
@@ -38,10 +39,10 @@ def _run(config: RetrainConfig) -> int:
             stack.enter_context(log.recorded())
         check_paths(session, config)
         # Within the record too, which says what the exit code says.
-        stack.enter_context(permission_is_usage("--store", config.store))
+        stack.enter_context(place_is_usage("--store", config.store))
         log.record = replace(log.record, versions=all_versions(session))
         Retrain(session, retrain_options(config, progress), log).work()
-    print(f"{log.record.sentence}\nThe report is runs/{log.run}/report.html in {config.store}.")
+    say(f"{log.record.sentence}\nThe report is runs/{log.run}/report.html in {config.store}.")
     return log.exit_code
 
 

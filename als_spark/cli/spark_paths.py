@@ -11,10 +11,17 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.cli.config.settings import JobConfig
-from als_spark.cli.paths import WRITTEN, check_places, given_paths
+from als_spark.cli.paths import (
+    WRITTEN,
+    check_places,
+    given_paths,
+    parents_of,
+    refuse_foreign_home,
+)
 from als_spark.errors import ConfigError
 from als_spark.files.outputs import Kind, check_local_target
 from als_spark.files.places import Place, lies_in, local_path
+from als_spark.spark.hadoop import HadoopTree
 from als_spark.spark.output import place_of
 
 T = TypeVar("T")
@@ -49,13 +56,18 @@ def check_paths(session: SparkSession, config: JobConfig) -> None:
     Raises
     ------
     ConfigError
-        If an input lies in what the run writes, or its output in a model or a store.
+        If an input lies in what the run writes, or that in another model or store.
     """
     given = given_paths(config)
     places = {path: place_of(session, path.text, path.role == "input") for path in given}
     check_places(
         given, places.__getitem__, lambda path: [place for place in [places[path]] if place]
     )
+    for target in given:
+        place = places[target]
+        if target.role in WRITTEN and isinstance(place, str):
+            tree = HadoopTree(session, place)
+            refuse_foreign_home(target, parents_of(place), tree.read)
 
 
 def check_files_read(

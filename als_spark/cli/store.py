@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
+from als_spark.cli.characters import check_words
 from als_spark.cli.options import OneLineParser
-from als_spark.cli.program import EXIT_DONE, EXIT_FAILED, run_program
-from als_spark.errors import ConfigError, DataError, StoreLocked
+from als_spark.cli.paths import GivenPath, check_name, place_is_usage
+from als_spark.cli.program import EXIT_DONE, EXIT_FAILED, run_program, say
+from als_spark.errors import DataError, StoreLocked
 from als_spark.files.places import local_path
+from als_spark.files.writable import check_writable
 from als_spark.store.history import new_run_id
 from als_spark.store.layout import MANIFEST
 from als_spark.store.manifest import Manifest
@@ -37,7 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         as no such store or version; 5 another run holds the lock; 130 stopped by Ctrl-C.
     """
     interrupted = "stopped; the store is as it was, or as asked for"
-    return run_program("store", lambda: _run(store_parser().parse_args(argv)), interrupted)
+
+    def work() -> int:
+        check_words(sys.argv[1:] if argv is None else argv)
+        return _run(store_parser().parse_args(argv))
+
+    return run_program("store", work, interrupted)
 
 
 def store_parser() -> OneLineParser:
@@ -91,6 +101,11 @@ def _positive(text: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    target = GivenPath("--store", "store", options.store)
+    check_name(target)
+    folder = local_path(options.store)
+    if options.command in ("rollback", "prune") and folder is not None and os.path.lexists(folder):
+        check_writable(folder, str(target))
     with _opened(options.store) as store:
         if not store.exists():
             raise DataError(f"--store {options.store}: there is no model store: check the path")
@@ -102,12 +117,8 @@ def _run(options: argparse.Namespace) -> int:
 def _opened(path: str) -> Iterator[ModelStore]:
     """Open a store, with Spark only where it lies on another file system."""
     if local_path(path) is not None:
-        try:
+        with place_is_usage("--store", path):
             yield open_store(path)
-        except PermissionError as error:
-            raise ConfigError(
-                f"--store {path}: no permission ({error.filename}): ask its owner"
-            ) from error
         return
     from als_spark.cli.spark_job import job_session
     from als_spark.spark.hadoop import store_at
@@ -122,7 +133,7 @@ def _list(store: ModelStore, options: argparse.Namespace) -> int:
         _print_json([_record(info) for info in versions])
         return EXIT_DONE
     if not versions:
-        print(f"{store.label} holds no version yet.")
+        say(f"{store.label} holds no version yet.")
         return EXIT_DONE
     rows = [
         (
@@ -136,8 +147,8 @@ def _list(store: ModelStore, options: argparse.Namespace) -> int:
         for info in versions
     ]
     head = ("", "version", "created (UTC)", "size", "times current", "complete")
-    print(_table([head, *rows], right={3, 4}))
-    print("\n* current")
+    say(_table([head, *rows], right={3, 4}))
+    say("\n* current")
     return EXIT_DONE
 
 
@@ -167,14 +178,14 @@ def _show(store: ModelStore, options: argparse.Namespace) -> int:
             }
         )
         return EXIT_DONE
-    print(f"version  {name}{' (current)' if name == current else ''}")
-    print(f"created  {_short(manifest.created)} UTC\n")
+    say(f"version  {name}{' (current)' if name == current else ''}")
+    say(f"created  {_short(manifest.created)} UTC\n")
     rows = [(file, _size(size), sha[:12]) for file, (size, sha) in manifest.files.items()]
-    print(_table([("file", "size", "SHA-256"), *rows], right={1}))
+    say(_table([("file", "size", "SHA-256"), *rows], right={1}))
     if metrics is not None:
-        print(f"\n{_METRICS}:\n{json.dumps(metrics, indent=2, ensure_ascii=False)}")
+        say(f"\n{_METRICS}:\n{json.dumps(metrics, indent=2, ensure_ascii=False)}")
     switches = [(str(p.number), p.action, _short(p.published), p.run or "-") for p in pointers]
-    print("\n" + _table([("pointer", "action", "time (UTC)", "run"), *switches], right={0}))
+    say("\n" + _table([("pointer", "action", "time (UTC)", "run"), *switches], right={0}))
     return EXIT_DONE
 
 
@@ -185,7 +196,7 @@ def _current(store: ModelStore, options: argparse.Namespace) -> int:
         return EXIT_DONE
     if name is None:
         raise DataError(f"{store.label} holds no model yet: publish one first")
-    print(name)
+    say(name)
     return EXIT_DONE
 
 
@@ -197,8 +208,8 @@ def _rollback(store: ModelStore, options: argparse.Namespace) -> int:
     except StoreLocked:
         # For hours perhaps: a bad model is not to stay as long.
         version = store.rollback(options.to, run=run)
-        print("A run is at work: it will find the store switched, and publish nothing.")
-    print(f"{version} is now the current version of {store.label}.")
+        say("A run is at work: it will find the store switched, and publish nothing.")
+    say(f"{version} is now the current version of {store.label}.")
     return EXIT_DONE
 
 
@@ -207,10 +218,10 @@ def _prune(store: ModelStore, options: argparse.Namespace) -> int:
         leftovers = store.recover()
         removed = store.prune(options.keep, check=lock.check)
     for path in leftovers:
-        print(f"removed  {path} (left by a run that was killed)")
+        say(f"removed  {path} (left by a run that was killed)")
     for name in removed:
-        print(f"removed  {name}")
-    print(f"{len(removed)} versions pruned, {len(store.versions())} stay.")
+        say(f"removed  {name}")
+    say(f"{len(removed)} versions pruned, {len(store.versions())} stay.")
     return EXIT_DONE
 
 
@@ -218,9 +229,9 @@ def _verify(store: ModelStore, options: argparse.Namespace) -> int:
     problems = store.verify(options.version)
     if not problems:
         what = "All versions are" if options.version is None else "The version is"
-        print(f"{what} as published.")
+        say(f"{what} as published.")
         return EXIT_DONE
-    print(_table([("version", "problem"), *((p.version, str(p)) for p in problems)]))
+    say(_table([("version", "problem"), *((p.version, str(p)) for p in problems)]))
     return EXIT_FAILED
 
 
@@ -236,7 +247,7 @@ def _record(info: VersionInfo) -> dict[str, Any]:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    say(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _table(rows: Sequence[Sequence[str]], right: frozenset[int] | set[int] = frozenset()) -> str:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import posixpath
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from pyspark.sql import SparkSession
 
 from als_spark.cli.config.batch import StoredModelConfig
-from als_spark.errors import ConfigError, DataError
+from als_spark.cli.paths import place_is_usage
+from als_spark.errors import DataError
 from als_spark.files.places import local_path
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.files import load_model
@@ -28,20 +27,6 @@ class OpenModel(NamedTuple):
     """What messages and reports call it."""
     version: str | None
     """Of a store's."""
-
-
-@contextmanager
-def permission_is_usage(option: str, path: str) -> Iterator[None]:
-    """Blame the option for a folder that may not be read or written, or in which a file may not."""
-    try:
-        yield
-    except PermissionError as error:
-        folder = local_path(path)
-        if folder is not None and not str(error.filename or folder).startswith(str(folder)):
-            raise
-        raise ConfigError(
-            f"{option} {path}: no permission ({error.filename or error}): ask its owner"
-        ) from error
 
 
 def store_of(session: SparkSession | None, path: str) -> ModelStore:
@@ -75,7 +60,7 @@ def open_model(session: SparkSession, config: StoredModelConfig) -> OpenModel:
                 ) from error
             return OpenModel(load_model(target), config.model, None)
     assert config.store is not None
-    with permission_is_usage("--store", config.store):
+    with place_is_usage("--store", config.store):
         store = store_of(session, config.store)
         if not store.exists():
             raise DataError(f"--store {config.store}: there is no model store: check the path")

@@ -8,7 +8,7 @@ from typing import Any
 from als_spark.cli.config.settings import config_record
 from als_spark.cli.config.sweep import SweepConfig
 from als_spark.cli.interrupts import Interrupted
-from als_spark.cli.program import EXIT_DONE, EXIT_INTERRUPTED, job_main
+from als_spark.cli.program import EXIT_DONE, EXIT_INTERRUPTED, job_main, say
 from als_spark.cli.spark_job import (
     SparkJob,
     all_versions,
@@ -25,6 +25,7 @@ from als_spark.files.outputs import INTERRUPTED_FOLDER, StagedFolder
 from als_spark.files.places import local_path
 from als_spark.model.files import save_model
 from als_spark.nightly.fitting import model_of
+from als_spark.redaction import redact_all
 from als_spark.report.baseline import Popular
 from als_spark.report.figures.sweep import sweep_pictures
 from als_spark.report.pages.sweep import sweep_page
@@ -49,7 +50,7 @@ def _run(config: SweepConfig) -> int:
     with job_with_output("sweep", config, config.output, output_folder, n_points) as (job, staged):
         run = _Run(config, job, staged)
         summary = run.work()
-    print(summary)
+    say(summary)
     return EXIT_INTERRUPTED if run.stopped else EXIT_DONE
 
 
@@ -243,7 +244,7 @@ class _Run:
             "status": "complete" if complete else "interrupted",
             "points": {"asked": len(self._specs), "finished": len(points)},
             "selected_on": outcome.selected_on,
-            **self._facts,
+            **redact_all(self._facts),
             "config": config_record(self._config),
             "started": self._job.began.isoformat(timespec="seconds"),
             "seconds": self._job.seconds,

@@ -8,10 +8,11 @@ from dataclasses import replace
 from als_spark.cli.config.batch import TrainConfig
 from als_spark.cli.config.settings import config_record, in_options
 from als_spark.cli.nightly import fit_options, run_log
-from als_spark.cli.program import EXIT_DONE, job_main
+from als_spark.cli.paths import place_is_usage
+from als_spark.cli.program import EXIT_DONE, job_main, say
 from als_spark.cli.spark_job import all_versions, job_progress, job_with_output, spark_job
 from als_spark.cli.spark_paths import check_paths
-from als_spark.cli.stored import permission_is_usage, store_of
+from als_spark.cli.stored import store_of
 from als_spark.errors import ConfigError
 from als_spark.files.json_files import write_json
 from als_spark.files.places import local_path
@@ -34,7 +35,7 @@ def _run(config: TrainConfig) -> int:
     spec = config.spec(None if sweep is None else best_of_sweep(sweep))
     source = None if sweep is None else f"the sweep in {sweep}"
     work = _into_store if config.output is None else _into_folder
-    print(work(config, spec, config.objective_words(spec, source)))
+    say(work(config, spec, config.objective_words(spec, source)))
     return EXIT_DONE
 
 
@@ -85,12 +86,13 @@ def _into_store(config: TrainConfig, spec: Spec, objective: str) -> str:
     with (
         job_progress("train") as progress,
         spark_job("train", progress) as job,
-        permission_is_usage("--store", config.store),
+        place_is_usage("--store", config.store),
     ):
         progress.write(objective)
         check_paths(job.session, config)
         log = run_log(store_of(job.session, config.store), "train", config, progress)
-        with log.recorded():
+        # Within the record too, which says what the exit code says.
+        with log.recorded(), place_is_usage("--store", config.store):
             log.record = replace(log.record, versions=all_versions(job.session))
             words = train_into_store(
                 job.session, _ratings(config), fit_options(config), spec, config.keep, log

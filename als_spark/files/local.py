@@ -9,7 +9,8 @@ import fcntl
 import os
 import shutil
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from als_spark.files.trees import Entry
@@ -32,7 +33,7 @@ class LocalTree:
 
     def write(self, path: str, data: bytes) -> None:
         _make_folder(Path(path).parent)
-        with open(path, "wb") as file:
+        with _named(path), open(path, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -89,12 +90,26 @@ class LocalTree:
 
     def copy_in(self, source: Path, path: str) -> None:
         _make_folder(Path(path).parent)
-        shutil.copyfile(source, path)
-        _sync(Path(path))
+        with _named(path):
+            shutil.copyfile(source, path)
+            _sync(Path(path))
         _sync(Path(path).parent)
 
     def copy_out(self, path: str, target: Path) -> None:
-        shutil.copyfile(path, target)
+        with _named(str(target)):
+            shutil.copyfile(path, target)
+
+
+@contextmanager
+def _named(target: str) -> Iterator[None]:
+    """Let an error of a full disk name the file that was being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        # A write names none, and a copy the source.
+        raise OSError(error.errno, os.strerror(error.errno), target) from error
 
 
 def _entry(item: os.DirEntry[str]) -> Entry:

@@ -31,6 +31,7 @@ from als_spark.files.trees import (
     remove_ours,
     strangers,
 )
+from als_spark.files.writable import check_writable, is_mount_point
 
 Kind = Literal["sweep", "train", "evaluate", "recommend"]
 """Of an output: the job that writes it."""
@@ -129,20 +130,19 @@ def check_local_target(target: Path, kind: Kind, label: str) -> None:
     Raises
     ------
     ConfigError
-        As :func:`check_replaceable`; also if the folder is not writable, or is a mount point.
+        As :func:`check_replaceable`; also if the folder cannot be written, is a mount point, or a
+        link that leads in a circle.
     """
     folder = Path(os.path.realpath(target))
+    if folder.is_symlink():
+        raise ConfigError(f"{label}: this is a link that leads in a circle: give a folder")
+    # Also when the target is there: it is replaced by a rename inside its parent.
+    check_writable(folder.parent, label)
     check_replaceable(LocalTree(), str(folder), kind, label)
-    if os.path.ismount(folder):
+    if is_mount_point(folder):
         raise ConfigError(
             f"{label}: a mount point cannot be replaced by a rename: give a folder inside of it"
         )
-    # Also when the target is there: it is replaced by a rename inside its parent.
-    parent = folder.parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise ConfigError(f"{label}: {parent} is not writable: give another folder")
 
 
 @dataclass(slots=True)

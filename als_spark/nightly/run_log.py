@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from als_spark.errors import StoreLocked, UserError
+from als_spark.files.writable import full_disk
 from als_spark.nightly.run_record import RunRecord, read_records, rounded_seconds
 from als_spark.nightly.tracking import log_run
 from als_spark.report.figures.drawing import png_of
@@ -308,4 +309,6 @@ def _outcome_of(error: BaseException) -> tuple[Outcome, str]:
         return "bad_input", text
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", "stopped by a signal"
+    if full := full_disk(error):
+        return "bad_input", full
     return "failed", f"{type(error).__name__}: {text}"

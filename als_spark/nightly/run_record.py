@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, AliasChoices, Field, FiniteFloat, TypeAdapter
 
 from als_spark.nightly.checks import Check
+from als_spark.redaction import redact_all
 from als_spark.solve.objective import MORE_KEYS, Objective
 from als_spark.spark.read.facts import DataFacts
 from als_spark.store.layout import parse
@@ -241,9 +242,11 @@ class RunRecord:
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON has it: NaN and infinite numbers become null.
 
+        Keys and passwords in addresses are blotted out.
         Parts of the objective that are off have no key.
         """
-        found: dict[str, Any] = _finite(_ADAPTER.dump_python(self, by_alias=True, mode="json"))
+        plain = _ADAPTER.dump_python(self, by_alias=True, mode="json")
+        found: dict[str, Any] = redact_all(_finite(plain))
         for part in (found["settings"], found["training"]):
             if part is not None and not part["implicit"]:
                 del part["implicit"], part["alpha"]

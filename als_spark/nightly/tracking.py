@@ -20,9 +20,9 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from als_spark.errors import ConfigError
+from als_spark.redaction import redact
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ def check_tracking(uri: str) -> None:
             client(tracking_uri=uri)
         except refusal as error:
             raise ConfigError(
-                without_password(f"MLflow at {uri}: not taken ({_reason(error)}): {_REMEDY}", uri)
+                redact(f"MLflow at {uri}: not taken ({_reason(error)}): {_REMEDY}", uri)
             ) from error
 
 
@@ -113,7 +113,7 @@ def log_run(
                 with suppress(Exception):
                     client.set_terminated(run_id, "FAILED")
             extent = "not logged" if run_id is None else f"run {run_id} is incomplete"
-            return without_password(f"MLflow at {uri}: {extent} ({_reason(error)})", uri)
+            return redact(f"MLflow at {uri}: {extent} ({_reason(error)})", uri)
     return None
 
 
@@ -180,7 +180,7 @@ def _mlflow(uri: str) -> tuple[Any, type[Exception]]:
         from mlflow.exceptions import MlflowException
     except ImportError as error:
         raise ConfigError(
-            without_password(
+            redact(
                 f"MLflow at {uri}: the package is not installed ({error}): "
                 "pip install 'als_spark[mlflow]'",
                 uri,
@@ -205,9 +205,3 @@ def _reason(error: Exception) -> str:
     """Return the first sentence of a message that may be a page, on one line."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text.split(". ")[0][:300].rstrip(".")
-
-
-def without_password(text: str, uri: str) -> str:
-    """Blot out the user and password of an address: messages go into logs."""
-    who, at, _ = urlsplit(uri).netloc.rpartition("@")
-    return text.replace(f"{who}@", "***@") if at else text

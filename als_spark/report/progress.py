@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from als_spark.redaction import redact
 from als_spark.report.format import duration
 from als_spark.train.records import IterationRecord, PointResult
 
@@ -198,13 +199,14 @@ class ProgressReporter:
         )
 
     def write(self, line: str) -> None:
-        """Show a line: above the bar on a terminal, else in the log.
+        """Show a line: above the bar on a terminal, else in the log; without keys and passwords.
 
         Parameters
         ----------
         line : str
             Text without a line break at its end.
         """
+        line = redact(line)
         with self._lock:
             if self._closed:
                 return

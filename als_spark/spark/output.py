@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +19,9 @@ from als_spark.files.outputs import (
     replaced,
     replaced_folder,
 )
-from als_spark.files.places import Place, local_path
+from als_spark.files.places import Place, local_path, same_bytes
 from als_spark.spark.hadoop import HadoopTree
+from als_spark.spark.session import encoding_of_names
 
 
 @contextmanager
@@ -62,7 +64,14 @@ def spark_output(
 
     As :func:`output_folder` in everything else.
     """
-    if local_path(target) is not None:
+    path = local_path(target)
+    if path is not None:
+        encoding = encoding_of_names(session)
+        if not same_bytes(os.path.realpath(path), encoding):
+            raise ConfigError(
+                f"{label or target}: Spark cannot write there: the name is not of {encoding}, the "
+                "encoding of its locale: set LC_ALL=C.UTF-8"
+            )
         with output_folder(session, target, kind, label) as staged:
             # Not as_uri(): Hadoop takes a %20 for what it says.
             yield f"file://{staged.content}"

@@ -7,11 +7,16 @@ import socket
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pyspark import Broadcast, SparkConf, SparkContext
+from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
+from als_spark.errors import ConfigError
+from als_spark.files.writable import check_writable
+from als_spark.redaction import redact
 from als_spark.spark.worker import blas_threads, prepare_worker
 
 T = TypeVar("T")
@@ -59,10 +64,26 @@ def local_defaults() -> dict[str, str]:
 
 
 def start_session(name: str) -> SparkSession:
-    """Return the running session, or start one of this name with the defaults of the jobs."""
+    """Return the running session, or start one of this name with the defaults of the jobs.
+
+    Raises
+    ------
+    ConfigError
+        If Java ends as it starts, or none of Spark's folders for temporary files can be written.
+    """
     # Only with the JVM up does a conf hold what spark-submit was given, which wins over ours.
-    SparkContext._ensure_initialized()
+    try:
+        SparkContext._ensure_initialized()
+    except PySparkRuntimeError as error:
+        if "JAVA_GATEWAY_EXITED" not in str(error):
+            raise
+        raise ConfigError(
+            "Java ended as Spark started it, and has said why above: check the options of "
+            "spark-submit (ALS_SPARK_SUBMIT_ARGS, PYSPARK_SUBMIT_ARGS) and spark-defaults.conf"
+        ) from error
     conf = SparkConf()
+    if SparkContext._active_spark_context is None:
+        check_local_dirs(conf)
     conf.setIfMissing("spark.app.name", name)
     conf.setIfMissing("spark.master", "local[*]")
     local = conf.get("spark.master", "").startswith("local")
@@ -81,6 +102,43 @@ def start_session(name: str) -> SparkSession:
     return SparkSession.builder.config(conf=conf).getOrCreate()
 
 
+def check_local_dirs(conf: SparkConf) -> None:
+    """Refuse folders for Spark's temporary files none of which can be written.
+
+    Spark would end the JVM without a word to Python.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if "CONTAINER_ID" in os.environ or "SPARK_EXECUTOR_DIRS" in os.environ:
+        # Of YARN, and of executors that Spark starts on this machine.
+        return
+    name = "SPARK_LOCAL_DIRS"
+    given = os.environ.get(name)
+    if not given:
+        name = "spark.local.dir"
+        given = conf.get(name, None)
+    if not given:
+        return
+    problems = []
+    for folder in given.split(","):
+        try:
+            check_writable(Path(folder), f"{name} {given}")
+        except ConfigError as error:
+            problems.append(error)
+        else:
+            return
+    raise problems[0]
+
+
+def encoding_of_names(session: SparkSession) -> str:
+    """Return the encoding that Spark's JVM has for the names of files of this machine."""
+    jvm = session.sparkContext._jvm
+    assert jvm is not None
+    return str(jvm.java.lang.System.getProperty("sun.jnu.encoding"))
+
+
 def quiet_spark(session: SparkSession) -> None:
     """Keep Spark's log below errors, unless the session was given a log configuration."""
     options = session.sparkContext.getConf().get("spark.driver.extraJavaOptions", "") or ""
@@ -90,9 +148,12 @@ def quiet_spark(session: SparkSession) -> None:
 
 @contextmanager
 def described(context: SparkContext, text: str) -> Iterator[None]:
-    """Give the Spark jobs that the block starts a description, for whoever reads the Spark UI."""
+    """Give the Spark jobs that the block starts a description, for whoever reads the Spark UI.
+
+    Keys and passwords are blotted out of it: event logs keep it.
+    """
     before = context.getLocalProperty("spark.job.description")
-    context.setJobDescription(text)
+    context.setJobDescription(redact(text))
     try:
         yield
     finally:

@@ -282,9 +282,12 @@ submit() {
     if [[ -n ${ALS_SPARK_SUBMIT_ARGS:-} ]]; then
         # xargs splits and unquotes like a shell but, unlike eval, runs nothing.
         words=$(xargs printf '%s\n' <<<"$ALS_SPARK_SUBMIT_ARGS" 2>/dev/null) ||
-            give_up "ALS_SPARK_SUBMIT_ARGS has an unmatched quote: $ALS_SPARK_SUBMIT_ARGS"
+            give_up "ALS_SPARK_SUBMIT_ARGS has an unmatched quote: quote it as in a shell"
         while IFS= read -r word; do user+=("$word"); done <<<"$words"
     fi
+
+    check_memory ${user[@]+"${user[@]}"}
+    use_utf8
 
     # Spark's 1 GB of heap holds some ten million ratings in local mode. A third of the machine
     # leaves room for the Python workers. Whoever configures Spark has said how much.
@@ -324,6 +327,35 @@ submit() {
         exec "$SPARK_HOME/bin/spark-submit" "${options[@]}" ${user[@]+"${user[@]}"} "$@"
     fi
     exec "$VENV/bin/spark-submit" "${options[@]}" ${user[@]+"${user[@]}"} "$@"
+}
+
+# Asks Java for the heap that the user has asked for, in spark-submit's words: the last one wins.
+check_memory() {
+    local word before='' memory=${SPARK_DRIVER_MEMORY:-} said
+    for word; do
+        case $before,$word in
+        --driver-memory,* | *,--driver-memory=* | *,--conf=spark.driver.memory=* | \
+            --conf,spark.driver.memory=* | -c,spark.driver.memory=*) memory=${word##*=} ;;
+        esac
+        before=$word
+    done
+    [[ -n $memory ]] || return 0
+    said=$("$JAVA_HOME/bin/java" "-Xmx$memory" -version 2>&1) ||
+        give_up "SPARK_DRIVER_MEMORY or --driver-memory $memory: Java does not take it ($(sed -n '/heap/{p;q;}' <<<"$said")): give it as 4g or 800m, less than the machine has"
+}
+
+# The JVM takes the C locale, as cron has it, for ASCII, and turns every other character of a path
+# into a question mark. Python takes it for UTF-8.
+use_utf8() {
+    local name
+    command -v locale >/dev/null || return 0
+    [[ $(locale charmap 2>/dev/null) != UTF-8 ]] || return 0
+    for name in C.UTF-8 C.utf8 en_US.UTF-8; do
+        if [[ $(LC_ALL=$name locale charmap 2>/dev/null) == UTF-8 ]]; then
+            export LC_ALL=$name
+            return 0
+        fi
+    done
 }
 
 # Prints a third of the machine's memory as Spark writes it; Spark's own default where the system

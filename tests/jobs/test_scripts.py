@@ -270,6 +270,7 @@ TELLING_SUBMIT = f"""\
 import json, os, signal, sys
 
 print(json.dumps({{
+    "LC_ALL": os.environ.get("LC_ALL"),
     "arguments": sys.argv[1:],
     "ignores_ctrl_c": signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
     "python": [os.environ["PYSPARK_PYTHON"], os.environ["PYSPARK_DRIVER_PYTHON"]],
@@ -344,6 +345,14 @@ class TestSubmit:
         assert heap(SPARK_CONF_DIR=str(tmp_path)) == []
         assert heap(ALS_SPARK_SUBMIT_ARGS="--properties-file own.conf") == []
 
+    @pytest.mark.parametrize("given", ["", "POSIX", "C.UTF-8", "no_NO.such"])
+    def test_names_are_in_utf_8_whatever_the_locale(self, checkout, told, given):
+        for name in ("LANG", "LC_CTYPE"):
+            checkout.env.pop(name, None)
+        answer = told("scripts/sweep.sh", "--output", "modèles", LC_ALL=given)
+        assert answer["arguments"][-1] == "modèles"
+        assert answer["LC_ALL"] == "C.UTF-8"
+
     def test_an_own_spark_configuration_rules_the_log(self, told, tmp_path):
         answer = told("scripts/sweep.sh", SPARK_CONF_DIR=str(tmp_path))
         assert "--driver-java-options" not in answer["arguments"]
@@ -355,6 +364,16 @@ class TestSubmit:
             (["scripts/run.sh", "nix"], {}, "(not nix)"),
             (["scripts/setup.sh", "nix"], {}, "not nix"),
             (["scripts/sweep.sh"], {"ALS_SPARK_SUBMIT_ARGS": "--name 'x"}, "unmatched quote"),
+            (
+                ["scripts/sweep.sh"],
+                {"SPARK_DRIVER_MEMORY": "3x"},
+                "--driver-memory 3x: Java does not take it (Invalid maximum heap size: -Xmx3x)",
+            ),
+            (
+                ["scripts/sweep.sh"],
+                {"ALS_SPARK_SUBMIT_ARGS": "--conf spark.driver.memory=1k"},
+                "--driver-memory 1k: Java does not take it (Too small maximum heap): give it as",
+            ),
             (["scripts/sweep.sh"], {"SPARK_HOME": "/nonexistent"}, "no Spark at /nonexistent"),
             (["scripts/cluster.sh"], {}, "usage: scripts/cluster.sh start|stop|status"),
             (["scripts/cluster.sh", "restart"], {}, "not restart"),
@@ -370,6 +389,13 @@ class TestSubmit:
         result = checkout.run(*command, **env)
         assert (result.returncode, result.stdout) == (2, "")
         assert complaint in only_line(result.stderr)
+
+    def test_an_open_quote_tells_no_key(self, checkout):
+        checkout.job("sweep", "")
+        checkout.run("scripts/setup.sh")
+        result = checkout.run("scripts/sweep.sh", ALS_SPARK_SUBMIT_ARGS="--conf a.b=SECRET 'x")
+        assert result.returncode == 2
+        assert "SECRET" not in only_line(result.stderr)
 
 
 class TestDocs:

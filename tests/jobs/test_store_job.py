@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -214,11 +216,68 @@ def test_no_permission(
 ) -> None:
     # Not by the mode of the folder: root may read anything.
     def read(*_arguments: object) -> bytes:
-        raise PermissionError(13, "Permission denied", "/store/store.json")
+        raise PermissionError(13, "Permission denied", f"{store.label}/store.json")
 
     monkeypatch.setattr("als_spark.store.files.LocalFiles.read", read)
     assert run(store, "list") == 2
-    assert "no permission (/store/store.json): ask its owner" in capsys.readouterr().err
+    assert f"no permission ({store.label}/store.json): ask its owner" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("loop", "Too many levels of symbolic links"),
+        ("file/s", "there is no model store: check the path"),
+        ("x" * 300, "File name too long"),
+        ("b\udce9", "has the byte 0xe9 that is not of utf-8: rename it"),
+        ("none", "there is no model store: check the path"),
+    ],
+)
+@pytest.mark.parametrize("words", [["list"], ["rollback"], ["prune", "--keep", "1"]])
+def test_places_where_no_store_can_be(
+    tmp_path: Path, capsys: Captured, place: str, says: str, words: list[str]
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    assert main([words[0], "--store", str(tmp_path / place), *words[1:]]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("store: --store ")
+    assert says in line
+
+
+@pytest.mark.parametrize("words", [["rollback"], ["prune", "--keep", "1"]])
+def test_a_store_on_a_read_only_file_system(
+    store: ModelStore, capsys: Captured, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    def fail(path: str, *_more: object, **_words: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    for name in ("mkdir", "unlink", "rename", "link"):
+        monkeypatch.setattr(os, name, fail)
+    assert run(store, *words) == 2
+    assert capsys.readouterr().err == (
+        f"store: --store {store.label}: {store.label} is not writable (Read-only file system): "
+        "give another folder\n"
+    )
+    # Reading needs no writing.
+    assert run(store, "list") == 0
+    assert run(store, "show") == 0
+
+
+def test_a_full_disk(store: ModelStore, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    current = store.current()
+
+    def fail(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        assert run(store, "rollback") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"store: --store {store.label}: No space left on device (")
+    assert line.endswith("): free some space, and run it again")
+    assert store.current() == current
+    assert run(store, "verify") == 0
 
 
 def test_local_stores_start_no_spark(store: ModelStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -203,6 +204,104 @@ def test_an_output_that_holds_or_lies_in_something(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith(f"{job}: --output {out}: ")
+
+
+@pytest.mark.usefixtures("no_spark")
+@pytest.mark.parametrize("job", ["train", "retrain"])
+@pytest.mark.parametrize("below", ["nested", "versions/x", "staging/x", "runs/a/b"])
+@pytest.mark.parametrize("kind", ["model", "store"])
+def test_a_store_in_a_model_or_a_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], job: str, below: str, kind: str
+) -> None:
+    holder = make_input(kind, tmp_path)
+    ratings = str(make_input("ratings", tmp_path))
+    argv = ["--ratings", ratings, "--store", f"{holder}/{below}"]
+    before = digest(tmp_path)
+    assert MAINS[job](argv) == 2
+    # One that is there already, as earlier versions took it.
+    (holder / below).mkdir(parents=True)
+    shutil.copytree(make_input("store", holder / below), holder / below, dirs_exist_ok=True)
+    assert MAINS[job](argv) == 2
+    what = "model" if kind == "model" else "model store"
+    line = (
+        f"{job}: --store {holder}/{below}: lies in the {what} {holder}: give a folder outside of "
+        "it\n"
+    )
+    assert capsys.readouterr().err == 2 * line
+    shutil.rmtree(holder / below.partition("/")[0]) if kind == "model" else None
+    assert before.items() <= digest(tmp_path).items()
+
+
+PLACES = [
+    ("{tmp}/file/s", "{tmp}/file is a file: give another folder"),
+    ("{tmp}/loop", "(Too many levels of symbolic links): give another folder"),
+    ("{tmp}/loop/s", "(Too many levels of symbolic links): give another folder"),
+    ("/proc/als_spark/s", "/proc is not writable ("),
+    ("{tmp}/" + "x" * 300, "(File name too long): give another folder"),
+    ("{tmp}/readonly/s", "{tmp}/readonly is not writable (Read-only file system): give another"),
+    ("{tmp}/b\udce9", r"{tmp}/b\udce9: has the byte 0xe9 that is not of utf-8: rename it"),
+    ("models:v1", "models:v1: what stands before a colon is taken for a file system, unless"),
+]
+
+
+@pytest.mark.usefixtures("no_spark")
+@pytest.mark.parametrize(
+    ("job", "option"),
+    [(job, name) for job in CONFIGS for name, role in roles(job).items() if role in WRITTEN],
+)
+@pytest.mark.parametrize(("place", "says"), PLACES)
+def test_a_place_that_cannot_be_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    job: str,
+    option: str,
+    place: str,
+    says: str,
+) -> None:
+    """Told before Spark is started, which is before the work."""
+    (tmp_path / "desk").mkdir()
+    (tmp_path / "readonly").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    real = os.mkdir
+
+    def mkdir(path: str | Path, *mode: int) -> None:
+        if str(path).startswith(f"{tmp_path}/readonly/"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+        real(path, *mode)
+
+    name = "fold_in" if job == "recommend" else "ratings"
+    ratings = str(make_input("ratings", tmp_path / "desk"))
+    target = place.format(tmp=tmp_path)
+    argv = arguments(job, option, Path("unused"), name, ratings, tmp_path / "desk")
+    argv[argv.index("unused")] = target
+    before = digest(tmp_path)
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    assert MAINS[job](argv) == 2
+    assert digest(tmp_path) == before
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{job}: {option_name(option)} ")
+    if place.endswith("loop") and option == "output":
+        says = "this is a link that leads in a circle: give a folder"
+    assert says.format(tmp=tmp_path) in line
+
+
+@pytest.mark.usefixtures("no_spark")
+@pytest.mark.parametrize("job", list(CONFIGS))
+def test_bytes_that_are_no_text_in_every_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], job: str
+) -> None:
+    (tmp_path / "desk").mkdir()
+    for name in roles(job):
+        if name == "mlflow":
+            continue
+        target = next(field for field, role in roles(job).items() if role in WRITTEN)
+        argv = arguments(job, target, tmp_path / "out", name, "b\udce9", tmp_path / "desk")
+        assert MAINS[job](argv) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        option = option_name(name)
+        assert line.startswith(rf"{job}: {option} b\udce9: has the byte 0xe9 that is not of utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ PACKAGE = ROOT / "als_spark"
 # The layers from the ground up: a module imports from its own layer and from those above it in this
 # list. A module belongs to the longest prefix of its name.
 LAYERS = (
+    ("redaction",),
     ("types", "errors"),
     ("files",),
     ("solve",),
@@ -41,10 +42,11 @@ LAYERS = (
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 # What executors import: NumPy, SciPy and Arrow alone.
-NUMPY_LAYERS = ("types", "errors", "solve", "train", "model")
+NUMPY_LAYERS = ("redaction", "types", "errors", "solve", "train", "model")
 
 ALLOWED_THIRD_PARTIES = {
     "": set(),
+    "redaction": set(),
     "types": {"numpy"},
     "errors": set(),
     "files": set(),

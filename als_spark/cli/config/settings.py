@@ -29,7 +29,7 @@ from pydantic.fields import FieldInfo
 
 from als_spark.errors import AlsError, ConfigError
 from als_spark.files.json_files import json_ready
-from als_spark.nightly.tracking import without_password
+from als_spark.redaction import redact_all
 
 Role = Literal["input", "model", "store", "target store", "output", "tracking"]
 """Of a path among the options: read by Spark or by the job; a model's folder, or a store, that is
@@ -215,12 +215,12 @@ def in_options(message: str) -> str:
 def config_record(config: JobConfig) -> dict[str, Any]:
     """Return a configuration as the files of a run and MLflow keep it.
 
-    λ is ``lambda_reg``, as in all files; user and password of an ``mlflow`` are blotted out.
+    λ is ``lambda_reg``, as in all files; keys and passwords in addresses are blotted out.
     """
     fields = json_ready(config.model_dump())
-    record = {"lambda_reg" if name == "reg" else name: value for name, value in fields.items()}
-    if record.get("mlflow") is not None:
-        record["mlflow"] = without_password(record["mlflow"], record["mlflow"])
+    record: dict[str, Any] = redact_all(
+        {"lambda_reg" if name == "reg" else name: value for name, value in fields.items()}
+    )
     return record
 
 

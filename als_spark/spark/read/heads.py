@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import unquote, urlparse
+from urllib.parse import unquote
 
 from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 
 from als_spark.errors import DataError
-from als_spark.files.places import local_path
+from als_spark.files.places import local_path, split_address, undecodable
 from als_spark.spark.hadoop import HadoopTree
+from als_spark.spark.session import encoding_of_names
 from als_spark.types import Format
 
 T = TypeVar("T")
@@ -94,9 +95,24 @@ class Listing:
 
 
 def list_files(session: SparkSession, path: str) -> Listing:
-    """List the files of a source; a name that is there wins over what it would mean to Hadoop."""
+    """List the files of a source; a name that is there wins over what it would mean to Hadoop.
+
+    Raises
+    ------
+    DataError
+        If there is a file that Spark would pass over without a word: Java cannot read its name.
+    """
+    encoding = encoding_of_names(session)
+    hidden = undecodable(path, encoding)
+    if hidden is not None:
+        name = os.fsencode(hidden).decode("utf-8", "backslashreplace")
+        remedy = "rename it" if encoding == "UTF-8" else "set LC_ALL=C.UTF-8, or rename it"
+        raise DataError(
+            f"{name}: Spark cannot see this file, whose name is not of {encoding}, the encoding "
+            f"of its locale: {remedy}"
+        )
     options: dict[str, str] = {}
-    if ":" in path and urlparse(path).netloc == "" and os.path.lexists(path):
+    if ":" in path and split_address(path).authority == "" and os.path.lexists(path):
         # Otherwise what stands before the colon is taken for a file system.
         path = os.path.abspath(path)
     if _PATTERN.search(path) and _exists(session, path):
@@ -104,7 +120,7 @@ def list_files(session: SparkSession, path: str) -> Listing:
     # This also finds out, without a job, whether the path is there.
     frame = session.read.options(**options).text(path)
     files = tuple(sorted(frame.inputFiles()))
-    if any(":" in unquote(urlparse(file).path) for file in files if file.startswith("file:")):
+    if any(":" in unquote(split_address(file).path) for file in files if file.startswith("file:")):
         options |= _COLONS
     return Listing(path, files, tuple(frame.columns[1:]), options)
 
@@ -114,7 +130,7 @@ def names_hint(path: str) -> str:
     hints = []
     if _PATTERN.search(path):
         hints.append("* ? [ ] { } and \\ make a pattern of it, unless a file has that very name")
-    if ":" in urlparse(path).path or re.match(r"[\w.+-]+:(?!/)", path):
+    if ":" in split_address(path).path or re.match(r"[\w.+-]+:(?!/)", path):
         hints.append("what stands before a colon is taken for a file system, unless it follows a /")
     return "".join(f"; {hint}" for hint in hints)
 
@@ -151,14 +167,14 @@ def each_file(
         try:
             if path is not None:
                 return local(path)
-            return remote(trees[urlparse(file)[:2]], unquote(file))
+            return remote(trees[split_address(file)[:2]], unquote(file))
         except OSError as error:
             why = error.strerror or re.sub(r"^(\w+\.)+\w+: ", "", str(error))
             raise OSError(f"{shown(file)} ({why})") from error
 
     for file in files:
-        if local_of(file) is None and urlparse(file)[:2] not in trees:
-            trees[urlparse(file)[:2]] = HadoopTree(session, unquote(file))
+        if local_of(file) is None and split_address(file)[:2] not in trees:
+            trees[split_address(file)[:2]] = HadoopTree(session, unquote(file))
     if not trees:
         return [work(file) for file in files]
     with ThreadPoolExecutor(_AT_A_TIME) as pool:

@@ -82,12 +82,66 @@ class TestArguments:
         assert "--driver-memory" not in words
 
     def test_an_open_quote(self):
-        with pytest.raises(ConfigError, match="ALS_SPARK_SUBMIT_ARGS has an unmatched quote: 'x"):
-            launch.submit_arguments({"ALS_SPARK_SUBMIT_ARGS": "'x"})
+        with pytest.raises(ConfigError) as info:
+            launch.submit_arguments({"ALS_SPARK_SUBMIT_ARGS": "--conf a.b=SECRET 'x"})
+        # Without the text, which may hold keys of any form.
+        assert str(info.value) == (
+            "ALS_SPARK_SUBMIT_ARGS has an unmatched quote: quote it as in a shell"
+        )
 
     def test_at_least_spark_s_default(self, monkeypatch):
         monkeypatch.setattr("os.sysconf", lambda name: 1)
         assert launch.third_of_memory() == 1024
+
+
+class TestMemory:
+    """Java is asked for the heap that the user wants; this one takes ``3g`` alone."""
+
+    @pytest.fixture
+    def home(self, tmp_path):
+        home = java(tmp_path / "a", "17.0.1")
+        (home / "bin" / "java").write_text(
+            '#!/bin/sh\n[ "$1" = -Xmx3g ] && exit\n'
+            'echo "Error occurred"; echo "Too small maximum heap $1" >&2; exit 1\n'
+        )
+        return home
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["--driver-memory", "3g"],
+            ["--driver-memory", "9x", "--driver-memory=3g"],
+            ["--driver-memory", "9x", "--conf", "spark.driver.memory=3g"],
+            ["--driver-memory", f"{launch.third_of_memory()}m"],
+            ["--conf", "spark.executor.memory=9x"],
+            ["spark.driver.memory=9x", "--name=--driver-memory"],
+            [],
+        ],
+    )
+    def test_taken(self, home, words):
+        launch.check_memory(home, words)
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["--driver-memory", "9x"],
+            ["--driver-memory", "3g", "--driver-memory=9x"],
+            ["--driver-memory", "3g", "-c", "spark.driver.memory=9x"],
+            ["--conf=spark.driver.memory=9x"],
+        ],
+    )
+    def test_refused(self, home, words):
+        with pytest.raises(ConfigError) as info:
+            launch.check_memory(home, words)
+        assert str(info.value) == (
+            "SPARK_DRIVER_MEMORY or --driver-memory 9x: Java does not take it (Too small maximum "
+            "heap -Xmx9x): give it as 4g or 800m, less than the machine has"
+        )
+
+    def test_before_spark_is_started(self, home):
+        environment = {"JAVA_HOME": str(home), "PATH": "", "SPARK_DRIVER_MEMORY": "9x"}
+        with pytest.raises(ConfigError, match="SPARK_DRIVER_MEMORY or --driver-memory 9x"):
+            launch.prepare_launch(environment)
 
 
 class TestPreparing:

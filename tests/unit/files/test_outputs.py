@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -358,16 +359,23 @@ class TestCheck:
 
     def test_below_a_file(self, tmp_path):
         (tmp_path / "file").write_text("")
-        with pytest.raises(ConfigError, match="/file is not writable: give another folder"):
+        with pytest.raises(ConfigError, match="/file is a file: give another folder"):
             check(tmp_path / "file" / "out")
 
     @pytest.mark.parametrize("name", ["out", "earlier", "new/out"])
     def test_not_writable(self, tmp_path, monkeypatch, name):
         # Not by the mode of the folder: root may write anywhere.
         write(tmp_path / "earlier", "run.json")
-        real = os.access
-        monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path and real(path, mode))
-        with pytest.raises(ConfigError, match=f"{tmp_path} is not writable: give another folder"):
+        real = os.mkdir
+
+        def mkdir(path, *mode):
+            if Path(path).parent == tmp_path:
+                raise OSError(errno.EROFS, "Read-only file system")
+            real(path, *mode)
+
+        monkeypatch.setattr(os, "mkdir", mkdir)
+        says = rf"{tmp_path} is not writable \(Read-only file system\): give another folder"
+        with pytest.raises(ConfigError, match=says):
             check(tmp_path / name)
 
     def test_mount_point(self, tmp_path, monkeypatch):
