@@ -31,7 +31,9 @@ ensure_java
 ensure_spark_home
 export PYSPARK_PYTHON=$VENV/bin/python PYSPARK_DRIVER_PYTHON=$VENV/bin/python
 export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
-export PYSPARK_SUBMIT_ARGS="--driver-memory ${SPARK_DRIVER_MEMORY:-$(third_of_memory)} pyspark-shell"
+third_of_memory='from als_spark.cli.launch import third_of_memory; print(f"{third_of_memory()}m")'
+memory=${SPARK_DRIVER_MEMORY:-$("$VENV/bin/python" -c "$third_of_memory")}
+export PYSPARK_SUBMIT_ARGS="--driver-memory $memory pyspark-shell"
 [[ $question == all ]] && chosen=$QUESTIONS || chosen=$question
 for name in $chosen; do
     say "$name"

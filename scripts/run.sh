@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# scripts/run.sh JOB [options]: runs jobs/JOB.py with spark-submit, after setting up .venv/
+# scripts/run.sh JOB [options]: runs jobs/JOB.py, after setting up .venv/
 # and Java where they are missing.
 #
 # From the environment:
-#   ALS_SPARK_SUBMIT_ARGS  more options for spark-submit, quoted as in a shell, e.g.
+#   ALS_SPARK_SUBMIT_ARGS  options of spark-submit, quoted as in a shell, e.g.
 #                          '--master spark://host:7077 --properties-file conf/spark-standalone.conf'
 #   ALS_SPARK_LOG_LEVEL    what Spark logs to the terminal (error); warn, info, ...
 #   ALS_SPARK_PYTHON       the interpreter that .venv/ is created with
@@ -23,4 +23,4 @@ fi
 ensure_python run
 ensure_java
 ensure_spark_home
-submit "$ROOT/jobs/$job.py" "${@:2}"
+run_job "$ROOT/jobs/$job.py" "${@:2}"

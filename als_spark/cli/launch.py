@@ -1,7 +1,7 @@
-"""What PySpark needs to start its JVM from Python, as ``scripts/run.sh`` gives it to spark-submit.
+"""What PySpark needs to start its JVM from Python.
 
-Read from the environment, as there: ``ALS_SPARK_SUBMIT_ARGS``, ``SPARK_DRIVER_MEMORY``,
-``SPARK_CONF_DIR``, ``JAVA_HOME``.
+Read from the environment (see ``scripts/run.sh``): ``ALS_SPARK_SUBMIT_ARGS``,
+``SPARK_DRIVER_MEMORY``, ``SPARK_CONF_DIR``, ``JAVA_HOME``.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ def prepare_launch(environment: MutableMapping[str, str] = os.environ) -> None:
     Raises
     ------
     ConfigError
-        If there is no Java that Spark runs on, ``ALS_SPARK_SUBMIT_ARGS`` cannot be read, or Java
-        does not take the memory that was asked for.
+        If there is no Java that Spark runs on, ``ALS_SPARK_SUBMIT_ARGS`` cannot be read or asks for
+        a driver on the cluster, or Java does not take the memory that was asked for.
     """
     if "PYSPARK_GATEWAY_PORT" in environment:
         return
     java = find_java(environment)
     arguments = submit_arguments(environment)
+    check_deploy_mode(arguments)
     check_memory(java, arguments)
     set_utf8_locale(environment)
     environment["PYSPARK_SUBMIT_ARGS"] = shlex.join(arguments)
@@ -66,6 +67,23 @@ def submit_arguments(environment: Mapping[str, str]) -> list[str]:
     return ours + theirs
 
 
+def check_deploy_mode(arguments: Sequence[str]) -> None:
+    """Refuse a driver that is to run elsewhere: this process is the driver.
+
+    Raises
+    ------
+    ConfigError
+    """
+    modes = [
+        _setting(b, w, "--deploy-mode", "spark.submit.deployMode") for b, w in _pairs(arguments)
+    ]
+    if next(filter(None, reversed(modes)), "client") == "cluster":
+        raise ConfigError(
+            "ALS_SPARK_SUBMIT_ARGS asks for the deploy mode cluster, but this process is the "
+            "driver: leave it out, or use the spark-submit command that scripts/package.sh prints"
+        )
+
+
 def check_memory(java: Path, arguments: Sequence[str]) -> None:
     """Ask Java for the heap of the driver, where the user has said how much.
 
@@ -74,7 +92,8 @@ def check_memory(java: Path, arguments: Sequence[str]) -> None:
     ConfigError
         If it refuses.
     """
-    found = [heap for heap in map(_heap, ["", *arguments], arguments) if heap is not None]
+    heaps = [_setting(b, w, "--driver-memory", "spark.driver.memory") for b, w in _pairs(arguments)]
+    found = [heap for heap in heaps if heap is not None]
     if not found or found[-1] == f"{third_of_memory()}m":
         return
     words = [str(java / "bin" / "java"), f"-Xmx{found[-1]}", "-version"]
@@ -92,15 +111,18 @@ def check_memory(java: Path, arguments: Sequence[str]) -> None:
         )
 
 
-def _heap(before: str, word: str) -> str | None:
-    """Return the heap that an option of spark-submit sets, given the word before it too."""
-    if before == "--driver-memory":
+def _pairs(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """Return each option with the one before it."""
+    return list(zip(["", *arguments], arguments, strict=False))
+
+
+def _setting(before: str, word: str, option: str, conf: str) -> str | None:
+    """Return what a word of spark-submit's options, after another one, sets a setting to."""
+    if before == option:
         return word
     setting = word if before in ("--conf", "-c") else word.removeprefix("--conf=")
     name, equals, value = setting.partition("=")
-    meant = name == "--driver-memory" or (
-        name == "spark.driver.memory" and (before in ("--conf", "-c") or setting != word)
-    )
+    meant = name == option or (name == conf and (before in ("--conf", "-c") or setting != word))
     return value if equals and meant else None
 
 

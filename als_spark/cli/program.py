@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import signal
 import sys
@@ -13,6 +12,7 @@ from typing import TypeVar
 
 from als_spark.cli.config.settings import JobConfig, in_options
 from als_spark.cli.options import parse
+from als_spark.cli.streams import hold_streams, lost_output
 from als_spark.errors import LockLost, PublishConflict, StoreLocked, UserError
 from als_spark.files.writable import full_disk
 from als_spark.redaction import redact
@@ -42,12 +42,20 @@ def run_program(name: str, work: Callable[[], int], interrupted: str) -> int:
         That of ``work``; 2 the user's input or configuration is wrong; 5 another run holds the
         lock of the store; 130 stopped by Ctrl-C or SIGTERM; 1 anything else.
     """
+    hold_streams()
     configure_logging()
-    _let_print_anything()
     if threading.current_thread() is threading.main_thread():
-        # scripts/run.sh starts the JVM deaf to Ctrl-C, so that it outlives it, and a child
-        # inherits that.
+        # A shell's background jobs inherit deafness to Ctrl-C.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    code = _run(name, work, interrupted)
+    lost = lost_output()
+    if lost is None:
+        return code
+    _complain(name, f"what standard output should have shown is lost ({lost}); files are whole")
+    return code or EXIT_FAILED
+
+
+def _run(name: str, work: Callable[[], int], interrupted: str) -> int:
     try:
         return work()
     except StoreLocked as error:
@@ -80,13 +88,6 @@ def say(text: str) -> None:
 def _complain(name: str, text: str) -> None:
     """Tell what is wrong, in one line."""
     print(f"{name}: {redact(' '.join(text.split()))}", file=sys.stderr)
-
-
-def _let_print_anything() -> None:
-    """Escape what the terminal's encoding lacks: a λ must not end a run that has done its work."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def job_main(

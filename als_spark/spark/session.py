@@ -96,10 +96,22 @@ def start_session(name: str) -> SparkSession:
             system.setProperty(key, value)
     # A Python that starts the JVM itself counts as a shell, whose bar Spark switches on.
     conf.set("spark.ui.showConsoleProgress", "false")
-    if local and not conf.contains(_PYTHON):
-        # Workers on this machine run on this interpreter: the python3 on PATH may lack packages.
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    choose_interpreter(conf, local=local)
     return SparkSession.builder.config(conf=conf).getOrCreate()
+
+
+def choose_interpreter(conf: SparkConf, *, local: bool) -> None:
+    """Set the interpreter of the workers, ``PYSPARK_PYTHON``, before a session starts.
+
+    spark-submit reads ``spark.pyspark.python`` where it starts the driver; PySpark does not, where
+    Python starts the JVM. Workers on this machine run on this interpreter, since the ``python3`` on
+    ``PATH`` may lack packages.
+    """
+    chosen = conf.get(_PYTHON, None)
+    if chosen and "PYSPARK_GATEWAY_PORT" not in os.environ:
+        os.environ["PYSPARK_PYTHON"] = chosen
+    elif local and not chosen:
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
 
 def check_local_dirs(conf: SparkConf) -> None:

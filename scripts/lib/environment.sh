@@ -6,10 +6,13 @@
 #   ensure_python     [LEVEL]   make .venv what pyproject.toml and constraints.txt say
 #   ensure_java               put a Java 17+ into JAVA_HOME
 #   ensure_spark_home         set SPARK_HOME: the user's own, else the one inside pyspark
-#   submit FILE ...           become `spark-submit FILE ...`
+#   run_job FILE ...          become the job
 #
 # Silent when there is nothing to do. Everything said goes to stderr: stdout is the job's.
 # Written for bash 3.2 (macOS) too, so no mapfile, no ${x,,}, no bare "${empty[@]}".
+
+# shellcheck source=scripts/lib/streams.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/streams.sh"
 
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd -P)
 VENV=$ROOT/.venv
@@ -275,106 +278,18 @@ ensure_spark_home() {
     export SPARK_HOME
 }
 
-# submit FILE [options]: becomes spark-submit. The user's own spark-submit options come from
-# ALS_SPARK_SUBMIT_ARGS, quoted as in a shell, and win over the ones set here.
-submit() {
-    local words word user=() options=()
-    if [[ -n ${ALS_SPARK_SUBMIT_ARGS:-} ]]; then
-        # xargs splits and unquotes like a shell but, unlike eval, runs nothing.
-        words=$(xargs printf '%s\n' <<<"$ALS_SPARK_SUBMIT_ARGS" 2>/dev/null) ||
-            give_up "ALS_SPARK_SUBMIT_ARGS has an unmatched quote: quote it as in a shell"
-        while IFS= read -r word; do user+=("$word"); done <<<"$words"
+# run_job FILE [options]: becomes the job, which starts Spark itself, with the options of
+# ALS_SPARK_SUBMIT_ARGS (als_spark/cli/launch.py). Under spark-submit the JVM would start the job, and
+# what the job writes to standard error would come out of the JVM's standard output.
+run_job() {
+    local archive
+    # On a cluster, executors run the interpreter of the same path.
+    export PYSPARK_PYTHON=$VENV/bin/python PYSPARK_DRIVER_PYTHON=$VENV/bin/python
+    if [[ $SPARK_HOME != "$VENV"/* ]]; then
+        # A distribution of its own has the PySpark that its JVM knows.
+        for archive in "$SPARK_HOME"/python/lib/py4j-*.zip "$SPARK_HOME/python"; do
+            [[ -e $archive ]] && export PYTHONPATH=$archive${PYTHONPATH:+:$PYTHONPATH}
+        done
     fi
-
-    check_memory ${user[@]+"${user[@]}"}
-    use_utf8
-
-    # Spark's 1 GB of heap holds some ten million ratings in local mode. A third of the machine
-    # leaves room for the Python workers. Whoever configures Spark has said how much.
-    if [[ -z ${SPARK_CONF_DIR:-} && "${ALS_SPARK_SUBMIT_ARGS:-}" != *--properties-file* ]]; then
-        options+=(--driver-memory "${SPARK_DRIVER_MEMORY:-$(third_of_memory)}")
-    fi
-
-    # As a conf too, because spark.pyspark.python, which names the executors' interpreter on a
-    # cluster, would otherwise be taken for the driver as well.
-    export PYSPARK_PYTHON=$VENV/bin/python PYSPARK_DRIVER_PYTHON=$ROOT/scripts/lib/driver-python
-    options+=(--conf "spark.pyspark.driver.python=$PYSPARK_DRIVER_PYTHON")
-    # This process becomes spark-submit, and so keeps its number.
-    export ALS_SPARK_PYTHON_OF_DRIVER=$VENV/bin/python ALS_SPARK_STDERR=
-    if [[ -e /proc/$$/fd/2 ]]; then
-        ALS_SPARK_STDERR=/proc/$$/fd/2
-    elif [[ -t 2 ]]; then
-        ALS_SPARK_STDERR=$(tty <&2)
-    fi
-    # One BLAS thread a Python worker: Spark already runs one worker a core.
-    for word in OMP_NUM_THREADS OPENBLAS_NUM_THREADS MKL_NUM_THREADS; do
-        options+=(--conf "spark.executorEnv.$word=1")
-    done
-    # A user who has a Spark configuration directory has said how Spark shall log.
-    if [[ -z ${SPARK_CONF_DIR:-} ]]; then
-        # Spark splits these options like a shell; log4j wants a URI.
-        options+=(--driver-java-options
-            "\"-Dlog4j2.configurationFile=file:${ROOT// /%20}/als_spark/conf/log4j2.properties\"")
-    fi
-
-    use_quiet_java
-    # The JVM is the parent of the Python driver. On Ctrl-C both would get the signal, the JVM
-    # would be gone first, and the driver could neither cancel its Spark jobs nor save or say
-    # anything. With SIGINT ignored here, which a JVM respects, Python alone decides; it is
-    # Python's to listen again (signal.default_int_handler), as it inherits this.
-    trap '' INT
-    if [[ -x $SPARK_HOME/bin/spark-submit && $SPARK_HOME != "$VENV"/* ]]; then
-        exec "$SPARK_HOME/bin/spark-submit" "${options[@]}" ${user[@]+"${user[@]}"} "$@"
-    fi
-    exec "$VENV/bin/spark-submit" "${options[@]}" ${user[@]+"${user[@]}"} "$@"
-}
-
-# Asks Java for the heap that the user has asked for, in spark-submit's words: the last one wins.
-check_memory() {
-    local word before='' memory=${SPARK_DRIVER_MEMORY:-} said
-    for word; do
-        case $before,$word in
-        --driver-memory,* | *,--driver-memory=* | *,--conf=spark.driver.memory=* | \
-            --conf,spark.driver.memory=* | -c,spark.driver.memory=*) memory=${word##*=} ;;
-        esac
-        before=$word
-    done
-    [[ -n $memory ]] || return 0
-    said=$("$JAVA_HOME/bin/java" "-Xmx$memory" -version 2>&1) ||
-        give_up "SPARK_DRIVER_MEMORY or --driver-memory $memory: Java does not take it ($(sed -n '/heap/{p;q;}' <<<"$said")): give it as 4g or 800m, less than the machine has"
-}
-
-# The JVM takes the C locale, as cron has it, for ASCII, and turns every other character of a path
-# into a question mark. Python takes it for UTF-8.
-use_utf8() {
-    local name
-    command -v locale >/dev/null || return 0
-    [[ $(locale charmap 2>/dev/null) != UTF-8 ]] || return 0
-    for name in C.UTF-8 C.utf8 en_US.UTF-8; do
-        if [[ $(LC_ALL=$name locale charmap 2>/dev/null) == UTF-8 ]]; then
-            export LC_ALL=$name
-            return 0
-        fi
-    done
-}
-
-# Prints a third of the machine's memory as Spark writes it; Spark's own default where the system
-# does not tell.
-third_of_memory() {
-    local megabytes=''
-    if [[ -r /proc/meminfo ]]; then
-        megabytes=$(sed -n 's/^MemTotal: *\([0-9]*\) kB$/\1/p' /proc/meminfo)
-        megabytes=$((megabytes / 1024 / 3))
-    fi
-    if [[ -n $megabytes ]] && ((megabytes > 1024)); then
-        printf '%sm\n' "$megabytes"
-    else
-        printf '1g\n'
-    fi
-}
-
-# Puts the filter of quiet-java/ in front of the Java that was found.
-use_quiet_java() {
-    export ALS_SPARK_JAVA_HOME=$JAVA_HOME
-    export JAVA_HOME=$ROOT/als_spark/conf/quiet-java
+    exec "$VENV/bin/python" "$@"
 }

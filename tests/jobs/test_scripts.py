@@ -264,98 +264,103 @@ class TestJava:
         assert "openjdk-17-jre-headless" in result.stderr.splitlines()[-1]
 
 
-# Stands in for a Spark distribution: spark-submit only tells what it was given.
-TELLING_SUBMIT = f"""\
-#!{sys.executable}
-import json, os, signal, sys
+# A job that tells what it was given, and what PySpark would start its JVM with.
+FROM_THE_CHECKOUT = (
+    "import sys\n"
+    "from pathlib import Path\n"
+    "sys.path.insert(0, str(Path(__file__).resolve().parents[1]))\n"
+)
+TELLING_JOB = f"""\
+{FROM_THE_CHECKOUT}
+import json, os, shlex
+from als_spark.cli.launch import prepare_launch
 
+prepare_launch()
 print(json.dumps({{
-    "LC_ALL": os.environ.get("LC_ALL"),
-    "arguments": sys.argv[1:],
-    "ignores_ctrl_c": signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+    "locale": os.environ.get("LC_ALL") or os.environ.get("LC_CTYPE"),
+    "options": sys.argv[1:],
+    "submit": shlex.split(os.environ["PYSPARK_SUBMIT_ARGS"]),
+    "java": os.environ["JAVA_HOME"],
+    "spark": os.environ["SPARK_HOME"],
+    "path": sys.path,
     "python": [os.environ["PYSPARK_PYTHON"], os.environ["PYSPARK_DRIVER_PYTHON"]],
+    "interpreter": sys.executable,
 }}))
 """
 
 
-class TestSubmit:
-    """What ``run.sh`` gives to spark-submit."""
+class TestRun:
+    """What ``run.sh`` gives to a job, and a job to PySpark."""
 
     @pytest.fixture
-    def told(self, checkout, tmp_path):
-        spark = tmp_path / "spark"
-        (spark / "bin").mkdir(parents=True)
-        for name, text in (("spark-submit", TELLING_SUBMIT), ("spark-class", "#!/bin/sh\n")):
-            (spark / "bin" / name).write_text(text)
-            (spark / "bin" / name).chmod(0o755)
-        checkout.job("sweep", "")
+    def told(self, checkout):
+        checkout.job("sweep", TELLING_JOB)
         checkout.run("scripts/setup.sh")
 
         def run(*command: str, **env: str):
-            result = checkout.run(*command, SPARK_HOME=str(spark), **env)
-            assert (result.returncode, result.stderr) == (0, ""), result.stderr
+            result = checkout.run(*command, **env)
+            # Bash itself complains of a locale that is not there.
+            said = [line for line in result.stderr.splitlines() if "setlocale" not in line]
+            assert (result.returncode, said) == (0, [])
             return json.loads(result.stdout)
 
         return run
 
-    def test_the_job_gets_its_options_as_they_were_given(self, checkout, told):
+    def test_the_job_gets_its_options_as_they_were_given(self, told):
         options = ["--output", "a b", "--ranks", "1,5", "", "$HOME", "--conf"]
-        job = f"{checkout.root}/jobs/sweep.py"
-        assert told("scripts/sweep.sh", *options)["arguments"][-8:] == [job, *options]
-        assert told("scripts/run.sh", "sweep", *options)["arguments"][-8:] == [job, *options]
+        assert told("scripts/sweep.sh", *options)["options"] == options
+        assert told("scripts/run.sh", "sweep", *options)["options"] == options
 
     def test_environment_of_the_checkout(self, checkout, told):
         answer = told("scripts/sweep.sh")
         python = f"{checkout.venv}/bin/python"
-        driver = f"{checkout.root}/scripts/lib/driver-python"
-        assert answer["python"] == [python, driver]
-        assert answer["ignores_ctrl_c"]
-        arguments = answer["arguments"]
-        assert f"spark.pyspark.driver.python={driver}" in arguments
-        assert "spark.executorEnv.OPENBLAS_NUM_THREADS=1" in arguments
-        java_options = arguments[arguments.index("--driver-java-options") + 1]
+        assert answer["interpreter"] == python
+        assert answer["python"] == [python, python]
+        assert answer["java"] == f"{checkout.root}/als_spark/conf/quiet-java"
         config = (checkout.root / "als_spark" / "conf" / "log4j2.properties").as_uri()
-        assert java_options == f'"-Dlog4j2.configurationFile={config.replace("///", "/")}"'
+        assert f"-Dlog4j2.configurationFile={config}" in answer["submit"]
 
-    def test_own_options_come_after_and_keep_their_quotes(self, checkout, told):
+    def test_own_options_come_after_and_keep_their_quotes(self, told):
         own = "--master 'local[2]' --conf \"spark.app.name=two words\" --conf a=$HOME;`touch x`"
-        arguments = told("scripts/sweep.sh", "--seed", "1", ALS_SPARK_SUBMIT_ARGS=own)["arguments"]
-        start = arguments.index("--master")
-        assert arguments[start:] == [
+        words = told("scripts/sweep.sh", "--seed", "1", ALS_SPARK_SUBMIT_ARGS=own)["submit"]
+        assert words[words.index("--master") :] == [
             *("--master", "local[2]", "--conf", "spark.app.name=two words"),
             *("--conf", "a=$HOME;`touch", "x`"),
-            *(f"{checkout.root}/jobs/sweep.py", "--seed", "1"),
+            "pyspark-shell",
         ]
-        assert "--driver-java-options" in arguments[:start]
 
-    def test_the_driver_gets_a_third_of_the_machine(self, told, tmp_path):
-        def heap(**env: str) -> list[str]:
-            arguments = told("scripts/sweep.sh", **env)["arguments"]
-            return [arguments[k + 1] for k, a in enumerate(arguments) if a == "--driver-memory"]
-
-        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
-        (given,) = heap()
-        if machine > 3072:
-            assert given.endswith("m")
-            assert int(given[:-1]) == pytest.approx(machine / 3, rel=0.05)
-        else:
-            assert given == "1g"
-        assert heap(SPARK_DRIVER_MEMORY="3g") == ["3g"]
-        # A configuration of Spark says it itself, and an option would win over it.
-        assert heap(SPARK_CONF_DIR=str(tmp_path)) == []
-        assert heap(ALS_SPARK_SUBMIT_ARGS="--properties-file own.conf") == []
+    def test_a_distribution_brings_its_own_pyspark(self, told, tmp_path):
+        spark = tmp_path / "my spark"
+        (spark / "bin").mkdir(parents=True)
+        (spark / "bin" / "spark-class").write_text("#!/bin/sh\n")
+        (spark / "bin" / "spark-class").chmod(0o755)
+        library = spark / "python" / "lib"
+        library.mkdir(parents=True)
+        with zipfile.ZipFile(library / "py4j-0.10.9-src.zip", "w"):
+            pass
+        answer = told("scripts/sweep.sh", SPARK_HOME=str(spark))
+        assert answer["spark"] == str(spark)
+        found = [folder for folder in answer["path"] if folder.startswith(str(spark))]
+        assert found == [str(spark / "python"), str(library / "py4j-0.10.9-src.zip")]
 
     @pytest.mark.parametrize("given", ["", "POSIX", "C.UTF-8", "no_NO.such"])
     def test_names_are_in_utf_8_whatever_the_locale(self, checkout, told, given):
         for name in ("LANG", "LC_CTYPE"):
             checkout.env.pop(name, None)
         answer = told("scripts/sweep.sh", "--output", "modèles", LC_ALL=given)
-        assert answer["arguments"][-1] == "modèles"
-        assert answer["LC_ALL"] == "C.UTF-8"
+        assert answer["options"] == ["--output", "modèles"]
+        assert answer["locale"] == "C.UTF-8"
 
-    def test_an_own_spark_configuration_rules_the_log(self, told, tmp_path):
-        answer = told("scripts/sweep.sh", SPARK_CONF_DIR=str(tmp_path))
-        assert "--driver-java-options" not in answer["arguments"]
+    def test_streams_that_are_closed(self, checkout):
+        """What is said for nobody is written nowhere: not into a script, nor into a job."""
+        checkout.job("sweep", "import os\nos.write(2, b'said')\nos.write(1, b'said')\nexit(7)\n")
+        checkout.run("scripts/setup.sh")
+        files = {path: path.read_bytes() for path in checkout.root.glob("[js]*/**/*.[sp][hy]")}
+        assert len(files) > 10
+        for streams in ("2>&-", ">&- 2>&-"):
+            ended = checkout.bash(f"'{checkout.root}/scripts/sweep.sh' {streams} || exit $?")
+            assert ended.returncode == 7
+        assert {path: path.read_bytes() for path in files} == files
 
     @pytest.mark.parametrize(
         ("command", "env", "complaint"),
@@ -363,17 +368,6 @@ class TestSubmit:
             (["scripts/run.sh"], {}, "usage: scripts/run.sh JOB"),
             (["scripts/run.sh", "nix"], {}, "(not nix)"),
             (["scripts/setup.sh", "nix"], {}, "not nix"),
-            (["scripts/sweep.sh"], {"ALS_SPARK_SUBMIT_ARGS": "--name 'x"}, "unmatched quote"),
-            (
-                ["scripts/sweep.sh"],
-                {"SPARK_DRIVER_MEMORY": "3x"},
-                "--driver-memory 3x: Java does not take it (Invalid maximum heap size: -Xmx3x)",
-            ),
-            (
-                ["scripts/sweep.sh"],
-                {"ALS_SPARK_SUBMIT_ARGS": "--conf spark.driver.memory=1k"},
-                "--driver-memory 1k: Java does not take it (Too small maximum heap): give it as",
-            ),
             (["scripts/sweep.sh"], {"SPARK_HOME": "/nonexistent"}, "no Spark at /nonexistent"),
             (["scripts/cluster.sh"], {}, "usage: scripts/cluster.sh start|stop|status"),
             (["scripts/cluster.sh", "restart"], {}, "not restart"),
@@ -389,13 +383,6 @@ class TestSubmit:
         result = checkout.run(*command, **env)
         assert (result.returncode, result.stdout) == (2, "")
         assert complaint in only_line(result.stderr)
-
-    def test_an_open_quote_tells_no_key(self, checkout):
-        checkout.job("sweep", "")
-        checkout.run("scripts/setup.sh")
-        result = checkout.run("scripts/sweep.sh", ALS_SPARK_SUBMIT_ARGS="--conf a.b=SECRET 'x")
-        assert result.returncode == 2
-        assert "SECRET" not in only_line(result.stderr)
 
 
 class TestDocs:
@@ -436,10 +423,12 @@ class TestRealSpark:
     def test_ctrl_c_is_the_jobs_and_the_terminal_is_its_own(self, checkout, tmp_path):
         checkout.job(
             "wait",
-            "import os, signal, sys, time\n"
-            "from pyspark.sql import SparkSession\n"
-            "spark = SparkSession.builder.getOrCreate()\n"
-            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            f"{FROM_THE_CHECKOUT}"
+            "import os, signal, time\n"
+            "from als_spark.cli.launch import prepare_launch\n"
+            "from als_spark.spark.session import start_session\n"
+            "prepare_launch()\n"
+            "spark = start_session('wait')\n"
             "threads = lambda _: os.environ['OPENBLAS_NUM_THREADS']\n"
             "print(spark.sparkContext.parallelize([0], 1).map(threads).collect())\n"
             "try:\n"

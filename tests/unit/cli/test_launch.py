@@ -94,6 +94,36 @@ class TestArguments:
         assert launch.third_of_memory() == 1024
 
 
+class TestDeployMode:
+    """The process that starts the JVM is the driver."""
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["--deploy-mode", "client"],
+            ["--deploy-mode=cluster", "--deploy-mode", "client"],
+            ["--conf", "spark.submit.deployMode=client"],
+            ["--name", "--deploy-mode=x", "cluster"],
+            [],
+        ],
+    )
+    def test_client(self, words):
+        launch.check_deploy_mode(words)
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["--deploy-mode", "cluster"],
+            ["--master", "yarn", "--deploy-mode=cluster"],
+            ["-c", "spark.submit.deployMode=cluster"],
+            ["--conf=spark.submit.deployMode=cluster"],
+        ],
+    )
+    def test_cluster(self, words):
+        with pytest.raises(ConfigError, match=r"deploy mode cluster, .*: leave it out, or use"):
+            launch.check_deploy_mode(words)
+
+
 class TestMemory:
     """Java is asked for the heap that the user wants; this one takes ``3g`` alone."""
 
