@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from als_spark.cli.config.settings import JobConfig, in_options
+from als_spark.cli.missing import refuse_missing
 from als_spark.cli.options import parse
+from als_spark.cli.paths import given_paths
 from als_spark.cli.streams import hold_streams, lost_output
 from als_spark.errors import LockLost, PublishConflict, StoreLocked, UserError
 from als_spark.files.writable import full_disk
@@ -101,7 +103,12 @@ def job_main(
     """
 
     def main(argv: Sequence[str] | None = None) -> int:
-        return run_program(kind.command, lambda: work(parse(kind, argv)), interrupted)
+        def start() -> int:
+            config = parse(kind, argv)
+            refuse_missing(given_paths(config))
+            return work(config)
+
+        return run_program(kind.command, start, interrupted)
 
     main.__doc__ = f"{kind.about} Exit codes: {kind.exit_codes}."
     return main

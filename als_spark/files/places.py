@@ -118,7 +118,7 @@ def undecodable(text: str, encoding: str) -> Path | None:
         if not same_bytes(name, encoding):
             return Path(name)
         return next(_undecodable_below(name, encoding), None)
-    for found in chain.from_iterable(map(glob.iglob, _without_braces(name))):
+    for found in chain.from_iterable(map(glob.iglob, without_braces(name))):
         if os.path.basename(found).startswith((".", "_")):
             continue
         if not _decodable(found, encoding):
@@ -157,14 +157,14 @@ def _decodable(name: str, encoding: str) -> bool:
     return True
 
 
-def _without_braces(pattern: str) -> Iterator[str]:
+def without_braces(pattern: str) -> Iterator[str]:
     """Write ``a{b,c}`` of Hadoop's patterns as the patterns that it means."""
     found = re.search(r"\{([^{}]*)\}", pattern)
     if found is None:
         yield pattern
         return
     for word in found[1].split(","):
-        yield from _without_braces(pattern[: found.start()] + word + pattern[found.end() :])
+        yield from without_braces(pattern[: found.start()] + word + pattern[found.end() :])
 
 
 def _links(folder: Path) -> Iterator[Path]:

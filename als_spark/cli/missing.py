@@ -1,0 +1,75 @@
+"""Inputs of this machine that are not there: said before Spark takes its seconds to start."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+
+from als_spark.cli.paths import READ, GivenPath
+from als_spark.errors import ConfigError
+from als_spark.files.places import local_path, split_address, without_braces
+
+_CONFIGURED = ("HADOOP_CONF_DIR", "YARN_CONF_DIR", "SPARK_CONF_DIR", "SPARK_HOME")
+_OPTIONS = ("ALS_SPARK_SUBMIT_ARGS", "PYSPARK_SUBMIT_ARGS")
+
+
+def refuse_missing(given: Sequence[GivenPath]) -> None:
+    """Refuse inputs, models and stores that are not there, as far as this machine can tell.
+
+    A path without a scheme belongs to the file system that Spark is configured for: where somebody
+    has configured Spark, or it runs already, only Spark knows.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if _runs():
+        return
+    ours = paths_are_local(os.environ)
+    for path in given:
+        if path.role in READ and (ours or split_address(path.text).scheme == "file"):
+            _refuse(path)
+
+
+def paths_are_local(environment: Mapping[str, str]) -> bool:
+    """Tell whether a Spark that is started here takes paths without a scheme for this machine's."""
+    if any(environment.get(name) for name in _CONFIGURED if not _is_bundled(environment, name)):
+        return False
+    words = " ".join(environment.get(name, "") for name in _OPTIONS)
+    return not re.search(r"defaultFS|fs\.default\.name|--properties-file", words)
+
+
+def _is_bundled(environment: Mapping[str, str], name: str) -> bool:
+    """Tell whether it is the Spark inside of PySpark, which nobody has configured."""
+    home = Path(environment.get(name, ""))
+    return name == "SPARK_HOME" and home.name == "pyspark" and not (home / "conf").exists()
+
+
+def _runs() -> bool:
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        return True
+    spark = sys.modules.get("pyspark")
+    return spark is not None and spark.SparkContext._active_spark_context is not None
+
+
+def _refuse(path: GivenPath) -> None:
+    place = local_path(path.text)
+    if place is None or os.path.lexists(path.text) or os.path.lexists(place):
+        return
+    if path.role != "input":
+        raise ConfigError(f"{path}: there is no such folder: check the path")
+    if not re.search(r"[*?\[\]{}\\]", path.text):
+        raise ConfigError(f"{path}: there is no such file or folder: check the path")
+    if "\\" in path.text:
+        # Hadoop's sign for a character that means itself.
+        return
+    if not any(chain.from_iterable(map(glob.iglob, without_braces(str(place))))):
+        raise ConfigError(
+            f"{path}: there is no file of that name, nor one that it matches as a pattern: check "
+            "the path"
+        )
