@@ -345,7 +345,7 @@ class TestSubmit:
         assert heap(SPARK_CONF_DIR=str(tmp_path)) == []
         assert heap(ALS_SPARK_SUBMIT_ARGS="--properties-file own.conf") == []
 
-    @pytest.mark.parametrize("given", ["", "POSIX", "C.UTF-8", "no_NO.such"])
+    @pytest.mark.parametrize("given", ["", "POSIX", "C.UTF-8"])
     def test_names_are_in_utf_8_whatever_the_locale(self, checkout, told, given):
         for name in ("LANG", "LC_CTYPE"):
             checkout.env.pop(name, None)
