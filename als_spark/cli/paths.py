@@ -58,7 +58,7 @@ def check_local_paths(config: JobConfig, file: Path | None) -> None:
     for target in given:
         folder = local_path(target.text)
         if target.role in WRITTEN and folder is not None:
-            refuse_foreign_home(target, parents_of(folder), _read_local)
+            refuse_foreign_home(target, parents_of(folder), read_local)
         if target.role == "target store" and folder is not None:
             check_writable(folder, str(target))
 
@@ -172,5 +172,6 @@ def refuse_foreign_home(
                 )
 
 
-def _read_local(path: str) -> bytes:
+def read_local(path: str) -> bytes:
+    """Read a file of this machine."""
     return Path(path).read_bytes()

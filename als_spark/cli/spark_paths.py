@@ -16,6 +16,7 @@ from als_spark.cli.paths import (
     check_places,
     given_paths,
     parents_of,
+    read_local,
     refuse_foreign_home,
 )
 from als_spark.errors import ConfigError
@@ -65,9 +66,9 @@ def check_paths(session: SparkSession, config: JobConfig) -> None:
     )
     for target in given:
         place = places[target]
-        if target.role in WRITTEN and isinstance(place, str):
-            tree = HadoopTree(session, place)
-            refuse_foreign_home(target, parents_of(place), tree.read)
+        if target.role in WRITTEN and place is not None:
+            read = read_local if isinstance(place, Path) else HadoopTree(session, place).read
+            refuse_foreign_home(target, parents_of(place), read)
 
 
 def check_files_read(

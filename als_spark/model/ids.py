@@ -14,6 +14,15 @@ from als_spark.errors import DataError
 from als_spark.types import IntArray
 
 
+def id_for_message(ids: pa.Array, row: int) -> Any:
+    """Return an id as messages name it; escaped where Parquet holds bytes that are no UTF-8."""
+    found = ids[row]
+    try:
+        return found.as_py()
+    except UnicodeDecodeError:
+        return found.as_buffer().to_pybytes().decode("utf-8", "backslashreplace")
+
+
 class IdIndex:
     """The ids of one side, in the order of their dense rows.
 

@@ -58,7 +58,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("settings", [{"LC_ALL": "POSIX", "PYTHONIOENCODING": "ascii"}])
 def test_names_reach_python_and_the_jvm_alike(desk: Path, settings: dict[str, str]) -> None:
-    argv = ("train", "--ratings", "évaluations", "--output", "modèles", *SMALL)
+    argv = ("train", "--ratings", "évaluations", "--output", "modèles", *SMALL, "--max-iter", "3")
     done = run(desk, BIN / "als-spark", *argv, **settings)
     assert done.returncode == 0, done.stderr.decode()
     assert sorted(path.name for path in desk.iterdir()) == ["modèles", "évaluations"]
@@ -102,13 +102,14 @@ def test_no_key_reaches_what_is_written_or_shown(
     write_csv(Path(ratings), BASE.lines())
     twice = ["--duplicates", "last", "--bad-rows", "drop"]
     models, out = named("models"), named("out")
-    assert train.main(["--ratings", ratings, "--store", models, *SMALL]) == 0
-    assert retrain.main(["--ratings", ratings, "--store", models, "--force", *SMALL]) in (0, 3)
-    assert retrain.main(["--ratings", named("none"), "--store", models, *SMALL]) == 2
+    short = ["--max-iter", "3"]
+    argv = ["--store", models, *SMALL, *short]
+    assert retrain.main(["--ratings", ratings, *argv]) == 0
+    assert retrain.main(["--ratings", named("none"), *argv]) == 2
     assert store.main(["list", "--store", models]) == 0
     assert store.main(["rollback", "--store", models, "--to", "none"]) == 2
-    assert sweep.main(["--ratings", ratings, "--output", out, "--ranks", "2", *twice]) == 0
-    assert train.main(["--ratings", ratings, "--output", named("m"), "--from-sweep", out]) == 0
+    grid = ["--ranks", "2", "--lambdas", "1", *short]
+    assert sweep.main(["--ratings", ratings, "--output", out, *grid, *twice]) == 0
     assert evaluate.main(["--ratings", ratings, "--store", models, "--output", named("e")]) == 0
     assert evaluate.main(["--ratings", ratings, "--model", out, "--output", named("e")]) == 2
 
@@ -116,7 +117,7 @@ def test_no_key_reaches_what_is_written_or_shown(
         raise RuntimeError(f"s3a://KEY:{key}@box is away")
 
     monkeypatch.setattr(train_job, "train_into_store", fail)
-    assert train.main(["--ratings", ratings, "--store", models, *SMALL]) == 1
+    assert train.main(["--ratings", ratings, "--store", models, *SMALL, *short]) == 1
 
     told = "".join(capfd.readouterr())
     assert "X-Amz-Signature=***" in told

@@ -388,6 +388,10 @@ def test_another_name_of_the_file_system(
         lines = [line for line in capsys.readouterr().err.splitlines() if "evaluate: " in line]
         assert len(lines) == 3
         assert digest(tmp_path) == before
+    assert train.main(["--ratings", f"{here}/ratings.csv", "--store", f"{there}/out/new"]) == 2
+    says = f"--store {there}/out/new: lies in the model {here}/out: give a folder outside of it"
+    assert says in capsys.readouterr().err
+    assert digest(tmp_path) == before
 
 
 def test_a_failed_run_and_files_that_came_meanwhile(

@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from als_spark.errors import DataError
-from als_spark.model.ids import IdIndex, fits_int64
+from als_spark.model.ids import IdIndex, fits_int64, id_for_message
 from als_spark.spark.arrow import (
     CHUNK_ROWS,
     ddl,
@@ -168,7 +168,7 @@ def check_summary(summary: Summary, label: str, bad_rows: BadRows) -> None:
     for side, ids in (("user", summary.users), ("item", summary.items)):
         if len(ids) == 1:
             raise DataError(
-                f"{label}: all ratings are of one {side} ({ids.ids[0].as_py()}): "
+                f"{label}: all ratings are of one {side} ({id_for_message(ids.ids, 0)}): "
                 f'a factorisation needs at least two; check `columns["{side}"]`'
             )
     if summary.lowest == summary.highest:

@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.errors import ConfigError, DataError
+from als_spark.model.ids import id_for_message
 from als_spark.solve.blocks import build_block
 from als_spark.spark.arrow import map_in_arrow
 from als_spark.spark.planner import Sizes, place_rows, plan, worker_limit
@@ -375,7 +376,9 @@ class _Packing:
         if n_duplicates and self._options.duplicates == "error":
             users, items = self._ids["user"], self._ids["item"]
             pairs = [pair for entry in repeated for pair in entry.pairs]
-            named = sorted((users[row].as_py(), items[column].as_py()) for row, column in pairs)
+            named = sorted(
+                (id_for_message(users, row), id_for_message(items, column)) for row, column in pairs
+            )
             shown = ", ".join(f"user {user} item {item}" for user, item in named[:3])
             pairs_are = "pair is" if n_duplicates == 1 else "pairs are"
             raise DataError(

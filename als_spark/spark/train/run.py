@@ -9,6 +9,7 @@ from typing import Protocol
 from pyspark.sql import DataFrame
 
 from als_spark.errors import SolveError
+from als_spark.model.ids import id_for_message
 from als_spark.spark.planner import Plan
 from als_spark.spark.read.facts import Summary
 from als_spark.train.backend import Backend, Factors
@@ -139,4 +140,4 @@ def train_grid(
         )
     except SolveError as error:
         ids = prepared.summary.users if error.side == "user" else prepared.summary.items
-        raise error.named(ids.ids[error.row].as_py()) from error
+        raise error.named(id_for_message(ids.ids, error.row)) from error

@@ -7,7 +7,14 @@ import pyarrow as pa
 import pytest
 
 from als_spark.errors import DataError
-from als_spark.model.ids import IdIndex, as_id_array, coerce_ids, fits_int64, ids_like
+from als_spark.model.ids import (
+    IdIndex,
+    as_id_array,
+    coerce_ids,
+    fits_int64,
+    id_for_message,
+    ids_like,
+)
 
 INTEGERS = [30, -1, 10, 2**63 - 1, -(2**63), 0]
 TEXTS = ["30", "alpha", "007", "-1", "é", ""]
@@ -196,3 +203,17 @@ class TestIdsLike:
         index = IdIndex(pa.array(["a"]))
         with pytest.raises(DataError, match=r"a user id is missing \(null\): leave it out"):
             ids_like(index, pa.array(["a", None]), "user id")
+
+
+class TestMessages:
+    def test_text_and_integers(self) -> None:
+        assert id_for_message(pa.array(["a", "é"]), 1) == "é"
+        assert id_for_message(pa.array([7, 8]), 1) == 8
+
+    @pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+    def test_bytes_that_are_no_text(self, kind: pa.DataType) -> None:
+        whole = pa.array(
+            [b"x", b"caf\xe9"], pa.binary() if kind == pa.string() else pa.large_binary()
+        )
+        ids = pa.Array.from_buffers(kind, 2, whole.buffers())
+        assert id_for_message(ids, 1) == r"caf\xe9"
