@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 from als_spark.cli.config.settings import JobConfig, Role, option_name, paths_of
 from als_spark.errors import ConfigError
+from als_spark.files.json_files import decode
 from als_spark.files.places import Place, lies_in, local_path, places_of
 from als_spark.model.files import DESCRIPTION_FILE, MODEL_FORMAT
 from als_spark.store.layout import MARK, STORE_FORMAT
@@ -93,10 +93,10 @@ def _refuse_foreign_home(target: GivenPath, folder: Path) -> None:
     for parent in Path(os.path.realpath(folder)).parents:
         for name, format_, what in marks:
             try:
-                record = json.loads((parent / name).read_bytes())
+                record = decode((parent / name).read_bytes())
             except (OSError, ValueError):
                 continue
-            if isinstance(record, dict) and record.get("format") == format_:
+            if record.get("format") == format_:
                 raise ConfigError(
                     f"{target}: lies in the {what} {parent}: give a folder outside of it"
                 )

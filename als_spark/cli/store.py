@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
+from als_spark.cli.config.settings import LARGEST_COUNT, shown_value
 from als_spark.cli.options import OneLineParser
 from als_spark.cli.program import EXIT_DONE, EXIT_FAILED, run_program
 from als_spark.errors import ConfigError, DataError, StoreLocked
+from als_spark.files.json_files import decode
 from als_spark.files.places import local_path
 from als_spark.store.history import new_run_id
 from als_spark.store.layout import MANIFEST
@@ -85,8 +87,11 @@ def store_parser() -> OneLineParser:
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    if not text.isdecimal() or len(text) > 10 or not 1 <= int(text) <= LARGEST_COUNT:
+        raise argparse.ArgumentTypeError(
+            f"{shown_value(text, quoted=True)} is not a whole number above 0 (and at most "
+            f"{LARGEST_COUNT})"
+        )
     return int(text)
 
 
@@ -148,7 +153,13 @@ def _show(store: ModelStore, options: argparse.Namespace) -> int:
         manifest = Manifest.decoded((folder / MANIFEST).read_bytes())
         metrics = None
         if (folder / _METRICS).is_file():
-            metrics = json.loads((folder / _METRICS).read_text(encoding="utf-8"))
+            try:
+                metrics = decode((folder / _METRICS).read_bytes())
+            except ValueError as error:
+                raise DataError(
+                    f"{store.label}: {_METRICS} of version {name} cannot be read ({error}): roll "
+                    "back to another version"
+                ) from error
     current = store.current()
     pointers = [pointer for pointer in store.pointers() if pointer.version == name]
     if options.json:

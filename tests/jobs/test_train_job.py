@@ -112,10 +112,10 @@ class TestIntoAFolder:
     @pytest.mark.parametrize(
         ("content", "says"),
         [
-            (None, r"No such file or directory"),
+            (None, r"results.json: .*No such file or directory"),
             ("[]", r"no point is marked as the best"),
             ("{", r"Expecting property name"),
-            ('[{"best": true}]', r"'d'"),
+            ('[{"best": true}]', r"results.json: d: Field required"),
         ],
     )
     def test_no_sweep_there(
