@@ -24,9 +24,12 @@ def check_description(description: Mapping[str, Any]) -> None:
         Names the entry, and its value.
     """
     for key in _COUNTS:
-        value = description.get(key, 0)
-        if type(value) is not int or value < 0:
-            raise ValueError(f"{key} is {shortened(repr(value))}, no whole number of at least 0")
+        least = 1 if key == "rank" else 0
+        value = description.get(key, least)
+        if type(value) is not int or value < least:
+            raise ValueError(
+                f"{key} is {shortened(repr(value))}, no whole number of at least {least}"
+            )
     if description.get("dtype", "float32") not in ("float32", "float64"):
         raise ValueError(
             f"dtype is {shortened(repr(description['dtype']))}, neither float32 nor float64"

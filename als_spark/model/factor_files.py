@@ -132,8 +132,6 @@ def _lists(lists: pa.Array) -> pa.Array:
             f"factors of type {lists.type}, where lists of 32- or 64-bit floats, all of the same "
             "length, are needed"
         )
-    if lists.type.list_size < 1:
-        raise ValueError("factors of rank 0")
     _refuse_missing(lists)
     values = lists.flatten()
     _refuse_missing(values)
