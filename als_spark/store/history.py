@@ -62,7 +62,13 @@ _BEGUN = TypeAdapter(_Begun)
 
 
 class RunHistory:
-    """The records of the runs of a store; only :meth:`gather` needs the lock."""
+    """The records of the runs of a store; only :meth:`gather` needs the lock.
+
+    Attributes
+    ----------
+    n_damaged : int
+        Lines of ``history.jsonl`` that were left out when it was last read.
+    """
 
     def __init__(
         self, files: Files, label: str, *, clock: Callable[[], datetime] = utc_now
@@ -70,6 +76,7 @@ class RunHistory:
         self._files = files
         self._label = label
         self._clock = clock
+        self.n_damaged = 0
 
     def start_run(self, run: str, record: Mapping[str, Any]) -> None:
         """Note that a run has begun: what is known, with run, status, start and owner."""
@@ -208,7 +215,7 @@ class RunHistory:
             lines = self._files.read(HISTORY).splitlines()
         except FileNotFoundError:
             return []
-        records = []
+        records: list[dict[str, Any]] = []
         for number, line in enumerate(lines, 1):
             try:
                 record = decode(line)
@@ -220,6 +227,7 @@ class RunHistory:
                 )
                 continue
             records.append(record)
+        self.n_damaged = len(lines) - len(records)
         return records
 
     def _is_over(self, record: Mapping[str, Any]) -> bool:

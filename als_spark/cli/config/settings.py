@@ -310,9 +310,11 @@ def _complaint(kind: type[JobConfig], error: ValidationError, in_file: Mapping[s
     if value == "" and option.base is str:
         return f"{where} is empty: give a value, or leave it out"
     equals = " " if file is None else " = "
-    return (
-        f"{where}{equals}{shown_value(value, quoted=bool(file))}: not usable: use {option.remedy}"
-    )
+    remedy = option.remedy
+    if isinstance(value, int) and option.limits.get("le") == LARGEST_COUNT < value:
+        # Nobody needs to know this otherwise.
+        remedy += f" and at most {LARGEST_COUNT}"
+    return f"{where}{equals}{shown_value(value, quoted=bool(file))}: not usable: use {remedy}"
 
 
 def shown_value(value: Any, *, quoted: bool = False) -> str:

@@ -158,11 +158,19 @@ def test_dots_of_a_configuration_that_are_no_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", ["--top=1" + 20 * "0", f"--top={VAST}", f"--relevant-from={HUGE}", "--top=nan"]
+    ("option", "says"),
+    [
+        ("--top=1" + 20 * "0", f"use a whole number of at least 1 and at most {2**31 - 1}$"),
+        (f"--top={HUGE}", f"use a whole number of at least 1 and at most {2**31 - 1}$"),
+        (f"--top={VAST}", "use a whole number of at least 1"),
+        ("--top=nan", "use a whole number of at least 1$"),
+        (f"--relevant-from={HUGE}", "use a finite number"),
+    ],
+    ids=lambda value: value[:25],
 )
-def test_numbers_on_the_command_line(option: str, capsys: Captured) -> None:
+def test_numbers_on_the_command_line(option: str, says: str, capsys: Captured) -> None:
     code = work(lambda: parse(EvaluateConfig, [option]))
-    told(capsys, code, option.split("=")[0], "not usable: use")
+    told(capsys, code, option.split("=")[0], f"not usable: {says}")
 
 
 # --- models
@@ -417,8 +425,9 @@ def test_records_of_runs(content: str | bytes, root: Path, caplog: Any) -> None:
     lines = (root / "history.jsonl").read_text().splitlines()
     assert len(lines) in (1, 2)
     assert json.loads(lines[-1])["outcome"] == "kept"
-    if content:
-        assert any("line 1 is left out" in record.message for record in caplog.records) or warnings
+    left_out = [record for record in caplog.records if "line 1 is left out" in record.message]
+    assert bool(left_out) is bool(content)
+    assert warnings == (["history.jsonl: 1 damaged line left out"] if content else [])
 
 
 RECORD = {"run": "20261101T000000Z-000aa", "status": "published", "outcome": "published"}
@@ -487,6 +496,15 @@ def test_versions_to_keep(number: str, root: Path, capsys: Captured) -> None:
     told(capsys, code, "--keep: .* is not a whole number above 0")
 
 
+@pytest.mark.parametrize("name", ["deep", "5,000 digits", "not a number", "cut off"])
+def test_metrics_of_a_version(name: str, tmp_path: Path, capsys: Captured) -> None:
+    store, folder = open_store(tmp_path / "store"), make_folder(tmp_path / "1", 1)
+    put(folder / "metrics.json", DOCUMENTS[name])
+    version = store.publish(folder, run="r")
+    code = store_main(["show", "--store", store.label])
+    told(capsys, code, store.label, rf"metrics\.json of version {version} cannot be read \(")
+
+
 # --- results of a sweep, and outputs
 
 
@@ -522,6 +540,14 @@ def test_numbers_of_a_sweep(
     put(tmp_path / "results.json", f'[{{"best": true, {point}}}]')
     put(tmp_path / "run.json", f'{{"config": {{{config}}}}}')
     told(capsys, work(lambda: best_of_sweep(str(tmp_path))), str(tmp_path), says)
+
+
+@pytest.mark.parametrize("name", ["model.json", "store.json"])
+@pytest.mark.parametrize("content", DOCUMENTS.values(), ids=DOCUMENTS)
+def test_what_lies_around_an_output(content: str | bytes, name: str, tmp_path: Path) -> None:
+    put(tmp_path / name, content)
+    options = ["--ratings", "x", "--output", str(tmp_path / "out")]
+    assert parse(TrainConfig, options).output == str(tmp_path / "out")
 
 
 @pytest.mark.parametrize("content", DOCUMENTS.values(), ids=DOCUMENTS)
