@@ -56,37 +56,39 @@ def read_side(path: Path) -> StoredSide:
     ValueError
         If it is no Parquet file, or a column cannot be taken; names the file, or the column too.
     """
-    columns = {}
-    with pq.ParquetFile(path, memory_map=False) as file:
-        for name in COLUMNS:
-            if (count := file.schema_arrow.names.count(name)) != 1:
-                raise ValueError(f"{path.name} has {count or 'no'} columns called {name}")
-        try:
-            table = file.read(list(COLUMNS))
-        except pa.ArrowNotImplementedError as error:
-            raise ValueError(f"{path.name} has a column that cannot be read: {error}") from error
+    table = _read_columns(path)
     readers: dict[str, Callable[[pa.Array], pa.Array]] = {
         "id": _ids,
         "n_ratings": _counts,
         "sum_ratings": _sums,
         "factors": _lists,
     }
+    columns = {}
     for name, read in readers.items():
         column = table.column(name)
-        values = column.combine_chunks() if column.num_chunks else column.type
+        values = column.combine_chunks() if column.num_chunks else pa.array([], column.type)
         try:
-            if not column.num_chunks:
-                values = pa.array([], column.type)
             columns[name] = read(values)
-        except ValueError as error:
-            what = " ".join(str(error).split())
-            raise ValueError(f"{path.name}, column {name}: {what}") from error
+        except (ValueError, pa.ArrowException) as error:
+            raise ValueError(f"{path.name}, column {name}: {_one_line(error)}") from error
     lists = columns["factors"]
     return StoredSide(
         IdIndex(columns["id"]),
         lists.flatten().to_numpy().reshape(len(lists), lists.type.list_size),
-        SideStats(columns["n_ratings"].to_numpy(), columns["sum_ratings"].to_numpy()),
+        # Copies: Arrow's own arrays cannot be written.
+        SideStats(columns["n_ratings"].to_numpy().copy(), columns["sum_ratings"].to_numpy().copy()),
     )
+
+
+def _read_columns(path: Path) -> pa.Table:
+    try:
+        with pq.ParquetFile(path) as file:
+            for name in COLUMNS:
+                if (count := file.schema_arrow.names.count(name)) != 1:
+                    raise ValueError(f"{path.name} has {count or 'no'} columns called {name}")
+            return file.read(list(COLUMNS))
+    except pa.ArrowException as error:
+        raise ValueError(f"{path.name} cannot be read: {_one_line(error)}") from error
 
 
 def _ids(ids: pa.Array) -> pa.Array:
@@ -138,6 +140,10 @@ def _lists(lists: pa.Array) -> pa.Array:
     if not np.isfinite(values.to_numpy()).all():
         raise ValueError("factors that are not finite")
     return lists
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _is_float(kind: pa.DataType) -> bool:

@@ -19,6 +19,7 @@ pointer of the next number, which one process can do, and one only.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -53,6 +54,8 @@ Moment = Annotated[AwareDatetime, AfterValidator(_within_reach)]
 """A time in a file, with its zone."""
 
 _DIGITS = 10
+# As :func:`numbered` writes them; the longest are of 64 bits still.
+_NUMBER = re.compile(rf"[0-9]{{{_DIGITS}}}|[1-9][0-9]{{{_DIGITS},17}}")
 # What the tools of a file system may leave in an otherwise empty directory.
 _IGNORED = {"lost+found"}
 
@@ -101,7 +104,7 @@ def numbered(folder: str, number: int) -> str:
 def numbers_in(files: Files, folder: str) -> list[int]:
     """Return the numbers of the numbered files in a folder, lowest first."""
     stems = [name.removesuffix(".json") for name in files.names(folder) if name.endswith(".json")]
-    return sorted(int(stem) for stem in stems if len(stem) == _DIGITS and stem.isdecimal())
+    return sorted(int(stem) for stem in stems if _NUMBER.fullmatch(stem))
 
 
 def is_store(files: Files, label: str) -> bool:

@@ -376,6 +376,17 @@ def test_pointers(damage: str | bytes | Edit, root: Path, capsys: Captured) -> N
     assert value_of(open_store(root).load()) in (1, 2)
 
 
+def test_a_pointer_of_the_highest_number(root: Path, capsys: Captured) -> None:
+    """The number after it has a digit more, and counts none the less."""
+    pointer = json.loads((root / numbered("pointers", 2)).read_text())
+    last = 10**10 - 1
+    put(root / numbered("pointers", last), json.dumps({**pointer, "number": last}))
+    first = json.loads((root / numbered("pointers", 1)).read_text())["version"]
+    assert store_main(["rollback", "--store", str(root), "--to", first]) == 0
+    assert open_store(root).current() == first
+    capsys.readouterr()
+
+
 @pytest.mark.parametrize("content", DOCUMENTS.values(), ids=DOCUMENTS)
 def test_manifests(content: str | bytes, root: Path, capsys: Captured) -> None:
     version = open_store(root).current()
