@@ -63,7 +63,8 @@ def best_of_sweep(folder: str) -> Spec:
         members = {key: value for key, value in asdict(config).items() if value is not None}
         return Spec(point.d, Objective(point.lambda_reg, **members))
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        said = error.strerror if isinstance(error, OSError) else None
+        reason = " ".join((said or str(error)).split())
         raise ConfigError(
             f"--from-sweep {folder}: no results of a sweep there ({name}: {reason}): give the "
             f"output folder of jobs/sweep.py, with {RESULTS_FILE} and {RUN_FILE} in it"
