@@ -9,7 +9,7 @@ from als_spark.errors import ConfigError
 from als_spark.files.json_files import shortened
 from als_spark.solve.objective import Objective
 
-_COUNTS = ("rank", "n_users", "n_items", "seed", "warm_runs")
+_COUNTS = ("rank", "n_users", "n_items", "warm_runs")
 _OBJECTIVE = {"lambda_reg", "exponent"}
 
 
@@ -34,7 +34,7 @@ def check_description(description: Mapping[str, Any]) -> None:
         raise ValueError(
             f"dtype is {shortened(repr(description['dtype']))}, neither float32 nor float64"
         )
-    for key in _OBJECTIVE & description.keys():
+    for key in sorted(_OBJECTIVE & description.keys()):
         value = description[key]
         if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
             raise ValueError(f"{key} is {shortened(repr(value))}, no number of at least 0")
