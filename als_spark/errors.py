@@ -53,25 +53,41 @@ class SolveError(UserError, ArithmeticError):
         The ridge λ of the model.
     name : str, optional
         What to call the row in the message, where its original id is known.
+    largest : float, optional
+        The largest rating in size, where that is known and may be the cause.
     """
 
-    def __init__(self, side: str, row: int, reg: float, name: str | None = None) -> None:
+    def __init__(
+        self,
+        side: str,
+        row: int,
+        reg: float,
+        name: str | None = None,
+        largest: float | None = None,
+    ) -> None:
         self.side = side
         self.row = row
         self.reg = reg
         self.name = name
+        self.largest = largest
+        cause, remedy = "", "use a larger lambda"
+        if largest is not None:
+            cause = f", for ratings are as large as {largest:g}"
+            remedy = "mend the ratings, or give all of them in larger units"
         super().__init__(
             f"the ridge system of {name or f'{side} row {row}'} has no finite solution at "
-            f"lambda={reg:g}: use a larger lambda"
+            f"lambda={reg:g}{cause}: {remedy}"
         )
 
-    def named(self, original_id: object) -> SolveError:
-        """Return the same error with the row called by its original id."""
-        return SolveError(self.side, self.row, self.reg, f"{self.side} {original_id}")
+    def named(self, original_id: object, largest: float | None = None) -> SolveError:
+        """Return the same error with the row called by its original id, and a cause."""
+        return SolveError(self.side, self.row, self.reg, f"{self.side} {original_id}", largest)
 
-    def __reduce__(self) -> tuple[type[SolveError], tuple[str, int, float, str | None]]:
+    def __reduce__(
+        self,
+    ) -> tuple[type[SolveError], tuple[str, int, float, str | None, float | None]]:
         """Pickle by the arguments: exceptions are otherwise rebuilt from their message."""
-        return type(self), (self.side, self.row, self.reg, self.name)
+        return type(self), (self.side, self.row, self.reg, self.name, self.largest)
 
 
 class StoreLocked(AlsError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +20,7 @@ from als_spark.cli.spark_job import (
     tell_source,
 )
 from als_spark.cli.stored import open_model
+from als_spark.errors import DataError
 from als_spark.files.json_files import write_json
 from als_spark.nightly.fitting import warnings_of
 from als_spark.redaction import redact_all
@@ -85,10 +87,12 @@ def _evaluate(
             reading = read_snapshot(session, [source], "last")
             snapshot = stack.enter_context(reading)
         refuse_bad_rows(snapshot.label, snapshot.bad, config.bad_rows)
+        ranking = RankingOptions(
+            config.top, config.relevant_from, config.ranking_users, tuple(RANKING_MEASURES)
+        )
+        if problem := ranking.unreachable(snapshot.highest):
+            raise DataError(f"{snapshot.label}: {problem}")
         with progress.phase("evaluating"):
-            ranking = RankingOptions(
-                config.top, config.relevant_from, config.ranking_users, tuple(RANKING_MEASURES)
-            )
             models = {"model": opened.model}
             left_out = None
             if seen is not None:
@@ -96,6 +100,13 @@ def _evaluate(
                 left_out = without_pairs(seen.pairs, snapshot.ratings)
             results = evaluate_models(session, snapshot.ratings, models, ranking, seen=left_out)
             found = results["model"]
+        for name, value in found.metrics.items():
+            if value is not None and not math.isfinite(value):
+                raise DataError(
+                    f"{opened.label} on {snapshot.label}: {name} is {value}, though the ratings "
+                    f"are from {snapshot.lowest:g} to {snapshot.highest:g}: the model's factors "
+                    "are too large: train it again"
+                )
     model = opened.model
     warnings = warnings_of(snapshot)
     if model.description.get("implicit") is True:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 from als_spark.cli.config.settings import JobConfig, Role, option_name, paths_of
 from als_spark.errors import ConfigError
+from als_spark.files.json_files import decode
 from als_spark.files.places import Place, address_parts, colon_hint, lies_in, local_path, places_of
 from als_spark.files.writable import check_writable, place_problem
 from als_spark.model.files import DESCRIPTION_FILE, MODEL_FORMAT
@@ -163,10 +163,10 @@ def refuse_foreign_home(
     for parent in parents:
         for name, format_, what in marks:
             try:
-                record = json.loads(read(f"{parent}/{name}"))
-            except (OSError, ValueError, RecursionError):
+                record = decode(read(f"{parent}/{name}"))
+            except (OSError, ValueError):
                 continue
-            if isinstance(record, dict) and record.get("format") == format_:
+            if record.get("format") == format_:
                 raise ConfigError(
                     f"{target}: lies in the {what} {parent}: give a folder outside of it"
                 )

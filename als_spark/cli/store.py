@@ -12,10 +12,12 @@ from dataclasses import asdict
 from typing import Any
 
 from als_spark.cli.characters import check_words
+from als_spark.cli.config.settings import LARGEST_COUNT, shown_value
 from als_spark.cli.options import OneLineParser
 from als_spark.cli.paths import GivenPath, check_name, place_is_usage
 from als_spark.cli.program import EXIT_DONE, EXIT_FAILED, run_program, say
 from als_spark.errors import DataError, StoreLocked
+from als_spark.files.json_files import decode
 from als_spark.files.places import local_path
 from als_spark.files.writable import check_writable
 from als_spark.store.history import new_run_id
@@ -95,8 +97,11 @@ def store_parser() -> OneLineParser:
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    if not text.isdecimal() or len(text) > 10 or not 1 <= int(text) <= LARGEST_COUNT:
+        raise argparse.ArgumentTypeError(
+            f"{shown_value(text, quoted=True)} is not a whole number above 0 (and at most "
+            f"{LARGEST_COUNT})"
+        )
     return int(text)
 
 
@@ -159,7 +164,13 @@ def _show(store: ModelStore, options: argparse.Namespace) -> int:
         manifest = Manifest.decoded((folder / MANIFEST).read_bytes())
         metrics = None
         if (folder / _METRICS).is_file():
-            metrics = json.loads((folder / _METRICS).read_text(encoding="utf-8"))
+            try:
+                metrics = decode((folder / _METRICS).read_bytes())
+            except ValueError as error:
+                raise DataError(
+                    f"{store.label}: {_METRICS} of version {name} cannot be read ({error}): roll "
+                    "back to another version"
+                ) from error
     current = store.current()
     pointers = [pointer for pointer in store.pointers() if pointer.version == name]
     if options.json:

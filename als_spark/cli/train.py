@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 from als_spark.cli.config.batch import TrainConfig
 from als_spark.cli.config.settings import config_record, in_options
+from als_spark.cli.from_sweep import best_of_sweep
 from als_spark.cli.nightly import fit_options, run_log
 from als_spark.cli.paths import place_is_usage
 from als_spark.cli.program import EXIT_DONE, job_main, say
 from als_spark.cli.spark_job import all_versions, job_progress, job_with_output, spark_job
 from als_spark.cli.spark_paths import check_paths
 from als_spark.cli.stored import store_of
-from als_spark.errors import ConfigError
 from als_spark.files.json_files import write_json
-from als_spark.files.places import local_path
 from als_spark.nightly.fitting import write_version
 from als_spark.nightly.run_log import RunNotes, new_record
 from als_spark.nightly.run_record import Spec
 from als_spark.nightly.tracking import check_tracking
 from als_spark.nightly.train import outcome_words, train_into_store, train_model
-from als_spark.solve.objective import MORE_KEYS, Objective
 from als_spark.spark.output import output_folder
 from als_spark.spark.read.sources import SourceOptions
 
@@ -37,35 +34,6 @@ def _run(config: TrainConfig) -> int:
     work = _into_store if config.output is None else _into_folder
     say(work(config, spec, config.objective_words(spec, source)))
     return EXIT_DONE
-
-
-def best_of_sweep(folder: str) -> Spec:
-    """Return the best point of a sweep's output folder.
-
-    Raises
-    ------
-    ConfigError
-        If the folder holds no results of a sweep.
-    """
-    path = local_path(folder)
-    try:
-        if path is None:
-            raise OSError("only folders of this machine are read")
-        records = json.loads((path / "results.json").read_text(encoding="utf-8"))
-        run = json.loads((path / "run.json").read_text(encoding="utf-8"))
-        best = next(record for record in records if record["best"])
-        objective = {**best, "exponent": run["config"]["exponent"]}
-        for key in MORE_KEYS:
-            # Sweeps of 0.1.0 know none of them, and explicit ones have no α.
-            if run["config"].get(key) is not None:
-                objective[key] = run["config"][key]
-        return Spec(int(best["d"]), Objective.from_record(objective, "the best point"))
-    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
-        reason = " ".join(str(error).split()) or "no point is marked as the best"
-        raise ConfigError(
-            f"--from-sweep {folder}: no results of a sweep there ({reason}): give the output "
-            "folder of jobs/sweep.py, with results.json and run.json in it"
-        ) from error
 
 
 def _into_folder(config: TrainConfig, spec: Spec, objective: str) -> str:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Any
 
 from als_spark.errors import DataError
-from als_spark.files.json_files import decode, write_json
+from als_spark.files.json_files import decode, shortened, write_json
+from als_spark.model.description import check_description
+from als_spark.model.factor_files import StoredSide, read_side, write_side
 from als_spark.model.factor_model import FactorModel
-from als_spark.model.ids import IdIndex
 from als_spark.train.backend import Factors
-from als_spark.train.metrics import SideStats
-from als_spark.types import FloatArray
 
 MODEL_FORMAT = "als_spark.model/1"
 DESCRIPTION_FILE = "model.json"
@@ -39,8 +36,10 @@ def save_model(model: FactorModel, folder: Path) -> None:
         :func:`als_spark.files.outputs.replaced_folder`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _write_side(folder / FACTOR_FILES["user"], model.users, model.factors.users, model.user_stats)
-    _write_side(folder / FACTOR_FILES["item"], model.items, model.factors.items, model.item_stats)
+    users = StoredSide(model.users, model.factors.users, model.user_stats)
+    items = StoredSide(model.items, model.factors.items, model.item_stats)
+    write_side(folder / FACTOR_FILES["user"], users)
+    write_side(folder / FACTOR_FILES["item"], items)
     description = {
         **model.description,
         "format": MODEL_FORMAT,
@@ -63,65 +62,64 @@ def load_model(folder: str | Path) -> FactorModel:
     Raises
     ------
     DataError
-        If the folder holds no model of a known format, or an incomplete one.
+        If the folder holds no model of a known format, or an incomplete or damaged one: names the
+        file and what is wrong in it.
     """
     folder = Path(folder)
     try:
         description = decode((folder / DESCRIPTION_FILE).read_bytes())
-        users, user_factors, user_stats = _read_side(folder / FACTOR_FILES["user"])
-        items, item_factors, item_stats = _read_side(folder / FACTOR_FILES["item"])
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(
-            f"{folder} holds no readable model ({_first_line(error)}): "
-            "give the folder that has model.json in it, such as DIR/best_model of a sweep"
-        ) from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(folder, DESCRIPTION_FILE, error) from error
     if description.get("format") != MODEL_FORMAT:
         raise DataError(
-            f"{folder / DESCRIPTION_FILE}: format {description.get('format')!r} is not "
-            f"{MODEL_FORMAT!r}: read the model with the version of als_spark that wrote it"
+            f"{folder / DESCRIPTION_FILE}: format {shortened(repr(description.get('format')))} is "
+            f"not {MODEL_FORMAT!r}: read the model with the version of als_spark that wrote it"
         )
-    found = (len(users), len(items), user_factors.shape[1], item_factors.shape[1])
+    name = DESCRIPTION_FILE
+    try:
+        check_description(description)
+        name = FACTOR_FILES["user"]
+        users = read_side(folder / name)
+        name = FACTOR_FILES["item"]
+        items = read_side(folder / name)
+    except (OSError, ValueError) as error:
+        raise _unreadable(folder, name, error) from error
+    _compare(folder, description, users, items)
+    return FactorModel(
+        users.ids,
+        items.ids,
+        Factors(users.factors, items.factors),
+        users.stats,
+        items.stats,
+        description,
+    )
+
+
+def _compare(
+    folder: Path, description: Mapping[str, Any], users: StoredSide, items: StoredSide
+) -> None:
+    """Refuse files that are not of one model."""
+    found = (len(users.ids), len(items.ids), users.factors.shape[1], items.factors.shape[1])
     said = tuple(description.get(key) for key in ("n_users", "n_items", "rank", "rank"))
     if found != said:
         raise DataError(
             f"{folder}: model.json speaks of (users, items, ranks) {said}, the files hold {found}: "
             "the folder mixes two models; copy it again from its source"
         )
-    return FactorModel(
-        users, items, Factors(user_factors, item_factors), user_stats, item_stats, description
-    )
+    dtypes = [str(side.factors.dtype) for side in (users, items)]
+    if dtypes != [description.get("dtype", dtypes[0])] * 2:
+        raise DataError(
+            f"{folder}: model.json speaks of factors of {description.get('dtype')}, the files hold "
+            f"{' and '.join(dtypes)}: the folder mixes two models; copy it again from its source"
+        )
 
 
-def _write_side(path: Path, ids: IdIndex, factors: FloatArray, stats: SideStats) -> None:
-    rank = factors.shape[1]
-    values = pa.array(np.ascontiguousarray(factors).reshape(-1))
-    table = pa.table(
-        {
-            "id": ids.ids,
-            "n_ratings": pa.array(stats.degrees, pa.int32()),
-            "sum_ratings": pa.array(stats.sums, pa.float64()),
-            "factors": pa.FixedSizeListArray.from_arrays(values, rank),
-        }
-    )
-    # Factors are noise to a compressor: dictionaries only cost time and space.
-    pq.write_table(table, path, use_dictionary=False)
-
-
-def _read_side(path: Path) -> tuple[IdIndex, FloatArray, SideStats]:
-    table = pq.read_table(path)
-    lists = table.column("factors").combine_chunks()
-    if not pa.types.is_fixed_size_list(lists.type):
-        raise ValueError(f"{path.name} holds factors of type {lists.type}")
-    factors: FloatArray = lists.flatten().to_numpy().reshape(len(lists), lists.type.list_size)
-    if not np.isfinite(factors).all():
-        raise ValueError(f"{path.name} holds factors that are not finite")
-    return (
-        IdIndex(table.column("id").combine_chunks()),
-        factors,
-        SideStats(
-            table.column("n_ratings").to_numpy().astype(np.int32),
-            table.column("sum_ratings").to_numpy().astype(np.float64),
-        ),
+def _unreadable(folder: Path, name: str, error: Exception) -> DataError:
+    reason = _first_line(error)
+    where = "" if name in reason else f"{name}: "
+    return DataError(
+        f"{folder} holds no readable model ({where}{reason}): "
+        "give the folder that has model.json in it, such as DIR/best_model of a sweep"
     )
 
 

@@ -178,6 +178,8 @@ class Fitting:
         refuse_bad_rows(snapshot.label, snapshot.bad, self._options.bad_rows)
         for warning in warnings_of(snapshot):
             notes.add_warning(warning)
+        if problem := self._options.ranking.unreachable(snapshot.highest):
+            notes.add_warning(problem)
         data = DataRecord(snapshot.n_ratings, snapshot.bad.n, snapshot.n_duplicates)
         notes.record = replace(notes.record, data=data)
         return snapshot

@@ -195,6 +195,11 @@ class RunLog(RunNotes):
         """Bring history and picture up to date; return the records that are new or changed."""
         history = self.store.history
         changed = set(history.gather(running=[self.run], published=self._published()))
+        if history.n_damaged:
+            lines = "line" if history.n_damaged == 1 else "lines"
+            text = f"history.jsonl: {history.n_damaged} damaged {lines} left out"
+            if text not in self.record.warnings:
+                self.add_warning(text)
         records = self.past_runs()
         if changed:
             with self._optional(HISTORY_PICTURE):

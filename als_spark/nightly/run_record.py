@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, AliasChoices, Field, FiniteFloat, TypeAdapter
 
+from als_spark.files.json_files import shortened
 from als_spark.nightly.checks import Check
 from als_spark.redaction import redact_all
 from als_spark.solve.objective import MORE_KEYS, Objective
@@ -288,11 +289,15 @@ def read_records(
         try:
             records.append(RunRecord.read(line))
         except ValueError as error:
+            run = _one_line(line.get("run"))
             problems.append(
-                f"history.jsonl: the line of run {line.get('run')} is passed over ({error}): "
-                "mend or delete it"
+                f"history.jsonl: the line of run {run} is passed over ({error}): mend or delete it"
             )
     return records, problems
+
+
+def _one_line(value: Any) -> str:
+    return shortened(" ".join(str(value).split()))
 
 
 def rounded_seconds(phases: Mapping[str, float], total: float) -> dict[str, float]:

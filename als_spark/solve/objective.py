@@ -41,6 +41,8 @@ from als_spark.types import FloatArray, IntArray, Side
 
 LARGEST_EXPONENT = 4.0
 """Largest ν that jobs and estimator take."""
+LARGEST_NUMBER = 1e150
+"""Largest ridge and confidence of a row; sums of squares of such numbers are still finite."""
 MORE_KEYS = ("implicit", "alpha", "nonnegative")
 """Keys that only files of objectives have in which they are on; see :meth:`Objective.as_record`."""
 IMPLICIT_CAVEAT = (
@@ -110,6 +112,35 @@ class Objective:
         rated = degrees > 0
         weights[rated] = self.reg * degrees[rated].astype(np.float64) ** self.exponent
         return weights
+
+    def check_size(self, most: int, largest: float = 0.0) -> None:
+        """Refuse numbers that are so large that sums over them may not be finite.
+
+        Parameters
+        ----------
+        most : int
+            Training ratings of the row that has the most.
+        largest : float
+            The largest rating in size.
+
+        Raises
+        ------
+        ConfigError
+            If a ridge λ n^ν, or a confidence 1 + α |r|, is beyond :data:`LARGEST_NUMBER`.
+        """
+        with np.errstate(over="ignore"):
+            times = np.float64(max(most, 1)) ** self.exponent
+            for name, reg in (("lambda", self.reg), ("lambda of the biases", self.bias_reg or 0)):
+                if not reg * times <= LARGEST_NUMBER:
+                    raise ConfigError(
+                        f"{name} {reg:g} with exponent {self.exponent:g}: {name} · n^exponent of a "
+                        f"row of {most:,} ratings is beyond {LARGEST_NUMBER:g}: use a smaller one"
+                    )
+        if self.implicit and not self.alpha * largest <= LARGEST_NUMBER:
+            raise ConfigError(
+                f"alpha {self.alpha:g} with ratings as large as {largest:g}: alpha · rating is "
+                f"beyond {LARGEST_NUMBER:g}: use a smaller alpha"
+            )
 
     def penalty(self, factors: FloatArray, degrees: IntArray) -> float:
         """``λ Σ n^ν |x|²`` over the rows x with a training rating, in float64.

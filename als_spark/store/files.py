@@ -10,11 +10,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from als_spark.errors import DataError
 from als_spark.files import trees
 from als_spark.files.local import LocalTree
 from als_spark.files.trees import Tree
 
 T = TypeVar("T")
+
+
+class MisplacedError(DataError, OSError):
+    """There is a folder where a store keeps a file, or a file where it keeps a folder."""
+
+    def __init__(self, path: str, found: str, wanted: str) -> None:
+        super().__init__(
+            f"{path} is a {found}, where the store keeps a {wanted}: move it elsewhere"
+        )
+
 
 SCRATCH = "staging"
 """Folder of the root in which everything is written that is not yet in its place."""
@@ -31,7 +42,7 @@ class Files:
     into being with the first file in them. Names that begin with a dot belong to the file system
     or to its clients: they are not listed, counted or copied.
 
-    Errors are those of :class:`~als_spark.files.trees.Tree`.
+    Errors are those of :class:`~als_spark.files.trees.Tree`, and :class:`MisplacedError`.
     """
 
     def __init__(self, tree: Tree, root: str) -> None:
@@ -40,7 +51,11 @@ class Files:
 
     def read(self, path: str) -> bytes:
         """Return the content of a file; FileNotFoundError if there is none."""
-        return self._tree.read(self._at(path))
+        whole = self._at(path)
+        try:
+            return self._tree.read(whole)
+        except IsADirectoryError as error:
+            raise MisplacedError(whole, "folder", "file") from error
 
     def create(self, path: str, data: bytes) -> bool:
         """Write a file that must not be there yet, whole or not at all; False if it is there.
@@ -55,7 +70,14 @@ class Files:
 
     def names(self, folder: str) -> list[str]:
         """Return the sorted names in a folder; [] if there is no such folder."""
-        found = trees.names_in(self._tree, self._at(folder))
+        whole = self._at(folder)
+        try:
+            found = [entry.name for entry in self._tree.entries(whole)]
+        except FileNotFoundError:
+            return []
+        except NotADirectoryError as error:
+            self._refuse_file(whole, error)
+            return []
         return [name for name in found if not name.startswith(".")]
 
     def sizes(self, folder: str) -> dict[str, int]:
@@ -117,6 +139,13 @@ class Files:
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}".rstrip("/") or "/"
 
+    def _refuse_file(self, folder: str, error: OSError) -> None:
+        """Name the file that stands where a folder of the store should be, if that is why."""
+        while folder.startswith(self._root):
+            if self._tree.exists(folder) and not self._tree.is_folder(folder):
+                raise MisplacedError(folder, "file", "folder") from error
+            folder = trees.parent_of(folder)
+
     def _placed(self, path: str, data: bytes, move: Callable[[str, str], T]) -> T:
         """Write a temporary file and move it to its place."""
         for attempt in range(_TRIES):
@@ -128,7 +157,12 @@ class Files:
                 return move(temporary, whole)
             except PermissionError:
                 raise
-            except OSError:
+            except OSError as error:
+                if isinstance(error, NotADirectoryError | FileExistsError):
+                    self._refuse_file(trees.parent_of(whole), error)
+                    self._refuse_file(trees.parent_of(temporary), error)
+                if isinstance(error, IsADirectoryError):
+                    raise MisplacedError(whole, "folder", "file") from error
                 # The holder of the lock clears the scratch folder. File systems have many ways to
                 # say that a file is gone.
                 if attempt == _TRIES - 1 or self._tree.exists(temporary):

@@ -11,12 +11,21 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pydantic import AwareDatetime, TypeAdapter
+from pydantic import TypeAdapter
 
 from als_spark.files.json_files import decode, encode
 from als_spark.files.trees import is_inner_name
 from als_spark.store.files import Files
-from als_spark.store.layout import HISTORY, RUNS, mark_store, parse, stamp, time_text, utc_now
+from als_spark.store.layout import (
+    HISTORY,
+    RUNS,
+    Moment,
+    mark_store,
+    parse,
+    stamp,
+    time_text,
+    utc_now,
+)
 from als_spark.store.owner import Life, Owner, life_of, this_process
 
 RUN_RECORD = "run.json"
@@ -46,14 +55,20 @@ def new_run_id(now: datetime | None = None) -> str:
 @dataclass(frozen=True)
 class _Begun:
     owner: Owner
-    started: AwareDatetime
+    started: Moment
 
 
 _BEGUN = TypeAdapter(_Begun)
 
 
 class RunHistory:
-    """The records of the runs of a store; only :meth:`gather` needs the lock."""
+    """The records of the runs of a store; only :meth:`gather` needs the lock.
+
+    Attributes
+    ----------
+    n_damaged : int
+        Lines of ``history.jsonl`` that were left out when it was last read.
+    """
 
     def __init__(
         self, files: Files, label: str, *, clock: Callable[[], datetime] = utc_now
@@ -61,6 +76,7 @@ class RunHistory:
         self._files = files
         self._label = label
         self._clock = clock
+        self.n_damaged = 0
 
     def start_run(self, run: str, record: Mapping[str, Any]) -> None:
         """Note that a run has begun: what is known, with run, status, start and owner."""
@@ -116,7 +132,8 @@ class RunHistory:
         """Return the record of a run; None if there is none, or it cannot be read."""
         try:
             return decode(self._files.read(_path(run)))
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            # The second is a file of somebody's in the folder of the runs.
             return None
 
     def gather(
@@ -181,7 +198,8 @@ class RunHistory:
         if record is None or record.get("run") != run:
             return
         folder = f"{RUNS}/{run}"
-        names = [USUAL_ATTACHMENT, *(record.get(ATTACHMENTS) or ())]
+        more = record.get(ATTACHMENTS)
+        names = [USUAL_ATTACHMENT, *(more if isinstance(more, list) else ())]
         # The record last: without it no run would know the folder as the store's.
         ours = [*filter(is_inner_name, names), RUN_RECORD]
         if kept := self._files.strangers(folder, ours):
@@ -197,7 +215,7 @@ class RunHistory:
             lines = self._files.read(HISTORY).splitlines()
         except FileNotFoundError:
             return []
-        records = []
+        records: list[dict[str, Any]] = []
         for number, line in enumerate(lines, 1):
             try:
                 record = decode(line)
@@ -209,6 +227,7 @@ class RunHistory:
                 )
                 continue
             records.append(record)
+        self.n_damaged = len(lines) - len(records)
         return records
 
     def _is_over(self, record: Mapping[str, Any]) -> bool:

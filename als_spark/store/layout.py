@@ -19,15 +19,17 @@ pointer of the next number, which one process can do, and one only.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, AwareDatetime, TypeAdapter, ValidationError
 
 from als_spark.errors import DataError
-from als_spark.files.json_files import decode, encode
+from als_spark.files.json_files import decode, encode, shortened
+from als_spark.files.trees import is_inner_name
 from als_spark.store.files import SCRATCH, SCRATCH_SUFFIX, Files
 
 STORE_FORMAT = "als_spark.store/1"
@@ -39,7 +41,21 @@ MANIFEST = "manifest.json"
 
 T = TypeVar("T")
 
+
+def _within_reach(time: datetime) -> datetime:
+    if not _YEARS[0] <= time.year < _YEARS[1]:
+        raise ValueError("no time of a clock")
+    return time
+
+
+_YEARS = (1900, 9000)
+"""At the ends of what Python's calendar has, times can be neither added to nor put into UTC."""
+Moment = Annotated[AwareDatetime, AfterValidator(_within_reach)]
+"""A time in a file, with its zone."""
+
 _DIGITS = 10
+# As :func:`numbered` writes them; the longest are of 64 bits still.
+_NUMBER = re.compile(rf"[0-9]{{{_DIGITS}}}|[1-9][0-9]{{{_DIGITS},17}}")
 # What the tools of a file system may leave in an otherwise empty directory.
 _IGNORED = {"lost+found"}
 
@@ -64,15 +80,20 @@ def parse(kind: TypeAdapter[T], data: bytes | Mapping[str, Any]) -> T:
 
     The ValueError names, in one line, the first key whose value is of another type, and the value.
     """
-    text = json.dumps(data) if isinstance(data, Mapping) else data
+    # As JSON, where an array may be a tuple, and a text a time.
+    text = json.dumps(data if isinstance(data, Mapping) else decode(data))
     try:
         return kind.validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        told = first["type"] not in ("missing", "json_invalid")
-        found = f" is {first['input']!r:.80}" if told else ""
+        found = "" if first["type"] == "missing" else f" is {shortened(repr(first['input']))}"
         raise ValueError(f"{place}{found}: {first['msg']}".removeprefix(": ")) from None
+
+
+def is_version_name(name: str) -> bool:
+    """Tell whether a text can be the name of a version: that of a folder in :data:`VERSIONS`."""
+    return is_inner_name(name) and "/" not in name
 
 
 def numbered(folder: str, number: int) -> str:
@@ -83,7 +104,7 @@ def numbered(folder: str, number: int) -> str:
 def numbers_in(files: Files, folder: str) -> list[int]:
     """Return the numbers of the numbered files in a folder, lowest first."""
     stems = [name.removesuffix(".json") for name in files.names(folder) if name.endswith(".json")]
-    return sorted(int(stem) for stem in stems if len(stem) == _DIGITS and stem.isdecimal())
+    return sorted(int(stem) for stem in stems if _NUMBER.fullmatch(stem))
 
 
 def is_store(files: Files, label: str) -> bool:
@@ -99,9 +120,10 @@ def is_store(files: Files, label: str) -> bool:
             f'{{"format": "{STORE_FORMAT}"}} into the file again'
         ) from error
     if mark.get("format") != STORE_FORMAT:
+        found = shortened(repr(mark.get("format")))
         raise DataError(
-            f"{label}/{MARK}: format {mark.get('format')!r} is not {STORE_FORMAT!r}: use the "
-            "version of als_spark that made the store"
+            f"{label}/{MARK}: format {found} is not {STORE_FORMAT!r}: use the version of als_spark "
+            "that made the store"
         )
     return True
 
@@ -223,6 +245,10 @@ class Pointers:
                 raise ValueError(str(error)) from error
             if pointer.version is None and pointer.action != "fence":
                 raise ValueError("it names no version")
+            if pointer.version is not None and not is_version_name(pointer.version):
+                raise ValueError(
+                    f"it names {shortened(repr(pointer.version))}, which is no version"
+                )
             if pointer.number != number:
                 raise ValueError(f"it has the number {pointer.number}")
             self._known[number] = pointer

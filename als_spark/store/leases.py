@@ -15,11 +15,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from pydantic import AwareDatetime, TypeAdapter
+from pydantic import TypeAdapter
 
 from als_spark.files.json_files import encode
 from als_spark.store.files import Files
-from als_spark.store.layout import READERS, parse, time_text
+from als_spark.store.layout import READERS, Moment, parse, time_text
 from als_spark.store.owner import Life, Owner, life_of, this_process
 
 logger = logging.getLogger("als_spark.store")
@@ -57,7 +57,7 @@ class Heartbeat:
 @dataclass(frozen=True)
 class _Lease:
     owner: Owner
-    expires: AwareDatetime
+    expires: Moment
 
 
 _LEASE = TypeAdapter(_Lease)

@@ -19,12 +19,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 
-from pydantic import AwareDatetime, TypeAdapter
+from pydantic import TypeAdapter
 
 from als_spark.errors import LockLost, StoreLocked
 from als_spark.files.json_files import encode
 from als_spark.store.files import Files
-from als_spark.store.layout import LOCKS, numbered, numbers_in, parse, time_text, utc_now
+from als_spark.store.layout import LOCKS, Moment, numbered, numbers_in, parse, time_text, utc_now
 from als_spark.store.leases import Heartbeat
 from als_spark.store.owner import Life, Owner, life_of, this_process
 
@@ -42,8 +42,8 @@ class _Held:
     run: str
     owner: Owner
     token: str
-    acquired: AwareDatetime
-    expires: AwareDatetime
+    acquired: Moment
+    expires: Moment
     released: str | None = None
 
     def encoded(self) -> bytes:

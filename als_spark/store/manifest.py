@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import TypeAdapter
 
-from als_spark.files.json_files import decode, encode
+from als_spark.files.json_files import decode, encode, shortened
 from als_spark.files.trees import is_inner_name
 from als_spark.store.files import Files, LocalFiles
 from als_spark.store.layout import MANIFEST, STORE_FORMAT, VERSIONS, parse
@@ -48,7 +48,7 @@ class Manifest:
     def decoded(data: bytes) -> Manifest:
         """Read the content of a manifest's file; ValueError if it is something else."""
         if (found := decode(data).get("format")) != STORE_FORMAT:
-            raise ValueError(f"format {found!r} is not {STORE_FORMAT!r}")
+            raise ValueError(f"format {shortened(repr(found))} is not {STORE_FORMAT!r}")
         manifest = parse(_MANIFEST, data)
         for name in manifest.files:
             if not is_inner_name(name):

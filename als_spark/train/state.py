@@ -19,7 +19,7 @@ from als_spark.solve.objective import Objective
 from als_spark.train.acceleration import Memory, Pair, Visit, history_length
 from als_spark.train.backend import Backend, Factors
 from als_spark.train.records import IterationRecord, ModelSpec, Options, options_of_each
-from als_spark.types import FloatArray
+from als_spark.types import SIDES, FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +153,15 @@ def start_states(
     Raises
     ------
     ConfigError
-        If a start has the wrong shape, or there are not options, or a start, for each model.
+        If a start has the wrong shape, or there are not options, or a start, for each model; or if
+        the numbers of an objective would overflow.
     """
     if starts is not None and len(starts) != len(specs):
         raise ConfigError(
             f"{len(starts)} starts given for {len(specs)} models: give one for each model"
         )
     sizes = backend.degrees("user").size, backend.degrees("item").size
+    most = max(int(backend.degrees(side).max(initial=0)) for side in SIDES)
     each = options_of_each(options, len(specs))
     fast = [
         spec.objective.columns(spec.rank)
@@ -181,6 +183,7 @@ def start_states(
         memory = None
         if own.accelerate and own.max_iter:
             memory = Memory(history_length(sizes[1], fast, np.dtype(own.dtype).itemsize))
+        spec.objective.check_size(most)
         states.append(LoopState(spec, factors, memory=memory, stopped=own.max_iter == 0))
     return states
 

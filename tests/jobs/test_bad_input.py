@@ -397,6 +397,12 @@ ROWS = [
         r"as user=\d+, item=1\.0E300, .*\)" + MEND,
     ),
     Case(
+        "a rating of another world",
+        lambda desk: desk.ratings("1,99,1e30,5", "1,98,-1e300,5"),
+        r"ratings\.csv: 2 unusable rows: rating is beyond ±1e\+18 \(2 rows, such as user=1, "
+        r"item=9\d, rating=-?1e30+, .* in ratings\.csv\)" + MEND,
+    ),
+    Case(
         "a line that is no JSON",
         lambda desk: desk.raw("ratings.json", '{"user": 1, "item": 2, "rating": 3}\nx\n'),
         r"ratings\.json: 1 unusable row: unreadable line \(1 row, .* in ratings\.json\)" + MEND,
@@ -415,6 +421,20 @@ RATINGS = [
         lambda desk: desk.ratings(lines=[f"{user},seven,{user},1" for user in range(9)]),
         r"ratings\.csv: all ratings are of one item \(seven\): a factorisation needs at least "
         r"two; check --item-col$",
+    ),
+    Case(
+        "a ridge that is not finite",
+        lambda desk: [*desk.ratings(), "--lambdas", "1e308", "--exponent", "4"],
+        r"sweep: lambda 1e\+308 with exponent 4: lambda · n\^exponent of a row of \d+ ratings is "
+        r"beyond 1e\+150: use a smaller one$",
+    ),
+    Case(
+        "a ridge that is not finite, in the grid's own tasks",
+        lambda desk: [
+            *(*desk.ratings(), "--lambdas", "1e308", "--exponent", "4"),
+            *("--placement", "grid"),
+        ],
+        r"sweep: lambda 1e\+308 with exponent 4: ",
     ),
     Case(
         "constant rating",

@@ -176,3 +176,16 @@ def test_no_such_model(
     assert main([*words, *ratings, "--output", str(tmp_path / "out")]) == 2
     assert says in capsys.readouterr().err.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_rating_is_as_high_as_asked_for(
+    lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ratings = lake.folder / "fresh.csv"
+    options = ["--store", str(lake.path), "--ratings", str(ratings), "--relevant-from", "1e308"]
+    assert main([*options, "--output", str(tmp_path / "out")]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    wanted = f"evaluate: {ratings}: no rating is relevant, for the highest is "
+    assert line.startswith(wanted)
+    assert line.endswith(": give a smaller --relevant-from 1e+308")
+    assert list(tmp_path.iterdir()) == []

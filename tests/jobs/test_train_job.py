@@ -86,9 +86,13 @@ class TestIntoAFolder:
         assert [path.name for path in out.iterdir()] == ["thesis.txt"]
         (out / "thesis.txt").unlink()
         # Nothing held out: nothing to measure.
-        assert main([*options, "--test-fraction", "0", "--max-iter", "2"]) == 0
+        more = ["--ranking-users", "5", "--relevant-from", "1e308"]
+        assert main([*options, "--test-fraction", "0", "--max-iter", "2", *more]) == 0
         assert {path.name for path in out.iterdir()} == FILES
         run = record_of(out / "run.json")
+        assert run["warnings"] == [
+            "no rating is relevant, for the highest is 5: give a smaller --relevant-from 1e+308"
+        ]
         assert run["challenger"] is None
         assert record_of(out / "metrics.json")["held_out"] is None
         assert load_model(out).user_stats.degrees.sum() == N_BASE
@@ -112,10 +116,10 @@ class TestIntoAFolder:
     @pytest.mark.parametrize(
         ("content", "says"),
         [
-            (None, r"No such file or directory"),
+            (None, r"results.json: No such file or directory"),
             ("[]", r"no point is marked as the best"),
             ("{", r"Expecting property name"),
-            ('[{"best": true}]', r"'d'"),
+            ('[{"best": true}]', r"results.json: d: Field required"),
         ],
     )
     def test_no_sweep_there(

@@ -33,8 +33,15 @@ class TestSolveError:
         assert str(named).startswith("the ridge system of user u-77 has no finite solution")
         assert (named.side, named.row, named.reg) == ("user", 3, 0.0)
 
+    def test_ratings_that_are_the_cause(self):
+        named = SolveError("user", 3, 0.5).named("u-77", 1e18)
+        assert str(named) == (
+            "the ridge system of user u-77 has no finite solution at lambda=0.5, for ratings are "
+            "as large as 1e+18: mend the ratings, or give all of them in larger units"
+        )
+
     @pytest.mark.parametrize(
-        "error", [SolveError("user", 3, 1e-9), SolveError("item", 0, 2.0).named(915)]
+        "error", [SolveError("user", 3, 1e-9), SolveError("item", 0, 2.0).named(915, 1e30)]
     )
     def test_pickles(self, error):
         copy = pickle.loads(pickle.dumps(error))

@@ -6,7 +6,6 @@ Defaults are overridden by the TOML file, the file by the command line. An unkno
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -28,7 +27,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 
 from als_spark.errors import AlsError, ConfigError
-from als_spark.files.json_files import json_ready
+from als_spark.files.json_files import json_ready, shortened
+from als_spark.files.toml_files import decode_toml
 from als_spark.redaction import redact_all
 
 Role = Literal["input", "model", "store", "target store", "output", "tracking"]
@@ -36,8 +36,6 @@ Role = Literal["input", "model", "store", "target store", "output", "tracking"]
 read; a store that is published into; a folder that is replaced; where MLflow keeps its runs."""
 
 LARGEST_COUNT = 2**31 - 1
-LARGEST_SHOWN = 80
-"""Characters of a value in a message."""
 
 
 class Shown(NamedTuple):
@@ -277,22 +275,19 @@ def read_toml(kind: type[JobConfig], file: Path | Traversable) -> dict[str, Any]
     """Read the fields of a configuration that a TOML file sets, as they are there."""
     try:
         with file.open("rb") as stream:
-            document = tomllib.load(stream)
+            document = decode_toml(stream.read())
     except OSError as error:
         raise ConfigError(
             f"--config {file}: cannot be read ({error.strerror}): give the path of a TOML file"
         ) from error
-    except RecursionError as error:
-        raise ConfigError(f"{file}: not valid TOML: nested too deeply") from error
     except ValueError as error:
-        # Of the bytes, of the syntax, or of a number with thousands of digits.
         raise ConfigError(f"{file}: not valid TOML: {error}") from error
     values: dict[str, Any] = {}
     for key, value in document.items():
         field = field_name(key)
         if field not in kind.model_fields:
             known = ", ".join(_WORDS.get(name, name) for name in kind.model_fields)
-            raise ConfigError(f"{file}: unknown key {_short(repr(key))}: the keys are {known}")
+            raise ConfigError(f"{file}: unknown key {shortened(repr(key))}: the keys are {known}")
         if field in values:
             raise ConfigError(f"{file}: {key!r} is there twice, with - and _: keep one of them")
         values[field] = value
@@ -315,19 +310,17 @@ def _complaint(kind: type[JobConfig], error: ValidationError, in_file: Mapping[s
     if value == "" and option.base is str:
         return f"{where} is empty: give a value, or leave it out"
     equals = " " if file is None else " = "
-    return (
-        f"{where}{equals}{shown_value(value, quoted=bool(file))}: not usable: use {option.remedy}"
-    )
+    remedy = option.remedy
+    if isinstance(value, int) and option.limits.get("le") == LARGEST_COUNT < value:
+        # Nobody needs to know this otherwise.
+        remedy += f" and at most {LARGEST_COUNT}"
+    return f"{where}{equals}{shown_value(value, quoted=bool(file))}: not usable: use {remedy}"
 
 
 def shown_value(value: Any, *, quoted: bool = False) -> str:
     """Write a value for a message: one line, and no longer than people read."""
     try:
-        return _short(repr(value) if quoted else " ".join(str(value).split()))
+        return shortened(repr(value) if quoted else " ".join(str(value).split()))
     except (ValueError, RecursionError):
         # Python does not write integers of thousands of digits, nor what is nested as deeply.
         return f"(too long to show, of type {type(value).__name__})"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LARGEST_SHOWN else f"{text[: LARGEST_SHOWN - 1]}…"

@@ -23,6 +23,9 @@ _FLOATS = (T.FloatType, T.DoubleType)
 _MOMENTS = (T.TimestampType, T.TimestampNTZType, T.DateType)
 _TIMES = (*_INTEGERS, *_FLOATS, T.DecimalType, *_MOMENTS, T.StringType)
 """Types of columns that can hold timestamps."""
+LARGEST_RATING = 1e18
+"""In size. Squares of ratings, and sums of them, then stay far from the end of 32-bit floats, which
+factors are usually of."""
 _LARGEST_EXACT = 2.0**53
 _LARGEST_SECONDS = 2.0**63
 
@@ -226,6 +229,7 @@ def _rating_column(source: Source) -> tuple[Column, Column]:
         F.when(column.isNull(), F.lit("rating is missing")),
         F.when(F.isnan(value), F.lit("rating is NaN")),
         F.when(infinite, F.lit("rating is infinite")),
+        F.when(F.abs(value) > LARGEST_RATING, F.lit(f"rating is beyond ±{LARGEST_RATING:g}")),
         F.when(unparsed, F.lit("rating is not a number")),
     )
     return value, problem

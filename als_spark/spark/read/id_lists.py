@@ -31,9 +31,10 @@ from als_spark.spark.read.heads import (
 )
 from als_spark.spark.read.names import USUAL_NAMES, best_named, plain_name, quoted
 from als_spark.spark.read.options import SourceOptions
+from als_spark.spark.read.parquet_files import parquet_groups
 from als_spark.spark.read.sources import AS_THEY_ARE, files_by_format
 from als_spark.spark.read.text_files import CORRUPT, groups_of, read_text_group
-from als_spark.spark.read.typed_files import json_groups, parquet_groups, read_json_group
+from als_spark.spark.read.typed_files import json_groups, read_json_group
 from als_spark.spark.session import described
 from als_spark.types import Quoting, Side
 
@@ -109,9 +110,9 @@ def _id_columns(session: SparkSession, options: SourceOptions, side: Side) -> It
         yield _named(frame, _find(frame.columns, shown(files[0]), side, column))
     if "parquet" in by_format:
         choose = partial(_chosen, side=side, column=column)
-        for files in parquet_groups(session, listing, list(by_format["parquet"]), choose):
-            frame = listing.load(session.read, "parquet", files)
-            yield _named(frame, _find(frame.columns, shown(files[0]), side, column))
+        for group in parquet_groups(session, listing, list(by_format["parquet"]), choose):
+            frame = group.read(session, listing, group.files)
+            yield _named(frame, _find(frame.columns, shown(group.files[0]), side, column))
 
 
 def _text_columns(

@@ -32,12 +32,9 @@ from als_spark.spark.read.heads import (
 )
 from als_spark.spark.read.names import find_columns
 from als_spark.spark.read.options import SourceOptions as SourceOptions
+from als_spark.spark.read.parquet_files import parquet_groups
 from als_spark.spark.read.text_files import CORRUPT, read_text_group, text_groups
-from als_spark.spark.read.typed_files import (
-    json_groups,
-    parquet_groups,
-    read_json_group,
-)
+from als_spark.spark.read.typed_files import json_groups, read_json_group
 from als_spark.spark.session import described
 from als_spark.types import Format
 
@@ -69,6 +66,8 @@ class Source:
         Which files of the source these are, if there are others; for messages.
     others : tuple of Source
         More files of the same source, whose columns have other names or types.
+    unread : tuple of str
+        Columns that are not in the frame, for Spark cannot read them.
     """
 
     frame: DataFrame
@@ -79,6 +78,7 @@ class Source:
     encoding: str | None = None
     files: str = ""
     others: tuple[Source, ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def parts(self) -> tuple[Source, ...]:
@@ -105,7 +105,7 @@ class Source:
     def _words(self) -> str:
         chosen = ", ".join(f"{role} = {name}" for role, name in self.columns.items())
         used = {*self.columns.values(), CORRUPT}
-        left = [name for name in self.frame.columns if name not in used]
+        left = [*(name for name in self.frame.columns if name not in used), *self.unread]
         passed = f"; passed over: {', '.join(left)}" if left else ""
         what = f"{self.format}: " if self.format else ""
         return f"{self.files or self.label}: {what}{chosen}{passed}"
@@ -192,6 +192,8 @@ class _Group(NamedTuple):
     encoding: str | None
     read: Callable[[Sequence[str] | None], DataFrame]
     """Reads some files of the source, or all of them."""
+    unread: tuple[str, ...] = ()
+    """Columns that are left out."""
 
 
 def files_by_format(
@@ -241,9 +243,12 @@ def _groups(
         def choose(names: Sequence[str], label: str) -> Mapping[str, str]:
             return find_columns(names, options, label)
 
-        for files in parquet_groups(session, listing, list(by_format["parquet"]), choose):
-            read_parquet = partial(listing.load, session.read, "parquet")
-            yield _Group(files, "Parquet", None, read_parquet)
+        needed = options.need_timestamp or options.columns.get("timestamp")
+        optional = () if needed else ("timestamp",)
+        found = list(by_format["parquet"])
+        for group in parquet_groups(session, listing, found, choose, optional):
+            read_parquet = partial(group.read, session, listing)
+            yield _Group(group.files, "Parquet", None, read_parquet, group.unread)
 
 
 def _part(group: _Group, options: SourceOptions, *, alone: bool) -> Source:
@@ -253,4 +258,7 @@ def _part(group: _Group, options: SourceOptions, *, alone: bool) -> Source:
     columns = find_columns(names, options, files or options.label)
     if len(group.files) > 1 and files:
         files += f" and {len(group.files) - 1:,} more"
-    return Source(frame, columns, options.label, True, group.format, group.encoding, files)
+    return Source(
+        *(frame, columns, options.label, True, group.format, group.encoding, files),
+        unread=group.unread,
+    )

@@ -19,6 +19,9 @@ from als_spark.train.metrics import SideStats
 from als_spark.train.records import ModelSpec, Options
 from als_spark.types import Side, SplitName
 
+_LARGE = 1e9
+"""Ratings from here on in size are named where a system has no finite solution."""
+
 
 class Placement(Protocol):
     """Ratings where they are trained on, and how.
@@ -130,14 +133,21 @@ def train_grid(
     Raises
     ------
     ConfigError
-        If there are not options, or a start, for each point.
+        If there are not options, or a start, for each point; or if the numbers of an objective
+        would overflow (see :meth:`als_spark.solve.objective.Objective.check_size`).
     SolveError
         If a row's system has no finite solution; it names the row by its original id.
     """
+    summary = prepared.summary
+    largest = max(abs(summary.lowest), abs(summary.highest))
+    most = max(int(stats.degrees.max(initial=0)) for stats in prepared.stats.values())
+    for spec in specs:
+        spec.objective.check_size(most, largest)
     try:
         prepared.placement.train(
             specs, options, collector, starts=starts, on_iteration=on_iteration
         )
     except SolveError as error:
-        ids = prepared.summary.users if error.side == "user" else prepared.summary.items
-        raise error.named(id_for_message(ids.ids, error.row)) from error
+        ids = summary.users if error.side == "user" else summary.items
+        cause = largest if largest > _LARGE else None
+        raise error.named(id_for_message(ids.ids, error.row), cause) from error

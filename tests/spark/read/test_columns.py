@@ -125,7 +125,9 @@ def test_reasons_of_bad_numbers(spark: SparkSession) -> None:
         (1.0, 1, 1.0, NAN),
         (1.0, 1, 1.0, INF),
         (1.0, 1, 1.0, 1e300),
-        (-0.0, -(2**63), -1e300, -1e18),
+        (1.0, 1, 1e300, 1.0),
+        (1.0, 1, -1e30, 1.0),
+        (-0.0, -(2**63), -1e18, -1e18),
     ]
     frame = spark.createDataFrame(rows, "user double, item bigint, rating double, timestamp double")
     assert problems(frame, timestamp=True) == [
@@ -138,6 +140,7 @@ def test_reasons_of_bad_numbers(spark: SparkSession) -> None:
         *["rating is infinite"] * 2,
         "timestamp is missing",
         *["timestamp is unreadable"] * 3,
+        *["rating is beyond ±1e+18"] * 2,
         None,
     ]
 

@@ -7,11 +7,13 @@ import gzip
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -24,6 +26,7 @@ from als_spark.errors import ConfigError, DataError
 from als_spark.spark.prepare.encode import encode_ratings, summarise
 from als_spark.spark.read.columns import typed_ratings
 from als_spark.spark.read.failures import unreadable_files_are_named
+from als_spark.spark.read.id_lists import read_ids
 from als_spark.spark.read.names import find_columns
 from als_spark.spark.read.sources import (
     Source,
@@ -467,3 +470,35 @@ def test_other_failures_pass_through(defect: Callable[[Any], Any], spark: SparkS
         unreadable_files_are_named("here"),
     ):
         spark.sparkContext.parallelize([1], 1).foreach(defect)
+
+
+def test_columns_of_parquet_that_spark_cannot_read(spark: SparkSession, tmp_path: Path) -> None:
+    moment = datetime(2023, 11, 14, 22, 13, 20, 500_000)
+    table = pa.table(
+        {
+            "user": pa.array(["u", "v"]).dictionary_encode(),
+            "item": pa.array([7, 8], pa.uint32()),
+            "rating": pa.array([3.5, 4.0], pa.float32()),
+            "moment": pa.array([moment, None], pa.timestamp("ns")),
+            "half": pa.array(np.array([1, 2], np.float16)),
+            "time": pa.array([1, 2], pa.time64("us")),
+            "id": pa.array([bytes(16), bytes(16)], pa.uuid()),
+        }
+    )
+    path = tmp_path / "r.parquet"
+    pq.write_table(table, path)
+    source = read_source(spark, SourceOptions(path=str(path)))
+    (words,) = source.words
+    assert words.endswith("rating = rating; passed over: moment, half, time, id")
+    wanted = [("u", 7, 3.5), ("v", 8, 4.0)]
+    found = typed_ratings(source, need_timestamp=False).orderBy("user")
+    assert [tuple(row)[:3] for row in found.collect()] == wanted
+    timed = read(spark, path, columns={"timestamp": "moment"})
+    rows = typed_ratings(timed, need_timestamp=True).orderBy("user").collect()
+    assert rows[0].timestamp == moment.replace(tzinfo=UTC).timestamp()
+    assert rows[1].problem == "timestamp is missing"
+    with pytest.raises(
+        DataError, match=r"the timestamp column 'time' is of type time64\[us\], which"
+    ):
+        read(spark, path)
+    assert read_ids(spark, str(path), "user").to_pylist() == ["u", "v"]

@@ -134,3 +134,48 @@ class TestRecord:
     def test_unusable_number(self):
         with pytest.raises(ConfigError, match=r"^model\.json: reg -1\.0: use a finite number"):
             Objective.from_record({"lambda_reg": -1, "exponent": 0}, "model.json")
+
+
+class TestSizes:
+    @pytest.mark.parametrize(
+        ("objective", "most", "largest", "message"),
+        [
+            (
+                Objective(1e308, 4.0),
+                8,
+                5.0,
+                r"lambda 1e\+308 with exponent 4: .* a row of 8 ratings",
+            ),
+            (
+                Objective(1e140, 4.0),
+                1000,
+                5.0,
+                r"lambda 1e\+140 .* a row of 1,000 ratings is beyond",
+            ),
+            (Objective(1e-3, 1e5), 2, 5.0, r"lambda 0\.001 with exponent 100000: "),
+            (
+                Objective(1.0, bias_reg=1e151),
+                2,
+                5.0,
+                r"lambda of the biases 1e\+151 with exponent 0",
+            ),
+            (
+                Objective(1.0, implicit=True, alpha=1e140),
+                2,
+                1e18,
+                r"alpha 1e\+140 with ratings as large as 1e\+18: .*: use a smaller alpha$",
+            ),
+        ],
+    )
+    def test_numbers_that_would_overflow(self, objective, most, largest, message):
+        with pytest.raises(ConfigError, match=f"^{message}"):
+            objective.check_size(most, largest)
+
+    @pytest.mark.parametrize(
+        "objective",
+        [Objective(0.0, 4.0), Objective(1e100, 4.0), Objective(1.0, implicit=True, alpha=1e100)],
+    )
+    def test_all_that_jobs_take(self, objective):
+        objective.check_size(2**31 - 1, 1e18)
+        weights = objective.weights(np.array([2**31 - 1]))
+        assert np.isfinite(weights * weights).all()

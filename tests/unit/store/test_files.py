@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from als_spark.store.files import SCRATCH, LocalFiles
+from als_spark.store.files import SCRATCH, LocalFiles, MisplacedError
 from tests.files_contract import ExclusiveFilesContract, root_of
 
 
@@ -171,7 +171,25 @@ class TestDetails:
         files.create("x", b"x")
         assert (tmp_path / "store" / "x").read_bytes() == b"x"
 
-    def test_names_that_are_files(self, files):
+    @pytest.mark.parametrize("folder", ["x", "x/y"])
+    def test_a_file_in_the_place_of_a_folder(self, files, tmp_path, folder):
         files.create("x", b"")
-        assert files.names("x") == []
-        assert files.names("x/y") == []
+        message = rf"{tmp_path}/x is a file, where the store keeps a folder: move it elsewhere$"
+        with pytest.raises(MisplacedError, match=message):
+            files.names(folder)
+        for write in (files.create, files.replace):
+            with pytest.raises(MisplacedError, match=message):
+                write(f"{folder}/name", b"1")
+
+    def test_a_folder_in_the_place_of_a_file(self, files, tmp_path):
+        files.create("x/y", b"")
+        message = rf"{tmp_path}/x is a folder, where the store keeps a file: move it elsewhere$"
+        with pytest.raises(MisplacedError, match=message):
+            files.read("x")
+        with pytest.raises(MisplacedError, match=message):
+            files.replace("x", b"1")
+
+    def test_a_file_in_the_place_of_the_scratch_folder(self, files, tmp_path):
+        (tmp_path / SCRATCH).write_bytes(b"")
+        with pytest.raises(MisplacedError, match=f"/{SCRATCH} is a file, where the store keeps"):
+            files.replace("runs/1", b"1")

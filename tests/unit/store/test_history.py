@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from als_spark.errors import DataError
 from als_spark.store.files import LocalFiles
 from als_spark.store.history import RunHistory, new_run_id
 from als_spark.store.layout import stamp
@@ -239,6 +240,6 @@ def test_ninety_are_kept(history, files):
 
 
 def test_nan_is_no_json(history):
-    with pytest.raises(ValueError, match="not JSON compliant"):
+    with pytest.raises(DataError, match=r"^rmse is nan: the numbers that it comes from"):
         history.finish_run("a", "done", {"rmse": float("nan")})
     assert history.read_run("a") is None

@@ -1,0 +1,79 @@
+"""The best point of a sweep, read from its output folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from als_spark.cli.config.sweep import Exponent, Rank, Reg
+from als_spark.errors import ConfigError
+from als_spark.files.json_files import decode, decode_value
+from als_spark.files.places import local_path
+from als_spark.nightly.run_record import Alpha, Spec
+from als_spark.solve.objective import Objective
+from als_spark.store.layout import parse
+
+RESULTS_FILE, RUN_FILE = "results.json", "run.json"
+
+
+@dataclass(frozen=True)
+class _Point:
+    d: Rank
+    lambda_reg: Reg
+
+
+@dataclass(frozen=True)
+class _Config:
+    """What the points have in common; sweeps of 0.1.0 know the exponent alone."""
+
+    exponent: Exponent
+    implicit: bool = False
+    alpha: Alpha | None = None
+    nonnegative: bool = False
+
+
+@dataclass(frozen=True)
+class _Run:
+    config: _Config
+
+
+_POINT, _RUN = TypeAdapter(_Point), TypeAdapter(_Run)
+
+
+def best_of_sweep(folder: str) -> Spec:
+    """Return the best point of a sweep's output folder.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds no results of a sweep, or damaged ones.
+    """
+    path = local_path(folder)
+    name = RESULTS_FILE
+    try:
+        if path is None:
+            raise OSError("only folders of this machine are read")
+        point = parse(_POINT, _best(path / RESULTS_FILE))
+        name = RUN_FILE
+        config = parse(_RUN, decode((path / RUN_FILE).read_bytes())).config
+        members = {key: value for key, value in asdict(config).items() if value is not None}
+        return Spec(point.d, Objective(point.lambda_reg, **members))
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else None
+        reason = " ".join((said or str(error)).split())
+        raise ConfigError(
+            f"--from-sweep {folder}: no results of a sweep there ({name}: {reason}): give the "
+            f"output folder of jobs/sweep.py, with {RESULTS_FILE} and {RUN_FILE} in it"
+        ) from error
+
+
+def _best(path: Path) -> Mapping[str, Any]:
+    records = decode_value(path.read_bytes())
+    for record in records if isinstance(records, list) else ():
+        if isinstance(record, dict) and record.get("best") is True:
+            return record
+    raise ValueError("no point is marked as the best")

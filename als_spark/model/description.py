@@ -1,0 +1,45 @@
+"""What ``model.json`` says of a model, and whether it can be meant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from als_spark.errors import ConfigError
+from als_spark.files.json_files import shortened
+from als_spark.solve.objective import Objective
+
+_COUNTS = ("rank", "n_users", "n_items", "warm_runs")
+_OBJECTIVE = {"lambda_reg", "exponent"}
+
+
+def check_description(description: Mapping[str, Any]) -> None:
+    """Check every entry that a run reads; others are for people.
+
+    A model of somebody else's may say nothing of its objective.
+
+    Raises
+    ------
+    ValueError
+        Names the entry, and its value.
+    """
+    for key in _COUNTS:
+        least = 1 if key == "rank" else 0
+        value = description.get(key, least)
+        if type(value) is not int or value < least:
+            raise ValueError(
+                f"{key} is {shortened(repr(value))}, no whole number of at least {least}"
+            )
+    if description.get("dtype", "float32") not in ("float32", "float64"):
+        raise ValueError(
+            f"dtype is {shortened(repr(description['dtype']))}, neither float32 nor float64"
+        )
+    for key in sorted(_OBJECTIVE & description.keys()):
+        value = description[key]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+            raise ValueError(f"{key} is {shortened(repr(value))}, no number of at least 0")
+    if description.keys() >= _OBJECTIVE:
+        try:
+            Objective.from_record(description, "its objective")
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
