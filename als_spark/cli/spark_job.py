@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -23,6 +24,7 @@ from als_spark.files.outputs import Kind
 from als_spark.nightly.run_record import rounded_seconds
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.read.bad_rows import noun, refuse_bad_rows
+from als_spark.spark.read.facts import TableVersion
 from als_spark.spark.read.new_users import NewRatings
 from als_spark.spark.read.seen import SeenPairs, read_seen
 from als_spark.spark.read.sources import Source, SourceOptions, read_source
@@ -140,6 +142,12 @@ def tell_source(progress: ProgressReporter, source: Source) -> None:
     """Tell how a source was understood."""
     for line in source.words:
         progress.write(line)
+
+
+def tables_record(versions: Sequence[TableVersion | None]) -> dict[str, Any]:
+    """Return the member ``tables`` of a run's record; none where no source has versions."""
+    found = [asdict(version) for version in versions if version is not None]
+    return {"tables": found} if found else {}
 
 
 def all_versions(session: SparkSession) -> dict[str, Any]:

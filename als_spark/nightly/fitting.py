@@ -128,6 +128,7 @@ class ReadyRatings(NamedTuple):
             snapshot.mean,
             snapshot.spread,
             snapshot.fingerprint,
+            snapshot.tables,
         )
 
 
@@ -178,7 +179,9 @@ class Fitting:
         refuse_bad_rows(snapshot.label, snapshot.bad, self._options.bad_rows)
         for warning in warnings_of(snapshot):
             notes.add_warning(warning)
-        data = DataRecord(snapshot.n_ratings, snapshot.bad.n, snapshot.n_duplicates)
+        data = DataRecord(
+            snapshot.n_ratings, snapshot.bad.n, snapshot.n_duplicates, tables=snapshot.tables
+        )
         notes.record = replace(notes.record, data=data)
         return snapshot
 

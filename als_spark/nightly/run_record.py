@@ -20,7 +20,7 @@ from pydantic import AfterValidator, AliasChoices, Field, FiniteFloat, TypeAdapt
 
 from als_spark.nightly.checks import Check
 from als_spark.solve.objective import MORE_KEYS, Objective
-from als_spark.spark.read.facts import DataFacts
+from als_spark.spark.read.facts import DataFacts, TableVersion
 from als_spark.store.layout import parse
 
 Metrics = dict[str, int | float | None]
@@ -75,6 +75,7 @@ class DataRecord:
     new_users: int | None = None
     new_items: int | None = None
     unknown_share: FiniteFloat | None = None
+    tables: tuple[TableVersion, ...] = ()
 
     @property
     def facts(self) -> DataFacts | None:
@@ -84,7 +85,7 @@ class DataRecord:
 
     def with_facts(self, facts: DataFacts) -> DataRecord:
         """Return the record with all facts."""
-        return replace(self, **facts.as_record())
+        return replace(self, **{name: getattr(facts, name) for name in DataFacts.__slots__})
 
 
 @dataclass(frozen=True)

@@ -631,7 +631,7 @@ OPTIONS = [
     not_a_choice("--dtype", "float16", "float32 float64"),
     not_a_choice("--placement", "x", "auto ratings grid"),
     not_a_choice("--split", "x", "random time"),
-    not_a_choice("--format", "xml", "auto csv movielens parquet json"),
+    not_a_choice("--format", "xml", "auto csv movielens parquet json delta"),
     not_a_choice("--bad-rows", "x", "error drop"),
     not_a_choice("--duplicates", "x", "error mean last"),
     not_a_choice("--cold-start", "x", "mean drop initial"),
