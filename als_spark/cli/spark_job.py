@@ -22,6 +22,7 @@ from als_spark.cli.launch import prepare_launch
 from als_spark.cli.spark_paths import Opener, check_files_read, check_output, open_output
 from als_spark.files.outputs import Kind
 from als_spark.nightly.run_record import rounded_seconds
+from als_spark.report.overview import degree_words
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.read.bad_rows import noun, refuse_bad_rows
 from als_spark.spark.read.facts import TableVersion
@@ -166,6 +167,8 @@ def data_facts(prepared: PreparedRatings) -> dict[str, Any]:
         "duplicate_pairs": prepared.n_duplicates,
         "lowest_rating": summary.lowest,
         "highest_rating": summary.highest,
+        "ratings_per_user": summary.user_degrees.as_record(),
+        "ratings_per_item": summary.item_degrees.as_record(),
     }
 
 
@@ -174,6 +177,9 @@ def tell_data(progress: ProgressReporter, prepared: PreparedRatings, duplicates:
     summary = prepared.summary
     parts = ", ".join(f"{count:,} {part}" for part, count in prepared.n_ratings.items())
     progress.write(f"{len(summary.users):,} users, {len(summary.items):,} items, ratings: {parts}")
+    progress.write(f"ratings from {summary.lowest:g} to {summary.highest:g}")
+    progress.write(degree_words("user", summary.user_degrees.as_record()))
+    progress.write(degree_words("item", summary.item_degrees.as_record()))
     for problem, count in summary.bad.counts.items():
         progress.write(f"dropped {count:,} rows: {problem}")
     if prepared.n_duplicates:

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, AliasChoices, Field, FiniteFloat, TypeAdapt
 
 from als_spark.nightly.checks import Check
 from als_spark.solve.objective import MORE_KEYS, Objective
+from als_spark.spark.read.degrees import Degrees
 from als_spark.spark.read.facts import DataFacts, TableVersion
 from als_spark.store.layout import parse
 
@@ -76,6 +77,8 @@ class DataRecord:
     new_items: int | None = None
     unknown_share: FiniteFloat | None = None
     tables: tuple[TableVersion, ...] = ()
+    ratings_per_user: Degrees | None = None
+    ratings_per_item: Degrees | None = None
 
     @property
     def facts(self) -> DataFacts | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from als_spark.model.ids import IdIndex
 from als_spark.spark.read.bad_rows import BadRowCounts
+from als_spark.spark.read.degrees import Degrees
 from als_spark.types import IntArray
 
 
@@ -93,3 +94,13 @@ class Summary:
     lowest: float
     highest: float
     bad: BadRowCounts
+
+    @property
+    def user_degrees(self) -> Degrees:
+        """How many ratings the users have."""
+        return Degrees.of_counts(self.user_counts)
+
+    @property
+    def item_degrees(self) -> Degrees:
+        """How many ratings the items have."""
+        return Degrees.of_counts(self.item_counts)

@@ -102,11 +102,13 @@ class Source:
     @property
     def words(self) -> list[str]:
         """Say how each part was understood: its format, the columns chosen and passed over."""
-        shown = [part._words() for part in self.parts[:_MOST_PARTS]]
+        shown = [part.own_words for part in self.parts[:_MOST_PARTS]]
         left = len(self.parts) - len(shown)
         return [*shown, f"{self.label}: {left} more kinds of files"] if left else shown
 
-    def _words(self) -> str:
+    @property
+    def own_words(self) -> str:
+        """Say the same of this part alone."""
         chosen = ", ".join(f"{role} = {name}" for role, name in self.columns.items())
         used = {*self.columns.values(), CORRUPT}
         left = [name for name in self.frame.columns if name not in used]
