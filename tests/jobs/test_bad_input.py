@@ -786,3 +786,8 @@ def test_a_pair_in_train_and_test_is_tested_on_where_duplicates_are_allowed(
     assert main([*TINY, *options, "--output", str(out)]) == 0
     data = json.loads((out / "run.json").read_text())["data"]
     assert (data["ratings"], data["duplicate_pairs"]) == ({"train": 59, "test": 1}, 1)
+    # As the page has it, by what packing knows.
+    users, items = (data[f"ratings_per_{side}"] for side in ("user", "item"))
+    assert (users["ids"], items["ids"]) == (data["users"], data["items"])
+    assert users["mean"] == pytest.approx(61 / data["users"])
+    assert f"mean {users['mean']:.4g}, least" in (out / "report.html").read_text()
