@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
-from urllib.parse import unquote, urlparse
+from urllib.parse import unquote
 
 from pyspark.sql import SparkSession
 
@@ -29,6 +29,7 @@ TableKind = Literal["Delta", "Iceberg", "Hudi"]
 
 _ICEBERG = re.compile(r"\.metadata\.json(\.gz)?$|^version-hint\.text$")
 """Files of Iceberg's folder ``metadata``, which others may have too."""
+_SYSTEM = re.compile(r"[A-Za-z][\w+.-]*:(//[^/]*)?")
 
 
 class FoundTable(NamedTuple):
@@ -75,7 +76,7 @@ class TableFinder:
         return self._first(list(folders))
 
     def _first(self, places: Sequence[Place]) -> FoundTable | None:
-        chains = [list(_folders(place)) for place in places]
+        chains = [list(folders_above(place)) for place in places]
         self._look_at(dict.fromkeys(folder for chain in chains for folder in chain))
         for chain in chains:
             for folder in chain:
@@ -200,11 +201,11 @@ def _scala(session: SparkSession) -> str:
     return ".".join(str(jvm.scala.util.Properties.versionNumberString()).split(".")[:2])
 
 
-def _folders(place: Place) -> Iterator[str]:
+def folders_above(place: Place) -> Iterator[str]:
     """Return a place and the folders above it, by its own name and by where links lead."""
     for name in _own_names(place):
         system = _system(name)
-        path = PurePosixPath(name.removeprefix(system))
+        path = PurePosixPath(name.removeprefix(system) or "/")
         yield from (f"{system}{folder}" for folder in (path, *path.parents))
 
 
@@ -216,8 +217,8 @@ def _own_names(place: Place) -> tuple[str, ...]:
 
 def _system(folder: str) -> str:
     """Return what stands before the path of an address; nothing of a path of this machine."""
-    parts = urlparse(folder)
-    return f"{parts.scheme}://{parts.netloc}" if "://" in folder else ""
+    found = _SYSTEM.match(folder)
+    return found[0] if found else ""
 
 
 def _place(address: str) -> Place:

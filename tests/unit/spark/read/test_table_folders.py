@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from als_spark.files.local import LocalTree
-from als_spark.spark.read.table_folders import kind_of
+from als_spark.spark.read.table_folders import folders_above, kind_of
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,16 @@ def test_a_table_is_told_by_its_log(tmp_path: Path, file: str, kind: str | None)
 def test_where_nothing_answers_no_table_is_found(tmp_path: Path) -> None:
     assert kind_of(LocalTree(), str(tmp_path / "nowhere")) is None
     assert kind_of(None, "s3a://bucket/folder") is None
+
+
+def test_a_place_is_looked_for_above_by_each_of_its_names(tmp_path: Path) -> None:
+    (tmp_path / "real" / "day=1").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "day=1")
+    found = list(folders_above(tmp_path / "link"))
+    assert found[:2] == [str(tmp_path / "link"), str(tmp_path)]
+    assert {str(tmp_path / "real"), "/"} <= set(found)
+    assert list(folders_above("s3a://bucket/a/b=1/")) == [
+        *("s3a://bucket/a/b=1", "s3a://bucket/a", "s3a://bucket/"),
+    ]
+    assert list(folders_above("s3a://bucket")) == ["s3a://bucket/"]
+    assert list(folders_above("hdfs:/a")) == ["hdfs:/a", "hdfs:/"]
