@@ -9,6 +9,7 @@
 #   growth      time and memory of 1 to 25 million ratings, in a driver heap of 4 GB
 #   roofline    what a half-step spends its time on, and what Spark adds
 #   recommend   Spark MLlib's recommendForAllUsers, from the same factors
+#   implicit    implicit feedback: MLlib's ALS, and implicit's (C, OpenMP), with their rankings
 #   estimator   als_spark.ALS for MLlib's: a notebook's cross-validation, objectives, what it costs
 #   overview    als-spark inspect against Spark's df.summary() of three columns
 #
@@ -18,7 +19,7 @@ set -euo pipefail
 # shellcheck source=scripts/lib/environment.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"
 
-QUESTIONS='mllib cmfrec notebook accelerate growth roofline recommend estimator overview'
+QUESTIONS='mllib cmfrec notebook accelerate growth roofline recommend implicit estimator overview'
 question=${1:-}
 known=
 for name in $QUESTIONS all; do
