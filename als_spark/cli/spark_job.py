@@ -147,7 +147,7 @@ def tell_source(progress: ProgressReporter, source: Source) -> None:
 
 def tables_record(versions: Sequence[TableVersion | None]) -> dict[str, Any]:
     """Return the member ``tables`` of a run's record; none where no source has versions."""
-    found = [asdict(version) for version in versions if version is not None]
+    found = [asdict(version) for version in dict.fromkeys(versions) if version is not None]
     return {"tables": found} if found else {}
 
 

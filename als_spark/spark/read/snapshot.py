@@ -128,7 +128,9 @@ def read_snapshot(
             mean,
             spread,
             f"{n}-{int(digest) % 2**64:016x}",
-            tuple(source.version for source in sources if source.version is not None),
+            tuple(
+                dict.fromkeys(source.version for source in sources if source.version is not None)
+            ),
         )
 
 
