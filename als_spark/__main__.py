@@ -9,6 +9,7 @@ from importlib import import_module
 import als_spark
 
 COMMANDS = {
+    "inspect": "look at ratings before anything is trained on them",
     "sweep": "train a grid of models (rank x lambda), report their errors, keep the best",
     "train": "train one model, into a model store or a folder",
     "retrain": "the nightly job: check new ratings, train, publish unless it is worse",

@@ -21,7 +21,7 @@ ColdStart = Literal["mean", "drop", "initial"]
 """How held-out ratings are predicted whose user or item has no training rating: by a mean, not at
 all, or by the factors of the start."""
 
-Format = Literal["auto", "csv", "movielens", "parquet", "json"]
+Format = Literal["auto", "csv", "movielens", "parquet", "json", "delta"]
 Quoting = Literal["auto", "none"]
 BadRows = Literal["error", "drop"]
 Duplicates = Literal["error", "mean", "last"]

@@ -11,6 +11,7 @@
 #   recommend   Spark MLlib's recommendForAllUsers, from the same factors
 #   implicit    implicit feedback: MLlib's ALS, and implicit's (C, OpenMP), with their rankings
 #   estimator   als_spark.ALS for MLlib's: a notebook's cross-validation, objectives, what it costs
+#   overview    als-spark inspect against Spark's df.summary() of three columns
 #
 # The peers are installed into .venv/ by this script alone. The native BLAS is Debian's:
 # apt-get install libopenblas0-pthread liblapack3.
@@ -18,7 +19,7 @@ set -euo pipefail
 # shellcheck source=scripts/lib/environment.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"
 
-QUESTIONS='mllib cmfrec notebook accelerate growth roofline recommend implicit estimator'
+QUESTIONS='mllib cmfrec notebook accelerate growth roofline recommend implicit estimator overview'
 question=${1:-}
 known=
 for name in $QUESTIONS all; do

@@ -16,6 +16,8 @@ set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"
 
 job=${1:-}
+# A module jobs/inspect.py would hide that of the standard library.
+[[ $job == inspect ]] && job=inspect_ratings
 if [[ -z $job || ! -f $ROOT/jobs/$job.py ]]; then
     jobs=$(cd -- "$ROOT/jobs" && for file in [!_]*.py; do printf ' %s' "${file%.py}"; done)
     give_up "usage: scripts/run.sh JOB [options], where JOB is one of:$jobs${job:+ (not $job)}"

@@ -17,6 +17,7 @@ from als_spark.cli.spark_job import (
     job_with_output,
     open_ratings,
     open_seen,
+    tables_record,
     tell_source,
 )
 from als_spark.cli.stored import open_model
@@ -71,12 +72,14 @@ def _evaluate(
     with progress.phase("looking at the ratings"):
         source = open_ratings(session, config, config.ratings, config.table, need_timestamp=False)
         tell_source(progress, source)
+        versions = [source.version]
         seen = None
         if config.exclude_seen is not None:
             pairs = open_ratings(
                 session, config, config.exclude_seen, need_timestamp=False, need_rating=False
             )
             tell_source(progress, pairs)
+            versions.append(pairs.version)
             seen = open_seen(session, pairs, config.bad_rows, progress)
     label = source.label + (f" + {config.exclude_seen}" if config.exclude_seen else "")
     with (
@@ -134,6 +137,7 @@ def _evaluate(
             "label": source.label,
             "exclude_seen": config.exclude_seen,
             "read": source.words,
+            **tables_record(versions),
         },
         "data": {
             "ratings": snapshot.n_ratings,

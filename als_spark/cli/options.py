@@ -23,6 +23,9 @@ from als_spark.errors import ConfigError
 
 C = TypeVar("C", bound=JobConfig)
 
+_ALONE = "alone"
+"""What argparse calls the word without an option."""
+
 
 class OneLineParser(argparse.ArgumentParser):
     """A parser whose complaints are one line, like all others of the jobs."""
@@ -44,6 +47,12 @@ def parse(kind: type[C], argv: Sequence[str] | None) -> C:
     check_words(sys.argv[1:] if argv is None else argv)
     words = vars(job_parser(kind).parse_args(argv))
     own = words.pop("config")
+    alone = words.pop(_ALONE, None)
+    if alone is not None and kind.positional is not None:
+        if words[kind.positional] is not None:
+            where = option_name(kind.positional)
+            raise ConfigError(f"{alone} and {where} {words[kind.positional]}: give one of them")
+        words[kind.positional] = alone
     file = own or kind.defaults
     for name, word in words.items():
         for text in word if isinstance(word, list) else [word]:
@@ -74,6 +83,10 @@ def job_parser(kind: type[JobConfig]) -> OneLineParser:
         metavar="FILE",
         help=_escaped(f"TOML file with these options as keys{usual}"),
     )
+    if kind.positional is not None:
+        metavar = option_types(kind)[kind.positional].shown.metavar
+        text = f"as {option_name(kind.positional)}"
+        parser.add_argument(_ALONE, nargs="?", metavar=metavar, help=text)
     groups: dict[str, Any] = {}
     for name, option in option_types(kind).items():
         title = group_of(kind, name)

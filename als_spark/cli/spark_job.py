@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -21,8 +22,10 @@ from als_spark.cli.launch import prepare_launch
 from als_spark.cli.spark_paths import Opener, check_files_read, check_output, open_output
 from als_spark.files.outputs import Kind
 from als_spark.nightly.run_record import rounded_seconds
+from als_spark.report.overview import degree_words
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.read.bad_rows import noun, refuse_bad_rows
+from als_spark.spark.read.facts import TableVersion
 from als_spark.spark.read.new_users import NewRatings
 from als_spark.spark.read.seen import SeenPairs, read_seen
 from als_spark.spark.read.sources import Source, SourceOptions, read_source
@@ -142,6 +145,12 @@ def tell_source(progress: ProgressReporter, source: Source) -> None:
         progress.write(line)
 
 
+def tables_record(versions: Sequence[TableVersion | None]) -> dict[str, Any]:
+    """Return the member ``tables`` of a run's record; none where no source has versions."""
+    found = [asdict(version) for version in dict.fromkeys(versions) if version is not None]
+    return {"tables": found} if found else {}
+
+
 def all_versions(session: SparkSession) -> dict[str, Any]:
     """Versions of the package and of what a run's result may depend on."""
     return {"als_spark": als_spark.__version__, **versions(session)}
@@ -158,6 +167,8 @@ def data_facts(prepared: PreparedRatings) -> dict[str, Any]:
         "duplicate_pairs": prepared.n_duplicates,
         "lowest_rating": summary.lowest,
         "highest_rating": summary.highest,
+        "ratings_per_user": summary.user_degrees.as_record(),
+        "ratings_per_item": summary.item_degrees.as_record(),
     }
 
 
@@ -166,6 +177,9 @@ def tell_data(progress: ProgressReporter, prepared: PreparedRatings, duplicates:
     summary = prepared.summary
     parts = ", ".join(f"{count:,} {part}" for part, count in prepared.n_ratings.items())
     progress.write(f"{len(summary.users):,} users, {len(summary.items):,} items, ratings: {parts}")
+    progress.write(f"ratings from {summary.lowest:g} to {summary.highest:g}")
+    progress.write(degree_words("user", summary.user_degrees.as_record()))
+    progress.write(degree_words("item", summary.item_degrees.as_record()))
     for problem, count in summary.bad.counts.items():
         progress.write(f"dropped {count:,} rows: {problem}")
     if prepared.n_duplicates:

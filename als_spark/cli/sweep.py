@@ -15,6 +15,7 @@ from als_spark.cli.spark_job import (
     data_facts,
     job_with_output,
     open_ratings,
+    tables_record,
     tell_data,
     tell_source,
     write_rejected,
@@ -149,6 +150,8 @@ class _Run:
         self._facts["source"] = source.label
         self._facts["columns"] = dict(source.columns)
         self._facts["read"] = source.words
+        versions = [opened.version for opened in (source, test) if opened is not None]
+        self._facts |= tables_record(versions)
         if prepared.n_ratings.get(self._selected_on, 0) == 0:
             prepared.close()
             if test is not None and self._selected_on == "test":

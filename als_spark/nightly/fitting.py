@@ -29,6 +29,7 @@ from als_spark.nightly.run_record import (
     TrainingSettings,
     objective_members,
 )
+from als_spark.report.overview import degree_words
 from als_spark.solve.objective import Objective
 from als_spark.spark.predict.evaluate import Evaluation, RankingOptions, evaluate_models
 from als_spark.spark.prepare.prepare import PrepareOptions, prepare_typed
@@ -128,6 +129,7 @@ class ReadyRatings(NamedTuple):
             snapshot.mean,
             snapshot.spread,
             snapshot.fingerprint,
+            snapshot.tables,
         )
 
 
@@ -180,7 +182,9 @@ class Fitting:
             notes.add_warning(warning)
         if problem := self._options.ranking.unreachable(snapshot.highest):
             notes.add_warning(problem)
-        data = DataRecord(snapshot.n_ratings, snapshot.bad.n, snapshot.n_duplicates)
+        data = DataRecord(
+            snapshot.n_ratings, snapshot.bad.n, snapshot.n_duplicates, tables=snapshot.tables
+        )
         notes.record = replace(notes.record, data=data)
         return snapshot
 
@@ -208,8 +212,18 @@ class Fitting:
         prepared = self._stack.enter_context(
             prepare_typed(self._session, split, snapshot.label, prepare, phase=progress.phase)
         )
-        n_users, n_items = len(prepared.summary.users), len(prepared.summary.items)
+        summary, notes = prepared.summary, self._notes
+        n_users, n_items = len(summary.users), len(summary.items)
         progress.write(f"{n_users:,} users, {n_items:,} items, {snapshot.n_ratings:,} ratings")
+        progress.write(f"ratings from {snapshot.lowest:g} to {snapshot.highest:g}")
+        degrees = {"user": summary.user_degrees, "item": summary.item_degrees}
+        for side, of_side in degrees.items():
+            progress.write(degree_words(side, of_side.as_record()))
+        assert notes.record.data is not None
+        data = replace(
+            notes.record.data, ratings_per_user=degrees["user"], ratings_per_item=degrees["item"]
+        )
+        notes.record = replace(notes.record, data=data)
         return ReadyRatings(snapshot, split, prepared)
 
     def fit(self, ready: ReadyRatings, spec: Spec, start: Start) -> Fitted:

@@ -187,11 +187,14 @@ class Retrain:
             return False
         if not same_settings or champion is None or self._damaged or self._options.force:
             return False
-        self._note_data(previous, {})
+        self._note_data(replace(previous, tables=snapshot.tables), {})
+        newer = [table for table in snapshot.tables if table not in previous.tables]
+        named = "; ".join(f"{table.label}: {table}" for table in newer)
         self._log.end(
             "unchanged",
             f"nothing new: these {snapshot.n_ratings:,} ratings were trained on already, with the "
-            f"same settings; version {self._champion_name} stays",
+            f"same settings; version {self._champion_name} stays"
+            + (f" (another version of the table, but the same ratings: {named})" if newer else ""),
         )
         return True
 

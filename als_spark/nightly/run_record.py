@@ -22,7 +22,8 @@ from als_spark.files.json_files import shortened
 from als_spark.nightly.checks import Check
 from als_spark.redaction import redact_all
 from als_spark.solve.objective import MORE_KEYS, Objective
-from als_spark.spark.read.facts import DataFacts
+from als_spark.spark.read.degrees import Degrees
+from als_spark.spark.read.facts import DataFacts, TableVersion
 from als_spark.store.layout import parse
 
 Metrics = dict[str, int | float | None]
@@ -77,6 +78,9 @@ class DataRecord:
     new_users: int | None = None
     new_items: int | None = None
     unknown_share: FiniteFloat | None = None
+    tables: tuple[TableVersion, ...] = ()
+    ratings_per_user: Degrees | None = None
+    ratings_per_item: Degrees | None = None
 
     @property
     def facts(self) -> DataFacts | None:
@@ -86,7 +90,7 @@ class DataRecord:
 
     def with_facts(self, facts: DataFacts) -> DataRecord:
         """Return the record with all facts."""
-        return replace(self, **facts.as_record())
+        return replace(self, **{name: getattr(facts, name) for name in DataFacts.__slots__})
 
 
 @dataclass(frozen=True)

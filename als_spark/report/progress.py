@@ -23,7 +23,7 @@ from als_spark.redaction import redact
 from als_spark.report.format import duration
 from als_spark.train.records import IterationRecord, PointResult
 
-__all__ = ["ProgressReporter"]
+__all__ = ["ProgressReporter", "writable"]
 
 TRAINING = "training"
 """The phase in which models are trained: from then on the bar counts them."""
@@ -101,7 +101,7 @@ class ProgressReporter:
         self._line: Any = None
         self._closed = False
         self._on_terminal = _is_terminal(self._stream)
-        self._lambda = "λ" if _writable(self._stream, "λ") == "λ" else "lambda"
+        self._lambda = "λ" if writable(self._stream, "λ") == "λ" else "lambda"
         self._stop = threading.Event()
         self._ticker: threading.Thread | None = None
         if self._on_terminal:
@@ -277,7 +277,7 @@ class ProgressReporter:
     def _write_above(self, line: str) -> None:
         if self._line is not None:
             self._line.clear(nolock=True)
-        self._stream.write(_writable(self._stream, line) + "\n")
+        self._stream.write(writable(self._stream, line) + "\n")
         self._stream.flush()
         self._draw()
 
@@ -327,7 +327,7 @@ def _columns(stream: TextIO) -> int:
     return (columns or 80) - 1  # in the last column some terminals wrap
 
 
-def _writable(stream: TextIO, text: str) -> str:
+def writable(stream: TextIO, text: str) -> str:
     """Return the text with what the stream's encoding lacks replaced by question marks."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, errors="replace").decode(encoding)

@@ -113,6 +113,12 @@ class HadoopTree:
             finally:
                 stream.close()
 
+    def matches(self, pattern: str) -> list[str]:
+        """Return the addresses that match a pattern, no character of them escaped."""
+        with _os_errors():
+            found = self._system.globStatus(self._path(pattern))
+        return [str(status.getPath()) for status in found or ()]
+
     def write(self, path: str, data: bytes) -> None:
         with _os_errors():
             stream = self._system.create(self._path(path), True)

@@ -109,6 +109,17 @@ def draw_seconds(
     _finish(figure, panel, 3, path)
 
 
+def draw_overview(
+    rows: Sequence[Mapping[str, Any]], names: Mapping[str, str], n_ratings: int, path: Path
+) -> None:
+    """Draw the seconds of a look at ratings, by the format of the files."""
+    figure = new_figure(7.5, 4.4)
+    panel = titled(figure, f"A look at {n_ratings:,} ratings", "seconds, all cores").subplots()
+    series = {label: [row["seconds"][name] for row in rows] for name, label in names.items()}
+    draw_bars(panel, [row["format"] for row in rows], series, "seconds")
+    _finish(figure, panel, 2, path)
+
+
 def draw_accelerated(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw iterations and seconds to the same objective, plain and accelerated."""
     figure = new_figure(12, 6.4)

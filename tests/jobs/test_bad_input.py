@@ -651,7 +651,7 @@ OPTIONS = [
     not_a_choice("--dtype", "float16", "float32 float64"),
     not_a_choice("--placement", "x", "auto ratings grid"),
     not_a_choice("--split", "x", "random time"),
-    not_a_choice("--format", "xml", "auto csv movielens parquet json"),
+    not_a_choice("--format", "xml", "auto csv movielens parquet json delta"),
     not_a_choice("--bad-rows", "x", "error drop"),
     not_a_choice("--duplicates", "x", "error mean last"),
     not_a_choice("--cold-start", "x", "mean drop initial"),
@@ -806,3 +806,8 @@ def test_a_pair_in_train_and_test_is_tested_on_where_duplicates_are_allowed(
     assert main([*TINY, *options, "--output", str(out)]) == 0
     data = json.loads((out / "run.json").read_text())["data"]
     assert (data["ratings"], data["duplicate_pairs"]) == ({"train": 59, "test": 1}, 1)
+    # As the page has it, by what packing knows.
+    users, items = (data[f"ratings_per_{side}"] for side in ("user", "item"))
+    assert (users["ids"], items["ids"]) == (data["users"], data["items"])
+    assert users["mean"] == pytest.approx(61 / data["users"])
+    assert f"mean {users['mean']:.4g}, least" in (out / "report.html").read_text()

@@ -6,16 +6,21 @@ import importlib
 import json
 import re
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
 import als_spark.nightly.run_log
+from als_spark.cli import spark_job
 from als_spark.cli.interrupts import Interrupted
 from als_spark.model.files import load_model
 from als_spark.nightly.fitting import Fitting
+from als_spark.spark.read.facts import TableVersion
+from als_spark.spark.read.sources import Source, read_source
 from als_spark.store.history import RunHistory
 from als_spark.store.store import ModelStore
 from jobs.retrain import main
@@ -236,6 +241,31 @@ class TestUnchanged:
         assert lake.retrain("--force", "--margin", "1") == 0
         assert lake.last()["outcome"] == "published"
         assert len(lake.pointers()) == 2
+
+    def test_another_version_of_a_table_may_hold_the_same_ratings(
+        self, lake: Lake, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What the readers of Delta Lake and Iceberg say, with files in the place of tables."""
+
+        def retrain(version: str) -> dict[str, Any]:
+            table = TableVersion(str(lake.base), "Delta", version, "2026-11-25T03:40:55+00:00")
+
+            def read(*words: Any) -> Source:
+                return replace(read_source(*words), version=table)
+
+            monkeypatch.setattr(spark_job, "read_source", read)
+            assert lake.retrain() == 0
+            record = lake.last()
+            assert record["outcome"] == "unchanged"
+            assert record["data"]["tables"] == [asdict(table)]
+            assert f"{lake.base}: Delta, {version}" in read_page(lake.report()).text
+            return record
+
+        words = "(another version of the table, but the same ratings: "
+        newer = retrain("8")["sentence"]
+        assert newer.endswith(f"{words}{lake.base}: Delta, version 8 of 2026-11-25T03:40:55+00:00)")
+        assert words not in retrain("8")["sentence"]
+        assert words in retrain("9")["sentence"]
 
     def test_empty_increments_change_nothing_and_are_told_of(self, lake: Lake) -> None:
         (lake.folder / "empty.csv").write_bytes(b"")

@@ -12,6 +12,7 @@ import pytest
 
 import als_spark
 from als_spark.cli.config.batch import EvaluateConfig, RecommendConfig, RetrainConfig, TrainConfig
+from als_spark.cli.config.inspect import InspectConfig
 from als_spark.cli.config.settings import JobConfig
 from als_spark.cli.config.sweep import SweepConfig
 from als_spark.cli.options import job_parser
@@ -33,6 +34,7 @@ from tests.pages_of_docs import (
 )
 
 JOBS: dict[str, type[JobConfig]] = {
+    "inspect": InspectConfig,
     "sweep": SweepConfig,
     "train": TrainConfig,
     "retrain": RetrainConfig,
@@ -124,7 +126,8 @@ def test_command_lines_show_every_job_and_every_cluster() -> None:
     shown = Counter((name_of(page), job) for page in PAGES for job, _ in job_commands(page))
     assert shown["README.md", "sweep"] == 2
     assert shown["docs/clusters.md", "sweep"] == 3
-    assert all(shown["docs/nightly.md", job] for job in ("store", *JOBS) if job != "sweep")
+    nightly = {"store", *JOBS} - {"sweep", "inspect"}
+    assert all(shown["docs/nightly.md", job] for job in nightly)
 
 
 def test_a_wrong_command_line_is_found(tmp_path: Path) -> None:

@@ -72,8 +72,8 @@ _MISSING: Mapping[Role | None, str] = {
     "output": "give a folder for the results",
     "target store": "give the folder of the model store",
 }
-_WORDS = {"reg": "lambda", "recommend_for": "for"}
-"""Fields whose option is a word that Python keeps for itself."""
+_WORDS = {"reg": "lambda", "recommend_for": "for", "as_json": "json"}
+"""Fields whose option is a word that Python, or pydantic, keeps for itself."""
 _FIELDS = {word: field for field, word in _WORDS.items()}
 
 
@@ -92,6 +92,8 @@ class JobConfig(BaseModel):
     defaults: ClassVar[Traversable | None] = None
     """The configuration file that is read where ``--config`` is not given."""
     alternatives: ClassVar[Alternatives] = ()
+    positional: ClassVar[str | None] = None
+    """The field that may be given by itself, without its option."""
 
 
 C = TypeVar("C", bound=JobConfig)

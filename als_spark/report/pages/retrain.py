@@ -10,11 +10,13 @@ from als_spark.report.format import MEASURES, MISSING, OUTCOMES, number, percent
 from als_spark.report.pages.page import Picture, Table, render
 from als_spark.report.pages.views import (
     Facts,
+    degree_facts,
     drop_missing,
     get_list,
     get_mapping,
     run_view,
     source_facts,
+    tables_words,
 )
 
 __all__ = ["RETRAIN_PICTURES", "retrain_page"]
@@ -128,6 +130,8 @@ def _data_facts(record: Mapping[str, Any]) -> Facts:
         ("highest rating", data.get("highest")),
         ("mean rating", _format_fully(data.get("mean"))),
         ("standard deviation", _format_fully(data.get("spread"))),
+        *degree_facts(data),
+        ("tables", tables_words(data)),
         ("unusable rows", data.get("bad_rows")),
         ("duplicates", data.get("duplicates")),
         ("new users", data.get("new_users")),

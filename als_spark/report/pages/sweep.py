@@ -10,7 +10,15 @@ from typing import Any
 from als_spark.report.baseline import Popular, popular_note, warn_below_popular
 from als_spark.report.format import MISSING, duration, number, show
 from als_spark.report.pages.page import Picture, Table, render
-from als_spark.report.pages.views import Facts, drop_missing, get_list, get_mapping, run_view
+from als_spark.report.pages.views import (
+    Facts,
+    degree_facts,
+    drop_missing,
+    get_list,
+    get_mapping,
+    run_view,
+    tables_words,
+)
 from als_spark.report.table import error_cells, ranked_splits, splits_of
 from als_spark.train.records import (
     DEFAULT_JUDGE,
@@ -120,11 +128,14 @@ def _data_facts(run: Mapping[str, Any]) -> Facts:
     return drop_missing(
         [
             ("source", run.get("source")),
+            ("read", "; ".join(map(show, get_list(run, "read")))),
             ("columns", ", ".join(columns)),
+            ("tables", tables_words(run)),
             ("ratings", ", ".join(ratings)),
             ("users", data.get("users")),
             ("items", data.get("items")),
             ("lowest, highest rating", [] if None in extremes else extremes),
+            *degree_facts(data),
             ("pairs rated more than once", data.get("duplicate_pairs")),
             ("rows dropped", sum(get_mapping(data, "bad_rows_dropped").values())),
             ("Spark master", run.get("spark_master")),

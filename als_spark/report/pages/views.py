@@ -11,17 +11,20 @@ from typing import Any
 
 from als_spark.report.figures.breakdown import bins_of
 from als_spark.report.format import MISSING, duration, format_time, number, show
+from als_spark.report.overview import degree_words
 from als_spark.report.pages.page import Table
 
 __all__ = [
     "Facts",
     "bins_table",
+    "degree_facts",
     "drop_missing",
     "get_list",
     "get_mapping",
     "humanise_keys",
     "run_view",
     "source_facts",
+    "tables_words",
 ]
 
 Facts = list[tuple[str, Any]]
@@ -56,6 +59,23 @@ def source_facts(source: Any) -> Facts:
         return drop_missing([("source", source)])
     rest = {key: value for key, value in source.items() if key != "label"}
     return [*drop_missing([("source", source.get("label"))]), *humanise_keys(rest)]
+
+
+def degree_facts(data: Mapping[str, Any]) -> Facts:
+    """Return how many ratings users and items have, where the data of a run tell it."""
+    return [
+        (f"ratings of {article} {side}", degree_words(side, degrees).partition(": ")[2])
+        for article, side in (("a", "user"), ("an", "item"))
+        if (degrees := get_mapping(data, f"ratings_per_{side}"))
+    ]
+
+
+def tables_words(part: Mapping[str, Any]) -> str:
+    """Say which versions of which tables a part of a record says were read."""
+    tables = [table for table in get_list(part, "tables") if isinstance(table, Mapping)]
+    return "; ".join(
+        f"{table.get('label')}: {table.get('kind')}, {table.get('version')}" for table in tables
+    )
 
 
 def bins_table(caption: str, records: Sequence[Mapping[str, Any]]) -> Table:

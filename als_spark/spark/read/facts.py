@@ -8,7 +8,27 @@ from typing import Any
 
 from als_spark.model.ids import IdIndex
 from als_spark.spark.read.bad_rows import BadRowCounts
+from als_spark.spark.read.degrees import Degrees
 from als_spark.types import IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class TableVersion:
+    """The one version of a table that a run has read.
+
+    ``label`` is the source's; ``kind`` whose table it is, such as Delta; ``version`` Delta's number
+    or the id of Iceberg's snapshot; ``committed`` when it was written, in UTC, ISO 8601.
+    """
+
+    label: str
+    kind: str
+    version: str
+    committed: str
+
+    def __str__(self) -> str:
+        """Name the version, without the table."""
+        noun = "snapshot" if self.kind == "Iceberg" else "version"
+        return f"{self.kind}, {noun} {self.version} of {self.committed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +58,8 @@ class DataFacts:
     """All ratings of a run, after the unusable rows and the duplicates are gone.
 
     The spread is the standard deviation. The fingerprint is the same for the same ratings, in
-    whatever order, files and partitions they come.
+    whatever order, files and partitions they come. ``tables`` has the versions of the tables that
+    they were read from, if any: a new version may well hold the same ratings.
     """
 
     ratings: int
@@ -49,6 +70,7 @@ class DataFacts:
     mean: float
     spread: float
     fingerprint: str
+    tables: tuple[TableVersion, ...] = ()
 
     def as_record(self) -> dict[str, Any]:
         """Return the facts as JSON has them."""
@@ -72,3 +94,13 @@ class Summary:
     lowest: float
     highest: float
     bad: BadRowCounts
+
+    @property
+    def user_degrees(self) -> Degrees:
+        """How many ratings the users have."""
+        return Degrees.of_counts(self.user_counts)
+
+    @property
+    def item_degrees(self) -> Degrees:
+        """How many ratings the items have."""
+        return Degrees.of_counts(self.item_counts)

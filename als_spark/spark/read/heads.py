@@ -28,9 +28,9 @@ T = TypeVar("T")
 
 HEAD_BYTES = 2**16
 """Bytes of the beginning of a file that are looked at."""
-_AT_A_TIME = 16
+AT_A_TIME = 16
 """Files of another file system that are opened at a time."""
-_PATTERN = re.compile(r"[*?\[\]{}\\]")
+PATTERN = re.compile(r"[*?\[\]{}\\]")
 """What makes a pattern of a path, to Hadoop."""
 _LITERALLY = {"__globPaths__": "false"}
 """Takes paths for what they say."""
@@ -112,10 +112,8 @@ def list_files(session: SparkSession, path: str) -> Listing:
             f"of its locale: {remedy}"
         )
     options: dict[str, str] = {}
-    if ":" in path and split_address(path).authority == "" and os.path.lexists(path):
-        # Otherwise what stands before the colon is taken for a file system.
-        path = os.path.abspath(path)
-    if _PATTERN.search(path) and _exists(session, path):
+    path = unmistakable(path)
+    if PATTERN.search(path) and _exists(session, path):
         options |= _LITERALLY
     # This also finds out, without a job, whether the path is there.
     frame = session.read.options(**options).text(path)
@@ -125,10 +123,17 @@ def list_files(session: SparkSession, path: str) -> Listing:
     return Listing(path, files, tuple(frame.columns[1:]), options)
 
 
+def unmistakable(path: str) -> str:
+    """Return a path of this machine so that nothing before a colon is taken for a file system."""
+    if ":" in path and split_address(path).authority == "" and os.path.lexists(path):
+        return os.path.abspath(path)
+    return path
+
+
 def names_hint(path: str) -> str:
     """Say what the characters of a path mean to Hadoop, if they mean something."""
     hints = []
-    if _PATTERN.search(path):
+    if PATTERN.search(path):
         hints.append("* ? [ ] { } and \\ make a pattern of it, unless a file has that very name")
     if ":" in split_address(path).path or re.match(r"[\w.+-]+:(?!/)", path):
         hints.append("what stands before a colon is taken for a file system, unless it follows a /")
@@ -177,7 +182,7 @@ def each_file(
             trees[split_address(file)[:2]] = HadoopTree(session, unquote(file))
     if not trees:
         return [work(file) for file in files]
-    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
         return list(pool.map(work, files))
 
 

@@ -23,7 +23,6 @@ from als_spark.spark.read.dialect import (
 from als_spark.spark.read.failures import reason
 from als_spark.spark.read.heads import (
     Listing,
-    list_files,
     names_hint,
     settings,
     shown,
@@ -33,6 +32,7 @@ from als_spark.spark.read.names import USUAL_NAMES, best_named, plain_name, quot
 from als_spark.spark.read.options import SourceOptions
 from als_spark.spark.read.parquet_files import parquet_groups
 from als_spark.spark.read.sources import AS_THEY_ARE, files_by_format
+from als_spark.spark.read.tables import SourceFolder
 from als_spark.spark.read.text_files import CORRUPT, groups_of, read_text_group
 from als_spark.spark.read.typed_files import json_groups, read_json_group
 from als_spark.spark.session import described
@@ -96,11 +96,16 @@ def read_ids(
 def _id_columns(session: SparkSession, options: SourceOptions, side: Side) -> Iterator[DataFrame]:
     assert options.path is not None
     path = options.path
-    listing = list_files(session, path)
+    folder = SourceFolder(session, options)
+    column = options.columns[side]
+    table = folder.table()
+    if table is not None:
+        yield _named(table.frame, _find(table.frame.columns, path, side, column))
+        return
+    listing = folder.files()
     if not listing.files:
         raise DataError(f"{path}: no files there: give a file or a folder with {side} ids")
     by_format = files_by_format(session, listing, options)
-    column = options.columns[side]
     text = by_format.get("csv", {})
     if text and len(by_format) == 1 and not any(head.strip() for head in text.values()):
         raise EmptySourceError(f"{path}: the file is empty: give a file with {side} ids")

@@ -20,7 +20,7 @@ from als_spark.errors import DataError
 from als_spark.spark.read.bad_rows import BadRowCounts, count_rows
 from als_spark.spark.read.columns import typed_ratings, union_typed
 from als_spark.spark.read.duplicates import last_of_group, rating_of_group
-from als_spark.spark.read.facts import PartFacts
+from als_spark.spark.read.facts import PartFacts, TableVersion
 from als_spark.spark.read.sources import Source
 from als_spark.spark.session import default_partitions, described
 from als_spark.types import Duplicates, Side
@@ -54,6 +54,7 @@ class Snapshot:
     mean: float
     spread: float
     fingerprint: str
+    tables: tuple[TableVersion, ...] = ()
 
 
 @contextmanager
@@ -127,6 +128,9 @@ def read_snapshot(
             mean,
             spread,
             f"{n}-{int(digest) % 2**64:016x}",
+            tuple(
+                dict.fromkeys(source.version for source in sources if source.version is not None)
+            ),
         )
 
 

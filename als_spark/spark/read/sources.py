@@ -19,11 +19,11 @@ from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.errors import ConfigError, DataError, EmptySourceError
 from als_spark.spark.read.dialect import encoding_of
+from als_spark.spark.read.facts import TableVersion
 from als_spark.spark.read.failures import reason
 from als_spark.spark.read.heads import (
     Listing,
     format_by_name,
-    list_files,
     names_hint,
     read_heads,
     refuse_unreadable,
@@ -33,6 +33,7 @@ from als_spark.spark.read.heads import (
 from als_spark.spark.read.names import find_columns
 from als_spark.spark.read.options import SourceOptions as SourceOptions
 from als_spark.spark.read.parquet_files import parquet_groups
+from als_spark.spark.read.tables import SourceFolder, Table, read_named
 from als_spark.spark.read.text_files import CORRUPT, read_text_group, text_groups
 from als_spark.spark.read.typed_files import json_groups, read_json_group
 from als_spark.spark.session import described
@@ -68,6 +69,8 @@ class Source:
         More files of the same source, whose columns have other names or types.
     unread : tuple of str
         Columns that are not in the frame, for Spark cannot read them.
+    version : TableVersion or None
+        Of the table that it is, if that has versions.
     """
 
     frame: DataFrame
@@ -79,6 +82,7 @@ class Source:
     files: str = ""
     others: tuple[Source, ...] = ()
     unread: tuple[str, ...] = ()
+    version: TableVersion | None = None
 
     @property
     def parts(self) -> tuple[Source, ...]:
@@ -98,11 +102,13 @@ class Source:
     @property
     def words(self) -> list[str]:
         """Say how each part was understood: its format, the columns chosen and passed over."""
-        shown = [part._words() for part in self.parts[:_MOST_PARTS]]
+        shown = [part.own_words for part in self.parts[:_MOST_PARTS]]
         left = len(self.parts) - len(shown)
         return [*shown, f"{self.label}: {left} more kinds of files"] if left else shown
 
-    def _words(self) -> str:
+    @property
+    def own_words(self) -> str:
+        """Say the same of this part alone."""
         chosen = ", ".join(f"{role} = {name}" for role, name in self.columns.items())
         used = {*self.columns.values(), CORRUPT}
         left = [*(name for name in self.frame.columns if name not in used), *self.unread]
@@ -152,11 +158,21 @@ def read_source(session: SparkSession, options: SourceOptions) -> Source:
             if options.table is None:
                 first, *others = _parts(session, options)
                 return replace(first, others=tuple(others))
-            frame = session.table(options.table)
+            table = read_named(session, options.table, options.label)
         except (PySparkException, Py4JJavaError, OSError) as error:
             raise _unreadable(options, error) from error
-    columns = find_columns(frame.columns, options)
-    return Source(frame, columns, options.label, from_files=False)
+    return _source_of(table, options)
+
+
+def _source_of(table: Table, options: SourceOptions) -> Source:
+    return Source(
+        table.frame,
+        find_columns(table.frame.columns, options),
+        options.label,
+        from_files=False,
+        format=table.format,
+        version=table.version,
+    )
 
 
 def _unreadable(
@@ -173,8 +189,11 @@ def _unreadable(
 
 def _parts(session: SparkSession, options: SourceOptions) -> list[Source]:
     """Read the files of a source, in groups that are alike."""
-    assert options.path is not None
-    listing = list_files(session, options.path)
+    folder = SourceFolder(session, options)
+    table = folder.table()
+    if table is not None:
+        return [_source_of(table, options)]
+    listing = folder.files()
     if not listing.files:
         raise DataError(f"{options.label}: no files there: give a file or a folder with ratings")
     by_format = files_by_format(session, listing, options)

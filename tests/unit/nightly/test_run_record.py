@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from als_spark.nightly.checks import Check
@@ -35,10 +36,12 @@ from als_spark.report.figures.learning import training_of
 from als_spark.report.figures.quality import quality_picture
 from als_spark.report.pages.retrain import retrain_page
 from als_spark.solve.objective import Objective
-from als_spark.spark.read.facts import DataFacts
+from als_spark.spark.read.degrees import Degrees
+from als_spark.spark.read.facts import DataFacts, TableVersion
 from tests.pages import read_page, warnings_of
 
-FACTS = DataFacts(1000, 60, 40, 0.5, 5.0, 3.25, 1.1, "1000-ab")
+TABLE = TableVersion("lake.ratings", "Iceberg", "5566233751516845505", "2026-11-25T03:00:00+00:00")
+FACTS = DataFacts(1000, 60, 40, 0.5, 5.0, 3.25, 1.1, "1000-ab", (TABLE,))
 OLD_LINES = Path(__file__).with_name("history-0.1.0.jsonl")
 """Written by 0.1.0: a first model of train, then nights that end in every common way."""
 
@@ -56,7 +59,9 @@ def full_record() -> RunRecord:
         source=SourceRecord("ratings.csv", ("a.csv",)),
         settings=TrainingSettings(3, 2.0, 0.0, "random", 0.1, 0, 1e-3, 300, "float32", False),
         data=replace(
-            DataRecord(1000, 2, 3, new_users=1, new_items=2, unknown_share=0.1).with_facts(FACTS)
+            DataRecord(1000, 2, 3, new_users=1, new_items=2, unknown_share=0.1).with_facts(FACTS),
+            ratings_per_user=Degrees.of_counts(np.array([16, 17])),
+            ratings_per_item=Degrees.of_counts(np.array([25])),
         ),
         checks=(Check("ratings", "1,000", "900 to 2,000", "990", True, "max_shrink"),),
         training=TrainingRecord(
@@ -187,7 +192,7 @@ MAY_BE_NULL = {
     *("champion", "comparison", "version", "previous_version", "outcome", "exit_code"),
     *("sentence", "finished", "users", "items", "lowest", "highest", "mean", "spread"),
     *("fingerprint", "new_users", "new_items", "unknown_share", "objective", "max_decline"),
-    *("rmse", "mae", "count", "ndcg"),
+    *("rmse", "mae", "count", "ndcg", "ratings_per_user", "ratings_per_item"),
 }
 WRONG: dict[type, tuple[Any, ...]] = {
     str: (True, 7, [], ["text"], {}),

@@ -1,0 +1,361 @@
+"""A look at all ratings of a source in one pass: counts, range, histogram, repeated pairs.
+
+Each task counts its rows by the hashes of their ids, so that ids of any kind are numbers; counts
+and pairs are then merged by the first bits of the hashes. At a billion ratings the odds are one to
+thirty that two pairs share a hash of 64 bits and count as one that is repeated.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from als_spark.errors import DataError
+from als_spark.spark.arrow import CHUNK_ROWS, ddl, gather_batches, map_in_arrow
+from als_spark.spark.read.bad_rows import BadRowCounts, bad_column
+from als_spark.spark.read.columns import typed_ratings
+from als_spark.spark.read.degrees import NO_DEGREES, Degrees
+from als_spark.spark.read.failures import unreadable_files_are_named
+from als_spark.spark.read.sources import Source
+from als_spark.spark.session import described
+from als_spark.types import SIDES, FloatArray, IntArray
+
+Hashes = npt.NDArray[np.int64]
+
+BARS = 20
+"""Bars of a histogram, at most."""
+MAX_VALUES = 1000
+"""Different ratings that are counted apart; of more, three digits count."""
+FIRST_ROWS = 5
+
+_BUCKETS = 256
+_MIX_USER, _MIX_ITEM = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
+"""Odd, so that different hashes stay different."""
+_FIELDS = pa.schema([("bucket", pa.int32()), ("kind", pa.string()), ("data", pa.binary())])
+_PAIRS, _VALUES, _FACTS = "pairs", "values", "facts"
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A bar of a histogram: ``count`` ratings from ``low`` to below ``high``.
+
+    The last bar has those that are ``high`` too; a bar of a single value has it twice.
+    """
+
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What the ratings of a source are.
+
+    ``rows`` are as read, with the unusable ones of ``bad``; all else is of the usable ratings.
+    ``repeated_pairs`` of user and item have several of them, ``repeats`` beyond the first of each.
+    ``earliest`` and ``latest`` are timestamps in seconds, NaN where there are none; ``untimed``
+    ratings have none that can be read.
+    """
+
+    rows: int
+    bad: BadRowCounts
+    ratings: int
+    users: Degrees
+    items: Degrees
+    lowest: float
+    highest: float
+    mean: float
+    histogram: tuple[Bar, ...]
+    repeated_pairs: int
+    repeats: int
+    earliest: float
+    latest: float
+    untimed: int
+
+    @property
+    def density(self) -> float:
+        """Share of all pairs that are rated."""
+        return (self.ratings - self.repeats) / (self.users.ids * self.items.ids)
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the numbers as JSON has them."""
+        return {
+            "rows": self.rows,
+            "bad_rows": self.bad.counts,
+            "ratings": self.ratings,
+            "ratings_per_user": self.users.as_record(),
+            "ratings_per_item": self.items.as_record(),
+            "density": self.density,
+            "lowest": self.lowest,
+            "highest": self.highest,
+            "mean": self.mean,
+            "histogram": [[bar.low, bar.high, bar.count] for bar in self.histogram],
+            "repeated_pairs": self.repeated_pairs,
+            "repeats": self.repeats,
+            "earliest": self.earliest if math.isfinite(self.earliest) else None,
+            "latest": self.latest if math.isfinite(self.latest) else None,
+            "untimed": self.untimed,
+        }
+
+
+def look_over(session: SparkSession, source: Source) -> Overview:
+    """Count the ratings of a source, in one pass.
+
+    Raises
+    ------
+    DataError
+        If no row is usable, or a file cannot be read.
+    """
+    timed = any("timestamp" in part.columns for part in source.parts)
+    typed = typed_ratings(source, need_timestamp=timed, strict_timestamp=False)
+    columns = [F.xxhash64(side).alias(side) for side in SIDES]
+    times = ["timestamp"] if timed else []
+    chosen = typed.select(*columns, "rating", bad_column(), *times)
+    counted = map_in_arrow(chosen, count_partition, ddl(_FIELDS)).repartition("bucket")
+    merged = map_in_arrow(counted, merge_partition, ddl(_FIELDS))
+    with (
+        unreadable_files_are_named(source.label),
+        described(session.sparkContext, f"counting {source.label}"),
+    ):
+        rows = [(row.kind, bytes(row.data)) for row in merged.collect()]
+    found = _overview(rows)
+    if found.ratings == 0:
+        raise DataError(
+            f"{source.label}: no usable ratings: {found.bad if found.bad.n else 'it is empty'}"
+        )
+    return found if timed else replace(found, untimed=0)
+
+
+def first_rows(source: Source) -> list[dict[str, Any]]:
+    """Return the first rows as they are understood: ids, rating, timestamp, what is wrong."""
+    first = source.parts[0]
+    typed = typed_ratings(
+        replace(first, others=()),
+        need_timestamp="timestamp" in first.columns,
+        strict_timestamp=False,
+    )
+    names = [role for role in ("user", "item", "rating", "timestamp") if role in first.columns]
+    with unreadable_files_are_named(source.label):
+        rows = typed.select(*names, "problem").head(FIRST_ROWS)
+    return [{name: _shown(value) for name, value in row.asDict().items()} for row in rows]
+
+
+def count_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Count the rows of a partition by the hashes of their ids: runs on an executor."""
+    facts: list[dict[str, Any]] = []
+    values: list[tuple[FloatArray, IntArray]] = []
+    for table in gather_batches(batches, CHUNK_ROWS):
+        bad = table.column("bad")
+        good = table.filter(pc.is_null(bad)) if bad.null_count < len(bad) else table
+        facts.append(_facts_of(table.num_rows, good, BadRowCounts.of_column(bad)))
+        values.append(_value_counts(good.column("rating")))
+        hashes = {side: good.column(side).to_numpy() for side in SIDES}
+        for side in SIDES:
+            yield from _pieces(side, *_value_counts(good.column(side)))
+        yield from _pieces(_PAIRS, np.sort(pair_hashes(hashes["user"], hashes["item"])))
+    if facts:
+        yield _batch(_VALUES, pack_counts(*few_values(*merge_counts(values))))
+        yield _batch(_FACTS, json.dumps(facts).encode())
+
+
+def merge_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Merge the counts of some buckets; what is no such count stays: runs on an executor."""
+    held: dict[str, list[bytes]] = {kind: [] for kind in (*SIDES, _PAIRS)}
+    for batch in batches:
+        for kind, data in zip(
+            batch.column("kind").to_pylist(), batch.column("data").to_pylist(), strict=True
+        ):
+            if kind in held:
+                held[kind].append(data)
+            else:
+                yield _batch(kind, data)
+    for side in SIDES:
+        if held[side]:
+            _, counts = merge_counts([unpack_counts(data, np.int64) for data in held[side]])
+            yield _batch(side, pack_counts(*np.unique(counts, return_counts=True)))
+    if held[_PAIRS]:
+        yield _batch(_PAIRS, json.dumps(count_repeated(held[_PAIRS])).encode())
+
+
+def pair_hashes(users: Hashes, items: Hashes) -> Hashes:
+    """Hash pairs of hashes; the sums overflow, as they should."""
+    mixed = users.view(np.uint64) * _MIX_USER + items.view(np.uint64) * _MIX_ITEM
+    return mixed.view(np.int64)
+
+
+def count_repeated(pieces: Iterable[bytes]) -> tuple[int, int]:
+    """Count hashes that come more than once, and how often they come beyond the first time."""
+    hashes = np.sort(np.concatenate([np.frombuffer(piece, np.int64) for piece in pieces]))
+    again = hashes[1:] == hashes[:-1]
+    first = again.copy()
+    first[1:] &= ~again[:-1]
+    return int(np.count_nonzero(first)), int(np.count_nonzero(again))
+
+
+def merge_counts(counts: Iterable[tuple[Any, IntArray]]) -> tuple[Any, IntArray]:
+    """Add up counts of values; the values come out rising."""
+    values, numbers = zip(*counts, strict=True)
+    merged, places = np.unique(np.concatenate(values), return_inverse=True)
+    summed = np.zeros(merged.size, np.int64)
+    np.add.at(summed, places, np.concatenate(numbers))
+    return merged, summed
+
+
+def few_values(values: FloatArray, counts: IntArray) -> tuple[FloatArray, IntArray]:
+    """Put values together that agree in three digits, if there are more than a thousand."""
+    if values.size <= MAX_VALUES:
+        return values, counts
+    sizes = np.abs(values)
+    digits = 10.0 ** (np.floor(np.log10(np.where(sizes > 0, sizes, 1.0))) - 2)
+    return merge_counts([(np.round(values / digits) * digits, counts)])
+
+
+def histogram(
+    values: FloatArray, counts: IntArray, lowest: float, highest: float
+) -> tuple[Bar, ...]:
+    """Draw the bars: one for each value, if these are few; else of one width, or of one ratio.
+
+    Of one ratio where half of the ratings would lie in the first of the others.
+    """
+    if values.size <= BARS:
+        return tuple(Bar(float(v), float(v), int(n)) for v, n in zip(values, counts, strict=True))
+    edges = np.linspace(lowest, highest, BARS + 1)
+    if lowest > 0 and 2 * counts[values < edges[1]].sum() > counts.sum():
+        edges = np.geomspace(lowest, highest, BARS + 1)
+    places = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, BARS - 1)
+    heights = np.bincount(places, weights=counts, minlength=BARS)
+    return tuple(
+        Bar(float(low), float(high), int(n))
+        for low, high, n in zip(edges[:-1], edges[1:], heights, strict=True)
+    )
+
+
+def pack_counts(values: npt.NDArray[Any], counts: IntArray) -> bytes:
+    """Serialise values of eight bytes and their counts."""
+    return values.tobytes() + counts.astype(np.int64).tobytes()
+
+
+def unpack_counts(data: bytes, dtype: Any) -> tuple[npt.NDArray[Any], IntArray]:
+    """Read what :func:`pack_counts` wrote."""
+    half = len(data) // 2
+    return np.frombuffer(data[:half], dtype), np.frombuffer(data[half:], np.int64)
+
+
+def _value_counts(column: pa.ChunkedArray) -> tuple[Any, IntArray]:
+    """Count the values of a column; they come out rising."""
+    counted = pc.value_counts(column)
+    values = counted.field("values").to_numpy(zero_copy_only=False)
+    counts = counted.field("counts").to_numpy(zero_copy_only=False)
+    order = np.argsort(values)
+    return values[order], counts[order]
+
+
+def _pieces(
+    kind: str, values: npt.NDArray[Any], counts: IntArray | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Cut rising hashes, and their counts if there are some, into buckets by their first bits."""
+    edges = np.arange(1, _BUCKETS, dtype=np.int64) - _BUCKETS // 2 << 56
+    cuts = [0, *np.searchsorted(values, edges).tolist(), values.size]
+    rows = [
+        (
+            bucket,
+            values[first:end].tobytes()
+            if counts is None
+            else pack_counts(values[first:end], counts[first:end]),
+        )
+        for bucket, (first, end) in enumerate(pairwise(cuts))
+        if end > first
+    ]
+    buckets, data = zip(*rows, strict=True) if rows else ((), ())
+    yield pa.RecordBatch.from_arrays(
+        [
+            pa.array(buckets, pa.int32()),
+            pa.array([kind] * len(rows), pa.string()),
+            pa.array(data, pa.binary()),
+        ],
+        schema=_FIELDS,
+    )
+
+
+def _shown(value: Any) -> Any:
+    """Leave out what is no number, as of a row whose problem says so."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _batch(kind: str, data: bytes) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([{"bucket": 0, "kind": kind, "data": data}], schema=_FIELDS)
+
+
+def _facts_of(n_rows: int, good: pa.Table, bad: BadRowCounts) -> dict[str, Any]:
+    rating = good.column("rating")
+    ends = pc.min_max(rating).as_py()
+    facts = {
+        "rows": n_rows,
+        "ratings": good.num_rows,
+        "sum": pc.sum(rating).as_py() or 0.0,
+        "lowest": ends["min"],
+        "highest": ends["max"],
+        "bad": bad.as_text(),
+        "earliest": None,
+        "latest": None,
+        "untimed": 0,
+    }
+    if "timestamp" in good.column_names:
+        times = good.column("timestamp")
+        ends = pc.min_max(times).as_py()
+        facts |= {"earliest": ends["min"], "latest": ends["max"], "untimed": times.null_count}
+    return facts
+
+
+def _overview(rows: list[tuple[str, bytes]]) -> Overview:
+    of_kind: dict[str, list[bytes]] = {}
+    for kind, data in rows:
+        of_kind.setdefault(kind, []).append(data)
+    facts = [entry for data in of_kind.get(_FACTS, ()) for entry in json.loads(data)]
+    n = sum(entry["ratings"] for entry in facts)
+
+    def end(name: str, choose: Any) -> float:
+        known = [entry[name] for entry in facts if entry[name] is not None]
+        return float(choose(known)) if known else math.nan
+
+    lowest, highest = end("lowest", min), end("highest", max)
+    repeated = [json.loads(data) for data in of_kind.get(_PAIRS, ())]
+    bars: tuple[Bar, ...] = ()
+    if n:
+        counted = [unpack_counts(data, np.float64) for data in of_kind[_VALUES]]
+        bars = histogram(*few_values(*merge_counts(counted)), lowest, highest)
+    users, items = (_degrees(of_kind.get(side, ())) for side in SIDES)
+    return Overview(
+        rows=sum(entry["rows"] for entry in facts),
+        bad=BadRowCounts.of_texts(entry["bad"] for entry in facts),
+        ratings=n,
+        users=users,
+        items=items,
+        lowest=lowest,
+        highest=highest,
+        mean=sum(entry["sum"] for entry in facts) / n if n else math.nan,
+        histogram=bars,
+        repeated_pairs=sum(pairs for pairs, _ in repeated),
+        repeats=sum(more for _, more in repeated),
+        earliest=end("earliest", min),
+        latest=end("latest", max),
+        untimed=sum(entry["untimed"] for entry in facts),
+    )
+
+
+def _degrees(pieces: Iterable[bytes]) -> Degrees:
+    counted = [unpack_counts(data, np.int64) for data in pieces]
+    if not counted:
+        return NO_DEGREES
+    return Degrees.of_histogram(*merge_counts(counted))
