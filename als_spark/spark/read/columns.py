@@ -14,16 +14,23 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from als_spark.errors import DataError
+from als_spark.spark.read.ids import (
+    FLOATS,
+    INTEGERS,
+    TEXTS,
+    TypedId,
+    changed_column,
+    missing_text,
+    typed_id,
+)
 from als_spark.spark.read.names import quoted
+from als_spark.spark.read.options import NULL_WORDS
 from als_spark.spark.read.sources import Source
 from als_spark.spark.read.text_files import CORRUPT
 
-_INTEGERS = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
-_FLOATS = (T.FloatType, T.DoubleType)
 _MOMENTS = (T.TimestampType, T.TimestampNTZType, T.DateType)
-_TIMES = (*_INTEGERS, *_FLOATS, T.DecimalType, *_MOMENTS, T.StringType)
+_TIMES = (*INTEGERS, *FLOATS, T.DecimalType, *_MOMENTS, T.StringType)
 """Types of columns that can hold timestamps."""
-_LARGEST_EXACT = 2.0**53
 _LARGEST_SECONDS = 2.0**63
 
 
@@ -41,7 +48,8 @@ def typed_ratings(
     DataFrame
         ``user`` and ``item`` (bigint or string), ``rating`` (double), ``timestamp`` (double,
         seconds since 1970; null where not needed), ``problem`` (string, null for a usable row),
-        ``raw`` (string, the row as read, null for a usable row).
+        ``raw`` (string, the row as read, null for a usable row), ``changed`` (string, null unless
+        an id is not as it was written: see :mod:`als_spark.spark.read.ids`).
 
     Raises
     ------
@@ -61,10 +69,9 @@ def typed_ratings(
                 for part in parts
             ]
         )
-    user, user_problem = _id_column(source, "user")
-    item, item_problem = _id_column(source, "item")
+    user, item = _id_column(source, "user"), _id_column(source, "item")
     rating, rating_problem = _rating_column(source)
-    problems = [_corrupt_line(source), user_problem, item_problem, rating_problem]
+    problems = [_corrupt_line(source), user.problem, item.problem, rating_problem]
     timestamp = F.lit(None).cast("double")
     if need_timestamp and strict_timestamp:
         timestamp, timestamp_problem = _timestamp_column(source)
@@ -78,11 +85,12 @@ def typed_ratings(
         timestamp = F.when(timestamp_problem.isNull(), timestamp)
     problem = F.coalesce(*problems)
     return source.frame.select(
-        user.alias("user"),
-        item.alias("item"),
+        user.value.alias("user"),
+        item.value.alias("item"),
         rating.alias("rating"),
         timestamp.alias("timestamp"),
         *_problem_columns(source, problem),
+        changed_column(user.changed, item.changed),
         *keep,
     )
 
@@ -95,16 +103,18 @@ def typed_pairs(source: Source) -> DataFrame:
     """
     if source.others:
         return union_typed([typed_pairs(replace(part, others=())) for part in source.parts])
-    user, user_problem = _id_column(source, "user")
-    item, item_problem = _id_column(source, "item")
+    user, item = _id_column(source, "user"), _id_column(source, "item")
     again = F.lit(None).cast("string")
     if source.is_text:
         # Where a rating is read, the name of its column is no number.
         names = [F.col(quoted(name)) == name for name in source.columns.values()]
         again = F.when(reduce(Column.__and__, names), F.lit("the header again"))
-    problem = F.coalesce(_corrupt_line(source), user_problem, item_problem, again)
+    problem = F.coalesce(_corrupt_line(source), user.problem, item.problem, again)
     return source.frame.select(
-        user.alias("user"), item.alias("item"), *_problem_columns(source, problem)
+        user.value.alias("user"),
+        item.value.alias("item"),
+        *_problem_columns(source, problem),
+        changed_column(user.changed, item.changed),
     )
 
 
@@ -125,6 +135,8 @@ def source_from_frame(
     item: str = "item",
     rating: str = "rating",
     timestamp: str | None = None,
+    *,
+    null_words: Sequence[str] = NULL_WORDS,
 ) -> Source:
     """Take a DataFrame as a source of ratings.
 
@@ -133,6 +145,8 @@ def source_from_frame(
     frame : DataFrame
     user, item, rating, timestamp : str
         Names of its columns.
+    null_words : sequence of str
+        Text that stands for a missing value in columns of text; ``()`` for none.
 
     Raises
     ------
@@ -148,7 +162,8 @@ def source_from_frame(
                 f"the DataFrame has no {role} column {name!r}: "
                 f"its columns are {', '.join(frame.columns)}"
             )
-    return Source(frame, columns, "the DataFrame", from_files=False)
+    words = tuple(null_words)
+    return Source(frame, columns, "the DataFrame", from_files=False, null_words=words)
 
 
 def _corrupt_line(source: Source) -> Column:
@@ -175,31 +190,16 @@ def _problem_columns(source: Source, problem: Column) -> tuple[Column, Column]:
     return problem.alias("problem"), raw.alias("raw")
 
 
-def _id_column(source: Source, role: str) -> tuple[Column, Column]:
-    """Return an id column as bigint or string, and its problem."""
+def _id_column(source: Source, role: str) -> TypedId:
+    """Return an id column as bigint or string, with its problem."""
     column, kind = _column(source, role)
-    missing = F.when(column.isNull(), F.lit(f"{role} is missing"))
-    if isinstance(kind, _INTEGERS):
-        return column.cast("bigint"), missing
-    if isinstance(kind, T.DecimalType) and kind.scale == 0:
-        return column.cast("bigint" if kind.precision <= 18 else "string"), missing
-    if isinstance(kind, _FLOATS):
-        # Not `floor`, which overflows at huge numbers and NaN. NaN is larger than everything.
-        whole = (column == F.rint(column)) & (F.abs(column) <= _LARGEST_EXACT)
-        inexact = F.when(~F.isnan(column) & (F.abs(column) > _LARGEST_EXACT), True)
-        problem = F.coalesce(
-            missing,
-            F.when(inexact, F.lit(f"{role} is too large to be an exact number")),
-            F.when(~whole, F.lit(f"{role} is not a whole number")),
-        )
-        return F.when(whole, column).cast("bigint"), problem
-    if isinstance(kind, (T.StringType, T.VarcharType, T.CharType)):
-        trimmed = F.trim(column)
-        problem = F.coalesce(missing, F.when(trimmed == "", F.lit(f"{role} is missing")))
-        if source.is_text:
-            problem = F.coalesce(problem, _undecoded(source, role, trimmed))
-        return trimmed, problem
-    raise _wrong_type(source, role, "whole numbers or text")
+    found = typed_id(column, kind, role, source.null_words)
+    if found is None:
+        raise _wrong_type(source, role, "whole numbers or text")
+    if source.is_text:
+        undecoded = _undecoded(source, role, found.value)
+        found = found._replace(problem=F.coalesce(found.problem, undecoded))
+    return found
 
 
 def _undecoded(source: Source, role: str, text: Column) -> Column:
@@ -213,9 +213,11 @@ def _rating_column(source: Source) -> tuple[Column, Column]:
     """Return the rating as double, and its problem."""
     column, kind = _column(source, "rating")
     unparsed = F.lit(False)
-    if isinstance(kind, (*_INTEGERS, *_FLOATS, T.DecimalType)):
+    missing = F.when(column.isNull(), F.lit("rating is missing"))
+    if isinstance(kind, (*INTEGERS, *FLOATS, T.DecimalType)):
         value = column.cast("double")
-    elif isinstance(kind, T.StringType):
+    elif isinstance(kind, TEXTS):
+        missing = missing_text(F.trim(column), source.null_words, "rating")
         value = _try_cast(source, "rating", "double")
         # Java takes 4d and 4f for numbers.
         unparsed = value.isNull() | F.lower(F.substring(F.trim(column), -1, 1)).isin("d", "f")
@@ -223,7 +225,7 @@ def _rating_column(source: Source) -> tuple[Column, Column]:
         raise _wrong_type(source, "rating", "numbers")
     infinite = (value == float("inf")) | (value == float("-inf"))
     problem = F.coalesce(
-        F.when(column.isNull(), F.lit("rating is missing")),
+        missing,
         F.when(F.isnan(value), F.lit("rating is NaN")),
         F.when(infinite, F.lit("rating is infinite")),
         F.when(unparsed, F.lit("rating is not a number")),
@@ -236,17 +238,19 @@ def _timestamp_column(source: Source) -> tuple[Column, Column]:
     if "timestamp" not in source.columns:
         raise DataError(f'{source.label}: no timestamp column: name it with `columns["timestamp"]`')
     column, kind = _column(source, "timestamp")
-    if isinstance(kind, (*_INTEGERS, *_FLOATS, T.DecimalType)):
+    missing = F.when(column.isNull(), F.lit("timestamp is missing"))
+    if isinstance(kind, (*INTEGERS, *FLOATS, T.DecimalType)):
         value = column.cast("double")
     elif isinstance(kind, _MOMENTS):
         value = F.unix_micros(column.cast("timestamp")).cast("double") / 1e6
     elif isinstance(kind, T.StringType):
+        missing = missing_text(F.trim(column), source.null_words, "timestamp")
         moment = F.unix_micros(_try_cast(source, "timestamp", "timestamp")).cast("double") / 1e6
         value = F.coalesce(_try_cast(source, "timestamp", "double"), moment)
     else:
         raise _wrong_type(source, "timestamp", "numbers, dates or timestamps")
     problem = F.coalesce(
-        F.when(column.isNull(), F.lit("timestamp is missing")),
+        missing,
         # NaN is larger than everything.
         F.when(
             value.isNull() | (F.abs(value) >= _LARGEST_SECONDS), F.lit("timestamp is unreadable")

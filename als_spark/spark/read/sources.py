@@ -31,6 +31,7 @@ from als_spark.spark.read.heads import (
     shown,
 )
 from als_spark.spark.read.names import find_columns
+from als_spark.spark.read.options import NULL_WORDS
 from als_spark.spark.read.options import SourceOptions as SourceOptions
 from als_spark.spark.read.text_files import CORRUPT, read_text_group, text_groups
 from als_spark.spark.read.typed_files import (
@@ -69,6 +70,8 @@ class Source:
         Which files of the source these are, if there are others; for messages.
     others : tuple of Source
         More files of the same source, whose columns have other names or types.
+    null_words : tuple of str
+        Text that stands for a missing value.
     """
 
     frame: DataFrame
@@ -79,6 +82,7 @@ class Source:
     encoding: str | None = None
     files: str = ""
     others: tuple[Source, ...] = ()
+    null_words: tuple[str, ...] = NULL_WORDS
 
     @property
     def parts(self) -> tuple[Source, ...]:
@@ -156,7 +160,8 @@ def read_source(session: SparkSession, options: SourceOptions) -> Source:
         except (PySparkException, Py4JJavaError, OSError) as error:
             raise _unreadable(options, error) from error
     columns = find_columns(frame.columns, options)
-    return Source(frame, columns, options.label, from_files=False)
+    words = tuple(options.null_words)
+    return Source(frame, columns, options.label, from_files=False, null_words=words)
 
 
 def _unreadable(
@@ -253,4 +258,13 @@ def _part(group: _Group, options: SourceOptions, *, alone: bool) -> Source:
     columns = find_columns(names, options, files or options.label)
     if len(group.files) > 1 and files:
         files += f" and {len(group.files) - 1:,} more"
-    return Source(frame, columns, options.label, True, group.format, group.encoding, files)
+    return Source(
+        frame,
+        columns,
+        options.label,
+        True,
+        group.format,
+        group.encoding,
+        files,
+        null_words=tuple(options.null_words),
+    )
