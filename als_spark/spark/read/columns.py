@@ -5,21 +5,24 @@ The checks are column expressions, so that they run in the pass that reads the d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
+from math import isfinite
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from als_spark.errors import DataError
+from als_spark.spark.read.dialect import is_number
 from als_spark.spark.read.ids import (
     FLOATS,
     INTEGERS,
     TEXTS,
     TypedId,
     changed_column,
+    mark_ids,
     missing_text,
     typed_id,
 )
@@ -27,6 +30,7 @@ from als_spark.spark.read.names import quoted
 from als_spark.spark.read.options import NULL_WORDS
 from als_spark.spark.read.sources import Source
 from als_spark.spark.read.text_files import CORRUPT
+from als_spark.types import SIDES
 
 _MOMENTS = (T.TimestampType, T.TimestampNTZType, T.DateType)
 _TIMES = (*INTEGERS, *FLOATS, T.DecimalType, *_MOMENTS, T.StringType)
@@ -69,6 +73,7 @@ def typed_ratings(
                 for part in parts
             ]
         )
+    source = _marked(source)
     user, item = _id_column(source, "user"), _id_column(source, "item")
     rating, rating_problem = _rating_column(source)
     problems = [_corrupt_line(source), user.problem, item.problem, rating_problem]
@@ -84,15 +89,15 @@ def typed_ratings(
         timestamp, timestamp_problem = _timestamp_column(source)
         timestamp = F.when(timestamp_problem.isNull(), timestamp)
     problem = F.coalesce(*problems)
-    return source.frame.select(
-        user.value.alias("user"),
-        item.value.alias("item"),
-        rating.alias("rating"),
-        timestamp.alias("timestamp"),
-        *_problem_columns(source, problem),
-        changed_column(user.changed, item.changed),
-        *keep,
-    )
+    values = {
+        "user": user.value,
+        "item": item.value,
+        "rating": rating,
+        "timestamp": timestamp,
+        "problem": problem,
+        "changed": changed_column(user.changed, item.changed),
+    }
+    return _with_raw(source, values, keep)
 
 
 def typed_pairs(source: Source) -> DataFrame:
@@ -103,6 +108,7 @@ def typed_pairs(source: Source) -> DataFrame:
     """
     if source.others:
         return union_typed([typed_pairs(replace(part, others=())) for part in source.parts])
+    source = _marked(source)
     user, item = _id_column(source, "user"), _id_column(source, "item")
     again = F.lit(None).cast("string")
     if source.is_text:
@@ -110,12 +116,9 @@ def typed_pairs(source: Source) -> DataFrame:
         names = [F.col(quoted(name)) == name for name in source.columns.values()]
         again = F.when(reduce(Column.__and__, names), F.lit("the header again"))
     problem = F.coalesce(_corrupt_line(source), user.problem, item.problem, again)
-    return source.frame.select(
-        user.value.alias("user"),
-        item.value.alias("item"),
-        *_problem_columns(source, problem),
-        changed_column(user.changed, item.changed),
-    )
+    changed = changed_column(user.changed, item.changed)
+    values = {"user": user.value, "item": item.value, "problem": problem, "changed": changed}
+    return _with_raw(source, values)
 
 
 def union_typed(frames: Sequence[DataFrame]) -> DataFrame:
@@ -174,8 +177,13 @@ def _corrupt_line(source: Source) -> Column:
     return F.when(F.col(CORRUPT).isNotNull(), F.lit(words))
 
 
-def _problem_columns(source: Source, problem: Column) -> tuple[Column, Column]:
-    """Return ``problem``, and the row as read where it has one."""
+def _marked(source: Source) -> Source:
+    ids: dict[str, str] = {role: source.columns[role] for role in SIDES}
+    return replace(source, frame=mark_ids(source.frame, ids, source.null_words))
+
+
+def _with_raw(source: Source, values: Mapping[str, Column], keep: Sequence[str] = ()) -> DataFrame:
+    """Select typed values, and ``raw``: the row as read, where it has a problem."""
     names = dict.fromkeys(source.columns.values())
     shown = [
         F.concat(F.lit(f"{name}="), F.coalesce(F.col(quoted(name)).cast("string"), F.lit("null")))
@@ -186,14 +194,14 @@ def _problem_columns(source: Source, problem: Column) -> tuple[Column, Column]:
         shown = [F.coalesce(line, shown[0]), *(F.when(line.isNull(), text) for text in shown[1:])]
     if source.from_files:
         shown.append(F.concat(F.lit("in "), F.element_at(F.split(F.input_file_name(), "/"), -1)))
-    raw = F.when(problem.isNotNull(), F.concat_ws(", ", *shown))
-    return problem.alias("problem"), raw.alias("raw")
+    raw = F.when(values["problem"].isNotNull(), F.concat_ws(", ", *shown))
+    typed = [value.alias(name) for name, value in values.items() if name != "changed"]
+    return source.frame.select(*typed, raw.alias("raw"), values["changed"].alias("changed"), *keep)
 
 
 def _id_column(source: Source, role: str) -> TypedId:
     """Return an id column as bigint or string, with its problem."""
-    column, kind = _column(source, role)
-    found = typed_id(column, kind, role, source.null_words)
+    found = typed_id(source.frame, source.columns[role], role, source.null_words)
     if found is None:
         raise _wrong_type(source, role, "whole numbers or text")
     if source.is_text:
@@ -212,8 +220,8 @@ def _undecoded(source: Source, role: str, text: Column) -> Column:
 def _rating_column(source: Source) -> tuple[Column, Column]:
     """Return the rating as double, and its problem."""
     column, kind = _column(source, "rating")
-    unparsed = F.lit(False)
     missing = F.when(column.isNull(), F.lit("rating is missing"))
+    unparsed = named = F.lit(False)
     if isinstance(kind, (*INTEGERS, *FLOATS, T.DecimalType)):
         value = column.cast("double")
     elif isinstance(kind, TEXTS):
@@ -221,16 +229,19 @@ def _rating_column(source: Source) -> tuple[Column, Column]:
         value = _try_cast(source, "rating", "double")
         # Java takes 4d and 4f for numbers.
         unparsed = value.isNull() | F.lower(F.substring(F.trim(column), -1, 1)).isin("d", "f")
+        numbers = [word for word in source.null_words if is_number(word) and isfinite(float(word))]
+        named = F.trim(column).isin(*numbers) if numbers else named
     else:
         raise _wrong_type(source, "rating", "numbers")
-    infinite = (value == float("inf")) | (value == float("-inf"))
+    # NaN is larger than everything.
+    usable = (F.abs(value) < float("inf")) & ~unparsed & ~named
     problem = F.coalesce(
         missing,
         F.when(F.isnan(value), F.lit("rating is NaN")),
-        F.when(infinite, F.lit("rating is infinite")),
-        F.when(unparsed, F.lit("rating is not a number")),
+        F.when(F.abs(value) == float("inf"), F.lit("rating is infinite")),
+        F.lit("rating is not a number"),
     )
-    return value, problem
+    return value, F.when(~F.coalesce(usable, F.lit(False)), problem)
 
 
 def _timestamp_column(source: Source) -> tuple[Column, Column]:

@@ -31,7 +31,7 @@ from als_spark.spark.read.heads import (
     shown,
     without_compression,
 )
-from als_spark.spark.read.ids import ChangedIds, changed_column, example_of, typed_id
+from als_spark.spark.read.ids import ChangedIds, changed_column, example_of, mark_ids, typed_id
 from als_spark.spark.read.names import USUAL_NAMES, best_named, plain_name, quoted
 from als_spark.spark.read.options import NULL_WORDS, SourceOptions
 from als_spark.spark.read.sources import AS_THEY_ARE, files_by_format
@@ -219,11 +219,12 @@ def _find(columns: Sequence[str], label: str, side: Side, column: str | None) ->
 def _typed(
     frame: DataFrame, name: str, label: str, options: SourceOptions, side: Side
 ) -> DataFrame:
-    column, kind = F.col(quoted(name)), frame.schema[name].dataType
-    found = typed_id(column, kind, side, options.null_words)
+    frame = mark_ids(frame, {side: name}, options.null_words)
+    found, column = typed_id(frame, name, side, options.null_words), F.col(quoted(name))
     if found is None:
+        kind = frame.schema[name].dataType.simpleString()
         raise DataError(
-            f"{label}: the {side} column {name!r} is of type {kind.simpleString()}: whole numbers "
+            f"{label}: the {side} column {name!r} is of type {kind}: whole numbers "
             f'or text are needed; choose another with `columns["{side}"]`'
         )
     raw = F.concat(F.lit(f"{name}="), F.coalesce(column.cast("string"), F.lit("null")))

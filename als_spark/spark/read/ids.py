@@ -16,12 +16,13 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import Column
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from als_spark.errors import DataError
 from als_spark.model.ids import fits_int64
+from als_spark.spark.read.names import quoted
 from als_spark.spark.read.options import NULL_WORDS as NULL_WORDS
 from als_spark.types import SIDES, Side
 
@@ -51,18 +52,24 @@ class TypedId(NamedTuple):
     """The role and the id as written, where that is not ``value``; null elsewhere."""
 
 
-def missing_text(text: Column, words: Sequence[str], role: str) -> Column:
-    """Return the problem of a missing value of a text column, trimmed; null where it is there."""
-    problem = F.when(text.isNull() | (text == ""), F.lit(f"{role} is missing"))
-    if any(words):
-        problem = problem.when(text.isin(*words), F.lit(f"{role} is missing: {NULL_WORD}"))
-    return problem
+def mark_ids(frame: DataFrame, columns: Mapping[str, str], null_words: Sequence[str]) -> DataFrame:
+    """Prepare the columns of ids, by role, for :func:`typed_id`: trim those of text, mark odd ones.
+
+    In columns of a DataFrame below: Spark otherwise does it anew wherever the result is used.
+    """
+    texts = [
+        role for role, name in columns.items() if isinstance(frame.schema[name].dataType, TEXTS)
+    ]
+    marks: dict[str, Column] = {}
+    for role in texts:
+        text = F.trim(F.col(quoted(columns[role])))
+        marks |= {_text_name(role): text, _odd_name(role): _odd(text, null_words)}
+    return frame.withColumns(marks)
 
 
-def typed_id(
-    column: Column, kind: T.DataType, role: str, null_words: Sequence[str]
-) -> TypedId | None:
-    """Bring a column of ids to bigint or string; None if ids cannot be of its type."""
+def typed_id(frame: DataFrame, name: str, role: str, null_words: Sequence[str]) -> TypedId | None:
+    """Bring ids to bigint or string, in a DataFrame of :func:`mark_ids`; None for other types."""
+    column, kind = F.col(quoted(name)), frame.schema[name].dataType
     unchanged = F.lit(None).cast("string")
     missing = F.when(column.isNull(), F.lit(f"{role} is missing"))
     if isinstance(kind, INTEGERS):
@@ -84,29 +91,56 @@ def typed_id(
         )
         return TypedId(F.when(exact, column).cast("bigint"), problem, unchanged)
     if isinstance(kind, TEXTS):
-        return _text_id(F.trim(column), role, null_words)
+        return _text_id(F.col(_text_name(role)), F.col(_odd_name(role)), role, null_words)
     return None
 
 
-def _text_id(text: Column, role: str, null_words: Sequence[str]) -> TypedId:
-    # The regular expressions see the few ids only that have a point or a plus.
-    marked = text.contains(".") | text.contains("+")
-    whole = marked & text.rlike(_WHOLE)
+def missing_text(text: Column, words: Sequence[str], role: str) -> Column:
+    """Return the problem of a missing value of a text column, trimmed; null where it is there."""
+    problem = F.when(text.isNull() | (text == ""), F.lit(f"{role} is missing"))
+    if any(words):
+        problem = problem.when(text.isin(*words), F.lit(f"{role} is missing: {NULL_WORD}"))
+    return problem
+
+
+def _text_name(role: str) -> str:
+    return f"als_spark_{role}"
+
+
+def _odd_name(role: str) -> str:
+    return f"als_spark_odd_{role}"
+
+
+def _odd(text: Column, null_words: Sequence[str]) -> Column:
+    """Tell the few ids that are looked at more closely; cheap, for it sees all of them."""
+    odd = (text == "") | text.contains(".") | text.contains("+") | text.contains("\ufffd")
+    words = [word for word in null_words if word]
+    if words:
+        longest = max(len(word.encode()) for word in words)
+        named = (F.octet_length(text) <= longest) & text.isin(*words)
+        if not any(word[0].isdigit() for word in words):
+            named = ((text < "0") | (text >= ":")) & named
+        odd |= named
+    return F.coalesce(odd, F.lit(True))
+
+
+def _text_id(text: Column, odd: Column, role: str, null_words: Sequence[str]) -> TypedId:
+    whole = odd & text.rlike(_WHOLE)
     short = F.substring_index(text, ".", 1)
     digits = F.ltrim(F.translate(short, "-", " "))
     large = (F.length(digits) > len(_LARGEST_DIGITS)) | (
         (F.length(digits) == len(_LARGEST_DIGITS)) & (digits > _LARGEST_DIGITS)
     )
+    scientific = text.contains(".") | text.contains("+")
+    scientific &= text.rlike(_SCIENTIFIC)
     problem = F.coalesce(
         missing_text(text, null_words, role),
-        F.when(
-            marked & text.rlike(_SCIENTIFIC),
-            F.lit(f"{role} is in scientific notation, which may have lost digits"),
-        ),
+        F.when(scientific, F.lit(f"{role} is in scientific notation, which may have lost digits")),
         F.when(whole & large, F.lit(f"{role} is too large to be an exact number")),
     )
     changed = F.when(whole, F.concat(F.lit(f"{role} "), text))
-    return TypedId(F.when(whole, short).otherwise(text), problem, changed)
+    value = F.when(whole, short).otherwise(text)
+    return TypedId(value, F.when(odd, problem), changed)
 
 
 def changed_column(*columns: Column) -> Column:

@@ -276,10 +276,10 @@ IDS = {
         ["user is missing"] * 2 + [NO_USER] * 2,
     ),
     "words that are ids": Case(
-        {"a.csv": b"user,item,rating\nNone,NULL,3\n-,101,3\n1,101,-\n"},
+        {"a.csv": b"user,item,rating\nNone,NULL,3\n-,101,3\n1,101,-\n1,102,-1\n0,101,1\n"},
         [("None", "NULL", 3.0)],
-        ["rating is missing: a null word", NO_USER],
-        {"null_words": ["-"]},
+        [*["rating is missing: a null word"] * 2, NO_USER, NO_USER],
+        {"null_words": ["-", "-1", "0"]},
     ),
     "decimals": Case(
         {
