@@ -9,6 +9,7 @@
 #   growth      time and memory of 1 to 25 million ratings, in a driver heap of 4 GB
 #   roofline    what a half-step spends its time on, and what Spark adds
 #   recommend   Spark MLlib's recommendForAllUsers, from the same factors
+#   implicit    implicit feedback: MLlib's ALS, and implicit's (C, OpenMP), with their rankings
 #   estimator   als_spark.ALS for MLlib's: a notebook's cross-validation, objectives, what it costs
 #
 # The peers are installed into .venv/ by this script alone. The native BLAS is Debian's:
@@ -17,7 +18,7 @@ set -euo pipefail
 # shellcheck source=scripts/lib/environment.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"
 
-QUESTIONS='mllib cmfrec notebook accelerate growth roofline recommend estimator'
+QUESTIONS='mllib cmfrec notebook accelerate growth roofline recommend implicit estimator'
 question=${1:-}
 known=
 for name in $QUESTIONS all; do

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from als_spark.solve.objective import Objective
 from scripts.bench.common import (
     bench_parser,
     bench_session,
@@ -187,9 +188,10 @@ def measure(fit: Callable[[int], Fit], n: int, repeats: int) -> tuple[dict[str, 
     return measured, long[-1]
 
 
-def fit_ours(session: Any, frame: Any, rank: int, n_iterations: int) -> Fit:
+def fit_ours(
+    session: Any, frame: Any, rank: int, n_iterations: int, objective: Objective | None = None
+) -> Fit:
     """Fit with the ratings placement, whatever the size."""
-    from als_spark.solve.objective import Objective
     from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
     from als_spark.spark.read.columns import source_from_frame
     from als_spark.spark.read.split import SplitOptions
@@ -200,7 +202,7 @@ def fit_ours(session: Any, frame: Any, rank: int, n_iterations: int) -> Fit:
     options = PrepareOptions(
         split=SplitOptions(test_fraction=0.0), ranks=[rank], placement="ratings"
     )
-    spec = ModelSpec(0, rank, Objective(REG, EXPONENT))
+    spec = ModelSpec(0, rank, objective or Objective(REG, EXPONENT))
     training = TrainingOptions(tol=0.0, max_iter=n_iterations)
     with prepare_ratings(session, source_from_frame(frame), options) as prepared:
         (model,) = train_models(prepared.backend, [spec], training)
@@ -210,8 +212,8 @@ def fit_ours(session: Any, frame: Any, rank: int, n_iterations: int) -> Fit:
     return Fit(seconds, users, items)
 
 
-def fit_mllib(frame: Any, rank: int, n_iterations: int, reg: float = REG) -> Fit:
-    """Fit with MLlib at its defaults (ten blocks a side)."""
+def fit_mllib(frame: Any, rank: int, n_iterations: int, reg: float = REG, **params: Any) -> Fit:
+    """Fit with MLlib at its defaults (ten blocks a side), and further parameters of its ALS."""
     from pyspark.ml.recommendation import ALS
 
     began = time.perf_counter()
@@ -223,6 +225,7 @@ def fit_mllib(frame: Any, rank: int, n_iterations: int, reg: float = REG) -> Fit
         itemCol="item",
         ratingCol="rating",
         seed=1,
+        **params,
     )
     model = als.fit(frame)
     model.userFactors.count()

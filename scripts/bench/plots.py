@@ -226,3 +226,30 @@ def draw_estimator(result: Mapping[str, Any], path: Path) -> None:
     quality.axhline(1, color="#555555", linewidth=0.8)
     cost.legend(frameon=False, fontsize=9)
     _finish(figure, times, 2, path)
+
+
+def draw_implicit(result: Mapping[str, Any], path: Path) -> None:
+    """Draw an iteration's time of everybody, and the ranking measures."""
+    figure = new_figure(11.5, 4.6)
+    body = titled(
+        figure,
+        "Implicit feedback: als_spark, MLlib and implicit",
+        f"left: {result['ratings']:,} interactions; right: MovieLens latest-small, "
+        f"rank {result['rankings']['rank']}, tuned on an inner part",
+    )
+    times, rankings = body.subplots(1, 2)
+    dresses = result["dresses"]
+    groups = [f"d = {row['rank']}" for row in result["implicit"]["ranks"]]
+    first = next(iter(dresses.values()))["ranks"]
+    series = {"als_spark": [row["ours"]["iteration"] for row in first]}
+    for dress, found in dresses.items():
+        series[f"MLlib, {dress}"] = [row["mllib"]["iteration"] for row in found["ranks"]]
+    series["implicit"] = [row["iteration"] for row in result["implicit"]["ranks"]]
+    draw_bars(times, groups, series, "seconds an iteration")
+    times.legend(frameon=False, fontsize=9)
+    top = result["rankings"]["top"]
+    measures = {"ndcg": f"NDCG@{top}", "recall": f"recall@{top}", "map": f"MAP@{top}"}
+    found = result["rankings"]["measures"]
+    series = {name: [row["test"][key] for key in measures] for name, row in found.items()}
+    draw_bars(rankings, list(measures.values()), series, "mean over users")
+    _finish(figure, rankings, len(series), path)
