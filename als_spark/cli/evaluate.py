@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
@@ -19,11 +20,15 @@ from als_spark.cli.spark_job import (
     open_seen,
     tables_record,
     tell_source,
+    unknown_pairs,
+    warn_of_no_effect,
 )
 from als_spark.cli.stored import open_model
 from als_spark.errors import DataError
 from als_spark.files.json_files import write_json
-from als_spark.nightly.fitting import warnings_of
+from als_spark.model.factor_model import FactorModel
+from als_spark.nightly.fitting import none_relevant, warnings_of
+from als_spark.nightly.holdout import HoldoutRule
 from als_spark.redaction import redact_all
 from als_spark.report.figures.breakdown import bins_of, breakdown_figure
 from als_spark.report.figures.drawing import png_of
@@ -34,8 +39,8 @@ from als_spark.spark.output import output_folder
 from als_spark.spark.predict.evaluate import RANKING_MEASURES, RankingOptions, evaluate_models
 from als_spark.spark.read.bad_rows import refuse_bad_rows
 from als_spark.spark.read.failures import unreadable_files_are_named
-from als_spark.spark.read.seen import without_pairs
-from als_spark.spark.read.snapshot import read_snapshot
+from als_spark.spark.read.seen import KnownIds, without_pairs
+from als_spark.spark.read.snapshot import Snapshot, read_snapshot
 
 METRICS_FILE = "metrics.json"
 
@@ -69,6 +74,8 @@ def _evaluate(
 ) -> dict[str, Any]:
     with progress.phase("reading the model"):
         opened = open_model(session, config)
+    model = opened.model
+    no_effect: list[str] = []
     with progress.phase("looking at the ratings"):
         source = open_ratings(session, config, config.ratings, config.table, need_timestamp=False)
         tell_source(progress, source)
@@ -80,7 +87,9 @@ def _evaluate(
             )
             tell_source(progress, pairs)
             versions.append(pairs.version)
-            seen = open_seen(session, pairs, config.bad_rows, progress)
+            known = KnownIds(model.users.ids, model.items.ids)
+            seen = open_seen(session, pairs, known, config.bad_rows, progress)
+            no_effect += warn_of_no_effect(progress, unknown_pairs(seen), strict=config.strict)
     label = source.label + (f" + {config.exclude_seen}" if config.exclude_seen else "")
     with (
         unreadable_files_are_named(label),
@@ -93,10 +102,10 @@ def _evaluate(
         ranking = RankingOptions(
             config.top, config.relevant_from, config.ranking_users, tuple(RANKING_MEASURES)
         )
-        if problem := ranking.unreachable(snapshot.highest):
-            raise DataError(f"{snapshot.label}: {problem}")
+        words = none_relevant(ranking, snapshot)
+        no_effect += warn_of_no_effect(progress, words, strict=config.strict)
         with progress.phase("evaluating"):
-            models = {"model": opened.model}
+            models = {"model": model}
             left_out = None
             if seen is not None:
                 # What is never recommended cannot be found: what is to be found stays in.
@@ -110,8 +119,13 @@ def _evaluate(
                     f"are from {snapshot.lowest:g} to {snapshot.highest:g}: the model's factors "
                     "are too large: train it again"
                 )
-    model = opened.model
-    warnings = warnings_of(snapshot)
+    words = _all_cold(source.label, found.metrics)
+    no_effect += warn_of_no_effect(progress, words, strict=config.strict)
+    warnings = [*no_effect, *warnings_of(snapshot)]
+    trained_on = _trained_on(model, snapshot)
+    if trained_on is not None:
+        progress.write(f"warning: {trained_on}")
+        warnings.append(trained_on)
     if model.description.get("implicit") is True:
         warnings.append(IMPLICIT_CAVEAT)
     if snapshot.n_duplicates:
@@ -123,6 +137,11 @@ def _evaluate(
         )
     if seen is not None and seen.bad.n:
         warnings.append(f"unusable rows of {seen.label} left out: {seen.bad.n:,}: {seen.bad}")
+    if seen is not None:
+        warnings += [f"{seen.label}: {words}" for words in seen.changed.lines]
+    seen_facts = {}
+    if seen is not None:
+        seen_facts = {"seen_pairs": seen.n_pairs, "seen_pairs_known": seen.n_known}
     return {
         "model": {
             "label": opened.label,
@@ -146,12 +165,39 @@ def _evaluate(
             "mean": snapshot.mean,
             "bad_rows": snapshot.bad.n,
             "duplicates": snapshot.n_duplicates,
+            "changed_ids": snapshot.changed.n,
+            "cold_ratings": found.metrics["cold"],
+            **seen_facts,
         },
         "metrics": dict(found.metrics),
         "by_user": found.by_user,
         "by_item": found.by_item,
         "warnings": [in_options(warning) for warning in warnings],
     }
+
+
+def _all_cold(label: str, metrics: Mapping[str, float | int | None]) -> str | None:
+    """Say so if the model has factors for none of the ratings."""
+    count, cold = metrics["count"], metrics["cold"]
+    if not count or count != cold:
+        return None
+    return (
+        f"{label}: {cold:,} of {count:,} ratings are cold: none is of a user and an item that the "
+        "model has training ratings of, so the errors are those of means: give ratings with the "
+        "ids that the model was trained on"
+    )
+
+
+def _trained_on(model: FactorModel, snapshot: Snapshot) -> str | None:
+    """Say so if the ratings are those that the model was trained on."""
+    if model.description.get("fingerprint") != snapshot.fingerprint:
+        return None
+    rule = HoldoutRule.of_model(model)
+    share = "" if rule is None else f", but for the share {rule.test_fraction:g} that it held out"
+    return (
+        f"these are the ratings that the model was trained on{share}: its errors on others are "
+        "larger, so measure it on ratings that it has not seen"
+    )
 
 
 def _words(config: EvaluateConfig, record: dict[str, Any]) -> str:
@@ -161,6 +207,11 @@ def _words(config: EvaluateConfig, record: dict[str, Any]) -> str:
         f"  {name:<10}{'-' if metrics[name] is None else format(metrics[name], '.4f')}"
         for name in ("rmse", "mse", "mae", "ndcg", "recall", "precision", "map", "coverage")
     ]
+    if metrics["cold"]:
+        lines.append(
+            f"  cold: {metrics['cold']:,} of {metrics['count']:,} ratings, of users or items "
+            "without training ratings, are predicted by means"
+        )
     if config.ranking_users > 0:
         lines.append(
             f"  rankings: the first {metrics['k']} items of {metrics['ranking_users']:,} users; "

@@ -9,7 +9,7 @@ from typing import Any
 
 from als_spark.cli.config.inspect import InspectConfig
 from als_spark.cli.config.settings import in_options
-from als_spark.cli.program import EXIT_DONE, job_main
+from als_spark.cli.program import EXIT_DONE, job_main, say
 from als_spark.cli.spark_job import (
     SparkJob,
     all_versions,
@@ -33,10 +33,10 @@ def _run(config: InspectConfig) -> int:
     with job_progress("inspect") as progress, spark_job("inspect", progress) as job:
         record = _inspect(config, job)
     if config.as_json:
-        print(json.dumps(record, indent=2, allow_nan=False))
+        say(json.dumps(record, indent=2, allow_nan=False))
     else:
         block = "█" if writable(sys.stdout, "█") == "█" else "#"
-        print(writable(sys.stdout, overview_text(record, block=block)))
+        say(writable(sys.stdout, overview_text(record, block=block)))
     return EXIT_DONE
 
 
@@ -95,6 +95,7 @@ def _warnings(source: Source, overview: Overview) -> Iterator[str]:
     """Say what a job would stumble over, and what the numbers may mean."""
     for line in overview.bad.lines:
         yield f'unusable: {line}: jobs stop on such rows, or leave them out with `bad_rows="drop"`'
+    yield from overview.changed.lines
     likely = next((part.encoding for part in source.parts if part.encoding), None)
     if likely is not None:
         yield f'the text seems to be of another encoding: try `encoding="{likely}"`'

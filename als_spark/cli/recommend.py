@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
@@ -14,20 +15,24 @@ from als_spark.cli.spark_job import (
     job_with_output,
     open_seen,
     open_source,
-    tell_bad_rows,
+    tell_rows,
     tell_source,
+    unknown_pairs,
+    warn_of_no_effect,
 )
 from als_spark.cli.spark_paths import check_files_read
 from als_spark.cli.stored import open_model
 from als_spark.model.factor_model import FactorModel
+from als_spark.model.foldin import FoldedRows
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.output import spark_output
 from als_spark.spark.predict.recommend import recommend_for_all, similar_items_for_all
 from als_spark.spark.read.bad_rows import refuse_bad_rows
 from als_spark.spark.read.columns import union_typed
 from als_spark.spark.read.failures import unreadable_files_are_named
-from als_spark.spark.read.id_lists import read_ids
-from als_spark.spark.read.new_users import read_new_ratings
+from als_spark.spark.read.id_lists import ListedIds, read_ids
+from als_spark.spark.read.new_users import NewRatings, read_new_ratings
+from als_spark.spark.read.seen import KnownIds
 from als_spark.spark.read.sources import (
     Source,
     SourceOptions,
@@ -62,39 +67,36 @@ def _answers(
     config: RecommendConfig, session: SparkSession, model: FactorModel, progress: ProgressReporter
 ) -> Iterator[DataFrame]:
     side: Side = "user" if config.recommend_for == "users" else "item"
-    ids = seen = folded = None
+    listed = seen = new = folded = None
     with progress.phase("looking at the files"):
         if config.users is not None:
-            column = config.user_col if side == "user" else config.item_col
-            ids = read_ids(
-                session,
-                config.users,
-                side,
-                column,
-                encoding=config.encoding,
-                quoting=config.quoting,
-            )
-            check_files_read(session, config, session.read.text(config.users), config.users)
-            progress.write(f"{len(ids):,} ids to recommend for")
-        if config.exclude_seen is not None:
-            source = _source(session, config, config.exclude_seen, need_rating=False)
-            tell_source(progress, source)
-            seen = open_seen(session, source, config.bad_rows, progress).pairs
+            listed = _read_listed(config, session, side, progress)
+        ids = None if listed is None else listed.ids
         if config.fold_in is not None:
             source = _source(session, config, config.fold_in)
             tell_source(progress, source)
             new = read_new_ratings(session, source, model, ids)
             refuse_bad_rows(new.label, new.bad, config.bad_rows)
-            tell_bad_rows(progress, new)
+            tell_rows(progress, new)
             folded = new.fold_in(model)
-            progress.write(
-                f"{len(folded.ids):,} users folded in"
-                + (f"; {folded.n_unknown:,} ratings of unknown items" if folded.n_unknown else "")
-            )
-            if seen is not None:
-                seen = union_typed([seen, new.pairs(session)])
-                n_pairs, label = new.table.num_rows, new.label
-                progress.write(f"{n_pairs:,} pairs of new users in {label} are not recommended")
+            _tell_folded(config, new, folded, progress)
+        if listed is not None:
+            _tell_known(config, listed, model, side, folded, progress)
+        if config.exclude_seen is not None:
+            source = _source(session, config, config.exclude_seen, need_rating=False)
+            tell_source(progress, source)
+            known = KnownIds(model.users.ids, model.items.ids)
+            # Users who are unknown get popular items, and these are not among them.
+            more = ids if side == "user" else None
+            for users in (more, None if folded is None else folded.ids.ids):
+                known = known if users is None else known.more_users(users)
+            found = open_seen(session, source, known, config.bad_rows, progress)
+            warn_of_no_effect(progress, unknown_pairs(found), strict=config.strict)
+            seen = found.pairs
+        if seen is not None and new is not None:
+            seen = union_typed([seen, new.pairs(session)])
+            n_pairs, label = new.table.num_rows, new.label
+            progress.write(f"{n_pairs:,} pairs of new users in {label} are not recommended")
     if config.recommend_for == "similar-items":
         with similar_items_for_all(session, model, top=config.top, ids=ids) as answers:
             yield answers
@@ -103,6 +105,76 @@ def _answers(
         session, model, side=side, top=config.top, ids=ids, seen=seen, folded=folded
     ) as answers:
         yield answers
+
+
+def _read_listed(
+    config: RecommendConfig, session: SparkSession, side: Side, progress: ProgressReporter
+) -> ListedIds:
+    assert config.users is not None
+    listed = read_ids(
+        session,
+        config.users,
+        side,
+        config.user_col if side == "user" else config.item_col,
+        encoding=config.encoding,
+        quoting=config.quoting,
+        null_words=config.null_words,
+    )
+    check_files_read(session, config, session.read.text(config.users), config.users)
+    refuse_bad_rows(listed.label, listed.bad, config.bad_rows)
+    tell_rows(progress, listed)
+    missing = f"; {listed.n_missing:,} rows have none" if listed.n_missing else ""
+    progress.write(f"{len(listed.ids):,} ids to recommend for{missing}")
+    return listed
+
+
+def _tell_known(
+    config: RecommendConfig,
+    listed: ListedIds,
+    model: FactorModel,
+    side: Side,
+    folded: FoldedRows | None,
+    progress: ProgressReporter,
+) -> None:
+    """Tell how many of the listed ids the model does not know, and what becomes of them."""
+    own = model.side(side)
+    known = np.append(own.stats.degrees > 0, False)[own.ids.rows_of(listed.ids)]
+    if folded is not None:
+        known |= folded.ids.rows_of(listed.ids) >= 0
+    n, n_unknown = known.size, int(known.size - np.count_nonzero(known))
+    fate = "get the popular items" if side == "user" else "are left out"
+    if n_unknown == n:
+        words = (
+            f"{listed.label}: the model knows none of its {n:,} {side} ids, which {fate}: give ids "
+            "that the model was trained on"
+        )
+        warn_of_no_effect(progress, words, strict=config.strict)
+    elif n_unknown:
+        progress.write(f"{n_unknown:,} of {n:,} {side} ids are unknown: they {fate}")
+
+
+def _tell_folded(
+    config: RecommendConfig, new: NewRatings, folded: FoldedRows, progress: ProgressReporter
+) -> None:
+    """Tell how many users are folded in, from which ratings."""
+    words, n_new = None, new.table.num_rows
+    if n_new == 0:
+        words = (
+            f"{new.label}: none of its {new.n_ratings:,} ratings is of a user that the model does "
+            "not know and that is asked for, so nobody is folded in: give ratings of new users"
+        )
+    elif len(folded.ids) == 0:
+        words = (
+            f"{new.label}: none of its {n_new:,} ratings of new users is of an item that the model "
+            "knows, so nobody is folded in: give ratings with the ids that the model was trained on"
+        )
+    warn_of_no_effect(progress, words, strict=config.strict)
+    told = f"{len(folded.ids):,} users folded in"
+    if new.n_duplicates:
+        told += f"; {new.n_duplicates:,} repeated ratings of a pair: took the last"
+    if folded.n_unknown:
+        told += f"; {folded.n_unknown:,} ratings of unknown items"
+    progress.write(told)
 
 
 def _source(
@@ -117,6 +189,7 @@ def _source(
         format_option=False,
         encoding=config.encoding,
         quoting=config.quoting,
+        null_words=config.null_words,
     )
     return open_source(config, session, options)
 

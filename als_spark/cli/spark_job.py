@@ -15,19 +15,21 @@ from typing import Any, NamedTuple, TypeVar
 from pyspark.sql import DataFrame, SparkSession
 
 import als_spark
-from als_spark.cli.config.settings import JobConfig
+from als_spark.cli.config.settings import JobConfig, in_options
 from als_spark.cli.config.sweep import RatingsConfig
 from als_spark.cli.interrupts import Interrupted, StopFlag, stop_on_signals
 from als_spark.cli.launch import prepare_launch
 from als_spark.cli.spark_paths import Opener, check_files_read, check_output, open_output
+from als_spark.errors import DataError
 from als_spark.files.outputs import Kind
 from als_spark.nightly.run_record import rounded_seconds
 from als_spark.report.overview import degree_words
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.read.bad_rows import noun, refuse_bad_rows
 from als_spark.spark.read.facts import TableVersion
+from als_spark.spark.read.id_lists import ListedIds
 from als_spark.spark.read.new_users import NewRatings
-from als_spark.spark.read.seen import SeenPairs, read_seen
+from als_spark.spark.read.seen import KnownIds, SeenPairs, read_seen
 from als_spark.spark.read.sources import Source, SourceOptions, read_source
 from als_spark.spark.session import described, quiet_spark, start_session, versions
 from als_spark.spark.train.run import PreparedRatings
@@ -165,6 +167,8 @@ def data_facts(prepared: PreparedRatings) -> dict[str, Any]:
         "ratings": dict(prepared.n_ratings),
         "bad_rows_dropped": summary.bad.counts,
         "duplicate_pairs": prepared.n_duplicates,
+        "changed_ids": dict(summary.changed.counts),
+        "warnings": [*summary.changed.lines, *summary.odd_ids],
         "lowest_rating": summary.lowest,
         "highest_rating": summary.highest,
         "ratings_per_user": summary.user_degrees.as_record(),
@@ -182,6 +186,8 @@ def tell_data(progress: ProgressReporter, prepared: PreparedRatings, duplicates:
     progress.write(degree_words("item", summary.item_degrees.as_record()))
     for problem, count in summary.bad.counts.items():
         progress.write(f"dropped {count:,} rows: {problem}")
+    for words in (*summary.changed.lines, *summary.odd_ids):
+        progress.write(f"warning: {words}")
     if prepared.n_duplicates:
         progress.write(
             f"{prepared.n_duplicates:,} pairs were rated more than once: took the {duplicates}"
@@ -205,19 +211,58 @@ def write_rejected(session: SparkSession, rejected: DataFrame, folder: Path) -> 
 
 
 def open_seen(
-    session: SparkSession, source: Source, bad_rows: BadRows, progress: ProgressReporter
+    session: SparkSession,
+    source: Source,
+    known: KnownIds,
+    bad_rows: BadRows,
+    progress: ProgressReporter,
 ) -> SeenPairs:
     """Read the pairs that are not to be recommended; tell how many they are."""
-    seen = read_seen(session, source)
+    seen = read_seen(session, source, known)
     refuse_bad_rows(seen.label, seen.bad, bad_rows)
-    tell_bad_rows(progress, seen)
-    progress.write(f"{seen.n_pairs:,} pairs in {seen.label} are not recommended")
+    tell_rows(progress, seen)
+    unknown = seen.n_pairs - seen.n_known
+    progress.write(
+        f"{seen.n_pairs:,} pairs in {seen.label} are not recommended"
+        + (f"; {unknown:,} of them are of unknown users or items" if unknown else "")
+    )
     return seen
 
 
-def tell_bad_rows(progress: ProgressReporter, read: SeenPairs | NewRatings) -> None:
-    """Tell of the unusable rows that were left out, if there are any."""
+def tell_rows(progress: ProgressReporter, read: SeenPairs | NewRatings | ListedIds) -> None:
+    """Tell of the unusable rows that were left out, and of ids that are not as they were written.
+
+    Nothing is told where there are none.
+    """
     if read.bad.n:
         progress.write(
             f"{read.label}: left out {read.bad.n:,} unusable {noun(read.bad.n)}: {read.bad}"
         )
+    for words in read.changed.lines:
+        progress.write(f"{read.label}: {words}")
+
+
+def warn_of_no_effect(progress: ProgressReporter, words: str | None, *, strict: bool) -> list[str]:
+    """Tell of an input that has no effect, or stop; return what is told, for the files of a run.
+
+    Raises
+    ------
+    DataError
+        If it is to be strict.
+    """
+    if words is None:
+        return []
+    if strict:
+        raise DataError(words)
+    progress.write(f"warning: {in_options(words)}")
+    return [words]
+
+
+def unknown_pairs(seen: SeenPairs) -> str | None:
+    """Say so if the model knows none of the pairs that are not to be recommended."""
+    if seen.n_known:
+        return None
+    return (
+        f"{seen.label}: none of its {seen.n_pairs:,} pairs is of a user and an item that the model "
+        "knows: give pairs with the ids that the model was trained on"
+    )

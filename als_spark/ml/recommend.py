@@ -27,7 +27,7 @@ from als_spark.ml.columns import check_exists, check_like, id_or_null
 from als_spark.ml.errors import InvalidArgument
 from als_spark.ml.factors import SideFactors, collect_chunks
 from als_spark.ml.params import to_int
-from als_spark.model.ids import IdIndex
+from als_spark.model.ids import IdIndex, is_single
 from als_spark.model.recommend import Asked, Candidates, Plan, plan_similar
 from als_spark.spark.predict.recommend import answer_plan
 from als_spark.types import Side, other_side
@@ -138,8 +138,10 @@ def id_array(ids: Sequence[Any], kind: pa.DataType, side: Side) -> pa.Array:
     Raises
     ------
     InvalidArgument
-        If one is of another kind.
+        If one is of another kind, or a single one is given where several are wanted.
     """
+    if is_single(ids):
+        raise InvalidArgument(f"{side} ids {ids!r}: use a list of ids, such as [{ids!r}]")
     try:
         return pa.array(list(ids), kind)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:

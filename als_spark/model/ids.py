@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 
 from als_spark.errors import DataError
 from als_spark.types import IntArray
+
+_LARGEST_EXACT = 2.0**53
 
 
 def id_for_message(ids: pa.Array, row: int) -> Any:
@@ -50,33 +52,75 @@ class IdIndex:
         Parameters
         ----------
         ids : pyarrow.Array or sequence
-            Integers or strings; text is read as integers where the index holds integers, and the
-            other way round.
+            Integers, whole floats or strings; text is read as integers where the index holds
+            integers, and the other way round.
 
         Returns
         -------
         (n,) int32
             −1 for an id that the index does not hold.
+
+        Raises
+        ------
+        DataError
+            If one string is given where several ids are wanted, or they are of another type.
         """
-        values = ids if isinstance(ids, pa.Array) else as_id_array(ids)
-        found = pc.index_in(coerce_ids(values, self.ids.type), value_set=self.ids)
+        found = pc.index_in(coerce_ids(as_id_array(ids), self.ids.type), value_set=self.ids)
         rows: IntArray = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
         return rows.astype(np.int32, copy=False)
 
 
-def as_id_array(ids: Sequence[Any] | npt.NDArray[Any]) -> pa.Array:
-    """Turn integers or strings, a list or a NumPy array, into Arrow's int64 or string."""
+def as_id_array(ids: pa.Array | Sequence[Any] | npt.NDArray[Any]) -> pa.Array:
+    """Turn ids, a list or an array, into Arrow's int64 or string.
+
+    An Arrow array stays as it is, unless it has floats. Floats are integers if they are whole; NaN
+    is a missing id.
+
+    Raises
+    ------
+    DataError
+        If one string is given where several ids are wanted; if a float is not whole, or too large
+        to be exact; if the ids are of another type.
+    """
+    if isinstance(ids, pa.Array) and not pa.types.is_floating(ids.type):
+        return ids
+    if is_single(ids):
+        raise DataError(f"ids {ids!r} given: use a list of ids, such as [{ids!r}]")
     try:
-        array = pa.array(ids)
-        if pa.types.is_integer(array.type):
-            return array.cast(pa.int64())
+        array = ids if isinstance(ids, pa.Array) else pa.array(ids)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         array = pa.array([None if value is None else str(value) for value in ids])
-    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    kind = array.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return array.cast(pa.string())
     if len(array) == 0:
         return array.cast(pa.int64())
-    raise DataError(f"ids of type {array.type} given: use integers or strings")
+    if pa.types.is_floating(kind):
+        return _whole_numbers(array.cast(pa.float64()))
+    if pa.types.is_integer(kind):
+        try:
+            return array.cast(pa.int64())
+        except pa.ArrowInvalid:
+            return array.cast(pa.string())
+    raise DataError(f"ids of type {kind} given: use integers or strings")
+
+
+def is_single(ids: object) -> bool:
+    """Tell one id where several are wanted: the characters of a text are no ids."""
+    return isinstance(ids, str | bytes | bytearray | memoryview) or not isinstance(ids, Iterable)
+
+
+def _whole_numbers(values: pa.Array) -> pa.Array:
+    there = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
+    # What is infinite is too large as well.
+    exact = pc.less_equal(pc.abs(there), _LARGEST_EXACT)
+    usable = pc.and_(exact, pc.equal(there, pc.round(there)))
+    odd = there.filter(pc.invert(usable))
+    if len(odd):
+        raise DataError(f"id {odd[0].as_py()!r} given: use whole numbers up to 2^53, or strings")
+    return there.cast(pa.int64())
 
 
 def coerce_ids(values: pa.Array, target: pa.DataType) -> pa.Array:
@@ -100,7 +144,7 @@ def ids_like(index: IdIndex, ids: pa.Array | Sequence[Any], name: str) -> pa.Arr
     DataError
         If an id is missing, or is no integer where the index holds integers.
     """
-    given = ids if isinstance(ids, pa.Array) else as_id_array(ids)
+    given = as_id_array(ids)
     like = coerce_ids(given, index.ids.type)
     if like.null_count:
         bad = given.filter(pc.is_null(like))[0].as_py()

@@ -219,7 +219,7 @@ def recommend(
     plan = plan_recommendations(model, side, top, ids, folded=folded, popular=popular)
     pairs = None
     if exclude is not None:
-        users, items = (i if isinstance(i, pa.Array) else as_id_array(i) for i in exclude)
+        users, items = (as_id_array(ids) for ids in exclude)
         if len(users) != len(items):
             raise ConfigError(
                 f"{len(users)} users and {len(items)} items to exclude given: a pair needs one of "

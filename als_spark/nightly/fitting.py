@@ -36,6 +36,7 @@ from als_spark.spark.prepare.prepare import PrepareOptions, prepare_typed
 from als_spark.spark.read.bad_rows import refuse_bad_rows
 from als_spark.spark.read.facts import DataFacts
 from als_spark.spark.read.failures import unreadable_files_are_named
+from als_spark.spark.read.ids import refuse_two_forms
 from als_spark.spark.read.snapshot import Snapshot, read_snapshot
 from als_spark.spark.read.sources import Source, SourceOptions
 from als_spark.spark.read.split import TRAIN, SplitOptions, split_ratings
@@ -180,10 +181,17 @@ class Fitting:
         refuse_bad_rows(snapshot.label, snapshot.bad, self._options.bad_rows)
         for warning in warnings_of(snapshot):
             notes.add_warning(warning)
-        if problem := self._options.ranking.unreachable(snapshot.highest):
-            notes.add_warning(problem)
+        words = none_relevant(self._options.ranking, snapshot)
+        if words is not None:
+            notes.add_warning(words)
+        if snapshot.n_duplicates:
+            notes.progress.write(
+                f"{snapshot.n_duplicates:,} repeated ratings of a pair: took the "
+                f"{self._options.duplicates}"
+            )
         data = DataRecord(
-            snapshot.n_ratings, snapshot.bad.n, snapshot.n_duplicates, tables=snapshot.tables
+            *(snapshot.n_ratings, snapshot.bad.n, snapshot.n_duplicates, snapshot.changed.n),
+            tables=snapshot.tables,
         )
         notes.record = replace(notes.record, data=data)
         return snapshot
@@ -213,6 +221,9 @@ class Fitting:
             prepare_typed(self._session, split, snapshot.label, prepare, phase=progress.phase)
         )
         summary, notes = prepared.summary, self._notes
+        refuse_two_forms(snapshot.label, summary.ids, snapshot.changed)
+        for words in summary.odd_ids:
+            notes.add_warning(words)
         n_users, n_items = len(summary.users), len(summary.items)
         progress.write(f"{n_users:,} users, {n_items:,} items, {snapshot.n_ratings:,} ratings")
         progress.write(f"ratings from {snapshot.lowest:g} to {snapshot.highest:g}")
@@ -251,6 +262,7 @@ class Fitting:
         result = outcome.points[0]
         more = {
             "holdout": options.holdout.as_record(),
+            "fingerprint": ready.snapshot.fingerprint,
             "iterations": result.iterations,
             "converged": result.converged,
             "objective": result.objective,
@@ -318,7 +330,18 @@ def model_of(
 def warnings_of(snapshot: Snapshot) -> list[str]:
     """Return what somebody should know of the ratings."""
     unusable = [f"unusable rows left out: {problem}" for problem in snapshot.bad.lines]
-    return [*unusable, *snapshot.warnings]
+    return [*unusable, *snapshot.changed.lines, *snapshot.warnings]
+
+
+def none_relevant(ranking: RankingOptions, snapshot: Snapshot) -> str | None:
+    """Say so if no rating is high enough for the ranking measures, which then have no value."""
+    least = ranking.relevant_from
+    if least is None or ranking.max_users == 0 or least <= snapshot.highest:
+        return None
+    return (
+        f"`relevant_from={least:g}`: no rating of {snapshot.label} is as high, the highest is "
+        f"{snapshot.highest:g}, so there are no ranking measures: give a smaller one"
+    )
 
 
 def cold_start(reason: str) -> Start:

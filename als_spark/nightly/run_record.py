@@ -68,6 +68,7 @@ class DataRecord:
     ratings: int
     bad_rows: int = 0
     duplicates: int = 0
+    changed_ids: int | None = None
     users: int | None = None
     items: int | None = None
     lowest: FiniteFloat | None = None

@@ -43,6 +43,8 @@ def outcome_words(fitted: Fitted, notes: RunNotes) -> str:
     ended = "converged" if result.converged else "stopped by the cap"
     rmse, n = metrics.get("rmse"), metrics.get("count")
     measured = "" if rmse is None else f", RMSE {rmse:.4f} on {n:,} held-out ratings"
+    if rmse is not None and metrics.get("cold"):
+        measured += f", {metrics['cold']:,} of them cold"
     return (
         f"d={result.rank}, {result.spec.objective.brief}: "
         f"{ended} after {result.iterations} iterations{measured}"

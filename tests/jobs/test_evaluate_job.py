@@ -150,6 +150,55 @@ def test_what_is_to_be_found_may_be_recommended_though_it_was_seen(
     )
 
 
+def test_inputs_that_have_no_effect(
+    lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    lines = ["9001.0,9003,4.5,5", "9001,9009,2,5", "9004,9009,3.5,5"]
+    strange, pairs = lake.file("strange.csv", lines), lake.file("pairs.csv", ["9001,3,1,5"])
+    options = ["--store", str(lake.path), "--ratings", strange, "--output", str(out)]
+    none = ["--ranking-users", "0"]
+    wanted = [
+        (
+            ["--exclude-seen", pairs, *none],
+            f"{pairs}: none of its 1 pairs is of a user and an item",
+        ),
+        (["--relevant-from", "1e308"], "--relevant-from 1e+308: no rating of "),
+        (none, f"{strange}: 3 of 3 ratings are cold: none is of a user and an item that the model"),
+    ]
+    for words, message in wanted:
+        assert main([*options, *words, "--strict"]) == 2
+        assert message in capsys.readouterr().err.splitlines()[-1]
+        assert not out.exists()
+    assert main([*options, "--exclude-seen", pairs, "--relevant-from", "1e308"]) == 0
+    said = capsys.readouterr().out
+    assert "cold: 3 of 3 ratings, of users or items without training ratings, are pred" in said
+    record = json.loads((out / "metrics.json").read_text())
+    for (_, message), warning in zip(wanted, record["warnings"][:3], strict=True):
+        assert warning.startswith(message)
+    assert record["warnings"][1].endswith(
+        "the highest is 4.5, so there are no ranking measures: give a smaller one"
+    )
+    assert record["warnings"][3:] == [
+        "1 user id written with decimals, such as 9001.0: read as 9001"
+    ]
+    counts = ("changed_ids", "cold_ratings", "seen_pairs", "seen_pairs_known")
+    assert [record["data"][name] for name in counts] == [1, 3, 1, 0]
+    page = read_page((out / "report.html").read_text())
+    assert set(record["warnings"]) <= set(warnings_of(page))
+
+
+def test_the_ratings_that_the_model_was_trained_on(lake: Lake, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    folder = lake.path / "versions" / str(lake.store.current())
+    options = ["--model", str(folder), "--ratings", str(lake.base), "--ranking-users", "0"]
+    assert main([*options, "--strict", "--output", str(out)]) == 0
+    (warning,) = json.loads((out / "metrics.json").read_text())["warnings"]
+    assert warning.startswith(
+        "these are the ratings that the model was trained on, but for the share 0.1 that it held"
+    )
+
+
 def lake_lines(lake: Lake) -> list[str]:
     return lake.base.read_text().splitlines()[1:]
 
@@ -175,17 +224,4 @@ def test_no_such_model(
     ratings = ["--ratings", str(lake.folder / "fresh.csv")]
     assert main([*words, *ratings, "--output", str(tmp_path / "out")]) == 2
     assert says in capsys.readouterr().err.splitlines()[-1]
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_no_rating_is_as_high_as_asked_for(
-    lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    ratings = lake.folder / "fresh.csv"
-    options = ["--store", str(lake.path), "--ratings", str(ratings), "--relevant-from", "1e308"]
-    assert main([*options, "--output", str(tmp_path / "out")]) == 2
-    line = capsys.readouterr().err.splitlines()[-1]
-    wanted = f"evaluate: {ratings}: no rating is relevant, for the highest is "
-    assert line.startswith(wanted)
-    assert line.endswith(": give a smaller --relevant-from 1e+308")
     assert list(tmp_path.iterdir()) == []

@@ -73,7 +73,11 @@ def test_users_in_parquet_without_what_they_have_seen(
 ) -> None:
     out, model = tmp_path / "out", lake.store.load()
     options = ["--store", str(lake.path), "--top", str(TOP), "--output", str(out)]
-    assert main([*options, "--exclude-seen", str(lake.base), "--files", "1"]) == 0
+    # As a program writes whole numbers beside missing ones.
+    lines = [f"{user}.0,{item}.0" for user, item in SEEN]
+    seen = lake.file("decimals.csv", [*lines, "4.0,NULL"], header="user,item")
+    options += ["--exclude-seen", seen, "--bad-rows", "drop", "--strict"]
+    assert main([*options, "--files", "1"]) == 0
     assert f"{len(model.users)} rows of recommendations are in {out}." in capsys.readouterr().out
     assert len(list(out.glob("*.parquet"))) == 1
     found, items = read(out), by_id(model, "item")
@@ -115,6 +119,45 @@ def test_listed_unknown_and_folded_users_in_json(lake: Lake, tmp_path: Path) -> 
         scores = {i: float(factors @ f) for i, f in items.items() if i not in rated}
         assert found[user][1] == "fold_in"
         same(found[user][0], best(scores))
+
+
+def test_files_of_which_the_model_knows_nothing(
+    lake: Lake,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    out = tmp_path / "out"
+    users = lake.file("unknown.csv", ["9001.0", "9002", "None"], header="user")
+    seen = lake.file("foreign.csv", ["4,8888", "17,8888"], header="user,item")
+    new = lake.file("others.csv", ["9001,8888,3"], header="user,item,rating")
+    known = lake.file("known.csv", ["4,5,1", "4,5,1"], header="user,item,rating")
+    items = lake.file("no items.csv", ["8888"], header="item")
+    options = ["--store", str(lake.path), "--top", "2", "--output", str(out)]
+    wanted = [
+        (["--users", users], f"{users}: the model knows none of its 2 user ids, which get the pop"),
+        (["--exclude-seen", seen], f"{seen}: none of its 2 pairs is of a user and an item that"),
+        (["--fold-in", new], f"{new}: none of its 1 ratings of new users is of an item that"),
+        (["--fold-in", known], f"{known}: none of its 2 ratings is of a user that the model does"),
+        (
+            ["--users", items, "--for", "similar-items"],
+            f"{items}: the model knows none of its 1 item ids, which are left out",
+        ),
+    ]
+    for words, message in wanted:
+        assert main([*options, *words, "--strict"]) == 2
+        assert message in capsys.readouterr().err.splitlines()[-1]
+        assert not out.exists()
+    together = [word for words, _ in wanted[:3] for word in words]
+    with caplog.at_level(logging.INFO, "als_spark.recommend"):
+        assert main([*options, *together]) == 0
+    for _, message in wanted[:3]:
+        assert f"warning: {message}" in caplog.text
+    assert f"{users}: 1 user id written with decimals, such as 9001.0: read as 9001" in caplog.text
+    assert "2 ids to recommend for; 1 rows have none" in caplog.text
+    assert {user: source for user, (_, source) in read(out).items()} == dict.fromkeys(
+        (9001, 9002), "popular"
+    )
 
 
 def test_items_and_similar_items(lake: Lake, tmp_path: Path) -> None:

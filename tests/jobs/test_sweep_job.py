@@ -408,6 +408,46 @@ def test_a_ranking_measure_chooses_the_best_point(
 
 
 @pytest.mark.usefixtures("spark")
+@pytest.mark.usefixtures("spark", "drawn")
+def test_ids_as_other_programs_leave_them_are_counted_everywhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = [(user, item) for user in range(1, 7) for item in range(1, 6)]
+    lines = [f"{user},{item},{1 + (user * item) % 5}" for user, item in pairs]
+    odd = ["1.0,6,3", "NULL,2,3", "2,NaN,3", "3,3,None", "1.2E+12,1,3", "007,1,4", "7,1,2"]
+    file, out = tmp_path / "r.csv", tmp_path / "out"
+    file.write_text("\n".join(["user,item,rating", *lines, *odd]))
+    options = ["--ratings", str(file), "--output", str(out), "--ranks", "1", "--lambdas", "1"]
+    assert main(options) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "user=1.2E+12, item=1, rating=3, in r.csv" in said
+    assert said.endswith("--null-words says which words stand for nothing")
+    with caplog.at_level(logging.INFO, "als_spark.sweep"):
+        assert main([*options, "--bad-rows", "drop", "--max-iter", "3"]) == 0
+    run = json.loads((out / "run.json").read_text())
+    data = run["data"]
+    lost = "user is in scientific notation, which may have lost digits"
+    assert data["bad_rows_dropped"] == {
+        **dict.fromkeys(
+            [f"{role} is missing: a null word" for role in ("item", "rating", "user")], 1
+        ),
+        lost: 1,
+    }
+    assert (data["users"], data["items"], sum(data["ratings"].values())) == (8, 6, 33)
+    assert data["changed_ids"] == {"user": 1}
+    changed, zeros = data["warnings"]
+    assert changed == "1 user id written with decimals, such as 1.0: read as 1"
+    assert zeros.startswith("1 of 8 user ids have leading zeros, such as 007: all are read as text")
+    told = warnings_of(read_page((out / "report.html").read_text()))
+    assert set(data["warnings"]) <= set(told)
+    assert f"1 rows were dropped: {lost}. They are in the folder rejected/." in told
+    for words in (*data["warnings"], f"dropped 1 rows: {lost}"):
+        assert words in caplog.text
+    assert load_model(out / "best_model").items.are_integers
+    users = load_model(out / "best_model").users
+    assert sorted(users.ids.to_pylist()) == ["007", *map(str, range(1, 8))]
+
+
 def test_nobody_to_rank_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     argv = [*SMALL, "--judge", "recall", "--relevant-from", "9", "--output", str(out)]

@@ -41,6 +41,29 @@ def record_of(path: Path) -> dict[str, Any]:
 
 
 class TestIntoAFolder:
+    def test_ids_as_other_programs_leave_them_are_counted(self, tmp_path: Path) -> None:
+        lake, out = Lake(tmp_path), tmp_path / "out"
+        lines = lake.base.read_text().splitlines()[1:]
+        user, rest = lines[0].split(",", 1)
+        odd = [f"{user}.0,{rest}", "NULL,1,3,5", "1,1E+5,3,5"]
+        file = lake.file("odd.csv", [*lines[1:], *odd])
+        options = ["--rank", "2", "--max-iter", "2", "--ranking-users", "0", "--bad-rows", "drop"]
+        assert main([*options, "--ratings", file, "--output", str(out)]) == 0
+        run, model = record_of(out / "run.json"), load_model(out)
+        data = [run["data"][name] for name in ("ratings", "bad_rows", "changed_ids")]
+        assert data == [N_BASE, 2, 1]
+        assert any("user is missing: a null word (1 row" in words for words in run["warnings"])
+        assert (
+            f"1 user id written with decimals, such as {user}.0: read as {user}" in run["warnings"]
+        )
+        assert model.users.are_integers
+        assert model.items.are_integers
+        # The same ratings as if all were written alike.
+        assert main([*options, "--ratings", str(lake.base), "--output", str(out)]) == 0
+        again = load_model(out)
+        assert again.description["fingerprint"] == model.description["fingerprint"]
+        assert again.users.ids.equals(model.users.ids)
+
     def test_files_and_errors_agree(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

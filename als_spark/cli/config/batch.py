@@ -40,6 +40,7 @@ from als_spark.cli.config.sweep import (
     Alpha,
     Exponent,
     FitConfig,
+    NullWords,
     Rank,
     Rating,
     RatingsConfig,
@@ -52,6 +53,7 @@ from als_spark.nightly.checks import CheckLimits
 from als_spark.nightly.comparison import LARGER_IS_BETTER, Measure
 from als_spark.nightly.run_record import Spec
 from als_spark.solve.objective import Objective
+from als_spark.spark.read.options import NULL_WORDS
 from als_spark.types import BadRows, Duplicates, Quoting
 
 Audience = Literal["users", "items", "similar-items"]
@@ -294,6 +296,12 @@ class EvaluateConfig(RankingConfig, RatingsConfig, StoredModelConfig):
     )
 
     bad_rows: BadRows = option(RATINGS, "stop on unusable rows, or leave them out", "error")
+    strict: bool = option(
+        RATINGS,
+        "stop where an input has no effect: no rating, or no pair of --exclude-seen, has ids that "
+        "the model knows, or no rating is relevant",
+        False,
+    )
     exclude_seen: InputPath | None = option(
         RANKING,
         "leave the items of these ratings out of each user's ranking, except for pairs that are "
@@ -336,8 +344,18 @@ class RecommendConfig(StoredModelConfig):
     quoting: Quoting = option(
         "files", 'whether " may enclose a field of a text file; none: it is as any other', "auto"
     )
+    null_words: NullWords = option(
+        "files",
+        'text that stands for a missing id or rating; "" for none but blanks',
+        NULL_WORDS,
+    )
     bad_rows: BadRows = option(
-        "files", "stop on unusable rows of --exclude-seen and --fold-in, or leave them out", "error"
+        "files", "stop on unusable rows of these files, or leave them out", "error"
+    )
+    strict: bool = option(
+        "files",
+        "stop where one of these files has no effect, as the model knows none of its ids",
+        False,
     )
     output: OutputFolder = option(RESULT, "folder for the recommendations (required)", REQUIRED)
     format: OutputFormat = option(RESULT, "format of the output", "parquet")

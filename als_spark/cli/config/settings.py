@@ -57,6 +57,7 @@ def _as_tuple(value: Any) -> Any:
 Listed = BeforeValidator(_as_tuple)
 
 Text = Annotated[str, Field(min_length=1), Shown("NAME")]
+Word = Annotated[str, Shown("WORD")]
 Column = Annotated[str, Field(min_length=1), Shown("C")]
 InputPath = Annotated[str, Field(min_length=1), Shown("PATH", role="input")]
 InputFolder = Annotated[str, Field(min_length=1), Shown("DIR", role="input")]

@@ -25,12 +25,13 @@ from als_spark.cli.config.settings import (
     Share,
     Shown,
     Text,
+    Word,
     option,
     option_name,
 )
 from als_spark.errors import ConfigError
 from als_spark.solve.objective import LARGEST_EXPONENT, Objective
-from als_spark.spark.read.sources import SourceOptions
+from als_spark.spark.read.options import NULL_WORDS, SourceOptions
 from als_spark.train.ranking import RankingRule
 from als_spark.train.records import Judge, Measure, TrainingOptions
 from als_spark.types import (
@@ -59,6 +60,7 @@ Tolerance = Annotated[float, Field(ge=0, examples=[1e-3]), Shown("TOL")]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED), Shown("N")]
 Rating = Annotated[float, Field(examples=[4]), Shown("RATING")]
 TopCount = Annotated[int, Field(ge=1, le=2**31 - 1), Shown("K")]
+NullWords = Annotated[tuple[Word, ...], Listed, Shown("WORD")]
 Partitions = Annotated[int, Field(ge=1, le=100_000), Shown("N")]
 
 RATINGS, HELD_OUT, TRAINING = "ratings", "held-out ratings", "training"
@@ -107,6 +109,11 @@ class RatingsConfig(JobConfig):
     quoting: Quoting = option(
         RATINGS, 'whether " may enclose a field of a text file; none: it is as any other', "auto"
     )
+    null_words: NullWords = option(
+        RATINGS,
+        'text that stands for a missing id or rating; "" for none but blanks',
+        NULL_WORDS,
+    )
     user_col: Column | None = _column("users")
     item_col: Column | None = _column("items")
     rating_col: Column | None = _column("ratings")
@@ -135,6 +142,7 @@ class RatingsConfig(JobConfig):
             rating,
             encoding=self.encoding,
             quoting=self.quoting,
+            null_words=self.null_words,
         )
 
     @model_validator(mode="after")

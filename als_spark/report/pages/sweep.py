@@ -137,6 +137,7 @@ def _data_facts(run: Mapping[str, Any]) -> Facts:
             ("lowest, highest rating", [] if None in extremes else extremes),
             *degree_facts(data),
             ("pairs rated more than once", data.get("duplicate_pairs")),
+            ("ids written with decimals", sum(get_mapping(data, "changed_ids").values())),
             ("rows dropped", sum(get_mapping(data, "bad_rows_dropped").values())),
             ("Spark master", run.get("spark_master")),
             ("placement", run.get("placement")),
@@ -252,6 +253,7 @@ def _warnings(
         )
     for problem, count in get_mapping(data, "bad_rows_dropped").items():
         yield f"{count:,} rows were dropped: {problem}. They are in the folder rejected/."
+    yield from get_list(data, "warnings")
     if data.get("duplicate_pairs"):
         yield (
             f"{data['duplicate_pairs']:,} pairs were rated more than once; of each the "

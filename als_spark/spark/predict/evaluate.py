@@ -59,16 +59,6 @@ class RankingOptions:
     max_users: int = 20_000
     measures: tuple[str, ...] = ("ndcg", "recall")
 
-    def unreachable(self, highest: float) -> str | None:
-        """Say that no rating is relevant, if so; ``highest`` is the highest there is."""
-        asked = self.relevant_from
-        if self.max_users == 0 or asked is None or asked <= highest:
-            return None
-        return (
-            f"no rating is relevant, for the highest is {highest:g}: give a smaller "
-            f"`relevant_from={asked:g}`"
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:

@@ -8,6 +8,7 @@ is all it needs to number the rows and to check the data.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -28,14 +29,21 @@ from als_spark.spark.arrow import (
     map_in_arrow,
     narrow,
 )
-from als_spark.spark.read.bad_rows import BadRowCounts, bad_column, refuse_bad_rows
+from als_spark.spark.read.bad_rows import (
+    BadRowCounts,
+    are_usable,
+    bad_column,
+    changed_ids,
+    refuse_bad_rows,
+)
 from als_spark.spark.read.facts import Summary
+from als_spark.spark.read.ids import ChangedIds, refuse_two_forms
 from als_spark.types import SIDES, BadRows, IntArray
 
 _SUMMARY_FIELDS = [
     *((name, pa.binary()) for name in ("users", "items", "user_counts", "item_counts")),
     *(("n_ratings", pa.int64()), ("lowest", pa.float64()), ("highest", pa.float64())),
-    ("bad", pa.string()),
+    *(("bad", pa.string()), ("changed", pa.string())),
 ]
 _RATING_COLUMNS = (
     "user_codes",
@@ -57,7 +65,9 @@ def encode_ratings(ratings: DataFrame) -> DataFrame:
     rows cost on their way from Spark to Arrow goes by their columns.
     """
     columns = [F.col(name) for name in _VALUE_COLUMNS if name in ratings.columns]
-    return map_in_arrow(ratings.select(*columns, bad_column()), encode_partition, ddl(CHUNK_FIELDS))
+    return map_in_arrow(
+        ratings.select(*columns, bad_column(ratings)), encode_partition, ddl(CHUNK_FIELDS)
+    )
 
 
 def encode_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -68,11 +78,11 @@ def encode_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBat
 def encode_chunk(table: pa.Table) -> pa.RecordBatch:
     """Encode some ratings as one chunk.
 
-    The table has the columns user, item, rating and bad (null for a usable row, else the problem
-    and the row as read), perhaps timestamp, split and weight.
+    The table has the columns user, item, rating and bad (see
+    :func:`als_spark.spark.read.bad_rows.bad_column`), perhaps timestamp, split and weight.
     """
     bad = table.column("bad")
-    good = table.filter(pc.is_null(bad)) if bad.null_count < len(bad) else table
+    good = table.filter(are_usable(bad)) if bad.null_count < len(bad) else table
     encoded = {}
     for role in ("user", "item"):
         dictionary = good.column(role).combine_chunks().dictionary_encode()
@@ -106,6 +116,7 @@ def encode_chunk(table: pa.Table) -> pa.RecordBatch:
         "lowest": float(extremes.min()) if extremes.size else np.inf,
         "highest": float(extremes.max()) if extremes.size else -np.inf,
         "bad": BadRowCounts.of_column(bad).as_text(),
+        "changed": json.dumps(changed_ids(bad).as_found()),
     }
     return pa.RecordBatch.from_pylist([row], schema=CHUNK_FIELDS)
 
@@ -131,6 +142,7 @@ def summarise(chunks: DataFrame) -> Summary:
         lowest=min((row.lowest for row in rows), default=np.inf),
         highest=max((row.highest for row in rows), default=-np.inf),
         bad=BadRowCounts.of_texts(row.bad for row in rows),
+        changed=ChangedIds.of(found for row in rows for found in json.loads(row.changed)),
     )
 
 
@@ -162,6 +174,7 @@ def merge_ids(parts: Sequence[tuple[pa.Array, IntArray]]) -> tuple[IdIndex, IntA
 def check_summary(summary: Summary, label: str, bad_rows: BadRows) -> None:
     """Stop on ratings that cannot be trained on: with counts, the first examples and the remedy."""
     refuse_bad_rows(label, summary.bad, bad_rows, "set these rows aside")
+    refuse_two_forms(label, summary.ids, summary.changed)
     if summary.n_ratings == 0:
         left = " left after the unusable rows were dropped" if summary.bad.n else ""
         raise DataError(f"{label}: no ratings{left}: give a source with ratings")

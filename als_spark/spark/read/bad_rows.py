@@ -1,8 +1,9 @@
 """The one account of unusable rows: how many of each kind, the first few of each, in words.
 
 A row of typed ratings says in its columns ``problem`` and ``raw`` what is wrong with it (see
-:mod:`als_spark.spark.read.columns`). Passes in Python count the column :func:`bad_column`; passes
-that stay in Spark call :func:`count_rows`. Both end in :class:`BadRowCounts`.
+:mod:`als_spark.spark.read.columns`). Passes in Python count the column :func:`bad_column`, which
+also tells of ids that are not as they were written; passes that stay in Spark call
+:func:`count_rows`. Both end in :class:`BadRowCounts`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from als_spark.errors import DataError
+from als_spark.spark.read.ids import NULL_WORD, ChangedIds
 from als_spark.types import BadRows
 
 MAX_EXAMPLES = 3
@@ -26,6 +29,8 @@ MAX_EXAMPLE_LENGTH = 160
 
 _BETWEEN = "\x1f"
 """Between a problem and the row that has it, in one column of text."""
+_CHANGED = "\x1e"
+"""Before the ids of a usable row that are not as they were written, in the same column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +62,10 @@ class BadRowCounts:
 
     @staticmethod
     def of_column(bad: pa.ChunkedArray) -> BadRowCounts:
-        """Count the column of :func:`bad_column`, in which usable rows are null."""
+        """Count the unusable rows in the column of :func:`bad_column`."""
         counts: dict[str, int] = {}
         examples: dict[str, list[str]] = {}
-        for text in bad.drop_null().to_pylist():
+        for text in bad.filter(pc.invert(are_usable(bad))).to_pylist():
             problem, _, raw = text.partition(_BETWEEN)
             counts[problem] = counts.get(problem, 0) + 1
             shown = examples.setdefault(problem, [])
@@ -88,11 +93,33 @@ class BadRowCounts:
         )
 
 
-def bad_column() -> Column:
-    """Return the column ``bad`` of typed ratings: null, or the problem and the row as read."""
+def bad_column(typed: DataFrame) -> Column:
+    """Return the column ``bad`` of typed ratings: the problem and the row as read.
+
+    In a usable row it is null, or the ids that are not as they were written. One column, since rows
+    cost by their columns on their way to Python.
+    """
     problem = F.col("problem")
     text = F.concat(problem, F.lit(_BETWEEN), F.col("raw"))
-    return F.when(problem.isNotNull(), text).alias("bad")
+    bad = F.when(problem.isNotNull(), text)
+    if "changed" in typed.columns:
+        changed = F.col("changed")
+        bad = bad.when(changed.isNotNull(), F.concat(F.lit(_CHANGED), changed))
+    return bad.alias("bad")
+
+
+def are_usable(bad: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Tell the usable rows by the column of :func:`bad_column`."""
+    if bad.null_count == len(bad):
+        return pc.is_null(bad)
+    return pc.or_(pc.is_null(bad), pc.fill_null(pc.starts_with(bad, _CHANGED), True))
+
+
+def changed_ids(bad: pa.ChunkedArray) -> ChangedIds:
+    """Count the ids that are not as they were written, by the column of :func:`bad_column`."""
+    if bad.null_count == len(bad):
+        return ChangedIds()
+    return ChangedIds.of_column(bad.filter(pc.starts_with(bad, _CHANGED)))
 
 
 def count_rows(typed: DataFrame) -> tuple[int, BadRowCounts]:
@@ -103,12 +130,18 @@ def count_rows(typed: DataFrame) -> tuple[int, BadRowCounts]:
         .orderBy(F.desc("n"), "problem")
         .collect()
     )
-    bad = [kind for kind in kinds if kind.problem is not None]
-    counts = BadRowCounts(
-        {kind.problem: kind.n for kind in bad},
-        {kind.problem: [_one_line(kind.example)] for kind in bad},
-    )
+    counts = bad_counts((kind.problem, kind.n, kind.example) for kind in kinds if kind.problem)
     return sum(kind.n for kind in kinds) - counts.n, counts
+
+
+def bad_counts(found: Iterable[tuple[str, int, str]]) -> BadRowCounts:
+    """Put together problems, the rows that have them, and one of these rows."""
+    counts: Counter[str] = Counter()
+    examples: dict[str, list[str]] = {}
+    for problem, n, row in found:
+        counts[problem] += n
+        examples.setdefault(problem, [_one_line(row)])
+    return BadRowCounts(dict(counts), examples)
 
 
 def refuse_bad_rows(
@@ -116,9 +149,12 @@ def refuse_bad_rows(
 ) -> None:
     """Stop on unusable rows of a source, unless they are to be dropped."""
     if bad.n and bad_rows == "error":
+        words = ""
+        if any(problem.endswith(NULL_WORD) for problem in bad.counts):
+            words = "; `null_words=` says which words stand for nothing"
         raise DataError(
             f"{label}: {bad.n:,} unusable {noun(bad.n)}: {bad}: "
-            f'mend the data, or {remedy} with `bad_rows="drop"`'
+            f'mend the data, or {remedy} with `bad_rows="drop"`{words}'
         )
 
 

@@ -5,28 +5,39 @@ The checks are column expressions, so that they run in the pass that reads the d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
+from math import isfinite
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from als_spark.errors import DataError
+from als_spark.spark.read.dialect import is_number
+from als_spark.spark.read.ids import (
+    FLOATS,
+    INTEGERS,
+    TEXTS,
+    TypedId,
+    changed_column,
+    mark_ids,
+    missing_text,
+    typed_id,
+)
 from als_spark.spark.read.names import quoted
+from als_spark.spark.read.options import NULL_WORDS
 from als_spark.spark.read.sources import Source
 from als_spark.spark.read.text_files import CORRUPT
+from als_spark.types import SIDES
 
-_INTEGERS = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
-_FLOATS = (T.FloatType, T.DoubleType)
 _MOMENTS = (T.TimestampType, T.TimestampNTZType, T.DateType)
-_TIMES = (*_INTEGERS, *_FLOATS, T.DecimalType, *_MOMENTS, T.StringType)
+_TIMES = (*INTEGERS, *FLOATS, T.DecimalType, *_MOMENTS, T.StringType)
 """Types of columns that can hold timestamps."""
 LARGEST_RATING = 1e18
 """In size. Squares of ratings, and sums of them, then stay far from the end of 32-bit floats, which
 factors are usually of."""
-_LARGEST_EXACT = 2.0**53
 _LARGEST_SECONDS = 2.0**63
 
 
@@ -44,7 +55,8 @@ def typed_ratings(
     DataFrame
         ``user`` and ``item`` (bigint or string), ``rating`` (double), ``timestamp`` (double,
         seconds since 1970; null where not needed), ``problem`` (string, null for a usable row),
-        ``raw`` (string, the row as read, null for a usable row).
+        ``raw`` (string, the row as read, null for a usable row), ``changed`` (string, null unless
+        an id is not as it was written: see :mod:`als_spark.spark.read.ids`).
 
     Raises
     ------
@@ -64,10 +76,10 @@ def typed_ratings(
                 for part in parts
             ]
         )
-    user, user_problem = _id_column(source, "user")
-    item, item_problem = _id_column(source, "item")
+    source = _marked(source)
+    user, item = _id_column(source, "user"), _id_column(source, "item")
     rating, rating_problem = _rating_column(source)
-    problems = [_corrupt_line(source), user_problem, item_problem, rating_problem]
+    problems = [_corrupt_line(source), user.problem, item.problem, rating_problem]
     timestamp = F.lit(None).cast("double")
     if need_timestamp and strict_timestamp:
         timestamp, timestamp_problem = _timestamp_column(source)
@@ -80,14 +92,15 @@ def typed_ratings(
         timestamp, timestamp_problem = _timestamp_column(source)
         timestamp = F.when(timestamp_problem.isNull(), timestamp)
     problem = F.coalesce(*problems)
-    return source.frame.select(
-        user.alias("user"),
-        item.alias("item"),
-        rating.alias("rating"),
-        timestamp.alias("timestamp"),
-        *_problem_columns(source, problem),
-        *keep,
-    )
+    values = {
+        "user": user.value,
+        "item": item.value,
+        "rating": rating,
+        "timestamp": timestamp,
+        "problem": problem,
+        "changed": changed_column(user.changed, item.changed),
+    }
+    return _with_raw(source, values, keep)
 
 
 def typed_pairs(source: Source) -> DataFrame:
@@ -98,17 +111,17 @@ def typed_pairs(source: Source) -> DataFrame:
     """
     if source.others:
         return union_typed([typed_pairs(replace(part, others=())) for part in source.parts])
-    user, user_problem = _id_column(source, "user")
-    item, item_problem = _id_column(source, "item")
+    source = _marked(source)
+    user, item = _id_column(source, "user"), _id_column(source, "item")
     again = F.lit(None).cast("string")
     if source.is_text:
         # Where a rating is read, the name of its column is no number.
         names = [F.col(quoted(name)) == name for name in source.columns.values()]
         again = F.when(reduce(Column.__and__, names), F.lit("the header again"))
-    problem = F.coalesce(_corrupt_line(source), user_problem, item_problem, again)
-    return source.frame.select(
-        user.alias("user"), item.alias("item"), *_problem_columns(source, problem)
-    )
+    problem = F.coalesce(_corrupt_line(source), user.problem, item.problem, again)
+    changed = changed_column(user.changed, item.changed)
+    values = {"user": user.value, "item": item.value, "problem": problem, "changed": changed}
+    return _with_raw(source, values)
 
 
 def union_typed(frames: Sequence[DataFrame]) -> DataFrame:
@@ -128,6 +141,8 @@ def source_from_frame(
     item: str = "item",
     rating: str = "rating",
     timestamp: str | None = None,
+    *,
+    null_words: Sequence[str] = NULL_WORDS,
 ) -> Source:
     """Take a DataFrame as a source of ratings.
 
@@ -136,6 +151,8 @@ def source_from_frame(
     frame : DataFrame
     user, item, rating, timestamp : str
         Names of its columns.
+    null_words : sequence of str
+        Text that stands for a missing value in columns of text; ``()`` for none.
 
     Raises
     ------
@@ -151,7 +168,8 @@ def source_from_frame(
                 f"the DataFrame has no {role} column {name!r}: "
                 f"its columns are {', '.join(frame.columns)}"
             )
-    return Source(frame, columns, "the DataFrame", from_files=False)
+    words = tuple(null_words)
+    return Source(frame, columns, "the DataFrame", from_files=False, null_words=words)
 
 
 def _corrupt_line(source: Source) -> Column:
@@ -162,8 +180,13 @@ def _corrupt_line(source: Source) -> Column:
     return F.when(F.col(CORRUPT).isNotNull(), F.lit(words))
 
 
-def _problem_columns(source: Source, problem: Column) -> tuple[Column, Column]:
-    """Return ``problem``, and the row as read where it has one."""
+def _marked(source: Source) -> Source:
+    ids: dict[str, str] = {role: source.columns[role] for role in SIDES}
+    return replace(source, frame=mark_ids(source.frame, ids, source.null_words))
+
+
+def _with_raw(source: Source, values: Mapping[str, Column], keep: Sequence[str] = ()) -> DataFrame:
+    """Select typed values, and ``raw``: the row as read, where it has a problem."""
     names = dict.fromkeys(source.columns.values())
     shown = [
         F.concat(F.lit(f"{name}="), F.coalesce(F.col(quoted(name)).cast("string"), F.lit("null")))
@@ -174,35 +197,20 @@ def _problem_columns(source: Source, problem: Column) -> tuple[Column, Column]:
         shown = [F.coalesce(line, shown[0]), *(F.when(line.isNull(), text) for text in shown[1:])]
     if source.from_files:
         shown.append(F.concat(F.lit("in "), F.element_at(F.split(F.input_file_name(), "/"), -1)))
-    raw = F.when(problem.isNotNull(), F.concat_ws(", ", *shown))
-    return problem.alias("problem"), raw.alias("raw")
+    raw = F.when(values["problem"].isNotNull(), F.concat_ws(", ", *shown))
+    typed = [value.alias(name) for name, value in values.items() if name != "changed"]
+    return source.frame.select(*typed, raw.alias("raw"), values["changed"].alias("changed"), *keep)
 
 
-def _id_column(source: Source, role: str) -> tuple[Column, Column]:
-    """Return an id column as bigint or string, and its problem."""
-    column, kind = _column(source, role)
-    missing = F.when(column.isNull(), F.lit(f"{role} is missing"))
-    if isinstance(kind, _INTEGERS):
-        return column.cast("bigint"), missing
-    if isinstance(kind, T.DecimalType) and kind.scale == 0:
-        return column.cast("bigint" if kind.precision <= 18 else "string"), missing
-    if isinstance(kind, _FLOATS):
-        # Not `floor`, which overflows at huge numbers and NaN. NaN is larger than everything.
-        whole = (column == F.rint(column)) & (F.abs(column) <= _LARGEST_EXACT)
-        inexact = F.when(~F.isnan(column) & (F.abs(column) > _LARGEST_EXACT), True)
-        problem = F.coalesce(
-            missing,
-            F.when(inexact, F.lit(f"{role} is too large to be an exact number")),
-            F.when(~whole, F.lit(f"{role} is not a whole number")),
-        )
-        return F.when(whole, column).cast("bigint"), problem
-    if isinstance(kind, (T.StringType, T.VarcharType, T.CharType)):
-        trimmed = F.trim(column)
-        problem = F.coalesce(missing, F.when(trimmed == "", F.lit(f"{role} is missing")))
-        if source.is_text:
-            problem = F.coalesce(problem, _undecoded(source, role, trimmed))
-        return trimmed, problem
-    raise _wrong_type(source, role, "whole numbers or text")
+def _id_column(source: Source, role: str) -> TypedId:
+    """Return an id column as bigint or string, with its problem."""
+    found = typed_id(source.frame, source.columns[role], role, source.null_words)
+    if found is None:
+        raise _wrong_type(source, role, "whole numbers or text")
+    if source.is_text:
+        undecoded = _undecoded(source, role, found.value)
+        found = found._replace(problem=F.coalesce(found.problem, undecoded))
+    return found
 
 
 def _undecoded(source: Source, role: str, text: Column) -> Column:
@@ -215,24 +223,29 @@ def _undecoded(source: Source, role: str, text: Column) -> Column:
 def _rating_column(source: Source) -> tuple[Column, Column]:
     """Return the rating as double, and its problem."""
     column, kind = _column(source, "rating")
-    unparsed = F.lit(False)
-    if isinstance(kind, (*_INTEGERS, *_FLOATS, T.DecimalType)):
+    missing = F.when(column.isNull(), F.lit("rating is missing"))
+    unparsed = named = F.lit(False)
+    if isinstance(kind, (*INTEGERS, *FLOATS, T.DecimalType)):
         value = column.cast("double")
-    elif isinstance(kind, T.StringType):
+    elif isinstance(kind, TEXTS):
+        missing = missing_text(F.trim(column), source.null_words, "rating")
         value = _try_cast(source, "rating", "double")
         # Java takes 4d and 4f for numbers.
         unparsed = value.isNull() | F.lower(F.substring(F.trim(column), -1, 1)).isin("d", "f")
+        numbers = [word for word in source.null_words if is_number(word) and isfinite(float(word))]
+        named = F.trim(column).isin(*numbers) if numbers else named
     else:
         raise _wrong_type(source, "rating", "numbers")
-    infinite = (value == float("inf")) | (value == float("-inf"))
+    # NaN is larger than everything.
+    usable = (F.abs(value) <= LARGEST_RATING) & ~unparsed & ~named
     problem = F.coalesce(
-        F.when(column.isNull(), F.lit("rating is missing")),
+        missing,
         F.when(F.isnan(value), F.lit("rating is NaN")),
-        F.when(infinite, F.lit("rating is infinite")),
+        F.when(F.abs(value) == float("inf"), F.lit("rating is infinite")),
         F.when(F.abs(value) > LARGEST_RATING, F.lit(f"rating is beyond ±{LARGEST_RATING:g}")),
-        F.when(unparsed, F.lit("rating is not a number")),
+        F.lit("rating is not a number"),
     )
-    return value, problem
+    return value, F.when(~F.coalesce(usable, F.lit(False)), problem)
 
 
 def _timestamp_column(source: Source) -> tuple[Column, Column]:
@@ -240,17 +253,19 @@ def _timestamp_column(source: Source) -> tuple[Column, Column]:
     if "timestamp" not in source.columns:
         raise DataError(f'{source.label}: no timestamp column: name it with `columns["timestamp"]`')
     column, kind = _column(source, "timestamp")
-    if isinstance(kind, (*_INTEGERS, *_FLOATS, T.DecimalType)):
+    missing = F.when(column.isNull(), F.lit("timestamp is missing"))
+    if isinstance(kind, (*INTEGERS, *FLOATS, T.DecimalType)):
         value = column.cast("double")
     elif isinstance(kind, _MOMENTS):
         value = F.unix_micros(column.cast("timestamp")).cast("double") / 1e6
     elif isinstance(kind, T.StringType):
+        missing = missing_text(F.trim(column), source.null_words, "timestamp")
         moment = F.unix_micros(_try_cast(source, "timestamp", "timestamp")).cast("double") / 1e6
         value = F.coalesce(_try_cast(source, "timestamp", "double"), moment)
     else:
         raise _wrong_type(source, "timestamp", "numbers, dates or timestamps")
     problem = F.coalesce(
-        F.when(column.isNull(), F.lit("timestamp is missing")),
+        missing,
         # NaN is larger than everything.
         F.when(
             value.isNull() | (F.abs(value) >= _LARGEST_SECONDS), F.lit("timestamp is unreadable")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import pyarrow as pa
 
 from als_spark.model.ids import IdIndex
 from als_spark.spark.read.bad_rows import BadRowCounts
 from als_spark.spark.read.degrees import Degrees
-from als_spark.types import IntArray
+from als_spark.spark.read.ids import ChangedIds, odd_ids
+from als_spark.types import SIDES, IntArray, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ class Summary:
 
     Number and range of the usable ratings; all ids among them, by falling number of ratings, then
     by rising id, so that the rows that are used most lie together; the (n,) int64 usable ratings of
-    each id; and the unusable rows.
+    each id; the unusable rows; and the ids that are not as they were written.
     """
 
     n_ratings: int
@@ -94,6 +97,18 @@ class Summary:
     lowest: float
     highest: float
     bad: BadRowCounts
+    changed: ChangedIds = field(default_factory=ChangedIds)
+
+    @property
+    def ids(self) -> dict[Side, pa.Array]:
+        """The ids of each side."""
+        return {"user": self.users.ids, "item": self.items.ids}
+
+    @property
+    def odd_ids(self) -> list[str]:
+        """Why ids that are mostly whole numbers are read as text, where they are."""
+        found = (odd_ids(self.ids[side], side) for side in SIDES)
+        return [words for words in found if words is not None]
 
     @property
     def user_degrees(self) -> Degrees:

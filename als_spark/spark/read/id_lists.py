@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.errors import DataError, EmptySourceError
+from als_spark.spark.read.bad_rows import BadRowCounts, bad_counts
 from als_spark.spark.read.dialect import (
     WHOLE_LINE,
     Dialect,
@@ -28,8 +30,9 @@ from als_spark.spark.read.heads import (
     shown,
     without_compression,
 )
+from als_spark.spark.read.ids import ChangedIds, changed_column, example_of, mark_ids, typed_id
 from als_spark.spark.read.names import USUAL_NAMES, best_named, plain_name, quoted
-from als_spark.spark.read.options import SourceOptions
+from als_spark.spark.read.options import NULL_WORDS, SourceOptions
 from als_spark.spark.read.parquet_files import parquet_groups
 from als_spark.spark.read.sources import AS_THEY_ARE, files_by_format
 from als_spark.spark.read.tables import SourceFolder
@@ -37,6 +40,21 @@ from als_spark.spark.read.text_files import CORRUPT, groups_of, read_text_group
 from als_spark.spark.read.typed_files import json_groups, read_json_group
 from als_spark.spark.session import described
 from als_spark.types import Quoting, Side
+
+
+@dataclass(frozen=True, slots=True)
+class ListedIds:
+    """A list of ids.
+
+    ``ids`` are strings, each once, in rising order. ``n_missing`` rows have none, ``bad`` are the
+    other unusable ones, ``changed`` the ids that are not as they were written.
+    """
+
+    ids: pa.Array
+    label: str
+    n_missing: int
+    bad: BadRowCounts
+    changed: ChangedIds
 
 
 def read_ids(
@@ -47,18 +65,15 @@ def read_ids(
     *,
     encoding: str = "utf-8",
     quoting: Quoting = "auto",
-) -> pa.Array:
+    null_words: Sequence[str] = NULL_WORDS,
+) -> ListedIds:
     """Read a list of ids: text with one a line, csv, json or parquet.
 
     Text and csv may begin with a header. Without one a whole line is an id, in files named .csv or
     .tsv the first field of it. Otherwise the ids are in the column that is named (a list without
     that column is read as if no name were given: it is the name in the files of ratings), in one
-    with a usual name, or in the only one. Each file is taken by itself.
-
-    Returns
-    -------
-    pyarrow.Array
-        Strings, each once, in rising order.
+    with a usual name, or in the only one. Each file is taken by itself. What an id is, is as in
+    files of ratings (:mod:`als_spark.spark.read.ids`).
 
     Raises
     ------
@@ -72,6 +87,7 @@ def read_ids(
         format_option=False,
         encoding=encoding,
         quoting=quoting,
+        null_words=null_words,
     )
     with (
         described(session.sparkContext, f"reading the {side}s in {path}"),
@@ -81,16 +97,37 @@ def read_ids(
             rows = [
                 row
                 for ids in _id_columns(session, options, side)
-                for row in ids.where(F.trim("id") != "").distinct().collect()
+                for row in ids.groupBy("id", "problem")
+                .agg(
+                    *(F.count("*").alias("n"), F.min("raw").alias("raw")),
+                    *(F.count("changed").alias("n_changed"), F.min("changed").alias("changed")),
+                )
+                .collect()
             ]
         except (PySparkException, Py4JJavaError, OSError) as error:
             why = str(error) if isinstance(error, OSError) else reason(error)
             raise DataError(
                 f"{path}: cannot be read: {why}: check the path and the file{names_hint(path)}"
             ) from error
-    if not rows:
-        raise EmptySourceError(f"{path}: no {side} ids in it: give a file with an id on each line")
-    return pa.array(sorted({row.id for row in rows}), pa.string())
+    good = [row for row in rows if row.problem is None]
+    left = [row for row in rows if row.problem is not None]
+    missing = [row for row in left if row.problem.startswith(f"{side} is missing")]
+    bad = bad_counts((row.problem, row.n, row.raw) for row in left if row not in missing)
+    if not good:
+        raise EmptySourceError(
+            f"{path}: no {side} ids in it{f': {bad}' if bad.n else ''}: give a file with an id on "
+            "each line"
+        )
+    changed = [
+        (side, row.n_changed, example_of(row.changed, side)) for row in good if row.n_changed
+    ]
+    return ListedIds(
+        pa.array(sorted({row.id for row in good}), pa.string()),
+        path,
+        sum(row.n for row in missing),
+        bad,
+        ChangedIds.of(changed),
+    )
 
 
 def _id_columns(session: SparkSession, options: SourceOptions, side: Side) -> Iterator[DataFrame]:
@@ -100,7 +137,8 @@ def _id_columns(session: SparkSession, options: SourceOptions, side: Side) -> It
     column = options.columns[side]
     table = folder.table()
     if table is not None:
-        yield _named(table.frame, _find(table.frame.columns, path, side, column))
+        name = _find(table.frame.columns, path, side, column)
+        yield _typed(table.frame, name, path, options, side)
         return
     listing = folder.files()
     if not listing.files:
@@ -112,12 +150,14 @@ def _id_columns(session: SparkSession, options: SourceOptions, side: Side) -> It
     yield from _text_columns(session, listing, text, options, side)
     for files, array in json_groups(by_format.get("json", {}), options):
         frame = read_json_group(session, listing, options, files, array=array)
-        yield _named(frame, _find(frame.columns, shown(files[0]), side, column))
+        label = shown(files[0])
+        yield _typed(frame, _find(frame.columns, label, side, column), label, options, side)
     if "parquet" in by_format:
         choose = partial(_chosen, side=side, column=column)
         for group in parquet_groups(session, listing, list(by_format["parquet"]), choose):
             frame = group.read(session, listing, group.files)
-            yield _named(frame, _find(frame.columns, shown(group.files[0]), side, column))
+            label = shown(group.files[0])
+            yield _typed(frame, _find(frame.columns, label, side, column), label, options, side)
 
 
 def _text_columns(
@@ -147,7 +187,7 @@ def _text_columns(
                 "fields than the header, or bytes that are not of the encoding read: mend the "
                 "file, or give its `encoding=`"
             )
-        yield _named(frame, name)
+        yield _typed(frame, name, label, options, side)
 
 
 def _dialect(file: str, text: str, options: SourceOptions, side: Side) -> Dialect:
@@ -183,5 +223,21 @@ def _find(columns: Sequence[str], label: str, side: Side, column: str | None) ->
     return found[0]
 
 
-def _named(frame: DataFrame, column: str) -> DataFrame:
-    return frame.select(F.trim(F.col(quoted(column)).cast("string")).alias("id"))
+def _typed(
+    frame: DataFrame, name: str, label: str, options: SourceOptions, side: Side
+) -> DataFrame:
+    frame = mark_ids(frame, {side: name}, options.null_words)
+    found, column = typed_id(frame, name, side, options.null_words), F.col(quoted(name))
+    if found is None:
+        kind = frame.schema[name].dataType.simpleString()
+        raise DataError(
+            f"{label}: the {side} column {name!r} is of type {kind}: whole numbers "
+            f'or text are needed; choose another with `columns["{side}"]`'
+        )
+    raw = F.concat(F.lit(f"{name}="), F.coalesce(column.cast("string"), F.lit("null")))
+    return frame.select(
+        F.when(found.problem.isNull(), found.value.cast("string")).alias("id"),
+        found.problem.alias("problem"),
+        F.when(found.problem.isNotNull(), F.concat(raw, F.lit(f", in {label}"))).alias("raw"),
+        changed_column(found.changed),
+    )

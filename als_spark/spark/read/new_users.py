@@ -7,13 +7,13 @@ time.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
 
@@ -29,16 +29,20 @@ from als_spark.spark.arrow import (
     stream_to_bytes,
     table_from_bytes,
 )
-from als_spark.spark.read.bad_rows import BadRowCounts, bad_column
+from als_spark.spark.read.bad_rows import BadRowCounts, are_usable, bad_column, changed_ids
 from als_spark.spark.read.columns import typed_ratings
 from als_spark.spark.read.duplicates import resolve_duplicates
 from als_spark.spark.read.failures import unreadable_files_are_named
+from als_spark.spark.read.ids import ChangedIds
 from als_spark.spark.read.sources import Source
 from als_spark.spark.session import broadcasted, described
 
 _COLUMNS = ("user", "item", "timestamp", "rating")
 _FOUND_FIELDS = pa.schema(
-    [("ratings", pa.binary()), ("n_usable", pa.int64()), ("bad", pa.string())]
+    [
+        *(("ratings", pa.binary()), ("n_usable", pa.int64())),
+        *(("bad", pa.string()), ("changed", pa.string())),
+    ]
 )
 
 
@@ -56,13 +60,17 @@ class NewRatings:
     """Ratings of new users.
 
     ``table`` has ``user``, ``item`` (int64 or string) and ``rating`` (float64), the last of each
-    pair (see :mod:`als_spark.spark.read.duplicates`); ``bad`` the unusable rows of the source, of
-    whichever user.
+    pair (see :mod:`als_spark.spark.read.duplicates`): ``n_duplicates`` gave way to another. The
+    rest is of whichever user: ``n_ratings`` usable ones, the unusable rows, and the ids that are
+    not as they were written.
     """
 
     table: pa.Table
     label: str
     bad: BadRowCounts
+    changed: ChangedIds
+    n_ratings: int
+    n_duplicates: int
 
     def fold_in(self, model: FactorModel) -> FoldedRows:
         """Solve the users against the model; DataError names the source and the user."""
@@ -112,7 +120,7 @@ def read_new_ratings(
         broadcasted(context, Wanted(trained, asked)) as wanted,
     ):
         rows = map_in_arrow(
-            typed.select(*_COLUMNS, bad_column()),
+            typed.select(*_COLUMNS, bad_column(typed)),
             partial(find_new, wanted=wanted),
             ddl(_FOUND_FIELDS),
         ).collect()
@@ -123,7 +131,10 @@ def read_new_ratings(
             "give ratings of the users to fold in"
         )
     found = pa.concat_tables([table_from_bytes(row.ratings) for row in rows])
-    return NewRatings(last_of_pairs(found), source.label, bad)
+    changed = ChangedIds.of(found for row in rows for found in json.loads(row.changed))
+    last = last_of_pairs(found)
+    n_ratings = sum(row.n_usable for row in rows)
+    return NewRatings(last, source.label, bad, changed, n_ratings, found.num_rows - last.num_rows)
 
 
 def find_new(
@@ -133,7 +144,8 @@ def find_new(
     trained = IdIndex(wanted.value.trained)
     asked = None if wanted.value.asked is None else IdIndex(wanted.value.asked)
     for table in gather_batches(batches, CHUNK_ROWS):
-        good = table.filter(pc.is_null(table.column("bad"))).select(list(_COLUMNS))
+        bad = table.column("bad")
+        good = table.filter(are_usable(bad)).select(list(_COLUMNS))
         users = good.column("user").combine_chunks()
         new = trained.rows_of(users) < 0
         if asked is not None:
@@ -141,7 +153,8 @@ def find_new(
         row = {
             "ratings": stream_to_bytes(good.filter(pa.array(new))),
             "n_usable": good.num_rows,
-            "bad": BadRowCounts.of_column(table.column("bad")).as_text(),
+            "bad": BadRowCounts.of_column(bad).as_text(),
+            "changed": json.dumps(changed_ids(bad).as_found()),
         }
         yield pa.RecordBatch.from_pylist([row], schema=_FOUND_FIELDS)
 

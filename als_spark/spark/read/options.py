@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from als_spark.types import Format, Quoting
 
 ROLES = ("user", "item", "rating", "timestamp")
+NULL_WORDS = (r"\N", "NULL", "null", "NaN", "nan", "None", "NA", "N/A", "n/a", "<NA>", "#N/A")
+"""What other programs write where nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class SourceOptions:
         Of text files: UTF-8, UTF-16, or any encoding of one byte a character.
     quoting : {"auto", "none"}
         Whether ``"`` may enclose a field of a text file, or is a character as any other.
+    null_words : sequence of str
+        Text that stands for a missing value, besides blanks: exactly so, in any column of text.
     """
 
     path: str | None = None
@@ -43,6 +47,7 @@ class SourceOptions:
     format_option: bool = True
     encoding: str = "utf-8"
     quoting: Quoting = "auto"
+    null_words: Sequence[str] = NULL_WORDS
 
     @property
     def roles(self) -> Sequence[str]:

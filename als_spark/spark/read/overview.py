@@ -23,10 +23,11 @@ from pyspark.sql import functions as F
 
 from als_spark.errors import DataError
 from als_spark.spark.arrow import CHUNK_ROWS, ddl, gather_batches, map_in_arrow
-from als_spark.spark.read.bad_rows import BadRowCounts, bad_column
+from als_spark.spark.read.bad_rows import BadRowCounts, are_usable, bad_column, changed_ids
 from als_spark.spark.read.columns import typed_ratings
 from als_spark.spark.read.degrees import NO_DEGREES, Degrees
 from als_spark.spark.read.failures import unreadable_files_are_named
+from als_spark.spark.read.ids import ChangedIds
 from als_spark.spark.read.sources import Source
 from als_spark.spark.session import described
 from als_spark.types import SIDES, FloatArray, IntArray
@@ -70,6 +71,7 @@ class Overview:
 
     rows: int
     bad: BadRowCounts
+    changed: ChangedIds
     ratings: int
     users: Degrees
     items: Degrees
@@ -93,6 +95,7 @@ class Overview:
         return {
             "rows": self.rows,
             "bad_rows": self.bad.counts,
+            "changed_ids": dict(self.changed.counts),
             "ratings": self.ratings,
             "ratings_per_user": self.users.as_record(),
             "ratings_per_item": self.items.as_record(),
@@ -121,7 +124,7 @@ def look_over(session: SparkSession, source: Source) -> Overview:
     typed = typed_ratings(source, need_timestamp=timed, strict_timestamp=False)
     columns = [F.xxhash64(side).alias(side) for side in SIDES]
     times = ["timestamp"] if timed else []
-    chosen = typed.select(*columns, "rating", bad_column(), *times)
+    chosen = typed.select(*columns, "rating", bad_column(typed), *times)
     counted = map_in_arrow(chosen, count_partition, ddl(_FIELDS)).repartition("bucket")
     merged = map_in_arrow(counted, merge_partition, ddl(_FIELDS))
     with (
@@ -157,8 +160,8 @@ def count_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatc
     values: list[tuple[FloatArray, IntArray]] = []
     for table in gather_batches(batches, CHUNK_ROWS):
         bad = table.column("bad")
-        good = table.filter(pc.is_null(bad)) if bad.null_count < len(bad) else table
-        facts.append(_facts_of(table.num_rows, good, BadRowCounts.of_column(bad)))
+        good = table.filter(are_usable(bad)) if bad.null_count < len(bad) else table
+        facts.append(_facts_of(table.num_rows, good, bad))
         values.append(_value_counts(good.column("rating")))
         hashes = {side: good.column(side).to_numpy() for side in SIDES}
         for side in SIDES:
@@ -297,7 +300,7 @@ def _batch(kind: str, data: bytes) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([{"bucket": 0, "kind": kind, "data": data}], schema=_FIELDS)
 
 
-def _facts_of(n_rows: int, good: pa.Table, bad: BadRowCounts) -> dict[str, Any]:
+def _facts_of(n_rows: int, good: pa.Table, bad: pa.ChunkedArray) -> dict[str, Any]:
     rating = good.column("rating")
     ends = pc.min_max(rating).as_py()
     facts = {
@@ -306,7 +309,8 @@ def _facts_of(n_rows: int, good: pa.Table, bad: BadRowCounts) -> dict[str, Any]:
         "sum": pc.sum(rating).as_py() or 0.0,
         "lowest": ends["min"],
         "highest": ends["max"],
-        "bad": bad.as_text(),
+        "bad": BadRowCounts.of_column(bad).as_text(),
+        "changed": changed_ids(bad).as_found(),
         "earliest": None,
         "latest": None,
         "untimed": 0,
@@ -339,6 +343,7 @@ def _overview(rows: list[tuple[str, bytes]]) -> Overview:
     return Overview(
         rows=sum(entry["rows"] for entry in facts),
         bad=BadRowCounts.of_texts(entry["bad"] for entry in facts),
+        changed=ChangedIds.of(tuple(part) for entry in facts for part in entry["changed"]),
         ratings=n,
         users=users,
         items=items,

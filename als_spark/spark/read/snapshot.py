@@ -21,9 +21,10 @@ from als_spark.spark.read.bad_rows import BadRowCounts, count_rows
 from als_spark.spark.read.columns import typed_ratings, union_typed
 from als_spark.spark.read.duplicates import last_of_group, rating_of_group
 from als_spark.spark.read.facts import PartFacts, TableVersion
+from als_spark.spark.read.ids import ChangedIds, example_of
 from als_spark.spark.read.sources import Source
 from als_spark.spark.session import default_partitions, described
-from als_spark.types import Duplicates, Side
+from als_spark.types import SIDES, Duplicates, Side
 
 _ORIGIN = "als_spark_origin"
 PARTITION_ROWS = 1_000_000
@@ -37,15 +38,17 @@ class Snapshot:
     """The usable ratings of a run, one of each pair.
 
     ``ratings`` are typed as :func:`als_spark.spark.prepare.prepare.prepare_typed` takes them, and
-    persisted. ``parts`` has each source as read, ``bad`` the unusable rows of all, ``warnings``
-    what is doubtful about which rating of a pair is the last; ``n_duplicates`` usable rows gave way
-    to another one of their pair. The rest is as in :class:`als_spark.spark.read.facts.DataFacts`.
+    persisted. ``parts`` has each source as read, ``bad`` the unusable rows of all, ``changed`` the
+    ids of usable rows that are not as they were written, ``warnings`` what is doubtful about which
+    rating of a pair is the last; ``n_duplicates`` usable rows gave way to another one of their
+    pair. The rest is as in :class:`als_spark.spark.read.facts.DataFacts`.
     """
 
     ratings: DataFrame
     label: str
     parts: list[PartFacts]
     bad: BadRowCounts
+    changed: ChangedIds
     warnings: list[str]
     n_ratings: int
     n_duplicates: int
@@ -84,7 +87,7 @@ def read_snapshot(
         rows = union_typed(frames).persist(StorageLevel.MEMORY_AND_DISK)
         kept.callback(rows.unpersist)
         with described(context, f"reading {label}"):
-            parts = _count_parts(rows, sources)
+            parts, changed = _count_parts(rows, sources)
         bad = BadRowCounts({}, {})
         if any(part.bad_rows for part in parts):
             with described(context, "looking at unusable rows"):
@@ -120,6 +123,7 @@ def read_snapshot(
             label,
             parts,
             bad,
+            changed,
             _doubts(parts, untimed, n_ambiguous) if duplicates == "last" else [],
             n,
             n_usable - n,
@@ -149,7 +153,7 @@ def _typed_with_origin(sources: Sequence[Source]) -> list[DataFrame]:
     for position, part in parts:
         columns = tuple(sorted(part.columns.items()))
         shape = (part.frame.schema.simpleString(), columns, part.from_files, part.is_text)
-        shapes.setdefault((*shape, part.encoding), []).append((position, part))
+        shapes.setdefault((*shape, part.encoding, part.null_words), []).append((position, part))
     typed = []
     for alike in shapes.values():
         frames = [source.frame.withColumn(_ORIGIN, F.lit(position)) for position, source in alike]
@@ -218,20 +222,28 @@ def _resolved(
     )
 
 
-def _count_parts(rows: DataFrame, sources: Sequence[Source]) -> list[PartFacts]:
+def _count_parts(rows: DataFrame, sources: Sequence[Source]) -> tuple[list[PartFacts], ChangedIds]:
     usable = F.when(F.col("problem").isNull(), F.col("rating"))
+    changed = [
+        F.when(F.col("problem").isNull() & F.col("changed").contains(side), F.col("changed"))
+        for side in SIDES
+    ]
     counted = (
         rows.groupBy("origin")
         .agg(
             *(F.count("*"), F.count("problem"), F.min(usable), F.max(usable), F.avg(usable)),
             F.max(F.when(F.col("problem").isNull(), F.col("timestamp"))),
+            *(call(column) for column in changed for call in (F.count, F.min)),
         )
         .collect()
     )
     found = {row[0]: tuple(row)[1:] for row in counted}
-    parts = []
+    parts, ids = [], []
     for position, source in enumerate(sources):
-        n, n_bad, *figures = found.get(position, (0, 0, *[None] * 4))
-        numbers = (float("nan") if value is None else float(value) for value in figures)
+        n, n_bad, *figures = found.get(position, (0, 0, *[None] * 8))
+        numbers = (float("nan") if value is None else float(value) for value in figures[:4])
         parts.append(PartFacts(source.label, n, n_bad, *numbers))
-    return parts
+        for side, count, example in zip(SIDES, figures[4::2], figures[5::2], strict=True):
+            if count:
+                ids.append((side, int(count), example_of(example, side)))
+    return parts, ChangedIds.of(ids)

@@ -31,6 +31,7 @@ from als_spark.spark.read.heads import (
     shown,
 )
 from als_spark.spark.read.names import find_columns
+from als_spark.spark.read.options import NULL_WORDS
 from als_spark.spark.read.options import SourceOptions as SourceOptions
 from als_spark.spark.read.parquet_files import parquet_groups
 from als_spark.spark.read.tables import SourceFolder, Table, read_named
@@ -71,6 +72,8 @@ class Source:
         Columns that are not in the frame, for Spark cannot read them.
     version : TableVersion or None
         Of the table that it is, if that has versions.
+    null_words : tuple of str
+        Text that stands for a missing value.
     """
 
     frame: DataFrame
@@ -83,6 +86,7 @@ class Source:
     others: tuple[Source, ...] = ()
     unread: tuple[str, ...] = ()
     version: TableVersion | None = None
+    null_words: tuple[str, ...] = NULL_WORDS
 
     @property
     def parts(self) -> tuple[Source, ...]:
@@ -172,6 +176,7 @@ def _source_of(table: Table, options: SourceOptions) -> Source:
         from_files=False,
         format=table.format,
         version=table.version,
+        null_words=tuple(options.null_words),
     )
 
 
@@ -280,4 +285,5 @@ def _part(group: _Group, options: SourceOptions, *, alone: bool) -> Source:
     return Source(
         *(frame, columns, options.label, True, group.format, group.encoding, files),
         unread=group.unread,
+        null_words=tuple(options.null_words),
     )

@@ -153,6 +153,11 @@ class TestSimilar:
             model.similarItems([1], 2, "euclid")  # type: ignore[arg-type]
         with pytest.raises(IllegalArgumentException, match="item ids of another kind"):
             model.similarItems(["a"], 2)
+        for single in ("73", b"73"):
+            with pytest.raises(
+                IllegalArgumentException, match=r"^item ids b?'73': use a list of ids, such"
+            ):
+                model.similarItems(single, 2)  # type: ignore[arg-type]
         with pytest.raises(IllegalArgumentException, match="0 recommendations wanted"):
             model.similarUsers([1], 0)
 

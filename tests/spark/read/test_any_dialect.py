@@ -26,6 +26,7 @@ from pyspark.sql import functions as F
 
 from als_spark.errors import UserError
 from als_spark.spark.read.columns import typed_ratings
+from als_spark.spark.read.ids import NULL_WORD, NULL_WORDS
 from als_spark.spark.read.sources import SourceOptions, read_source
 
 EXAMPLES = int(os.environ.get("ALS_SPARK_EXAMPLES", "100" if os.environ.get("CI") else "60"))
@@ -46,16 +47,22 @@ TEXTS = st.text(SPECIAL, min_size=1, max_size=6).map(str.strip).filter(bool)
 PLAIN_IDS = st.text(PLAIN, min_size=1, max_size=5).filter(lambda text: text.strip("-_."))
 INTEGERS = st.one_of(st.integers(-5, 40), st.integers(-(2**62), 2**62))
 RATINGS = st.integers(1, 10).map(lambda k: k / 2)
-Row = tuple[Any, Any, float]
+Row = tuple[Any, ...]
+MISSING = ("", "", 0.0)
+"""Where the rows are counted that have no user."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """A source: its files, how they are to be read, and what is in them."""
+    """A source: its files, how they are to be read, and what is in them.
+
+    ``n_missing`` rows have a word for a missing id.
+    """
 
     files: dict[str, bytes | pa.Table]
     options: dict[str, str]
     ratings: Counter[tuple[str, str, float]]
+    n_missing: int = 0
 
 
 @st.composite
@@ -66,7 +73,14 @@ def sources(draw: st.DrawFn) -> Written:
     parts = draw(st.lists(st.lists(row, min_size=1, max_size=4), min_size=1, max_size=3))
     columns = [*NAMES][: draw(st.sampled_from([3, 4, 5]))]
     ratings = Counter((str(u), str(i), r) for part in parts for u, i, r, *_ in part)
+    n_missing = 0
     if kind == "csv":
+        if ids is INTEGERS:
+            parts = [[otherwise(draw, row) for row in part] for part in parts]
+            # Not in the first line, which tells whether there is a header.
+            words = draw(st.lists(st.sampled_from(NULL_WORDS), max_size=2))
+            parts[-1] += [(word, 1, 2.5, 0, "x") for word in words]
+            n_missing = len(words)
         files, options = draw(csv_files(parts, columns))
     else:
         options = {}
@@ -74,7 +88,15 @@ def sources(draw: st.DrawFn) -> Written:
         files = dict(
             draw(write(f"part-{k}", part, columns, ids is INTEGERS)) for k, part in enumerate(parts)
         )
-    return Written(files, options, ratings)
+    return Written(files, options, ratings, n_missing)
+
+
+def otherwise(draw: st.DrawFn, row: Row) -> Row:
+    """Write one of the ids of a row with decimals, now and then."""
+    user, item, *rest = row
+    if draw(st.integers(0, 9)) == 0 and abs(user) <= 2**53:
+        user = f"{user}{draw(st.sampled_from(['.0', '.00', '.']))}"
+    return (user, item, *rest)
 
 
 @st.composite
@@ -216,7 +238,9 @@ def read_together(
     rows = reduce(DataFrame.union, frames).collect() if frames else []
     for row in rows:
         result = results[row.k]
-        if row.problem is not None:
+        if row.problem == f"user is missing: {NULL_WORD}" and isinstance(result, Counter):
+            result[MISSING] += 1
+        elif row.problem is not None:
             results[row.k] = row.problem
         elif isinstance(result, Counter):
             result[row.user, row["item"], row.rating] += 1
@@ -235,5 +259,6 @@ def test_ratings_in_any_dialect(spark: SparkSession, tmp_path: Path) -> None:
             if isinstance(result, str):
                 refused.append((result, written))
             else:
+                assert result.pop(MISSING, 0) == written.n_missing, written
                 assert result == written.ratings, written
     assert len(refused) <= MOST_REFUSED * len(examples), refused

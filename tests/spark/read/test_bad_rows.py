@@ -12,7 +12,7 @@ def test_both_ways_of_counting_agree(spark: SparkSession) -> None:
     rows = [(None, None)] * 4 + [("b", "2"), ("b", "1"), ("a", "3"), ("c", "x" * 500 + " in f.csv")]
     typed = spark.createDataFrame(rows, "problem string, raw string").repartition(3)
     n_usable, bad = count_rows(typed)
-    texts = [row.bad for row in typed.select(bad_column()).collect()]
+    texts = [row.bad for row in typed.select(bad_column(typed)).collect()]
     in_python = BadRowCounts.of_texts([BadRowCounts.of_column(pa.chunked_array([texts])).as_text()])
     assert n_usable == 4
     assert (

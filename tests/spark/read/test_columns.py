@@ -17,6 +17,7 @@ from als_spark.spark.read.columns import source_from_frame, typed_ratings
 from als_spark.spark.read.sources import SourceOptions, read_source
 
 NAN, INF = math.nan, math.inf
+REST = "rating double, timestamp double, problem string, raw string, changed string"
 
 
 def typed(frame: DataFrame, *, timestamp: bool = False) -> DataFrame:
@@ -37,8 +38,8 @@ def test_good_rows_come_typed_and_without_a_problem(spark: SparkSession) -> None
         "user int, item string, rating string, timestamp string",
     )
     wanted = spark.createDataFrame(
-        [(1, "x", 4.5, 100.0, None, None), (2, "y", 10.0, 1e9, None, None)],
-        "user bigint, item string, rating double, timestamp double, problem string, raw string",
+        [(1, "x", 4.5, 100.0, None, None, None), (2, "y", 10.0, 1e9, None, None, None)],
+        f"user bigint, item string, {REST}",
     )
     found = typed(frame, timestamp=True)
     assert_df_equality(found, wanted, ignore_nullable=True, ignore_row_order=True)
@@ -49,8 +50,8 @@ def test_timestamps_are_not_read_where_they_are_not_needed(spark: SparkSession) 
         [(1, 2, 3.0, "rubbish")], "user int, item int, rating double, timestamp string"
     )
     wanted = spark.createDataFrame(
-        [(1, 2, 3.0, None, None, None)],
-        "user bigint, item bigint, rating double, timestamp double, problem string, raw string",
+        [(1, 2, 3.0, None, None, None, None)],
+        f"user bigint, item bigint, {REST}",
     )
     assert_df_equality(typed(frame), wanted, ignore_nullable=True)
 
@@ -83,12 +84,14 @@ def test_reasons_of_bad_text(spark: SparkSession) -> None:
     assert problems(frame, timestamp=True) == [
         *["user is missing"] * 3,
         *["item is missing"] * 2,
-        "rating is missing",
-        *["rating is not a number"] * 5,
-        "rating is NaN",
+        *["rating is missing"] * 2,
+        *["rating is not a number"] * 4,
+        "rating is missing: a null word",
         *["rating is infinite"] * 3,
         "timestamp is missing",
-        *["timestamp is unreadable"] * 4,
+        "timestamp is unreadable",
+        "timestamp is missing: a null word",
+        *["timestamp is unreadable"] * 2,
         None,
     ]
 
@@ -131,7 +134,8 @@ def test_reasons_of_bad_numbers(spark: SparkSession) -> None:
     ]
     frame = spark.createDataFrame(rows, "user double, item bigint, rating double, timestamp double")
     assert problems(frame, timestamp=True) == [
-        *["user is not a whole number"] * 2,
+        "user is missing",
+        "user is not a whole number",
         *["user is too large to be an exact number"] * 2,
         "user is missing",
         "item is missing",
@@ -151,6 +155,50 @@ def test_ids_of_every_type_of_number(kind: str, spark: SparkSession) -> None:
     ids = "string" if kind == "decimal(30,0)" else "bigint"
     wanted = spark.sql(f"select cast(7 as {ids}) user, cast(-3 as {ids}) item")
     assert_df_equality(typed(frame).select("user", "item"), wanted, ignore_nullable=True)
+
+
+def test_decimals_are_ids_if_they_are_whole(spark: SparkSession) -> None:
+    frame = spark.sql(
+        "select cast(v as decimal(10,2)) user, cast(v as decimal(38,3)) item, 1 rating "
+        "from values ('7.00'), ('-3'), ('7.01'), ('0.10') as t(v)"
+    )
+    rows = typed(frame.coalesce(1)).collect()
+    assert [(row.user, row["item"]) for row in rows[:2]] == [(7, "7"), (-3, "-3")]
+    assert [row.problem for row in rows] == [None, None, *["user is not a whole number"] * 2]
+    assert {row.changed for row in rows} == {None}
+
+
+def test_text_that_is_a_number_or_nothing(spark: SparkSession) -> None:
+    """What becomes of an id, and what is told of it; the words of a frame are its own."""
+    wanted: dict[str, tuple[str | None, str | None, str | None]] = {
+        "15.0": ("15", None, "user 15.0"),
+        " 15. ": ("15", None, "user 15."),
+        "-15.00": ("-15", None, "user -15.00"),
+        "9007199254740992.0": ("9007199254740992", None, "user 9007199254740992.0"),
+        "9007199254740993.0": (None, "user is too large to be an exact number", None),
+        "-12345678901234567000.0": (None, "user is too large to be an exact number", None),
+        "1.23457E+12": (None, "user is in scientific notation, which may have lost digits", None),
+        "1e+16": (None, "user is in scientific notation, which may have lost digits", None),
+        "1.5E12": (None, "user is in scientific notation, which may have lost digits", None),
+        "-": (None, "user is missing: a null word", None),
+        **{
+            text: (text, None, None)
+            for text in ("NULL", "15.5", "1.000", "007.0", "007", "+7", "12e5", "1.0.0", "a+b", "")
+            if text
+        },
+    }
+    frame = spark.createDataFrame([(text,) for text in wanted], "user string").coalesce(1)
+    frame = frame.selectExpr("user", "1 item", "2 rating")
+    rows = typed_ratings(source_from_frame(frame, null_words=["-"]), need_timestamp=False).collect()
+    found = {
+        text: (row.user if row.problem is None else None, row.problem, row.changed)
+        for text, row in zip(wanted, rows, strict=True)
+    }
+    shown = {
+        text: (value, problem, None if problem else changed)
+        for text, (value, problem, changed) in found.items()
+    }
+    assert shown == wanted
 
 
 @pytest.mark.parametrize("kind", ["int", "float", "decimal(3,1)", "varchar(5)", "char(5)"])
@@ -200,7 +248,7 @@ def test_timestamps_without_a_time_zone_are_of_the_session(spark: SparkSession) 
     ("columns", "message"),
     [
         ("true user, 1 item, 1 rating", "the user column 'user' is of type boolean: whole numbers"),
-        ("1 user, 1.5 item, 1 rating", r"the item column 'item' is of type decimal\(2,1\): whole"),
+        ("1 user, array(1) item, 1 rating", r"the item column 'item' is of type array<int>: whole"),
         ("1 user, 1 item, array(1) rating", "the rating column 'rating' is of type array<int>"),
         ("1 user, 1 item, date'2020-01-01' rating", "the rating column 'rating' is of type date"),
         ("1 user, 1 item, 1 rating, true timestamp", "the timestamp column .* is of type boolean"),

@@ -9,6 +9,7 @@ from pyspark.sql import SparkSession
 
 from als_spark.errors import DataError
 from als_spark.spark.read.id_lists import read_ids
+from als_spark.types import SIDES
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,9 @@ from als_spark.spark.read.id_lists import read_ids
 )
 def test_read(spark: SparkSession, tmp_path: Path, name: str, text: str, column: str) -> None:
     (tmp_path / name).write_text(text)
-    assert read_ids(spark, str(tmp_path / name), "user", column).to_pylist() == ["1", "2", "3"]
+    found = read_ids(spark, str(tmp_path / name), "user", column)
+    assert found.ids.to_pylist() == ["1", "2", "3"]
+    assert (found.n_missing, found.bad.n, found.changed.n) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -54,15 +57,45 @@ def test_ids_with_separators_in_them(
     spark: SparkSession, tmp_path: Path, name: str, text: str, ids: list[str]
 ) -> None:
     (tmp_path / name).write_text(text)
-    assert read_ids(spark, str(tmp_path / name), "user").to_pylist() == ids
+    assert read_ids(spark, str(tmp_path / name), "user").ids.to_pylist() == ids
 
 
 def test_parquet_and_items(spark: SparkSession, tmp_path: Path) -> None:
     path = str(tmp_path / "ids.parquet")
     rows = [(1, "b c"), (2, "a"), (3, None)]
     spark.createDataFrame(rows, "user int, movieId string").write.parquet(path)
-    assert read_ids(spark, path, "item").to_pylist() == ["a", "b c"]
-    assert read_ids(spark, path, "user").to_pylist() == ["1", "2", "3"]
+    items = read_ids(spark, path, "item")
+    assert (items.ids.to_pylist(), items.n_missing) == (["a", "b c"], 1)
+    assert read_ids(spark, path, "user").ids.to_pylist() == ["1", "2", "3"]
+
+
+def test_what_is_no_id_in_a_list(spark: SparkSession, tmp_path: Path) -> None:
+    """The rule of ratings: null words, decimals, lost digits; of text, JSON and Parquet."""
+    words = "user is in scientific notation, which may have lost digits"
+    path = tmp_path / "l.csv"
+    path.write_text("user,x\n15.0,1\n15,2\n7.0,3\nNULL,4\n,5\n1.5E+12,6\n007,7\n7,8\n")
+    found = read_ids(spark, str(path), "user")
+    assert found.ids.to_pylist() == ["007", "15", "7"]
+    assert found.n_missing == 2
+    assert found.bad.lines == [
+        f"{words} (1 row, such as user=1.5E+12, in {path})",
+    ]
+    assert found.changed.counts == {"user": 2}
+    assert read_ids(spark, str(path), "user", null_words=()).ids.to_pylist()[-1] == "NULL"
+    frame = spark.sql(
+        "select cast(v as double) user, cast(v as decimal(10,2)) item "
+        "from values ('15'), ('2.5'), (null) as t(v)"
+    )
+    frame.write.parquet(str(tmp_path / "p"))
+    for side in SIDES:
+        found = read_ids(spark, str(tmp_path / "p"), side)
+        assert (found.ids.to_pylist(), found.n_missing) == (["15"], 1)
+        assert found.bad.counts == {f"{side} is not a whole number": 1}
+    (tmp_path / "flags.json").write_text('{"user": true}\n')
+    with pytest.raises(
+        DataError, match=r"flags\.json: the user column 'user' is of type boolean: "
+    ):
+        read_ids(spark, str(tmp_path / "flags.json"), "user")
 
 
 @pytest.mark.parametrize(

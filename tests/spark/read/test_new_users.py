@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from als_spark.errors import DataError
 from als_spark.model.foldin import fold_in
 from als_spark.spark.read.bad_rows import BadRowCounts
+from als_spark.spark.read.ids import ChangedIds
 from als_spark.spark.read.new_users import NewRatings, last_of_pairs, read_new_ratings
 from als_spark.spark.read.sources import SourceOptions, read_source
 from tests.conftest import random_model
@@ -67,7 +68,7 @@ def test_times_decide_between_ratings_of_a_pair_and_do_no_more(
     lines += ["9002,1,4,", "9002,1,1,1e300", "9002,1,x,7"]
     found = read(spark, tmp_path / "r.csv", lines)
     assert rows(found) == [("9001", "1", 3.0), ("9002", "1", 4.0)]
-    assert found.bad.n == 1
+    assert (found.bad.n, found.n_ratings, found.n_duplicates) == (1, 5, 3)
     (problem,) = found.bad.lines
     assert problem.startswith("rating is not a number (1 row, such as user=9002, item=1, rating=x,")
 
@@ -80,6 +81,19 @@ def test_a_column_that_holds_no_times_is_not_looked_at(spark: SparkSession) -> N
     found = read_new_ratings(spark, source, MODEL)
     assert found.table.to_pylist() == [{"user": 9001, "item": 1, "rating": 2.0}]
     assert found.pairs(spark).dtypes == [("user", "bigint"), ("item", "bigint")]
+
+
+def test_ids_of_other_forms(spark: SparkSession, tmp_path: Path) -> None:
+    item = ITEMS[0]
+    lines = ["user,item,rating", f"{KNOWN}.0,{item},1", f"9001.0,{item}.0,3", f"NULL,{item},3"]
+    found = read(spark, tmp_path / "r.csv", [*lines, f"9E+3,{item},3"])
+    assert rows(found) == [("9001", str(item), 3.0)]
+    assert found.changed.counts == {"user": 2, "item": 1}
+    assert found.bad.counts == {
+        "user is in scientific notation, which may have lost digits": 1,
+        "user is missing: a null word": 1,
+    }
+    assert found.fold_in(MODEL).ids.ids.to_pylist() == [9001]
 
 
 def test_ids_of_another_kind(spark: SparkSession, tmp_path: Path) -> None:
@@ -95,7 +109,7 @@ def test_a_user_whose_system_has_no_solution() -> None:
     table = pa.table({"user": [9001], "item": ITEMS[:1], "rating": [3.0]})
     message = r"^r\.csv: user 9001 cannot be folded in, .* lambda=0: leave these ratings out, or"
     with pytest.raises(DataError, match=message):
-        NewRatings(table, "r.csv", BadRowCounts({}, {})).fold_in(model)
+        NewRatings(table, "r.csv", BadRowCounts({}, {}), ChangedIds(), 1, 0).fold_in(model)
 
 
 def test_nothing_to_use(spark: SparkSession, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import math
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -247,6 +248,82 @@ SPACES = {
         {"a.csv": b"user;item;rating\n1;101;3\n2;102;3,5\n"}, [A], ["rating is not a number"]
     ),
 }
+NO_USER, NO_ITEM = "user is missing: a null word", "item is missing: a null word"
+LOST = "is in scientific notation, which may have lost digits"
+TOO_LARGE = "user is too large to be an exact number"
+IDS = {
+    "null words": Case(
+        {
+            "a.csv": b"user,item,rating\n1,101,3\n\\N,1,3\nNULL,1,3\nnan,1,3\nNaN,1,3\nNone,1,3\n"
+            b"N/A,1,3\n ,1,3\n2,null,3\n2,NA,3\n2,102,NULL\n2,102,\\N\n9,101,1\n"
+        },
+        [A, B],
+        [NO_ITEM] * 2
+        + ["rating is missing: a null word"] * 2
+        + ["user is missing"]
+        + [NO_USER] * 6,
+    ),
+    "null words of JSON and Parquet": Case(
+        {
+            "a.json": b'{"user": 1, "item": 101, "rating": 3}\n'
+            b'{"user": "NULL", "item": 1, "rating": 3}',
+            "b.parquet": typed(
+                {"user": ["9", "None", None], "item": ["101"] * 3, "rating": ["1"] * 3}
+            ),
+            "c.parquet": typed({"user": [2.0, math.nan], "item": [102] * 2, "rating": [4.0] * 2}),
+        },
+        [A, C, B],
+        ["user is missing"] * 2 + [NO_USER] * 2,
+    ),
+    "words that are ids": Case(
+        {"a.csv": b"user,item,rating\nNone,NULL,3\n-,101,3\n1,101,-\n1,102,-1\n0,101,1\n"},
+        [("None", "NULL", 3.0)],
+        [*["rating is missing: a null word"] * 2, NO_USER, NO_USER],
+        {"null_words": ["-", "-1", "0"]},
+    ),
+    "decimals": Case(
+        {
+            "a.csv": b"1,101,3\n9.0,101.,1\n",
+            "b.json": b'{"user": 2.0, "item": "102.00", "rating": 4}',
+        },
+        [A, C, B],
+    ),
+    "decimals that are no whole numbers": Case(
+        {"a.csv": b"user,item,rating\n1,101,3\n9.5,101,1\n1.000,102,4\n"},
+        [A, ("9.5", "101", 1.0), ("1.000", "102", 4.0)],
+    ),
+    "lost digits": Case(
+        {
+            "a.csv": b"1234567890001,101,3\n1.23457E+12,101,5\n1,1e+5,4\n1.5E12,101,2\n"
+            b"9007199254740993.0,1,1\n",
+        },
+        [("1234567890001", "101", 3.0)],
+        [f"item {LOST}", *[f"user {LOST}"] * 2, TOO_LARGE],
+    ),
+    "leading zeros": Case(
+        {
+            "a.csv": b"user,item,rating\n7,101,3\n007,101,4\n",
+            "b.parquet": typed({**ids, "user": [7]}),
+        },
+        [("007", "101", 4.0), ("7", "101", 3.0), ("7", "101", 3.0)],
+    ),
+    "decimals and doubles of Parquet": Case(
+        {
+            "a.parquet": typed(
+                {
+                    "user": [Decimal("1.00"), Decimal("1.50")],
+                    "item": [101, 101],
+                    "rating": [3.0, 3.0],
+                },
+                user=pa.decimal128(10, 2),
+            ),
+            "b.parquet": typed({"user": [9.0, 1.5], "item": ["101.0"] * 2, "rating": [1.0, 1.0]}),
+            "c.parquet": typed({"user": [2, 2], "item": ["102", "NULL"], "rating": [4.0, 4.0]}),
+        },
+        [A, C, B],
+        [NO_ITEM, *["user is not a whole number"] * 2],
+    ),
+}
 CASES = {
     f"{kind}: {name}": case
     for kind, cases in {
@@ -257,6 +334,7 @@ CASES = {
         "partitions": PARTITIONS,
         "names": NAMES,
         "blanks": SPACES,
+        "ids": IDS,
     }.items()
     for name, case in cases.items()
 }

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.errors import DataError
-from als_spark.spark.read.seen import SeenPairs, read_seen, without_pairs
+from als_spark.spark.read.seen import KnownIds, SeenPairs, read_seen, without_pairs
 from als_spark.spark.read.sources import SourceOptions, read_source
+
+KNOWN = KnownIds(pa.array([1, 2, 15]), pa.array(["a", "b"]))
 
 
 def read(spark: SparkSession, path: Path, **columns: str) -> SeenPairs:
     options = SourceOptions(str(path), columns=columns, need_rating=False, format_option=False)
-    return read_seen(spark, read_source(spark, options))
+    return read_seen(spark, read_source(spark, options), KNOWN)
 
 
 def pairs(frame: DataFrame) -> list[tuple[str, str]]:
@@ -37,7 +40,7 @@ def test_ratings_are_not_needed(spark: SparkSession, tmp_path: Path, name: str, 
     # A column of another file's ratings is none of this one's business.
     seen = read(spark, tmp_path / name, rating="stars", timestamp="moment")
     assert pairs(seen.pairs) == [("1", "a"), ("2", "b"), ("3", "c")]
-    assert (seen.n_pairs, seen.bad.n, seen.bad.lines) == (3, 0, [])
+    assert (seen.n_pairs, seen.n_known, seen.bad.n, seen.bad.lines) == (3, 2, 0, [])
 
 
 def test_rows_without_two_ids_are_counted(spark: SparkSession, tmp_path: Path) -> None:
@@ -45,10 +48,24 @@ def test_rows_without_two_ids_are_counted(spark: SparkSession, tmp_path: Path) -
     seen = read(spark, tmp_path / "s.csv")
     assert pairs(seen.pairs) == [("1", "a"), ("2", "b")]
     assert (seen.n_pairs, seen.bad.n) == (2, 3)
+    missing = ["user=null, item=b, in s.csv", "user=null, item=null, in s.csv"]
     assert seen.bad.lines == [
-        "user is missing (2 rows, such as user=null, item=b, in s.csv)",
+        f"user is missing (2 rows, such as {' | '.join(missing)})",
         "item is missing (1 row, such as user=2, item=null, in s.csv)",
     ]
+
+
+def test_ids_of_other_forms_are_known(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_text("user,item\n15.0,a\n015,a\nNULL,b\n2,b\n2,z\n1E+0,a\n")
+    seen = read(spark, tmp_path / "s.csv")
+    assert pairs(seen.pairs) == [("015", "a"), ("15", "a"), ("2", "b"), ("2", "z")]
+    assert (seen.n_pairs, seen.n_known, seen.bad.n) == (4, 2, 2)
+    assert seen.changed.lines == ["1 user id written with decimals, such as 15.0: read as 15"]
+
+
+def test_users_of_another_type_are_not_known() -> None:
+    known = KNOWN.more_users(pa.array(["9", "1", "x"]))
+    assert known.users.to_pylist() == [1, 2, 15, 9]
 
 
 @pytest.mark.parametrize(

@@ -361,11 +361,16 @@ def ids_of(source: Source) -> tuple[list[Any], list[Any]]:
             ["1", "123456789012345678901234567890", "9223372036854775808"],
         ),
         (["007", "7", "8"], ["007", "7", "8"]),
-        (["1.0", "2", "3"], ["1.0", "2", "3"]),
+        (["1.0", "2", "3"], [1, 2, 3]),
+        (["1.5", "2", "3"], ["1.5", "2", "3"]),
+        (["1.000", "2", "3"], ["1.000", "2", "3"]),
         (["+1", "2", "3"], ["+1", "2", "3"]),
         (["b", "a", "10"], ["10", "a", "b"]),
     ],
-    ids=["integers", "64-bit", "larger than 64-bit", "leading zero", "decimal", "plus", "text"],
+    ids=[
+        *("integers", "64-bit", "larger than 64-bit", "leading zero"),
+        *("decimal", "fraction", "thousand", "plus", "text"),
+    ],
 )
 def test_ids_in_text_files(
     ids: list[str], indexed: list[Any], spark: SparkSession, tmp_path: Path

@@ -19,6 +19,7 @@ TYPED = {
     "format": ("parquet", "parquet"),
     "encoding": ("utf-16", "utf-16"),
     "quoting": ("none", "none"),
+    "null_words": ("-", ("-",)),
     "user_col": ("u", "u"),
     "item_col": ("i", "i"),
     "rating_col": ("r", "r"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -116,10 +118,10 @@ class TestRowsOf:
 class TestAsIdArray:
     @pytest.mark.parametrize(
         ("ids", "kind"),
-        [([1.5], "double"), ([True], "bool"), ([b"a"], "binary"), ([None], "null")],
+        [([True], "bool"), ([b"a"], "binary"), ([None], "null"), ([date(2026, 1, 1)], "date32")],
     )
     def test_other_types(self, ids, kind):
-        with pytest.raises(DataError, match=f"ids of type {kind} given: use integers or strings"):
+        with pytest.raises(DataError, match=f"ids of type {kind}.* given: use integers or strings"):
             as_id_array(ids)
 
     def test_types(self):
@@ -128,6 +130,35 @@ class TestAsIdArray:
         assert as_id_array(["a"]).type == pa.string()
         assert as_id_array(pa.array(["a"], pa.large_string()).to_pylist()).type == pa.string()
         assert as_id_array([]).type == pa.int64()
+
+    @pytest.mark.parametrize(
+        "ids",
+        [
+            [1.0, -3.0, 2.0**53],
+            np.array([1, -3, 2**53], np.float64),
+            pa.array([1.0, -3.0, 2.0**53]),
+            pa.chunked_array([[1.0, -3.0], [2.0**53]]),
+        ],
+        ids=["list", "NumPy", "Arrow", "chunks"],
+    )
+    def test_whole_floats_are_integers(self, ids):
+        found = as_id_array(ids)
+        assert (found.type, found.to_pylist()) == (pa.int64(), [1, -3, 2**53])
+
+    def test_floats_that_are_missing(self):
+        for ids in ([1.0, float("nan")], np.array([1, np.nan]), pa.array([1.0, None])):
+            assert as_id_array(ids).to_pylist() == [1, None]
+
+    @pytest.mark.parametrize("odd", [1.5, -0.1, 2.0**53 + 2, 1e300, float("inf"), -float("inf")])
+    def test_floats_that_are_no_whole_numbers(self, odd):
+        for ids in ([1.0, odd], pa.array([odd])):
+            with pytest.raises(DataError, match=r"^id .* given: use whole numbers up to 2\^53"):
+                as_id_array(ids)
+
+    @pytest.mark.parametrize("single", ["73", b"73", bytearray(b"73"), memoryview(b"73"), 73, 7.0])
+    def test_one_id_where_several_are_wanted(self, single):
+        with pytest.raises(DataError, match=r"^ids .* given: use a list of ids, such as \["):
+            as_id_array(single)
 
     def test_a_mixture_is_text(self):
         assert as_id_array([1, "a", 2**80]).to_pylist() == ["1", "a", str(2**80)]

@@ -336,6 +336,7 @@ OTHER_VALUES = {
     "ratings": "other.csv",
     "format": "json",
     "quoting": "none",
+    "null_words": ("NULL", "-"),
     "bad_rows": "drop",
     "duplicates": "mean",
     "split": "time",

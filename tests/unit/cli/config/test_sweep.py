@@ -27,6 +27,7 @@ REFUSED = [
     ("format", "xml", "--format xml: not usable: use one of auto, csv, movielens, parquet, json"),
     ("encoding", "", "--encoding is empty"),
     ("quoting", "all", "--quoting all: not usable: use one of auto, none"),
+    ("null_words", (5,), "--null-words 5: not usable: use text in quotes"),
     ("bad_rows", "keep", "--bad-rows keep: not usable: use one of error, drop"),
     ("duplicates", "first", "--duplicates first: not usable: use one of error, mean, last"),
     ("split", "user", "--split user: not usable: use one of random, time"),

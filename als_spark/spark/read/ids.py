@@ -1,0 +1,257 @@
+"""Ids as they come in: one rule for every kind of file, and for tables.
+
+An id is missing if it is null, blank or one of the null words (:data:`NULL_WORDS`). A whole number
+may be written with decimals: ``15.0`` is 15, and counted; a number in scientific notation, such as
+``1.23457E+12``, has perhaps lost digits, and is unusable. Everything else is what it is: ``007`` is
+text, and not 7; one such id makes all ids of its column text (see :func:`odd_ids`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from als_spark.errors import DataError
+from als_spark.model.ids import fits_int64
+from als_spark.spark.read.names import quoted
+from als_spark.spark.read.options import NULL_WORDS as NULL_WORDS
+from als_spark.types import SIDES, Side
+
+INTEGERS = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
+FLOATS = (T.FloatType, T.DoubleType)
+TEXTS = (T.StringType, T.VarcharType, T.CharType)
+NULL_WORD = "a null word"
+"""How the problem of a null word ends."""
+
+_LARGEST_EXACT = 2.0**53
+_LARGEST_DIGITS = str(2**53)
+_LONGEST_BIGINT = 18
+"""Digits that always fit into a bigint."""
+# Never three zeros: 1.000 may be a thousand.
+_WHOLE = r"^(0|-?[1-9][0-9]*)\.(0|00|0000+)?$"
+_SCIENTIFIC = r"^[+-]?[0-9]+(\.[0-9]*)?[eE][+-]?[0-9]+$"
+
+
+class TypedId(NamedTuple):
+    """A column of ids of one role."""
+
+    value: Column
+    """bigint or string."""
+    problem: Column
+    """What is wrong with it; null for a usable one."""
+    changed: Column
+    """The role and the id as written, where that is not ``value``; null elsewhere."""
+
+
+def mark_ids(frame: DataFrame, columns: Mapping[str, str], null_words: Sequence[str]) -> DataFrame:
+    """Prepare the columns of ids, by role, for :func:`typed_id`: trim those of text, mark odd ones.
+
+    In columns of a DataFrame below: Spark otherwise does it anew wherever the result is used.
+    """
+    texts = [
+        role for role, name in columns.items() if isinstance(frame.schema[name].dataType, TEXTS)
+    ]
+    marks: dict[str, Column] = {}
+    for role in texts:
+        text = F.trim(F.col(quoted(columns[role])))
+        marks |= {_text_name(role): text, _odd_name(role): _odd(text, null_words)}
+    return frame.withColumns(marks)
+
+
+def typed_id(frame: DataFrame, name: str, role: str, null_words: Sequence[str]) -> TypedId | None:
+    """Bring ids to bigint or string, in a DataFrame of :func:`mark_ids`; None for other types."""
+    column, kind = F.col(quoted(name)), frame.schema[name].dataType
+    unchanged = F.lit(None).cast("string")
+    missing = F.when(column.isNull(), F.lit(f"{role} is missing"))
+    if isinstance(kind, INTEGERS):
+        return TypedId(column.cast("bigint"), missing, unchanged)
+    if isinstance(kind, T.DecimalType):
+        whole = column if kind.scale == 0 else F.floor(column)
+        to = "bigint" if kind.precision - kind.scale <= _LONGEST_BIGINT else "string"
+        problem = missing
+        if kind.scale > 0:
+            problem = missing.when(column != whole, F.lit(f"{role} is not a whole number"))
+        return TypedId(whole.cast(to), problem, unchanged)
+    if isinstance(kind, FLOATS):
+        # Not `floor`, which overflows at huge numbers and NaN. NaN is larger than everything.
+        exact = F.abs(column) <= _LARGEST_EXACT
+        problem = (
+            F.when(column.isNull() | F.isnan(column), F.lit(f"{role} is missing"))
+            .when(~exact, F.lit(f"{role} is too large to be an exact number"))
+            .when(column != F.rint(column), F.lit(f"{role} is not a whole number"))
+        )
+        return TypedId(F.when(exact, column).cast("bigint"), problem, unchanged)
+    if isinstance(kind, TEXTS):
+        return _text_id(F.col(_text_name(role)), F.col(_odd_name(role)), role, null_words)
+    return None
+
+
+def missing_text(text: Column, words: Sequence[str], role: str) -> Column:
+    """Return the problem of a missing value of a text column, trimmed; null where it is there."""
+    problem = F.when(text.isNull() | (text == ""), F.lit(f"{role} is missing"))
+    if any(words):
+        problem = problem.when(text.isin(*words), F.lit(f"{role} is missing: {NULL_WORD}"))
+    return problem
+
+
+def _text_name(role: str) -> str:
+    return f"als_spark_{role}"
+
+
+def _odd_name(role: str) -> str:
+    return f"als_spark_odd_{role}"
+
+
+def _odd(text: Column, null_words: Sequence[str]) -> Column:
+    """Tell the few ids that are looked at more closely; cheap, for it sees all of them."""
+    odd = (text == "") | text.contains(".") | text.contains("+") | text.contains("\ufffd")
+    words = [word for word in null_words if word]
+    if words:
+        longest = max(len(word.encode()) for word in words)
+        named = (F.octet_length(text) <= longest) & text.isin(*words)
+        if not any(word[0].isdigit() for word in words):
+            named = ((text < "0") | (text >= ":")) & named
+        odd |= named
+    return F.coalesce(odd, F.lit(True))
+
+
+def _text_id(text: Column, odd: Column, role: str, null_words: Sequence[str]) -> TypedId:
+    whole = odd & text.rlike(_WHOLE)
+    short = F.substring_index(text, ".", 1)
+    digits = F.ltrim(F.translate(short, "-", " "))
+    large = (F.length(digits) > len(_LARGEST_DIGITS)) | (
+        (F.length(digits) == len(_LARGEST_DIGITS)) & (digits > _LARGEST_DIGITS)
+    )
+    scientific = text.contains(".") | text.contains("+")
+    scientific &= text.rlike(_SCIENTIFIC)
+    problem = F.coalesce(
+        missing_text(text, null_words, role),
+        F.when(scientific, F.lit(f"{role} is in scientific notation, which may have lost digits")),
+        F.when(whole & large, F.lit(f"{role} is too large to be an exact number")),
+    )
+    changed = F.when(whole, F.concat(F.lit(f"{role} "), text))
+    value = F.when(whole, short).otherwise(text)
+    return TypedId(value, F.when(odd, problem), changed)
+
+
+def changed_column(*columns: Column) -> Column:
+    """Return the column ``changed`` of typed rows: null, or the ids that are not as written."""
+    both = F.concat_ws(", ", *columns)
+    there = reduce(Column.__or__, (column.isNotNull() for column in columns))
+    return F.when(there, both).alias("changed")
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedIds:
+    """Ids that were written with decimals: how many of each side, and one as it was written."""
+
+    counts: Mapping[Side, int] = field(default_factory=dict)
+    examples: Mapping[Side, str] = field(default_factory=dict)
+
+    @property
+    def n(self) -> int:
+        """Of both sides."""
+        return sum(self.counts.values())
+
+    @property
+    def lines(self) -> list[str]:
+        """Say what was written how, and how it was read: a line for each side."""
+        return [
+            f"{count:,} {side} {'id' if count == 1 else 'ids'} written with decimals, such as "
+            f"{self.examples[side]}: read as {self.examples[side].partition('.')[0]}"
+            for side, count in self.counts.items()
+        ]
+
+    @staticmethod
+    def of_column(changed: pa.Array | pa.ChunkedArray) -> ChangedIds:
+        """Count a column of :func:`changed_column`."""
+        there = changed.drop_null()
+        found: list[tuple[Side, int, str]] = []
+        for side in SIDES if len(there) else ():
+            of_side = there.filter(pc.match_substring(there, side))
+            if len(of_side):
+                found.append((side, len(of_side), example_of(of_side[0].as_py(), side)))
+        return ChangedIds.of(found)
+
+    @staticmethod
+    def of(found: Iterable[tuple[Side, int, str]]) -> ChangedIds:
+        """Merge counts: side, number, an id as it was written."""
+        counts: dict[Side, int] = {}
+        examples: dict[Side, str] = {}
+        for side, n, example in found:
+            counts[side] = counts.get(side, 0) + n
+            # The same one, whatever the order of the tasks.
+            examples[side] = min(examples.get(side, example), example)
+        return ChangedIds(counts, examples)
+
+    def as_found(self) -> list[tuple[Side, int, str]]:
+        """Return what :meth:`of` takes."""
+        return [(side, n, self.examples[side]) for side, n in self.counts.items()]
+
+
+def example_of(changed: str, side: Side) -> str:
+    """Return the id of a side as it was written, of a row of :func:`changed_column`."""
+    found = re.search(rf"{side} ([^,]*)", changed)
+    assert found is not None, changed
+    return found[1]
+
+
+def odd_ids(ids: pa.Array, side: Side) -> str | None:
+    """Say why ids that are mostly whole numbers are read as text; None if nothing is odd.
+
+    Parameters
+    ----------
+    ids : pyarrow.Array
+        All ids of a side, each once, as a model has them.
+    """
+    if not pa.types.is_string(ids.type) or not len(ids):
+        return None
+    whole = fits_int64(ids)
+    zeros = pc.match_substring_regex(ids, "^-?0[0-9]+$")
+    n, n_whole, n_zeros = len(ids), pc.sum(whole).as_py(), pc.sum(zeros).as_py()
+    if 2 * (n_whole + n_zeros) < n:
+        return None
+    if n_zeros:
+        padded = ids.filter(zeros)
+        plain = pc.replace_substring_regex(padded, "^(-?)0+([0-9])", r"\1\2")
+        example, other = padded[0].as_py(), plain[0].as_py()
+        n_alike = pc.sum(pc.is_in(plain, value_set=ids)).as_py()
+        told = f"; {n_alike:,} are told from another id by these alone" if n_alike else ""
+        return (
+            f"{n_zeros:,} of {n:,} {side} ids have leading zeros, such as {example}: all are read "
+            f"as text, and {example} is not {other}{told}"
+        )
+    odd = ids.filter(pc.invert(whole))
+    return (
+        f"{len(odd):,} of {n:,} {side} ids are not whole numbers, such as {odd[0].as_py()!r}: all "
+        "are read as text"
+    )
+
+
+def refuse_two_forms(label: str, ids: Mapping[Side, pa.Array], changed: ChangedIds) -> None:
+    """Stop if ids such as 15.0 were read as whole numbers, and others such as 15.1 are there.
+
+    Raises
+    ------
+    DataError
+        Names the two.
+    """
+    for side, example in changed.examples.items():
+        if not pa.types.is_string(ids[side].type):
+            continue
+        fractions = ids[side].filter(pc.match_substring_regex(ids[side], r"^-?[0-9]+\.[0-9]+$"))
+        if len(fractions):
+            raise DataError(
+                f"{label}: the {side} id {example} is a whole number with decimals, "
+                f"{fractions[0].as_py()} is not: write all {side} ids as whole numbers, or as text "
+                f"that is no number, such as v{example}"
+            )
