@@ -245,7 +245,7 @@ def draw_implicit(result: Mapping[str, Any], path: Path) -> None:
     body = titled(
         figure,
         "Implicit feedback: als_spark, MLlib and implicit",
-        f"left: {result['ratings']:,} interactions; right: MovieLens latest-small by time, "
+        f"left: {result['ratings']:,} interactions; right: MovieLens latest-small, "
         f"rank {result['rankings']['rank']}, tuned on an inner part",
     )
     times, rankings = body.subplots(1, 2)
