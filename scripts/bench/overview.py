@@ -38,14 +38,13 @@ def main(argv: list[str] | None = None) -> int:
         ratings = generate(n_ratings)
         write_parquet(ratings, Path(folder) / "parquet", N_FILES)
         write_csv(ratings, Path(folder) / "csv")
-        rows = [
-            measure(session, kind, f"{folder}/{kind}", options.repeats)
-            for kind in ("parquet", "csv")
-        ]
+        rows = []
+        for kind in ("parquet", "csv"):
+            row = measure(session, kind, f"{folder}/{kind}", options.repeats)
+            print(f"{kind}: inspect takes {row['inspect_over_summary']:.2f} of df.summary()")
+            rows.append(row)
     path = write_result(options.output, "overview", {"ratings": n_ratings, "rows": rows})
     draw_overview(rows, NAMES, n_ratings, path.with_suffix(".png"))
-    for row in rows:
-        print(f"{row['format']}: inspect takes {row['inspect_over_summary']:.2f} of df.summary()")
     return 0
 
 
