@@ -134,7 +134,7 @@ def _data_facts(record: Mapping[str, Any]) -> Facts:
         ("tables", tables_words(data)),
         ("unusable rows", data.get("bad_rows")),
         ("duplicates", data.get("duplicates")),
-        ("ids written with decimals", data.get("changed_ids")),
+        ("ids written with decimals", data.get("changed_ids") or None),
         ("new users", data.get("new_users")),
         ("new items", data.get("new_items")),
         ("share of unknown users or items", percent(data.get("unknown_share"))),

@@ -137,7 +137,7 @@ def _data_facts(run: Mapping[str, Any]) -> Facts:
             ("lowest, highest rating", [] if None in extremes else extremes),
             *degree_facts(data),
             ("pairs rated more than once", data.get("duplicate_pairs")),
-            ("ids written with decimals", sum(get_mapping(data, "changed_ids").values())),
+            ("ids written with decimals", sum(get_mapping(data, "changed_ids").values()) or None),
             ("rows dropped", sum(get_mapping(data, "bad_rows_dropped").values())),
             ("Spark master", run.get("spark_master")),
             ("placement", run.get("placement")),
