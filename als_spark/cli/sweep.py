@@ -28,7 +28,7 @@ from als_spark.model.files import save_model
 from als_spark.nightly.fitting import model_of
 from als_spark.redaction import redact_all
 from als_spark.report.advice import edges, next_command
-from als_spark.report.baseline import Biases, Popular, beaten_by_biases
+from als_spark.report.baseline import Biases, Popular, is_beaten
 from als_spark.report.figures.sweep import sweep_pictures
 from als_spark.report.pages.sweep import sweep_page
 from als_spark.report.table import results_table
@@ -284,8 +284,9 @@ class _Run:
         """Say where the best point lies on an edge of the grid, and what to try next."""
         chosen = outcome.points[outcome.best]
         grid = self._config.ranks, self._config.lambdas
-        beaten = beaten_by_biases(chosen, outcome.selected_on, self._judge, self._biases)
-        following = next_command(chosen, *grid, beaten=beaten)
+        judge, baselines = self._judge, (self._popular, self._biases)
+        beaten = is_beaten(chosen, outcome.selected_on, judge, *baselines)
+        following = next_command(chosen, *grid, beaten=beaten, for_lists=judge.is_ranking)
         return [*edges(chosen, *grid), *([] if following is None else [following])]
 
     def _closing_words(self, outcome: SweepOutcome) -> str:

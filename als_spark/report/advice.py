@@ -48,7 +48,12 @@ def edges(chosen: PointResult, ranks: Sequence[int], regs: Sequence[float]) -> I
 
 
 def next_command(
-    chosen: PointResult, ranks: Sequence[int], regs: Sequence[float], *, beaten: bool
+    chosen: PointResult,
+    ranks: Sequence[int],
+    regs: Sequence[float],
+    *,
+    beaten: bool,
+    for_lists: bool = False,
 ) -> str | None:
     """Name the options to try next; None where the grid leaves nothing open.
 
@@ -57,11 +62,15 @@ def next_command(
     chosen, ranks, regs
         As in :func:`edges`.
     beaten : bool
-        Whether the best point predicts worse than the biases alone.
+        Whether the best point does worse than its baseline: the biases alone, or the popular items.
+    for_lists : bool
+        Whether it was judged by a ranking measure.
     """
     objective = chosen.spec.objective
     plain = objective.exponent == 0 and not objective.implicit
-    if plain and (beaten or (len(ranks) > 1 and chosen.rank == min(ranks) == 1)):
+    if for_lists and beaten and not objective.implicit:
+        options = ["--implicit"]
+    elif plain and (beaten or (len(ranks) > 1 and chosen.rank == min(ranks) == 1)):
         options = [_WEIGHTED, *_ranks_beyond(chosen.rank, ranks)[-1:]]
         if max(ranks) < 10:
             options[1:] = ["--ranks 10,20,50"]

@@ -14,8 +14,8 @@ from als_spark.types import SplitName
 __all__ = [
     "Biases",
     "Popular",
-    "beaten_by_biases",
     "biases_note",
+    "is_beaten",
     "popular_note",
     "shown_ranking",
     "warn_above_biases",
@@ -101,8 +101,10 @@ def warn_above_biases(
     )
 
 
-def beaten_by_biases(
-    point: PointResult, selected_on: SplitName, judge: Judge, biases: Biases
+def is_beaten(
+    point: PointResult, selected_on: SplitName, judge: Judge, popular: Popular, biases: Biases
 ) -> bool:
-    """Tell whether the biases alone predict better than a point."""
+    """Tell whether a point does worse than the baseline of what it was judged by."""
+    if judge.is_ranking:
+        return warn_below_popular([point], 0, selected_on, judge, popular) is not None
     return warn_above_biases([point], 0, selected_on, judge, biases) is not None

@@ -11,8 +11,8 @@ from als_spark.report.advice import edges, next_command
 from als_spark.report.baseline import (
     Biases,
     Popular,
-    beaten_by_biases,
     biases_note,
+    is_beaten,
     popular_note,
     warn_above_biases,
     warn_below_popular,
@@ -248,8 +248,8 @@ def _warnings(
         yield above
     grid = get_list(config, "ranks"), get_list(config, "lambdas")
     yield from edges(chosen, *grid)
-    beaten = beaten_by_biases(chosen, selected_on, judge, biases)
-    following = next_command(chosen, *grid, beaten=beaten)
+    beaten = is_beaten(chosen, selected_on, judge, popular, biases)
+    following = next_command(chosen, *grid, beaten=beaten, for_lists=judge.is_ranking)
     if following is not None:
         yield following
     if selected_on != "validation":

@@ -95,6 +95,23 @@ def test_a_model_that_the_biases_beat(best: PointResult, options: str | None) ->
         assert f"with {options}, and" in following
 
 
+@pytest.mark.parametrize(
+    ("best", "beaten", "options"),
+    [
+        (point(5, 1.0), True, "--implicit"),
+        (point(20, 0.1, 1.0), True, "--implicit"),
+        (point(5, 1.0), False, None),
+        (point(20, 1.0), False, "--ranks 20,40,80"),
+        (point(5, 4.0, implicit=True), True, "--lambdas 4,8,16"),
+    ],
+)
+def test_lists(best: PointResult, beaten: bool, options: str | None) -> None:
+    following = next_command(best, *GRID, beaten=beaten, for_lists=True)
+    assert (following is None) == (options is None)
+    if following is not None:
+        assert f"with {options}, and" in following
+
+
 def test_a_lone_lambda_that_the_biases_beat() -> None:
     following = next_command(point(5, 1.0, 1.0), (5,), (1.0,), beaten=True)
     assert following is not None

@@ -183,6 +183,10 @@ def test_rankings_have_a_table_of_their_own_with_the_popular_items() -> None:
     assert rows[-1][0] == "popular items"
     assert [float(cell) for cell in rows[-1][4:]] == [0.25, 0.125, 0.0625, 0.75]
     assert rows[best][0] == "★ best"
+    assert not any("--implicit" in line for line in warnings_of(root))
+    popular = {"test": means_of(0.5)}
+    page = sweep_page(points, best, "test", RUN, {}, judge=judge, popular=popular)  # type: ignore[arg-type]
+    assert any("with --implicit, and" in line for line in warnings_of(read_page(page)))
     below = "3 of 9 models rank worse than the popular items (test NDCG@5 below 0.1300)."
     assert below in warnings_of(root)
     assert ("Coloured cells with the NDCG@5 of every rank and λ", b"heatmap.png") in pictures(root)
