@@ -114,6 +114,18 @@ def choose_interpreter(conf: SparkConf, *, local: bool) -> None:
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
 
+def use_this_interpreter(context: SparkContext) -> None:
+    """Let the tasks of a local session run on this interpreter, unless another one was chosen.
+
+    For a session that the user has started: PySpark takes the ``python3`` on ``PATH``, which may be
+    of another version than the interpreter of an environment that was not activated, or lack its
+    packages. Of effect for all tasks that are made from now on.
+    """
+    if os.environ.get("PYSPARK_PYTHON") or not str(context.master).startswith("local"):
+        return
+    context.pythonExec = context.getConf().get(_PYTHON, None) or sys.executable
+
+
 def check_local_dirs(conf: SparkConf) -> None:
     """Refuse folders for Spark's temporary files none of which can be written.
 
