@@ -31,6 +31,8 @@ from als_spark.spark.read.columns import source_from_frame as source_from_frame
 from als_spark.spark.read.sources import SourceOptions as SourceOptions
 from als_spark.spark.read.sources import read_source as read_source
 from als_spark.spark.read.split import SplitOptions as SplitOptions
+from als_spark.spark.session import start_session as start_session
+from als_spark.spark.train.best import best_model as best_model
 from als_spark.spark.train.run import train_grid as train_grid
 from als_spark.store.store import ModelStore as ModelStore
 from als_spark.store.store import open_store as open_store

@@ -12,7 +12,8 @@
 # Options, and the variables that set their defaults:
 #   --workers N       ALS_SPARK_CLUSTER_WORKERS   2
 #   --cores N         ALS_SPARK_CLUSTER_CORES     1, of each worker
-#   --memory SIZE     ALS_SPARK_CLUSTER_MEMORY    2g, of each worker (executors ask for 1g)
+#   --memory SIZE     ALS_SPARK_CLUSTER_MEMORY    2g, of each worker: an executor of
+#                                                 conf/spark-standalone.conf, or two of Spark's 1g
 #   --port N          ALS_SPARK_CLUSTER_PORT      the master's, and N+1 its web page; a free one
 #   --python PATH     ALS_SPARK_CLUSTER_PYTHON    the `python3` that executors find: the one used
 #                                                 by applications which do not name one
@@ -189,15 +190,22 @@ failed() {
     exit 1
 }
 
+# Two ports side by side, as with --port: who knows the master's finds its web page.
 free_ports() {
     "$VENV/bin/python" -I - <<'PY'
 import socket
 
-# Both open at once, or the kernel may give the same one twice.
-with socket.socket() as first, socket.socket() as second:
-    for one in (first, second):
-        one.bind(("127.0.0.1", 0))
-    print(first.getsockname()[1], second.getsockname()[1])
+while True:
+    # Both open at once, or somebody else may get the second.
+    with socket.socket() as first, socket.socket() as second:
+        first.bind(("127.0.0.1", 0))
+        port = first.getsockname()[1]
+        try:
+            second.bind(("127.0.0.1", port + 1))
+        except (OSError, OverflowError):
+            continue
+        print(port, port + 1)
+        break
 PY
 }
 

@@ -5,8 +5,14 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from html.parser import HTMLParser
 
+import matplotlib
+from PIL import ImageFont
+
+PAGE_WIDTH = 69 * 16 - 2 * 16
+"""Pixels of a page's text on screens from 1,104 pixels on: see ``body`` of style.css."""
 VOID = {"meta", "img", "br", "hr"}
 
 
@@ -147,3 +153,27 @@ def pictures(root: Element) -> list[tuple[str, bytes]]:
 
 def warnings_of(root: Element) -> list[str]:
     return [item.text for e in root.all("ul") if e.kind == "warnings" for item in e.all("li")]
+
+
+def least_width(table: Element) -> float:
+    """Pixels below which a table scrolls, in a wide font: its longest words side by side.
+
+    After style.css: 0.95 of 16 pixels, 0.5 of 16 pixels on both sides of a cell, no line breaks in
+    numbers and in the first cell of a good row, headers and good rows bold.
+    """
+    widths: dict[int, float] = {}
+    for row in table.all("tr"):
+        good = row.kind == "good"
+        for place, cell in enumerate([*row.all("th"), *row.all("td")]):
+            header = cell.tag == "th"
+            whole = not header and (cell.kind == "right" or (good and place == 0))
+            words = [cell.text] if whole else cell.text.split()
+            width = max((_font(good or header).getlength(word) / 10 for word in words), default=0)
+            widths[place] = max(widths.get(place, 0), width + 2 * 0.5 * 16)
+    return sum(widths.values())
+
+
+@cache
+def _font(bold: bool) -> ImageFont.FreeTypeFont:
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/{name}", 0.95 * 16 * 10)

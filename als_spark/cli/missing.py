@@ -1,4 +1,7 @@
-"""Inputs of this machine that are not there: said before Spark takes its seconds to start."""
+"""Inputs of this machine: which are not there, before Spark takes its seconds to start.
+
+And which words of the command line are several paths.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import glob
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -15,6 +18,8 @@ from als_spark.errors import ConfigError
 from als_spark.files.places import local_path, split_address, without_braces
 
 _CONFIGURED = ("HADOOP_CONF_DIR", "YARN_CONF_DIR", "SPARK_CONF_DIR", "SPARK_HOME")
+_COMMA = re.compile(r",(?![^{}]*\})")
+"""Not within braces."""
 _OPTIONS = ("ALS_SPARK_SUBMIT_ARGS", "PYSPARK_SUBMIT_ARGS")
 
 
@@ -48,6 +53,31 @@ def _is_bundled(environment: Mapping[str, str], name: str) -> bool:
     """Tell whether it is the Spark inside of PySpark, which nobody has configured."""
     home = Path(environment.get(name, ""))
     return name == "SPARK_HOME" and home.name == "pyspark" and not (home / "conf").exists()
+
+
+def separate_paths(words: Sequence[str]) -> tuple[str, ...]:
+    """Take words with commas for several paths, as in other lists of options.
+
+    A word stays whole if there is a file of this very name, or one that it matches as a pattern;
+    commas in braces belong to a pattern.
+    """
+    return tuple(path for word in words for path in _separated(word))
+
+
+def _separated(word: str) -> Iterator[str]:
+    whole = "," not in word or _is_there(word)
+    parts = [] if whole else [part for part in _COMMA.split(word) if part.strip()]
+    yield from parts or [word]
+
+
+def _is_there(text: str) -> bool:
+    place = local_path(text)
+    if place is None or "\0" in text:
+        # Of another file system: several addresses, or one with a comma in its name.
+        return not all("://" in part for part in _COMMA.split(text) if part.strip())
+    if os.path.lexists(text) or os.path.lexists(place):
+        return True
+    return any(chain.from_iterable(map(glob.iglob, without_braces(str(place)))))
 
 
 def _runs() -> bool:

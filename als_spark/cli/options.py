@@ -18,6 +18,7 @@ from als_spark.cli.config.settings import (
     option_types,
     resolve,
 )
+from als_spark.cli.missing import separate_paths
 from als_spark.cli.paths import check_local_paths, check_text
 from als_spark.errors import ConfigError
 
@@ -121,7 +122,7 @@ def _escaped(text: str) -> str:
 def _value(option: OptionType, words: Any) -> Any:
     """Read numbers and lists; what cannot be read stays text, which no number takes."""
     if isinstance(words, list):
-        return tuple(words)
+        return separate_paths(words) if option.shown.role == "input" else tuple(words)
     if not isinstance(words, str) or option.base not in (int, float):
         return words
     if option.several:

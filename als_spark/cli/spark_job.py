@@ -20,6 +20,7 @@ from als_spark.cli.config.sweep import RatingsConfig
 from als_spark.cli.interrupts import Interrupted, StopFlag, stop_on_signals
 from als_spark.cli.launch import prepare_launch
 from als_spark.cli.spark_paths import Opener, check_files_read, check_output, open_output
+from als_spark.cli.waiting import executors_awaited
 from als_spark.errors import DataError
 from als_spark.files.outputs import Kind
 from als_spark.nightly.run_record import rounded_seconds
@@ -88,6 +89,9 @@ def spark_job(name: str, progress: ProgressReporter) -> Iterator[SparkJob]:
         with progress.phase("starting Spark"):
             session = stack.enter_context(job_session(name))
         stop.attach(session.sparkContext.cancelAllJobs)
+        stack.enter_context(
+            executors_awaited(session, lambda words: progress.write(f"warning: {words}"))
+        )
         progress.checkpoint = stop.check
         try:
             stop.check()

@@ -6,9 +6,10 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 from als_spark.cli.characters import check_words
@@ -216,12 +217,34 @@ def _rollback(store: ModelStore, options: argparse.Namespace) -> int:
     try:
         with store.lock(run) as lock:
             version = store.rollback(options.to, run=run, check=lock.check)
+            _note(store, run, version, lock.check)
     except StoreLocked:
         # For hours perhaps: a bad model is not to stay as long.
         version = store.rollback(options.to, run=run)
         say("A run is at work: it will find the store switched, and publish nothing.")
+        # The run at work, or the next one, adds the line.
+        _note(store, run, version)
     say(f"{version} is now the current version of {store.label}.")
     return EXIT_DONE
+
+
+def _note(
+    store: ModelStore, run: str, version: str, check: Callable[[], None] | None = None
+) -> None:
+    """Put a roll-back on record, with the lock's ``check`` in the history; warn where that fails.
+
+    It is done.
+    """
+    try:
+        pointers = store.pointers()
+        before = [p.version for p, after in pairwise(pointers) if after.run == run]
+        store.history.note_rollback(run, before[-1] if before else None, version)
+        if check is not None:
+            check()
+            store.history.gather_finished()
+    except Exception as error:  # noqa: BLE001 - the model in use matters more than its history
+        reason = " ".join(str(error).split()) or type(error).__name__
+        say(f"warning: the roll-back is not in the history of {store.label} ({reason})")
 
 
 def _prune(store: ModelStore, options: argparse.Namespace) -> int:

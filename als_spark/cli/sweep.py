@@ -25,7 +25,6 @@ from als_spark.files.json_files import write_json
 from als_spark.files.outputs import INTERRUPTED_FOLDER, StagedFolder
 from als_spark.files.places import local_path
 from als_spark.model.files import save_model
-from als_spark.nightly.fitting import model_of
 from als_spark.redaction import redact_all
 from als_spark.report.advice import edges, next_command
 from als_spark.report.baseline import Biases, Popular, is_beaten
@@ -39,6 +38,7 @@ from als_spark.spark.read.failures import unreadable_files_are_named
 from als_spark.spark.read.sources import sample_ratings
 from als_spark.spark.read.split import SplitOptions
 from als_spark.spark.session import blas_threads_of_workers
+from als_spark.spark.train.best import model_of
 from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.baseline import ITEM_DAMPING, USER_DAMPING, fit_biases
 from als_spark.train.grid import SweepCollector, SweepOutcome, grid_specs
@@ -247,9 +247,8 @@ class _Run:
         for name, picture in pictures.items():
             (folder / name).write_bytes(picture)
         objective, result = points[best].spec.objective, points[best].as_record(best=True)
-        model = model_of(
-            prepared, outcome.best_factors, objective, self._config.seed, {"result": result}
-        )
+        more = {"seed": self._config.seed, "result": result}
+        model = model_of(prepared, outcome.best_factors, objective, more)
         save_model(model, folder / "best_model")
         history = [
             {

@@ -17,6 +17,7 @@ from als_spark.ml.files import AlsReader, AlsWriter
 from als_spark.ml.fit_params import Callback, FitParams
 from als_spark.ml.model import ALSModel
 from als_spark.ml.training import Fitted, Shared, train_together
+from als_spark.spark.frames import check_frame
 
 INITIAL_MODEL = "initialModel"
 """Folder of the initial model, and its key in the metadata."""
@@ -348,6 +349,7 @@ class _Models(Iterator[tuple[int, ALSModel]]):
     """The models of several estimators, trained as they are asked for; safe for threads."""
 
     def __init__(self, dataset: DataFrame, estimators: Sequence[ALS]) -> None:
+        check_frame(dataset, "ALS.fit")
         session = dataset.sparkSession
         if type(session).__module__.startswith("pyspark.sql.connect"):
             raise ConfigError(

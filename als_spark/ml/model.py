@@ -24,6 +24,7 @@ from als_spark.ml.sides import Parts, Sides
 from als_spark.ml.summary import HasSummary
 from als_spark.model.factor_model import FactorModel
 from als_spark.solve.objective import Objective
+from als_spark.spark.frames import check_frame
 from als_spark.spark.hadoop import store_at
 from als_spark.types import SIDES, Side
 
@@ -357,6 +358,7 @@ class ALSModel(HasSummary, AlsModelParams, Model, MLWritable, MLReadable["ALSMod
         return self._sides
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
+        check_frame(dataset, "ALSModel.transform")
         self.check_params()
         prediction = self.getPredictionCol()
         columns: dict[Side, str] = {"user": self.getUserCol(), "item": self.getItemCol()}

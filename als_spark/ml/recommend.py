@@ -29,6 +29,7 @@ from als_spark.ml.factors import SideFactors, collect_chunks
 from als_spark.ml.params import to_int
 from als_spark.model.ids import IdIndex, is_single
 from als_spark.model.recommend import Asked, Candidates, Plan, plan_similar
+from als_spark.spark.frames import check_frame
 from als_spark.spark.predict.recommend import answer_plan
 from als_spark.types import Side, other_side
 
@@ -60,6 +61,9 @@ class Answerer(NamedTuple):
     ) -> DataFrame:
         """Recommend to all of a side, or to a subset: see :class:`als_spark.ALSModel`."""
         top = checked_top(number)
+        for given in (subset, exclude, candidates):
+            if given is not None:
+                check_frame(given, "a recommendation")
         found = self.sides[self.other]
         chosen = pairs = None
         if subset is not None:

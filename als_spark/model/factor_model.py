@@ -48,6 +48,13 @@ class FactorModel:
     item_stats: SideStats
     description: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """Say how large the model is."""
+        reg = self.description.get("lambda_reg")
+        known = f", λ = {reg:g}" if isinstance(reg, (int, float)) else ""
+        sizes = f"{len(self.users):,} users, {len(self.items):,} items, rank {self.rank}"
+        return f"<FactorModel: {sizes}{known}>"
+
     @property
     def rank(self) -> int:
         """Number of factors d."""

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from als_spark.errors import DataError
+from als_spark.errors import ConfigError, DataError
 from als_spark.files.json_files import decode, shortened, write_json
+from als_spark.files.places import local_path
 from als_spark.model.description import check_description
 from als_spark.model.factor_files import StoredSide, read_side, write_side
 from als_spark.model.factor_model import FactorModel
@@ -20,7 +21,7 @@ MODEL_FILES = (DESCRIPTION_FILE, *FACTOR_FILES.values())
 """All files of a model."""
 
 
-def save_model(model: FactorModel, folder: Path) -> None:
+def save_model(model: FactorModel, folder: str | Path) -> None:
     """Write a model into a folder: two Parquet files and ``model.json``.
 
     Each Parquet file has the columns ``id`` (int64 or string), ``n_ratings`` (int32),
@@ -31,10 +32,23 @@ def save_model(model: FactorModel, folder: Path) -> None:
     ----------
     model : FactorModel
         The model.
-    folder : Path
-        Created if need be. For a folder that readers may be looking at, write into
+    folder : str or Path
+        On this machine; created if need be. For a folder that readers may be looking at, write into
         :func:`als_spark.files.outputs.replaced_folder`.
+
+    Raises
+    ------
+    ConfigError
+        If what is given is no such model, or the folder is of another file system.
     """
+    _check_model(model)
+    place = folder if isinstance(folder, Path) else local_path(folder)
+    if place is None:
+        raise ConfigError(
+            f"{folder} is not on this machine: save the model into a folder here, and publish that "
+            "into a store (store_at)"
+        )
+    folder = place
     folder.mkdir(parents=True, exist_ok=True)
     users = StoredSide(model.users, model.factors.users, model.user_stats)
     items = StoredSide(model.items, model.factors.items, model.item_stats)
@@ -49,6 +63,13 @@ def save_model(model: FactorModel, folder: Path) -> None:
         "dtype": str(model.factors.items.dtype),
     }
     write_json(folder / DESCRIPTION_FILE, description)
+
+
+def _check_model(model: Any) -> None:
+    if isinstance(model, FactorModel):
+        return
+    remedy = "model.toFactorModel()" if hasattr(model, "toFactorModel") else "a FactorModel"
+    raise ConfigError(f"save_model takes no {type(model).__name__}: give {remedy}")
 
 
 def load_model(folder: str | Path) -> FactorModel:

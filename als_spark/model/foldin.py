@@ -48,6 +48,12 @@ class FoldedRows:
     stats: SideStats
     n_unknown: int
 
+    def __repr__(self) -> str:
+        """Say how many rows were solved."""
+        rank = self.factors.shape[1]
+        unknown = f", {self.n_unknown:,} ratings left out" if self.n_unknown else ""
+        return f"<FoldedRows: {len(self.ids):,} {self.side}s, rank {rank}{unknown}>"
+
 
 def fold_in(
     model: FactorModel,

@@ -41,6 +41,10 @@ class IdIndex:
         """Return the number of ids."""
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        """Say how many ids of which type it holds."""
+        return f"<IdIndex: {len(self):,} ids, {self.ids.type}>"
+
     @property
     def are_integers(self) -> bool:
         """Whether the ids are integers (else they are strings)."""
@@ -82,6 +86,9 @@ def as_id_array(ids: pa.Array | Sequence[Any] | npt.NDArray[Any]) -> pa.Array:
         If one string is given where several ids are wanted; if a float is not whole, or too large
         to be exact; if the ids are of another type.
     """
+    if isinstance(ids, pa.ChunkedArray):
+        # The column of a table.
+        ids = ids.combine_chunks()
     if isinstance(ids, pa.Array) and not pa.types.is_floating(ids.type):
         return ids
     if is_single(ids):
@@ -92,6 +99,8 @@ def as_id_array(ids: pa.Array | Sequence[Any] | npt.NDArray[Any]) -> pa.Array:
         array = pa.array([None if value is None else str(value) for value in ids])
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
     kind = array.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return array.cast(pa.string())

@@ -72,11 +72,8 @@ def judge(
     larger = measure in LARGER_IS_BETTER
     limit = before * (1 - margin) if larger else before * (1 + margin)
     publish = value >= limit if larger else value <= limit
-    change = _change(value, before, larger)
-    sentence = (
-        f"{measure} {value:.4f} against the champion's {before:.4f} ({change}); "
-        f"{'within' if publish else 'beyond'} the margin of {margin:.2%}"
-    )
+    sentence = f"{measure} {value:.4f} against the champion's {before:.4f} "
+    sentence += _change(value, before, margin, larger=larger, publish=publish)
     best = max(ancestors, key=lambda ancestor: ancestor.worsening, default=None)
     step = worsening(challenger, champion, measure)
     # One that is no worse than the champion is welcome, however far that has come down.
@@ -104,12 +101,30 @@ def worsening(now: Values, before: Values, measure: str) -> float | None:
     return above / below if above and below else None
 
 
-def _change(value: float, before: float, larger: bool) -> str:
+def _change(value: float, before: float, margin: float, *, larger: bool, publish: bool) -> str:
+    """Say how the challenger compares; the margin matters only to one that is worse."""
     if value == before:
-        return "the same"
+        return "(the same)"
     better = value > before if larger else value < before
     share = abs(value - before) / abs(before) if before else math.inf
-    return f"{share:.2%} {'better' if better else 'worse'}"
+    word = "better" if better else "worse"
+    if better:
+        return f"({word})" if share == math.inf else f"({_percentages(share)[0]} {word})"
+    shown, limit = _percentages(share, margin)
+    change = word if share == math.inf else f"{shown} {word}"
+    return f"({change}); {'within' if publish else 'beyond'} the margin of {limit}"
+
+
+def _percentages(*shares: float) -> list[str]:
+    """Write shares with two decimals, or as many as tell them from each other and from zero."""
+    for digits in range(2, 13):
+        texts = [f"{share:.{digits}%}" for share in shares]
+        apart = len(set(texts)) == len(set(shares))
+        if apart and all(
+            float(text[:-1]) for text, share in zip(texts, shares, strict=True) if share
+        ):
+            break
+    return texts
 
 
 def _finite(value: float | None) -> float | None:

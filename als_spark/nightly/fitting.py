@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -30,7 +30,6 @@ from als_spark.nightly.run_record import (
     objective_members,
 )
 from als_spark.report.overview import degree_words
-from als_spark.solve.objective import Objective
 from als_spark.spark.predict.evaluate import Evaluation, RankingOptions, evaluate_models
 from als_spark.spark.prepare.prepare import PrepareOptions, prepare_typed
 from als_spark.spark.read.bad_rows import refuse_bad_rows
@@ -40,6 +39,7 @@ from als_spark.spark.read.ids import refuse_two_forms
 from als_spark.spark.read.snapshot import Snapshot, read_snapshot
 from als_spark.spark.read.sources import Source, SourceOptions
 from als_spark.spark.read.split import TRAIN, SplitOptions, split_ratings
+from als_spark.spark.train.best import model_of
 from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector
@@ -261,6 +261,7 @@ class Fitting:
         assert outcome is not None
         result = outcome.points[0]
         more = {
+            "seed": options.training.seed,
             "holdout": options.holdout.as_record(),
             "fingerprint": ready.snapshot.fingerprint,
             "iterations": result.iterations,
@@ -270,8 +271,7 @@ class Fitting:
             "reason": start.reason,
             "warm_runs": start.warm_runs,
         }
-        seed = options.training.seed
-        model = model_of(prepared, outcome.best_factors, spec.objective, seed, more)
+        model = model_of(prepared, outcome.best_factors, spec.objective, more)
         training = TrainingRecord(
             start=start.kind,
             reason=start.reason,
@@ -305,26 +305,6 @@ class Fitting:
                 self._options.ranking,
                 seen=ready.split.where(F.col("split") == TRAIN),
             )
-
-
-def model_of(
-    prepared: PreparedRatings,
-    factors: Factors,
-    objective: Objective,
-    seed: int,
-    more: Mapping[str, Any],
-) -> FactorModel:
-    """Return trained factors as a model, whose description has ``more``."""
-    summary, stats = prepared.summary, prepared.stats
-    description = {
-        **objective.as_record(),
-        "objective_of_lambda": objective.note,
-        "seed": seed,
-        **more,
-    }
-    return FactorModel(
-        summary.users, summary.items, factors, stats["user"], stats["item"], description
-    )
 
 
 def warnings_of(snapshot: Snapshot) -> list[str]:

@@ -30,6 +30,7 @@ OUTCOMES: Mapping[str, tuple[str, Tone]] = {
     "published": ("published", "good"),
     "kept": ("champion kept", "neutral"),
     "unchanged": ("data unchanged", "neutral"),
+    "rolled_back": ("rolled back", "neutral"),
     "locked": ("locked by another run", "neutral"),
     "data_check_failed": ("data check failed", "bad"),
     "bad_input": ("bad input", "bad"),

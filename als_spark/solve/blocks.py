@@ -88,6 +88,13 @@ class RatingBlock:
     ratings: FloatArray
     weights: FloatArray | None = None
 
+    def __repr__(self) -> str:
+        """Say what it holds, in a line."""
+        return (
+            f"<RatingBlock: {self.n_ratings:,} ratings, {self.n_rows:,} rows, "
+            f"{self.n_columns:,} columns>"
+        )
+
     @property
     def n_rows(self) -> int:
         """Rows in the block."""

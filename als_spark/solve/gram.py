@@ -91,6 +91,12 @@ def accumulate(
         if weights is not None:
             weigh(known, weights[part])
         multiply(known[None], piece)
+        if not np.isfinite(np.einsum("rii->", piece[:, :rank])):
+            # Beyond float32, but not beyond the sums.
+            exact = np.empty((1, rank + 1, rank))
+            multiply(known[None].astype(np.float64), exact)
+            total += exact[0]
+            continue
         total += piece[0]
     return total
 

@@ -18,6 +18,9 @@ VECTORISED_ORDER = 10
 def solve_spd_stack(matrices: FloatArray, rhs: FloatArray) -> None:
     """Solve symmetric positive definite systems in place; NaN where that cannot be done.
 
+    That includes systems whose sums have overflowed: an infinite diagonal has a Cholesky factor,
+    and a solution that is finite and wrong.
+
     ``matrices`` (n_rows, order, order), each contiguous, are overwritten, and only their lower
     triangles read; ``rhs`` (n_rows, order) becomes the solutions.
     """
@@ -29,9 +32,11 @@ def solve_spd_stack(matrices: FloatArray, rhs: FloatArray) -> None:
     posv = lapack.sposv if matrices.dtype == np.float32 else lapack.dposv
     # A C-ordered symmetric matrix, transposed, is the Fortran order that LAPACK overwrites without
     # a copy. (1, 1: overwrite both; by position, since f2py parses keywords slowly.)
+    finite = np.isfinite(np.einsum("rii->ri", matrices)).all(axis=1)
     for matrix, row in zip(matrices.transpose(0, 2, 1), rhs, strict=True):
         _, solution, info = posv(matrix, row, 0, 1, 1)
         row[:] = solution if info == 0 else np.nan
+    rhs[~finite] = np.nan
 
 
 def _solve_across_rows(matrices: FloatArray, rhs: FloatArray) -> None:
@@ -46,7 +51,7 @@ def _solve_across_rows(matrices: FloatArray, rhs: FloatArray) -> None:
     a[order] = rhs.T
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         for k in range(order):
-            a[k, k][~(a[k, k] > 0)] = np.nan
+            a[k, k][~((a[k, k] > 0) & (a[k, k] < np.inf))] = np.nan
             below = a[k + 1 :, k] / a[k, k]
             for j in range(k + 1, order):
                 a[j:, j] -= below[j - k - 1 :] * a[j, k]

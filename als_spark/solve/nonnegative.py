@@ -158,7 +158,9 @@ class _Problems:
     def step(self, rows: IntArray, passive: BoolArray) -> tuple[FloatArray, BoolArray]:
         """See :class:`_Steps`."""
         x = self._solve_passive(rows, passive)
-        return x, self._broken(rows, passive, x)
+        broken, known = self._broken(rows, passive, x)
+        x[~known] = np.nan
+        return x, broken
 
     def solve_singly(self, row: int) -> FloatArray:
         """See :class:`_Steps`."""
@@ -188,14 +190,20 @@ class _Problems:
             x[chunk[:, None], at] = rhs
         return x
 
-    def _broken(self, rows: IntArray, passive: BoolArray, x: FloatArray) -> BoolArray:
-        """Tell which places break a condition by more than rounding explains."""
+    def _broken(
+        self, rows: IntArray, passive: BoolArray, x: FloatArray
+    ) -> tuple[BoolArray, BoolArray]:
+        """Tell which places break a condition by more than rounding explains.
+
+        And of which problems that is known: of those whose numbers have not overflowed.
+        """
         roots = self._roots[rows]
         y = np.matmul(self._matrices[rows], x[:, :, None])[:, :, 0] - self._rhs[rows]
         # |Σ_j A_ij x_j| ≤ √A_ii Σ_j √A_jj |x_j|, so that is what rounding is relative to.
         slack = self._precision * roots * (roots * np.abs(x)).sum(axis=1, keepdims=True)
-        broken: BoolArray = np.where(passive, x < 0, y < -slack)
-        return broken
+        known: BoolArray = np.isfinite(slack).all(axis=1)
+        broken: BoolArray = np.where(passive, x < 0, y < -slack) & known[:, None]
+        return broken, known
 
 
 class _DualProblems:
@@ -222,8 +230,10 @@ class _DualProblems:
         x = np.where(passive, z, 0)
         # As in the primal form, whose derivative is w times as large.
         slack = self._precision * roots * (roots * np.abs(x)).sum(axis=1, keepdims=True)
+        finite = np.isfinite(slack).all(axis=1)
+        x[~finite] = np.nan
         broken: BoolArray = np.where(passive, z < 0, z * weights[:, None] > slack)
-        return x, broken
+        return x, broken & finite[:, None]
 
     def solve_singly(self, row: int) -> FloatArray:
         """See :class:`_Steps`."""

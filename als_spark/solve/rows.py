@@ -62,10 +62,12 @@ class RidgeSolver:
         if block.n_rows and block.degrees[0] < equations.least_ratings:
             raise SolveError(side, int(block.rows[0]), equations.reg)
         solver = _BlockSolver(block, equations, self._nonnegative)
-        solver.solve_dual_rows()
-        solver.solve_primal_rows()
-        solver.leave_rows_out()
-        solver.retry_in_float64(side)
+        # What overflows in float32 comes out as NaN, and is solved again in float64.
+        with np.errstate(over="ignore", invalid="ignore"):
+            solver.solve_dual_rows()
+            solver.solve_primal_rows()
+            solver.leave_rows_out()
+            solver.retry_in_float64(side)
         return equations.restore(solver.factors), solver.loss
 
     def accumulate(self, block: RatingBlock) -> RowSums:
@@ -77,9 +79,11 @@ class RidgeSolver:
         for start, indices, ratings, weights in block.buckets():
             for k in range(indices.shape[0]):
                 own = None if weights is None else weights[k]
-                stack = accumulate(
-                    indices[k], ratings[k], padded, workspace, padded.dtype, equations.enter, own
-                )
+                with np.errstate(over="ignore", invalid="ignore"):
+                    stack = accumulate(
+                        *(indices[k], ratings[k], padded, workspace),
+                        *(padded.dtype, equations.enter, own),
+                    )
                 sums.stacks[start + k] = equations.restore_sums(stack)
                 sums.squares[start + k] = equations.constant(weighted(ratings[k], own))
         return sums

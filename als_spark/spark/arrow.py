@@ -19,6 +19,7 @@ from pyspark.sql.pandas import functions as pandas_functions
 from pyspark.sql.pandas.types import from_arrow_type
 from pyspark.sql.types import StructType
 
+from als_spark.spark.session import use_this_interpreter
 from als_spark.spark.worker import prepare_worker
 from als_spark.types import FloatArray, IntArray
 
@@ -40,6 +41,7 @@ def map_in_arrow(frame: DataFrame, function: ArrowMap, schema: str | StructType)
     which the function is wrapped). The check is lifted for the moment of the wrapping. The function
     is pickled, so it carries arrays, scalars and broadcast handles only.
     """
+    use_this_interpreter(frame.sparkSession.sparkContext)
     with _check_lock:
         check = getattr(pandas_functions, _CHECK)
         setattr(pandas_functions, _CHECK, lambda: None)

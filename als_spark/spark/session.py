@@ -17,6 +17,7 @@ from pyspark.sql import SparkSession
 from als_spark.errors import ConfigError
 from als_spark.files.writable import check_writable
 from als_spark.redaction import redact
+from als_spark.spark.cluster import check_master
 from als_spark.spark.worker import blas_threads, prepare_worker
 
 T = TypeVar("T")
@@ -69,7 +70,8 @@ def start_session(name: str) -> SparkSession:
     Raises
     ------
     ConfigError
-        If Java ends as it starts, or none of Spark's folders for temporary files can be written.
+        If Java ends as it starts, none of Spark's folders for temporary files can be written, or
+        nobody answers at the address of a standalone master.
     """
     # Only with the JVM up does a conf hold what spark-submit was given, which wins over ours.
     try:
@@ -86,7 +88,10 @@ def start_session(name: str) -> SparkSession:
         check_local_dirs(conf)
     conf.setIfMissing("spark.app.name", name)
     conf.setIfMissing("spark.master", "local[*]")
-    local = conf.get("spark.master", "").startswith("local")
+    master = conf.get("spark.master", "")
+    local = master.startswith("local")
+    if SparkContext._active_spark_context is None:
+        check_master(master)
     for key, value in {**SESSION_DEFAULTS, **(local_defaults() if local else {})}.items():
         conf.setIfMissing(key, value)
     # In local mode the driver's JVM is the executor. Arrow reads these when it is first used.
@@ -112,6 +117,18 @@ def choose_interpreter(conf: SparkConf, *, local: bool) -> None:
         os.environ["PYSPARK_PYTHON"] = chosen
     elif local and not chosen:
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+
+
+def use_this_interpreter(context: SparkContext) -> None:
+    """Let the tasks of a local session run on this interpreter, unless another one was chosen.
+
+    For a session that the user has started: PySpark takes the ``python3`` on ``PATH``, which may be
+    of another version than the interpreter of an environment that was not activated, or lack its
+    packages. Of effect for all tasks that are made from now on.
+    """
+    if os.environ.get("PYSPARK_PYTHON") or not str(context.master).startswith("local"):
+        return
+    context.pythonExec = context.getConf().get(_PYTHON, None) or sys.executable
 
 
 def check_local_dirs(conf: SparkConf) -> None:
@@ -195,6 +212,12 @@ def _count_threads(tasks: Iterable[int]) -> Iterator[int]:
     prepare_worker()
     for _ in tasks:
         yield max(blas_threads(), default=1)
+
+
+def count_executors(context: SparkContext) -> int:
+    """Return the executors that have come; the driver of a local session is none."""
+    java: Any = context._jsc
+    return int(java.sc().getExecutorMemoryStatus().size()) - 1
 
 
 def default_partitions(context: SparkContext) -> int:

@@ -33,6 +33,7 @@ ATTACHMENTS = "attachments"
 """Key in the record in a run's folder: other files there than :data:`USUAL_ATTACHMENT`."""
 USUAL_ATTACHMENT = "report.html"
 RUNNING, DIED = "running", "died"
+ROLLED_BACK = "rolled_back"
 NOTICED = "noticed"
 logger = logging.getLogger(__name__)
 
@@ -127,6 +128,29 @@ class RunHistory:
             full[ATTACHMENTS] = more
         # Last: a run that is finished has all its files.
         self._files.replace(_path(run), encode(full))
+
+    def note_rollback(self, run: str, before: str | None, after: str) -> None:
+        """Note that somebody has made an older version current again.
+
+        The record names no ``version``: that is one which its run has published.
+        """
+        record = {
+            "job": "store",
+            "started": time_text(self._clock()),
+            "outcome": ROLLED_BACK,
+            "sentence": f"rolled back to {after}" + (f" from {before}" if before else ""),
+            "previous_version": before,
+            "rolled_back_to": after,
+        }
+        self.finish_run(run, ROLLED_BACK, record)
+
+    def gather_finished(self) -> list[str]:
+        """Add the lines of finished runs to ``history.jsonl``; hold the lock.
+
+        Runs that are not finished are left to :meth:`gather` of the next training, which tells of
+        those that died.
+        """
+        return self.gather(running=self._files.names(RUNS))
 
     def read_run(self, run: str) -> dict[str, Any] | None:
         """Return the record of a run; None if there is none, or it cannot be read."""

@@ -78,6 +78,10 @@ class StoreReader:
         self._clock = clock
         self._pointers = Pointers(files)
 
+    def __repr__(self) -> str:
+        """Name the store's directory."""
+        return f"<{type(self).__name__} {self.label}>"
+
     def exists(self) -> bool:
         """Tell a store from an absent or empty directory."""
         return is_store(self.files, self.label)

@@ -50,6 +50,11 @@ class Factors(NamedTuple):
     items: FloatArray
     """(n_items, rank)"""
 
+    def __repr__(self) -> str:
+        """Say how large they are."""
+        (n_users, rank), n_items = self.users.shape, self.items.shape[0]
+        return f"<Factors: {n_users:,} users, {n_items:,} items, rank {rank}, {self.items.dtype}>"
+
 
 class Backend(Protocol):
     """A set of training and held-out ratings that can be solved against."""

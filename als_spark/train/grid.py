@@ -59,6 +59,15 @@ class SweepOutcome:
     best_factors: Factors
     judge: Judge = DEFAULT_JUDGE
 
+    def __repr__(self) -> str:
+        """Say which point is the best."""
+        best = self.points[self.best]
+        value = self.judge.value(best, self.selected_on)
+        return (
+            f"<SweepOutcome: the best of {len(self.points)} points is d = {best.rank}, "
+            f"λ = {best.reg:g}: {self.selected_on} {self.judge.label} {value:.4f}>"
+        )
+
 
 class Collector(Protocol):
     """What takes the models of a grid as they finish; called from several threads."""
@@ -104,6 +113,12 @@ class SweepCollector:
         self._results: dict[int, PointResult] = {}
         self._best: tuple[int, Factors] | None = None
         self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        """Say what has been found so far."""
+        outcome = self.outcome()
+        found = f"{len(self._results)} points, none the best" if outcome is None else f"{outcome}"
+        return f"<SweepCollector: {found.strip('<>').removeprefix('SweepOutcome: ')}>"
 
     def add(
         self,

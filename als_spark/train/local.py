@@ -49,6 +49,11 @@ class LocalBackend:
         self.evaluation = evaluation
         self.ranking = ranking
 
+    def __repr__(self) -> str:
+        """Say how many ratings it holds."""
+        n_ratings, sizes = self.blocks["user"].n_ratings, f"{self.n_users:,} users"
+        return f"<LocalBackend: {n_ratings:,} ratings of {sizes} and {self.n_items:,} items>"
+
     def degrees(self, side: Side, *, positive: bool = False) -> IntArray:
         """See :class:`als_spark.train.backend.Backend`."""
         return self._degrees[side, positive]

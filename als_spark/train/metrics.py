@@ -65,6 +65,11 @@ class SideStats:
     degrees: IntArray
     sums: FloatArray
 
+    def __repr__(self) -> str:
+        """Say how many ratings of how many rows it counts."""
+        total = int(self.degrees.sum(dtype=np.int64))
+        return f"<SideStats: {total:,} ratings of {self.degrees.size:,} rows>"
+
     @staticmethod
     def of(n_rows: int, blocks: list[RatingBlock]) -> SideStats:
         """Collect the statistics of a side from all its blocks."""

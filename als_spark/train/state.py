@@ -56,6 +56,15 @@ class LoopState:
     stopped: bool = False
     history: tuple[IterationRecord, ...] = field(default=(), repr=False)
 
+    def __repr__(self) -> str:
+        """Say which model it is, and how far it has come."""
+        how = "converged" if self.converged else "stopped" if self.stopped else "not stopped"
+        spec = self.spec
+        return (
+            f"<LoopState: rank {spec.rank}, λ = {spec.objective.reg:g}, "
+            f"{self.iterations} iterations, {how}>"
+        )
+
     @property
     def iterations(self) -> int:
         """Iterations done."""

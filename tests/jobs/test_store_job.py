@@ -15,6 +15,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from als_spark.errors import PublishConflict
+from als_spark.nightly.run_record import read_records
+from als_spark.report.figures.quality import quality_picture
+from als_spark.store.history import RunHistory
 from als_spark.store.store import ModelStore, open_store
 from jobs.store import main
 from tests.conftest import ROOT
@@ -119,6 +122,38 @@ def test_rollback(store: ModelStore, capsys: Captured) -> None:
     assert "has no version called 'nothing'" in capsys.readouterr().err
     assert run(store, "rollback", "--to", first) == 0
     assert run(store, "rollback") == 2
+    # All that was done is on record, for people and for the next training.
+    lines = store.history.read_history()
+    assert [(line["previous_version"], line["rolled_back_to"]) for line in lines] == [
+        (third, second),
+        (second, third),
+        (third, first),
+    ]
+    assert lines[0]["sentence"] == f"rolled back to {second} from {third}"
+    records, problems = read_records(lines)
+    assert problems == []
+    assert {(record.outcome, record.version) for record in records} == {("rolled_back", None)}
+    assert quality_picture([record.as_dict() for record in records]).startswith(b"\x89PNG")
+
+
+def test_a_roll_back_that_cannot_be_noted_is_done(
+    store: ModelStore, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, second, third = names(store)
+    store.files.replace(f"pointers/{store.pointer_number():08}.json", b"damaged")
+    monkeypatch.setattr(RunHistory, "finish_run", lambda *_: 1 / 0)
+    assert run(store, "rollback", "--to", second) == 0
+    assert store.current() == second
+    assert "warning: the roll-back is not in the history" in capsys.readouterr().out
+    assert third in names(store)
+
+
+def test_a_roll_back_leaves_unfinished_runs_to_the_next_training(store: ModelStore) -> None:
+    dead = json.dumps({"run": "dead", "status": "running", "owner": None}).encode()
+    store.files.replace("runs/dead/run.json", dead)
+    assert run(store, "rollback") == 0
+    assert [line["status"] for line in store.history.read_history()] == ["rolled_back"]
+    assert "dead" in store.history.gather()
 
 
 def test_prune(store: ModelStore, capsys: Captured) -> None:
@@ -163,6 +198,10 @@ def test_a_roll_back_does_not_wait_for_a_run(
             store.publish(tmp_path / "new", run="nightly", expected=based_on, check=lock.check)
     assert store.current() == second
     assert names(store)[-1] == third
+    assert store.history.read_history() == []
+    store.history.gather()
+    (line,) = store.history.read_history()
+    assert (line["previous_version"], line["rolled_back_to"]) == (third, second)
 
 
 def test_locked(store: ModelStore, capsys: Captured) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 
-from als_spark import FactorModel, open_store, save_model
+from als_spark import load_model, open_store
 from tests.conftest import ROOT
 from tests.pages_of_docs import PAGES, code_blocks, name_of
 
@@ -22,18 +24,14 @@ def workplace(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     """A folder with what the pages begin with: the folder of a sweep, and a store."""
     folder = tmp_path_factory.mktemp("workplace")
     names: dict[str, Any] = {"spark": spark}
-    exec(code_blocks(GUIDE, "python")[0], names)
-    prepared, outcome = names["prepared"], names["outcome"]
-    model = FactorModel(
-        prepared.summary.users,
-        prepared.summary.items,
-        outcome.best_factors,
-        prepared.stats["user"],
-        prepared.stats["item"],
-        {"lambda_reg": outcome.points[outcome.best].reg, "exponent": 0.0},
-    )
+    with contextlib.chdir(folder):
+        exec(code_blocks(GUIDE, "python")[0], names)
     best = folder / "results" / "sample" / "best_model"
-    save_model(model, best)
+    # What the guide has saved is a model of the best point.
+    shutil.copytree(folder / "my_model", best)
+    points = names["collector"].outcome().points
+    reg = min(points, key=lambda point: point.errors["test"].mse).reg
+    assert load_model(best).description["lambda_reg"] == reg
     open_store(folder / "models").publish(best, run="first")
     return folder
 
@@ -84,10 +82,12 @@ def test_the_guide_trains_folds_in_and_reads_a_store(
     spark: SparkSession, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     names = run(GUIDE, spark, workplace, monkeypatch)
-    assert "PointResult(spec=ModelSpec(" in capsys.readouterr().out
+    assert "<SweepCollector: the best of 4 points is d = " in capsys.readouterr().out
     model, folded = names["model"], names["folded"]
     assert model.predict([0, 1], [10, 12]).shape == (2,)
     extended = names["extend_model"](model, folded)
     (answer,) = names["recommend"](extended, folded.ids.ids, top=5).to_pylist()
     assert len(answer["recommendations"]) == 5
+    assert names["everybody"].count() == len(model.users)
+    assert {row["user"] for row in names["rows"]} == {0, 1}
     assert (names["current"].predict([0], [10]) == model.predict([0], [10])).all()

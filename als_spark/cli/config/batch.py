@@ -229,7 +229,7 @@ class RetrainConfig(CheckLimits, ModelConfig):
         RATINGS, "what becomes of a (user, item) pair that is rated twice", "last"
     )
     increments: Annotated[tuple[InputPath, ...], Listed] = option(
-        RATINGS, "ratings that came later, oldest first; they win", ()
+        RATINGS, "ratings that came later, oldest first, commas or blanks between; they win", ()
     )
     full_every: Count = option(MODEL, "train from the usual start every so many trainings", 7)
     measure: Measure = option(CHAMPION, "compare challenger and champion by this", "rmse")

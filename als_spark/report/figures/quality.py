@@ -45,6 +45,7 @@ _MARKS: dict[str, dict[str, Any]] = {
     "published": {"marker": "o", "markerfacecolor": _PUBLISHED, "markeredgecolor": "black"},
     "kept": {"marker": "o", "markerfacecolor": "white", "markeredgecolor": _CHALLENGER},
     "unchanged": {"marker": "d", "markerfacecolor": "white", "markeredgecolor": FAINT},
+    "rolled_back": {"marker": "<", "markerfacecolor": "white", "markeredgecolor": INK},
     "locked": {"marker": "s", "markerfacecolor": "white", "markeredgecolor": FAINT},
     "data_check_failed": {"marker": "v", "markerfacecolor": "#E69F00", "markeredgecolor": INK},
     "bad_input": {"marker": "^", "markerfacecolor": "#CC79A7", "markeredgecolor": INK},

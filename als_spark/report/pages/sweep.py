@@ -126,7 +126,7 @@ def sweep_page(
         notes=list(_warnings(points, best, selected_on, run, judge, popular, biases)),
         data=_data_facts(run),
         results=_results_table(points, best, judge.aim(selected_on), biases),
-        rankings=_rankings_table(points, best, judge, popular),
+        rankings=_rankings_tables(points, best, judge, popular),
         objective_note=objective_note,
         drawn=[Picture(pictures[name], *_picture_words(name, judge)) for name in drawn],
     )
@@ -167,7 +167,9 @@ def _picture_words(name: str, judge: Judge) -> tuple[str, str]:
 
 
 def _results_table(points: Sequence[PointResult], best: int, aim: str, biases: Biases) -> Table:
-    splits, measures = splits_of(points), ("rmse", "mse", "mae")
+    splits = splits_of(points)
+    # Three of each part are wider than a page; results.json has them all.
+    measures = ("rmse", "mse", "mae") if len(splits) < 3 else ("rmse", "mae")
     errors = [f"{split} {name.upper()}" for split in splits for name in measures]
     headers = ["", "d", "λ", *errors, "iterations", "ended by", "time"]
     rows = [
@@ -191,25 +193,32 @@ def _results_table(points: Sequence[PointResult], best: int, aim: str, biases: B
     return Table(headers, rows, right=right, marked={best: "good"}, caption=caption)
 
 
-def _rankings_table(
+def _rankings_tables(
     points: Sequence[PointResult], best: int, judge: Judge, popular: Popular
-) -> Table | None:
-    """Lay out the ranking measures of all models and of the popular items, where there are any."""
-    splits = ranked_splits(points)
-    if not splits:
-        return None
-    labels = [Judge(measure, judge.top).label for measure in RANKING_MEASURES]
-    headers = ["", "d", "λ", *(f"{s} {label}" for s in splits for label in (*labels, "coverage"))]
-    models = [
-        ["★ best" if place == best else " ", str(point.rank), f"{point.reg:g}"]
-        + [cell for split in splits for cell in _ranking_cells(point.rankings.get(split))]
-        for place, point in enumerate(points)
-    ]
-    cells = [cell for split in splits for cell in _ranking_cells(popular.get(split))]
-    rows = [*models, ["popular items", MISSING, MISSING, *cells]]
-    caption = popular_note(judge, popular)
-    right = set(range(1, len(headers)))
-    return Table(headers, rows, right=right, marked={best: "good"}, caption=caption)
+) -> list[Table]:
+    """Lay out the ranking measures of all models and of the popular items, a table a part.
+
+    Side by side, those of two parts are wider than a page.
+    """
+    measures = [Judge(measure, judge.top).label for measure in RANKING_MEASURES]
+    headers = ["", "d", "λ", *measures, "coverage"]
+    tables = []
+    for split in ranked_splits(points):
+        rows = [
+            [
+                "★ best" if place == best else " ",
+                str(point.rank),
+                f"{point.reg:g}",
+                *_ranking_cells(point.rankings.get(split)),
+            ]
+            for place, point in enumerate(points)
+        ]
+        rows.append(["popular items", MISSING, MISSING, *_ranking_cells(popular.get(split))])
+        own = {split: popular[split]} if split in popular else {}
+        caption = f"On the {split} ratings. {popular_note(judge, own)}" if own else ""
+        right = set(range(1, len(headers)))
+        tables.append(Table(headers, rows, right=right, marked={best: "good"}, caption=caption))
+    return tables
 
 
 def _ranking_cells(means: RankingMeans | None) -> list[str]:

@@ -17,7 +17,6 @@ What must fit is the candidates, in every worker, and the factors of the model i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -54,8 +53,9 @@ from als_spark.spark.arrow import (
     spark_type,
     widen,
 )
+from als_spark.spark.predict.answers import AnswerFrame, answer_frame, destroy
 from als_spark.spark.prepare.pack import shuffle_keys
-from als_spark.spark.session import broadcasted, default_partitions, described
+from als_spark.spark.session import default_partitions, described, use_this_interpreter
 from als_spark.types import IntArray, Side
 
 SLICE_ROWS = 1 << 15
@@ -99,7 +99,6 @@ class Places(NamedTuple):
     """(n_slices,) Shuffle key of each slice."""
 
 
-@contextmanager
 def recommend_for_all(
     session: SparkSession,
     model: FactorModel,
@@ -112,11 +111,12 @@ def recommend_for_all(
     popular: bool = True,
     min_ratings: int = 1,
     partitions: int | None = None,
-) -> Iterator[DataFrame]:
+) -> AnswerFrame:
     """Recommend items to users, or users to items, as a DataFrame.
 
-    A context manager: the DataFrame is lazy, and what has been broadcast for it is removed from
-    everywhere when the block ends. Write it, or persist and count it, inside the block.
+    The DataFrame is lazy. What has been broadcast for it stays as long as it, or one made of it, is
+    in use; then Spark removes it. In a ``with`` block it is removed from everywhere as soon as the
+    block ends: write the DataFrame, or persist and count it, inside the block.
 
     Parameters
     ----------
@@ -130,8 +130,8 @@ def recommend_for_all(
         Slices to cut those who are asked into; chosen from their number otherwise. The result is
         the same, to the last bit.
 
-    Yields
-    ------
+    Returns
+    -------
     DataFrame
         A row for each id that is answered: ``user`` (``item``), of the type of the model's ids;
         ``recommendations``, an array of structs of ``item`` (``user``) and ``score`` (double), best
@@ -149,11 +149,9 @@ def recommend_for_all(
         model, side, top, ids, folded=folded, popular=popular, min_ratings=min_ratings
     )
     label = f"recommending {plan.found_name}s to {plan.asked_name}s"
-    with _answers(session, plan, seen, partitions, label) as frame:
-        yield frame
+    return _answers(session, plan, seen, partitions, label)
 
 
-@contextmanager
 def similar_items_for_all(
     session: SparkSession,
     model: FactorModel,
@@ -162,10 +160,10 @@ def similar_items_for_all(
     ids: IdList | None = None,
     min_ratings: int = 1,
     partitions: int | None = None,
-) -> Iterator[DataFrame]:
+) -> AnswerFrame:
     """Find the items most similar to each item, as a DataFrame.
 
-    A context manager like :func:`recommend_for_all`, which also says what the DataFrame is like.
+    The DataFrame is like that of :func:`recommend_for_all`, also in a ``with`` block.
 
     Parameters
     ----------
@@ -176,29 +174,33 @@ def similar_items_for_all(
         As in :func:`recommend_for_all`.
     """
     plan = plan_similar_items(model, top, ids, min_ratings=min_ratings)
-    with _answers(session, plan, None, partitions, "finding similar items") as frame:
-        yield frame
+    return _answers(session, plan, None, partitions, "finding similar items")
 
 
-@contextmanager
 def _answers(
     session: SparkSession,
     plan: Plan,
     seen: DataFrame | None,
     partitions: int | None,
     label: str,
-) -> Iterator[DataFrame]:
+) -> AnswerFrame:
     context = session.sparkContext
     if partitions is not None and partitions < 1:
         raise ConfigError(f"partitions={partitions}: not usable: ask for at least one")
     pairs = None if seen is None else _pair_columns(seen, plan)
-    with ExitStack() as resources:
-        resources.enter_context(described(context, label))
+    handles: list[Broadcast[Any]] = []
 
-        def share(value: Any) -> Broadcast[Any]:
-            return resources.enter_context(broadcasted(context, value))
+    def share(value: Any) -> Broadcast[Any]:
+        handles.append(context.broadcast(value))
+        return handles[-1]
 
-        yield answer_plan(session, plan, share, pairs=pairs, partitions=partitions)
+    try:
+        with described(context, label):
+            frame = answer_plan(session, plan, share, pairs=pairs, partitions=partitions)
+    except BaseException:
+        destroy(handles)
+        raise
+    return answer_frame(frame, handles, label)
 
 
 def answer_plan(
@@ -233,6 +235,7 @@ def answer_plan(
         As :func:`recommend_for_all` has it.
     """
     context = session.sparkContext
+    use_this_interpreter(context)
     wanted = partitions or choose_slices(plan, default_partitions(context))
     slices = list(cut_slices(plan, wanted))
     sent = [

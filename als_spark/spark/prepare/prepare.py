@@ -38,8 +38,9 @@ from als_spark.spark.prepare.pack import (
     train_slices,
 )
 from als_spark.spark.prepare.ranking import collect_rankings, place_rankings
-from als_spark.spark.read.columns import typed_ratings, union_typed
+from als_spark.spark.read.columns import check_source, typed_ratings, union_typed
 from als_spark.spark.read.facts import Summary
+from als_spark.spark.read.failures import workers_are_explained
 from als_spark.spark.read.sources import Source
 from als_spark.spark.read.split import TEST, SplitOptions, split_ratings, with_fixed_split
 from als_spark.spark.session import broadcasted, default_partitions, described
@@ -120,9 +121,12 @@ def prepare_ratings(
 
     Raises
     ------
+    ConfigError
+        If ``source`` is none.
     DataError
         If the ratings cannot be trained on.
     """
+    check_source(source)
     label = source.label if test_source is None else f"{source.label} + {test_source.label}"
     split = options.split
     if test_source is not None:
@@ -171,7 +175,9 @@ def prepare_typed(
         with phase("checking and numbering ratings"):
             chunks = encode_ratings(ratings).persist(StorageLevel.MEMORY_AND_DISK)
             temporary.callback(chunks.unpersist)
-            with described(context, f"checking and counting ratings of {label}"):
+            words = f"checking and counting ratings of {label}"
+            # The first pass in Python.
+            with described(context, words), workers_are_explained():
                 summary = summarise(chunks)
             if check is None:
                 check_summary(summary, label, options.bad_rows)

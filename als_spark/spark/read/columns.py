@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from math import isfinite
+from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from als_spark.errors import DataError
+from als_spark.errors import ConfigError, DataError
+from als_spark.spark.frames import check_frame
 from als_spark.spark.read.dialect import is_number
 from als_spark.spark.read.ids import (
     FLOATS,
@@ -156,9 +158,12 @@ def source_from_frame(
 
     Raises
     ------
+    ConfigError
+        If it is no Spark DataFrame; says how to make one of it.
     DataError
         If a column is not there.
     """
+    check_frame(frame, "source_from_frame")
     columns = {"user": user, "item": item, "rating": rating}
     if timestamp is not None:
         columns["timestamp"] = timestamp
@@ -170,6 +175,18 @@ def source_from_frame(
             )
     words = tuple(null_words)
     return Source(frame, columns, "the DataFrame", from_files=False, null_words=words)
+
+
+def check_source(source: Any) -> None:
+    """Refuse ratings that are no source, such as a DataFrame, which names no columns.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if not isinstance(source, Source):
+        check_frame(source, "source_from_frame, whose result prepare_ratings takes,")
+        raise ConfigError("prepare_ratings takes a source: give source_from_frame(frame)")
 
 
 def _corrupt_line(source: Source) -> Column:

@@ -99,6 +99,13 @@ class Summary:
     bad: BadRowCounts
     changed: ChangedIds = field(default_factory=ChangedIds)
 
+    def __repr__(self) -> str:
+        """Say how many ratings there are, of whom."""
+        return (
+            f"<Summary: {self.n_ratings:,} ratings of {len(self.users):,} users and "
+            f"{len(self.items):,} items>"
+        )
+
     @property
     def ids(self) -> dict[Side, pa.Array]:
         """The ids of each side."""

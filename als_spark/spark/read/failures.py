@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,23 +11,63 @@ from typing import Any
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
-from als_spark.errors import DataError
+from als_spark.errors import ConfigError, DataError
 
 
 @contextmanager
 def unreadable_files_are_named(label: str) -> Iterator[None]:
     """Turn Spark's failure to read a file of the source, met in a pass, into a DataError.
 
-    Other failures pass through.
+    And the failure of workers to start, into a ConfigError. Others pass through.
     """
     try:
-        yield
+        with workers_are_explained():
+            yield
     except (PySparkException, Py4JJavaError) as error:
         if not _broke_while_reading(error):
             raise
         raise DataError(
             f"{label}: cannot be read: {reason(error)}: mend or replace the file"
         ) from error
+
+
+@contextmanager
+def workers_are_explained() -> Iterator[None]:
+    """Turn the failure of an interpreter of the workers, met in a pass, into a ConfigError.
+
+    Other failures pass through.
+    """
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as error:
+        problem = worker_problem("\n".join([str(error), *_messages(error)]))
+        if problem is None:
+            raise
+        raise ConfigError(
+            f"{problem}: set PYSPARK_PYTHON to {sys.executable}, or to one like it on every "
+            "machine, before the session starts"
+        ) from error
+
+
+_VERSIONS = re.compile(
+    r"Python in worker has different version:? \(?([\d.' ,]+?)\)? than that in driver:? ([\d.]+\d)"
+)
+_NO_PACKAGE = re.compile(
+    r"ModuleNotFoundError: No module named '(als_spark|numpy|scipy|pyarrow|threadpoolctl)"
+)
+_NO_PROGRAM = re.compile(r"Cannot run program \"([^\"]*)\"")
+
+
+def worker_problem(text: str) -> str | None:
+    """Say what is wrong with the interpreter of the workers, if that is what an error tells of."""
+    if found := _VERSIONS.search(text):
+        worker = ".".join(re.findall(r"\d+", found[1])[:2])
+        return f"the workers run Python {worker}, and this program Python {found[2]}"
+    if found := _NO_PACKAGE.search(text):
+        return f"the Python of the workers has no package {found[1]}"
+    if found := _NO_PROGRAM.search(text):
+        return f"the workers have no program {found[1]}"
+    return None
 
 
 _READ_FAILURE = re.compile(

@@ -88,6 +88,11 @@ class Source:
     version: TableVersion | None = None
     null_words: tuple[str, ...] = NULL_WORDS
 
+    def __repr__(self) -> str:
+        """Name it, and its columns."""
+        columns = ", ".join(f"{role} = {name}" for role, name in self.columns.items())
+        return f"<Source {self.label}: {columns}>"
+
     @property
     def parts(self) -> tuple[Source, ...]:
         """The source in parts whose columns have the same names and types."""

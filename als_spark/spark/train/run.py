@@ -84,6 +84,12 @@ class PreparedRatings:
     placement: Placement
     mean: float
 
+    def __repr__(self) -> str:
+        """Say how many ratings of whom there are."""
+        parts = ", ".join(f"{count:,} {part}" for part, count in self.n_ratings.items())
+        users, items = len(self.summary.users), len(self.summary.items)
+        return f"<PreparedRatings: {users:,} users, {items:,} items, ratings: {parts}>"
+
     @property
     def backend(self) -> Backend:
         """The ratings, for a training loop on the driver."""

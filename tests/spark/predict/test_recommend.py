@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +35,7 @@ from als_spark.spark.predict.recommend import (
     similar_items_for_all,
 )
 from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
+from als_spark.spark.read.columns import source_from_frame
 from als_spark.spark.read.sources import SourceOptions, read_source
 from als_spark.train.loop import train_models
 from als_spark.train.records import ModelSpec, TrainingOptions
@@ -271,6 +274,37 @@ def test_jobs_are_described_and_broadcasts_end_with_the_block(spark):
     assert context.getLocalProperty("spark.job.description") is None
     with pytest.raises(Exception, match=r"[Bb]roadcast"):
         frame.withColumn("again", F.lit(1)).collect()
+
+
+def test_without_a_block_the_frame_lives(spark):
+    model = random_model()
+    whole = recommend_for_all(spark, model, top=3, popular=False)
+    first = whole.select("user").where("user is not null")
+    # What is made of it lives on without it.
+    del whole
+    gc.collect()
+    spark.sparkContext._jvm.java.lang.System.gc()
+    assert first.count() == len(first.collect()) > 0
+    assert isinstance(first, DataFrame)
+    similar = similar_items_for_all(spark, model, top=2)
+    assert isinstance(similar, DataFrame)
+    assert collected(similar) == collected(similar)
+    assert spark.sparkContext.getLocalProperty("spark.job.description") is None
+
+
+def test_a_session_of_the_user_runs_on_this_interpreter(spark, monkeypatch):
+    context = spark.sparkContext
+    monkeypatch.delenv("PYSPARK_PYTHON")
+    monkeypatch.setattr(context, "pythonExec", "/no/python3")
+    assert recommend_for_all(spark, random_model(), top=2).count() > 0
+    assert context.pythonExec == sys.executable
+
+
+def test_an_interpreter_that_is_not_there_is_one_line(spark, monkeypatch):
+    monkeypatch.setattr(spark.sparkContext, "pythonExec", "/no/python3")
+    ratings = spark.createDataFrame([(1, 2, 3.0)], "user int, item int, rating double")
+    with pytest.raises(ConfigError, match="the workers have no program /no/python3: set PYSPARK_"):
+        prepare_ratings(spark, source_from_frame(ratings), PrepareOptions())
 
 
 class TestErrors:

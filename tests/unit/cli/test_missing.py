@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from als_spark.cli.missing import paths_are_local, refuse_missing
+from als_spark.cli.config.batch import RetrainConfig
+from als_spark.cli.missing import paths_are_local, refuse_missing, separate_paths
+from als_spark.cli.options import parse
 from als_spark.cli.paths import GivenPath
 from als_spark.errors import ConfigError
 
@@ -76,3 +78,32 @@ def test_where_only_spark_knows(monkeypatch):
     refuse_missing([GivenPath("--ratings", "input", "none.csv")])
     with pytest.raises(ConfigError):
         refuse_missing([GivenPath("--ratings", "input", "file:/none.csv")])
+
+
+@pytest.mark.parametrize(
+    ("words", "paths"),
+    [
+        (["a.csv,b.csv"], ["a.csv", "b.csv"]),
+        (["a.csv,", "b.csv"], ["a.csv", "b.csv"]),
+        (["none,part-1,,x"], ["none", "part-1", "x"]),
+        (["file:/a,file:/b"], ["file:/a", "file:/b"]),
+        (["s3a://x/a,s3a://x/b"], ["s3a://x/a", "s3a://x/b"]),
+        # One path, commas and all.
+        (["both,of.csv", "a.csv"], ["both,of.csv", "a.csv"]),
+        (["both,*.csv"], ["both,*.csv"]),
+        (["part-{1,2}"], ["part-{1,2}"]),
+        (["part-{1,2},a.csv"], ["part-{1,2}", "a.csv"]),
+        (["s3a://x/a,b.csv"], ["s3a://x/a,b.csv"]),
+        ([","], [","]),
+    ],
+)
+def test_commas_between_paths(folder, words, paths):
+    (folder / "both,of.csv").touch()
+    assert separate_paths(words) == tuple(paths)
+    config = parse(RetrainConfig, ["--ratings", "r", "--store", "s", "--increments", *words])
+    assert config.increments == tuple(paths)
+
+
+def test_other_lists_of_text_keep_their_commas(folder):
+    config = parse(RetrainConfig, ["--ratings", "r", "--store", "s", "--null-words", "a,b"])
+    assert config.null_words == ("a,b",)

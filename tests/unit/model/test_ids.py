@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -83,8 +84,12 @@ class TestRowsOf:
             pa.array([10, 30], pa.int32()),
             pa.array(["10", "30"], pa.large_string()),
             pa.array(["10", "30"]).dictionary_encode(),
+            pa.chunked_array([[10], [30]]),
+            pd.Series([10, 30], dtype="Int64"),
+            pd.Series(["10", "30"], dtype="string"),
+            pd.Series([10, 30]).astype("category"),
         ],
-        ids=["int32", "large_string", "dictionary"],
+        ids=["int32", "large_string", "dictionary", "chunks", "Int64", "string", "category"],
     )
     def test_arrow_arrays(self, integers, asked):
         assert integers.rows_of(asked).tolist() == [2, 0]

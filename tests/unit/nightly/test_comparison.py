@@ -58,31 +58,39 @@ def test_no_champion():
 
 
 @pytest.mark.parametrize(
-    ("challenger", "champion", "measure", "sentence"),
+    ("challenger", "champion", "measure", "words"),
     [
-        (
-            0.99,
-            1.0,
-            "rmse",
-            "rmse 0.9900 against the champion's 1.0000 (1.00% better); within the margin of 1.00%",
-        ),
-        (
-            1.1,
-            1.0,
-            "mae",
-            "mae 1.1000 against the champion's 1.0000 (10.00% worse); beyond the margin of 1.00%",
-        ),
-        (
-            0.3,
-            0.2,
-            "ndcg",
-            "ndcg 0.3000 against the champion's 0.2000 (50.00% better); within the margin of 1.00%",
-        ),
-        (0.1, 0.0, "recall", "inf% better"),
+        (0.99, 1.0, "rmse", "(1.00% better)"),
+        (0.5, 1.0, "mae", "(50.00% better)"),
+        (1.0, 1.0, "mse", "(the same)"),
+        (1.005, 1.0, "rmse", "(0.50% worse); within the margin of 1.00%"),
+        (1.1, 1.0, "mae", "(10.00% worse); beyond the margin of 1.00%"),
+        # What differs is written with as many digits as show it.
+        (1.01001, 1.0, "mae", "(1.001% worse); beyond the margin of 1.000%"),
+        (1.00999, 1.0, "mae", "(0.999% worse); within the margin of 1.000%"),
+        (0.999999, 1.0, "rmse", "(0.0001% better)"),
+        (0.3, 0.2, "ndcg", "(50.00% better)"),
+        (0.199, 0.2, "ndcg", "(0.50% worse); within the margin of 1.00%"),
+        (0.1, 0.2, "recall", "(50.00% worse); beyond the margin of 1.00%"),
+        (0.1, 0.0, "recall", "(better)"),
+        (0.1, 0.0, "rmse", "(worse); beyond the margin of 1.00%"),
     ],
 )
-def test_sentences(challenger, champion, measure, sentence):
-    assert sentence in verdict(challenger, champion, measure).sentence
+def test_sentences(challenger, champion, measure, words):
+    found = verdict(challenger, champion, measure).sentence
+    assert found == f"{measure} {challenger:.4f} against the champion's {champion:.4f} {words}"
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("margin", [0.0, 0.00001, 0.01, 2.0])
+def test_sentence_and_verdict_say_the_same(measure, margin):
+    for challenger in (0.0, 0.3, 0.4949, 0.4999999, 0.5, 0.5000001, 0.5051, 0.9):
+        found = verdict(challenger, 0.5, measure, margin)
+        better = challenger > 0.5 if measure in LARGER_IS_BETTER else challenger < 0.5
+        assert ("better" in found.sentence) is better
+        assert ("worse" in found.sentence) is (not better and challenger != 0.5)
+        assert ("within" in found.sentence) is (found.publish and "worse" in found.sentence)
+        assert ("beyond" in found.sentence) is (not found.publish)
 
 
 @pytest.mark.parametrize(

@@ -35,3 +35,13 @@ class TestSolveSpdStack:
         solve_spd_stack(matrices, solved)
         assert np.isnan(solved[1]).any()
         np.testing.assert_array_equal(solved[[0, 2]], np.ones((2, order)))
+
+    @pytest.mark.parametrize("order", [1, 2, VECTORISED_ORDER, VECTORISED_ORDER + 1])
+    def test_nan_where_sums_have_overflowed(self, order):
+        # A Cholesky factor of it exists, and makes the solution 0.
+        matrices = np.stack([np.eye(order)] * 200)
+        matrices[1, -1, -1] = np.inf
+        solved = np.ones((200, order))
+        solve_spd_stack(matrices, solved)
+        assert np.isnan(solved[1]).any()
+        np.testing.assert_array_equal(np.delete(solved, 1, axis=0), np.ones((199, order)))

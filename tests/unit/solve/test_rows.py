@@ -370,6 +370,35 @@ class TestRetryInFloat64:
         np.testing.assert_allclose(solved[0] * np.float64(1e-25), expected, rtol=1e-4, atol=1e-4)
         assert loss == pytest.approx(float(residual[0]), rel=1e-4)
 
+    @pytest.mark.parametrize("form", ["dual", "primal", "sums"])
+    @pytest.mark.parametrize("nonnegative", [False, True])
+    @pytest.mark.parametrize("scale", [1e15, 1e19])
+    def test_the_gram_matrix_overflows(self, form, nonnegative, scale):
+        # Warnings are errors: inf - inf of sums beyond float32 is no news where it is mended.
+        rng = np.random.default_rng(0)
+        rank, n_rated = 4, 2 if form == "dual" else 9
+        fixed = (rng.standard_normal((n_rated, rank)) * scale).astype(np.float32)
+        ratings = rng.uniform(1, 5, n_rated)
+        block = build_block(
+            np.zeros(n_rated, int), np.arange(n_rated), ratings, n_rows=1, n_columns=n_rated
+        )
+        # As large beside the products as 0.1 is beside factors of usual size.
+        objective = Objective(0.1 * scale * scale, nonnegative=nonnegative)
+
+        def solve(factors):
+            solver = objective.row_solver(factors)
+            if form != "sums":
+                return solver.solve(block, side="user")
+            sums = solver.accumulate(block)
+            return solver.solve_sums(sums, block.rows, block.degrees, side="user")
+
+        solved, loss = solve(fixed)
+        exact, exact_loss = solve(fixed.astype(np.float64))
+        assert solved.dtype == np.float32
+        np.testing.assert_allclose(solved * scale, exact * scale, rtol=1e-4, atol=1e-5)
+        assert loss == pytest.approx(exact_loss, rel=1e-5)
+        assert np.abs(exact * scale).max() > 0.1
+
     def test_only_the_failing_row_is_solved_again(self):
         fixed = np.random.default_rng(0).standard_normal((40, 2)).astype(np.float32)
         fixed[:2] = NEARLY_PARALLEL

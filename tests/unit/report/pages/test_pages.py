@@ -17,9 +17,11 @@ from als_spark.report.pages.sweep import SWEEP_PICTURES, sweep_page
 from als_spark.solve.objective import Objective
 from als_spark.train.records import ErrorMeans, Judge, ModelSpec, PointResult, RankingMeans
 from tests.pages import (
+    PAGE_WIDTH,
     Element,
     facts,
     headings,
+    least_width,
     pictures,
     read_page,
     rows_of,
@@ -176,7 +178,8 @@ def test_rankings_have_a_table_of_their_own_with_the_popular_items() -> None:
     (table,) = tables(section_of(root, "Rankings"))
     header, *rows = rows_of(table)
     labels = ["NDCG@5", "recall@5", "precision@5", "MAP@5", "coverage"]
-    assert header[3:] == [f"test {label}" for label in labels]
+    assert header[3:] == labels
+    assert table.one("caption").text.startswith("On the test ratings. The popular items, ")
     assert [float(row[3]) for row in rows] == pytest.approx(
         [0.1 + k / 100 for k in range(9)] + [0.13]
     )
@@ -211,6 +214,33 @@ def test_the_biases_alone_stand_below_the_models() -> None:
     assert any("with --exponent 1 --lambdas 0.05,0.1,0.2, and" in line for line in found)
 
 
+def test_the_widest_tables_fit_a_page_of_1200_pixels() -> None:
+    means = RankingMeans(0.1234, 0.1234, 0.1234, 0.1234, 0.1234, 12345, 100, 4.0)
+    splits = ("validation", "test")
+    widest = [
+        replace(
+            point,
+            spec=ModelSpec(0, 2000, Objective(1.23457e-05)),
+            seconds=3723.0,
+            converged=k > 0,
+            errors=dict.fromkeys(("train", *splits), ErrorMeans(123.456, 123.456, 9)),
+            rankings=dict.fromkeys(splits, means),
+        )
+        for k, point in enumerate(GRID)
+    ]
+    popular = dict.fromkeys(splits, means)
+    page = sweep_page(widest, 1, "validation", RUN, {}, judge=Judge("ndcg", 100), popular=popular)  # type: ignore[arg-type]
+    root = read_page(page)
+    (errors,) = tables(section_of(root, "Results"))
+    rankings = tables(section_of(root, "Rankings"))
+    assert [t.one("caption").text.split(".")[0] for t in rankings] == [
+        "On the validation ratings",
+        "On the test ratings",
+    ]
+    for table in (errors, *rankings):
+        assert 500 < least_width(table) <= PAGE_WIDTH
+
+
 def test_a_choice_on_validation_is_no_warning_and_missing_errors_are_dashes() -> None:
     points = [
         replace(p, errors={**p.errors, "validation": ErrorMeans(p.errors["test"].mse, 0.5, 9)})
@@ -222,7 +252,7 @@ def test_a_choice_on_validation_is_no_warning_and_missing_errors_are_dashes() ->
     assert warnings_of(root) == []
     assert "Take note" not in headings(root)
     (table,) = tables(section_of(root, "Results"))
-    assert rows_of(table)[1][3:12] == [*"–––", "3.0000", "9.0000", "2.0000", *"–––"]
+    assert rows_of(table)[1][3:9] == [*"––", "3.0000", "2.0000", *"––"]
 
 
 def test_an_interrupted_sweep_says_what_is_missing() -> None:

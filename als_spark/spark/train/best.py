@@ -1,0 +1,56 @@
+"""Trained factors as a model, with ids and statistics of the ratings that they were trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from als_spark.errors import DataError
+from als_spark.model.factor_model import FactorModel
+from als_spark.solve.objective import Objective
+from als_spark.spark.train.run import PreparedRatings
+from als_spark.train.backend import Factors
+from als_spark.train.grid import SweepCollector
+
+
+def best_model(prepared: PreparedRatings, collector: SweepCollector) -> FactorModel:
+    """Return the best model of a grid, ready to predict, recommend and be saved.
+
+    Parameters
+    ----------
+    prepared : PreparedRatings
+        What the grid was trained on; it may be closed already.
+    collector : SweepCollector
+        That of :func:`train_grid`.
+
+    Returns
+    -------
+    FactorModel
+        For :func:`als_spark.save_model`, say. Its description has the objective, and under
+        ``result`` the errors.
+
+    Raises
+    ------
+    DataError
+        If no point has a finite measure to choose by.
+    """
+    outcome = collector.outcome()
+    if outcome is None:
+        raise DataError(
+            "no point of the grid has a finite measure, so there is no best model: train first, "
+            "and hold out ratings of users and items that are trained on"
+        )
+    point = outcome.points[outcome.best]
+    more = {"result": point.as_record(best=True)}
+    return model_of(prepared, outcome.best_factors, point.spec.objective, more)
+
+
+def model_of(
+    prepared: PreparedRatings, factors: Factors, objective: Objective, more: Mapping[str, Any]
+) -> FactorModel:
+    """Return trained factors as a model, whose description has ``more``."""
+    summary, stats = prepared.summary, prepared.stats
+    description = {**objective.as_record(), "objective_of_lambda": objective.note, **more}
+    return FactorModel(
+        summary.users, summary.items, factors, stats["user"], stats["item"], description
+    )
