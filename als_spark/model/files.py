@@ -18,6 +18,8 @@ DESCRIPTION_FILE = "model.json"
 FACTOR_FILES = {"user": "user_factors.parquet", "item": "item_factors.parquet"}
 MODEL_FILES = (DESCRIPTION_FILE, *FACTOR_FILES.values())
 """All files of a model."""
+BEFORE_REFIT = "before_refit"
+"""Folder, in that of a model that was refitted on all ratings, of the model that was measured."""
 
 
 def save_model(model: FactorModel, folder: Path) -> None:
@@ -93,6 +95,18 @@ def load_model(folder: str | Path) -> FactorModel:
         items.stats,
         description,
     )
+
+
+def load_before_refit(folder: Path) -> FactorModel:
+    """Read the model that was measured: of one that was refitted, that before; else the model.
+
+    Raises
+    ------
+    DataError
+        As :func:`load_model`.
+    """
+    inner = folder / BEFORE_REFIT
+    return load_model(inner if inner.is_dir() else folder)
 
 
 def _compare(

@@ -70,6 +70,7 @@ RANKING = "ranking measures"
 IMPLICIT_HELP = "take ratings for implicit feedback: preferences, with more or less confidence"
 ALPHA_HELP = "confidence that a rating adds to its preference, with --implicit"
 NONNEGATIVE_HELP = "let no factor be negative"
+REFIT_HELP = "train it on with all ratings, held-out ones too, once it is measured"
 DEFAULT_RULE = RankingRule()
 
 DEFAULTS = files("als_spark") / "conf"
