@@ -9,15 +9,27 @@ from typing import Any
 from als_spark.errors import DataError
 from als_spark.files.json_files import decode, shortened, write_json
 from als_spark.model.description import check_description
-from als_spark.model.factor_files import StoredSide, read_side, write_side
+from als_spark.model.factor_files import (
+    StoredSide,
+    read_ids,
+    read_side,
+    split_trained,
+    with_untrained,
+    write_ids,
+    write_side,
+)
 from als_spark.model.factor_model import FactorModel
 from als_spark.train.backend import Factors
+from als_spark.types import SIDES, Side
 
 MODEL_FORMAT = "als_spark.model/1"
 DESCRIPTION_FILE = "model.json"
 FACTOR_FILES = {"user": "user_factors.parquet", "item": "item_factors.parquet"}
 MODEL_FILES = (DESCRIPTION_FILE, *FACTOR_FILES.values())
-"""All files of a model."""
+"""The files that every model has."""
+UNTRAINED_FILES = {"user": "untrained_users.parquet", "item": "untrained_items.parquet"}
+"""Ids of the rows without training ratings, where there are any."""
+_UNTRAINED_COUNTS = tuple(f"n_untrained_{side}s" for side in SIDES)
 BEFORE_REFIT = "before_refit"
 """Folder, in that of a model that was refitted on all ratings, of the model that was measured."""
 
@@ -27,7 +39,8 @@ def save_model(model: FactorModel, folder: Path) -> None:
 
     Each Parquet file has the columns ``id`` (int64 or string), ``n_ratings`` (int32),
     ``sum_ratings`` (float64) and ``factors`` (fixed-size list of ``rank`` floats), a row for each
-    row of the factors.
+    user, or item, with training ratings. The ids of the others, if there are any, are in
+    ``untrained_users.parquet`` and ``untrained_items.parquet``: their factors are not trained.
 
     Parameters
     ----------
@@ -38,23 +51,29 @@ def save_model(model: FactorModel, folder: Path) -> None:
         :func:`als_spark.files.outputs.replaced_folder`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    users = StoredSide(model.users, model.factors.users, model.user_stats)
-    items = StoredSide(model.items, model.factors.items, model.item_stats)
-    write_side(folder / FACTOR_FILES["user"], users)
-    write_side(folder / FACTOR_FILES["item"], items)
     description = {
-        **model.description,
+        **{key: value for key, value in model.description.items() if key not in _UNTRAINED_COUNTS},
         "format": MODEL_FORMAT,
         "rank": model.rank,
-        "n_users": len(model.users),
-        "n_items": len(model.items),
         "dtype": str(model.factors.items.dtype),
     }
+    for side in SIDES:
+        trained, untrained = split_trained(StoredSide(*model.side(side)))
+        write_side(folder / FACTOR_FILES[side], trained)
+        description[f"n_{side}s"] = len(trained.ids)
+        # Also where the folder holds that of an earlier model.
+        (folder / UNTRAINED_FILES[side]).unlink(missing_ok=True)
+        if len(untrained):
+            write_ids(folder / UNTRAINED_FILES[side], untrained)
+            description[f"n_untrained_{side}s"] = len(untrained)
     write_json(folder / DESCRIPTION_FILE, description)
 
 
 def load_model(folder: str | Path) -> FactorModel:
     """Read a model that :func:`save_model` wrote.
+
+    Ids without training ratings come last, with factors of zeros. A model that als_spark 0.1.0
+    wrote has them among the others, each with its random start.
 
     Parameters
     ----------
@@ -84,9 +103,13 @@ def load_model(folder: str | Path) -> FactorModel:
         users = read_side(folder / name)
         name = FACTOR_FILES["item"]
         items = read_side(folder / name)
+        _compare(folder, description, users, items)
+        name = UNTRAINED_FILES["user"]
+        users = _with_untrained(folder, description, "user", users)
+        name = UNTRAINED_FILES["item"]
+        items = _with_untrained(folder, description, "item", items)
     except (OSError, ValueError) as error:
         raise _unreadable(folder, name, error) from error
-    _compare(folder, description, users, items)
     return FactorModel(
         users.ids,
         items.ids,
@@ -126,6 +149,23 @@ def _compare(
             f"{folder}: model.json speaks of factors of {description.get('dtype')}, the files hold "
             f"{' and '.join(dtypes)}: the folder mixes two models; copy it again from its source"
         )
+
+
+def _with_untrained(
+    folder: Path, description: Mapping[str, Any], side: Side, trained: StoredSide
+) -> StoredSide:
+    """Add the ids of a side that have no training ratings, if the model has such."""
+    said = description.get(f"n_untrained_{side}s", 0)
+    if not said:
+        return trained
+    path = folder / UNTRAINED_FILES[side]
+    ids = read_ids(path)
+    if len(ids) != said:
+        raise ValueError(f"{path.name} holds {len(ids):,} ids, model.json speaks of {said:,}")
+    try:
+        return with_untrained(trained, ids)
+    except ValueError as error:
+        raise ValueError(f"{path.name}, column id: {error}") from error
 
 
 def _unreadable(folder: Path, name: str, error: Exception) -> DataError:
