@@ -69,6 +69,18 @@ def save_model(model: FactorModel, folder: Path) -> None:
     write_json(folder / DESCRIPTION_FILE, description)
 
 
+def save_refitted(model: FactorModel, refitted: FactorModel | None, folder: Path) -> None:
+    """Write a model; where there is a refitted one, write that, and the model beside it.
+
+    The model is then in the folder ``before_refit/``: the measures are of it.
+    """
+    if refitted is None:
+        save_model(model, folder)
+    else:
+        save_model(refitted, folder)
+        save_model(model, folder / BEFORE_REFIT)
+
+
 def load_model(folder: str | Path) -> FactorModel:
     """Read a model that :func:`save_model` wrote.
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from als_spark.files.json_files import write_json
-from als_spark.model.files import BEFORE_REFIT, save_model
+from als_spark.model.files import save_refitted
 from als_spark.nightly.fitting import Fitted
 from als_spark.nightly.run_log import RunLog
 from als_spark.nightly.run_record import RunRecord
@@ -19,11 +19,7 @@ def write_version(folder: Path, fitted: Fitted, record: RunRecord) -> None:
     Of a model that was refitted, the one that was measured is kept beside it: the next challenger
     starts there and is compared with it, on ratings that neither was trained on.
     """
-    if fitted.refitted is None:
-        save_model(fitted.model, folder)
-    else:
-        save_model(fitted.refitted, folder)
-        save_model(fitted.model, folder / BEFORE_REFIT)
+    save_refitted(fitted.model, fitted.refitted, folder)
     for name, content in record.version_files.items():
         if name == "metrics.json":
             content = {**content, "train": fitted.result.as_record()}

@@ -238,6 +238,7 @@ class SweepConfig(FitConfig):
     implicit: bool = option("grid", IMPLICIT_HELP, False)
     alpha: Alpha | None = option("grid", f"{ALPHA_HELP} (default: 1)")
     nonnegative: bool = option("grid", NONNEGATIVE_HELP, False)
+    refit: bool = option("result", f"the best model: {REFIT_HELP}", False)
     output: OutputFolder = option("result", "folder for the results (required)", REQUIRED)
 
     @property
