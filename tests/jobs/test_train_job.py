@@ -179,7 +179,10 @@ class TestIntoAStore:
         with lake.store.lock("somebody"):
             assert main(options) == 5
         assert "is locked by run somebody" in capsys.readouterr().err
-        assert main([*options, "--keep", "1"]) == 0
+        assert main([*options, "--keep", "1", "--refit"]) == 0
+        assert "; refitted on all 1,000 ratings: converged after" in lake.last()["sentence"]
+        served = lake.store.load()
+        assert served.user_stats.degrees.sum() == lake.last()["refit"]["ratings"] == N_BASE
         # It trains because it was told to, and from the usual start.
         first, second = (name for name, _ in lake.pointers())
         assert lake.last()["previous_version"] == first == version
@@ -187,12 +190,13 @@ class TestIntoAStore:
         assert main([*options, "--ratings", lake.file("bad.csv", ["1,2,x,3"])]) == 2
         assert lake.last()["outcome"] == "bad_input"
         # What was published is the champion of the nightly job, and its start.
-        assert lake.retrain() == 0
+        assert lake.retrain("--refit") == 0
         assert lake.last()["outcome"] == "unchanged"
         increments = ("--increments", lake.file("fresh.csv", fresh_lines()))
         assert lake.retrain(*increments, "--margin", "0.2") == 0
         record = lake.last()
         assert record["comparison"]["champion"]["version"] == second
+        assert record["warnings"] == [], "neither has seen what is held out"
         assert record["training"]["start"] == "warm"
         assert lake.store.verify() == []
 

@@ -428,6 +428,29 @@ RETRAIN: dict[str, Any] = {
 PNGS = {name: name.encode() for name in RETRAIN_PICTURES}
 
 
+def test_the_retrain_page_tells_of_a_refit() -> None:
+    refit = {
+        "ratings": 100836,
+        "held_out_before": 20167,
+        "iterations": 3,
+        "converged": False,
+        "objective": 65000.5,
+        "seconds": 1.5,
+        "measured": "before the refit",
+    }
+    root = read_page(retrain_page({**RETRAIN, "refit": refit}, PNGS))
+    assert facts(section_of(root, "Refit on all ratings")) == {
+        "trained on": "100,836",
+        "of these held out before": "20,167",
+        "start": "the factors of the challenger",
+        "iterations": "3",
+        "ended": "by the cap",
+        "objective": "65,000.5",
+        "measures on this page": "before the refit",
+    }
+    assert "The refit was stopped by the cap after 3 iterations" in warnings_of(root)[-1]
+
+
 def test_the_retrain_page_tells_the_whole_run() -> None:
     root = read_page(retrain_page(RETRAIN, PNGS))
     assert badge(root) == ("good", "published", RETRAIN["sentence"])
