@@ -30,7 +30,8 @@ from als_spark.model.files import save_refitted
 from als_spark.nightly.fitting import model_of
 from als_spark.nightly.refit import PHASE, refit_model, refit_words
 from als_spark.redaction import redact_all
-from als_spark.report.baseline import Popular
+from als_spark.report.advice import edges, next_command
+from als_spark.report.baseline import Biases, Popular, is_beaten
 from als_spark.report.figures.sweep import sweep_pictures
 from als_spark.report.pages.sweep import sweep_page
 from als_spark.report.table import results_table
@@ -43,6 +44,7 @@ from als_spark.spark.read.sources import sample_ratings
 from als_spark.spark.read.split import SplitOptions
 from als_spark.spark.session import blas_threads_of_workers
 from als_spark.spark.train.run import PreparedRatings, train_grid
+from als_spark.train.baseline import ITEM_DAMPING, USER_DAMPING, fit_biases
 from als_spark.train.grid import SweepCollector, SweepOutcome, grid_specs
 from als_spark.train.ranking import popularity
 from als_spark.types import SIDES, SplitName
@@ -76,6 +78,7 @@ class _Run:
         self._collector = SweepCollector(self._selected_on, job.progress.on_finished, self._judge)
         self._popular: Popular = {}
         self._refitted: FactorModel | None = None
+        self._biases: Biases = {}
         self._facts: dict[str, Any] = {
             "versions": all_versions(job.session),
             "spark_master": job.session.sparkContext.master,
@@ -88,6 +91,7 @@ class _Run:
             prepared = resources.enter_context(self._prepare())
             self._write_rejected(prepared)
             self._rank_popular(prepared)
+            self._measure_biases(prepared)
             self._train(prepared)
             self._refit(prepared)
         except BaseException as error:
@@ -208,6 +212,24 @@ class _Run:
             "popular": {split: means.as_record() for split, means in self._popular.items()},
         }
 
+    def _measure_biases(self, prepared: PreparedRatings) -> None:
+        """Measure the biases alone, which stand beside the errors of the models."""
+        if self._config.implicit:
+            # No model predicts ratings.
+            return
+        backend = prepared.backend
+        with self._progress.phase("measuring the biases alone"):
+            biases = fit_biases(backend, prepared.stats, "biases alone: users")
+            (sums,) = backend.errors([biases], "errors of the biases alone")
+            self._biases = {split: part.means() for split, part in sums.items()}
+        self._facts["baselines"] = {
+            "biases": {
+                "user_damping": USER_DAMPING,
+                "item_damping": ITEM_DAMPING,
+                **{split: means.as_record() for split, means in self._biases.items()},
+            }
+        }
+
     def _train(self, prepared: PreparedRatings) -> None:
         if self._config.implicit:
             self._progress.write(f"warning: {IMPLICIT_CAVEAT}")
@@ -304,8 +326,19 @@ class _Run:
             "seconds": self._job.seconds,
         }
         write_json(folder / RUN_FILE, run)
-        page = sweep_page(*drawn, run, pictures, popular=self._popular, **words)
+        page = sweep_page(
+            *drawn, run, pictures, popular=self._popular, biases=self._biases, **words
+        )
         (folder / "report.html").write_text(page, encoding="utf-8")
+
+    def _advice(self, outcome: SweepOutcome) -> list[str]:
+        """Say where the best point lies on an edge of the grid, and what to try next."""
+        chosen = outcome.points[outcome.best]
+        grid = self._config.ranks, self._config.lambdas
+        judge, baselines = self._judge, (self._popular, self._biases)
+        beaten = is_beaten(chosen, outcome.selected_on, judge, *baselines)
+        following = next_command(chosen, *grid, beaten=beaten, for_lists=judge.is_ranking)
+        return [*edges(chosen, *grid), *([] if following is None else [following])]
 
     def _closing_words(self, outcome: SweepOutcome) -> str:
         table = results_table(
@@ -314,7 +347,9 @@ class _Run:
             outcome.selected_on,
             judge=self._judge,
             popular=self._popular,
+            biases=self._biases,
         )
+        table = "\n".join([table, *self._advice(outcome)])
         if self._config.implicit:
             table += f"\n\nThe {IMPLICIT_CAVEAT}"
         folder = self._config.output.rstrip("/")
