@@ -340,3 +340,28 @@ def weighted_rows(
         total += float(weights[own] @ errors_of_row**2)
         total += ridge_weight * float(solved[row] @ solved[row])
     return solved, total
+
+
+def damped_biases(
+    users: Ints,
+    items: Ints,
+    ratings: Floats,
+    shape: tuple[int, int],
+    damping: tuple[float, float],
+    *,
+    alone: bool = False,
+) -> Floats:
+    """Predict every pair by μ + b_u + b_i, rating by rating (Koren 2010, section 2.1).
+
+    ``alone`` leaves the biases of items out of those of users.
+    """
+    mean = float(ratings.mean())
+    triples = list(zip(users.tolist(), items.tolist(), ratings.tolist(), strict=True))
+    by_item, by_user = np.zeros(shape[1]), np.zeros(shape[0])
+    for item in range(shape[1]):
+        own = [rating - mean for _, i, rating in triples if i == item]
+        by_item[item] = sum(own) / (len(own) + damping[1])
+    for user in range(shape[0]):
+        own = [r - mean - (0 if alone else by_item[i]) for u, i, r in triples if u == user]
+        by_user[user] = sum(own) / (len(own) + damping[0])
+    return mean + by_user[:, None] + by_item[None, :]

@@ -32,6 +32,7 @@ from als_spark.nightly.holdout import HoldoutRule
 from als_spark.redaction import redact_all
 from als_spark.report.figures.breakdown import bins_of, breakdown_figure
 from als_spark.report.figures.drawing import png_of
+from als_spark.report.lists import baseline_warnings, list_headers, list_rows
 from als_spark.report.pages.evaluate import evaluate_page
 from als_spark.report.progress import ProgressReporter
 from als_spark.solve.objective import IMPLICIT_CAVEAT, MORE_KEYS
@@ -110,7 +111,9 @@ def _evaluate(
             if seen is not None:
                 # What is never recommended cannot be found: what is to be found stays in.
                 left_out = without_pairs(seen.pairs, snapshot.ratings)
-            results = evaluate_models(session, snapshot.ratings, models, ranking, seen=left_out)
+            results = evaluate_models(
+                session, snapshot.ratings, models, ranking, seen=left_out, baselines=True
+            )
             found = results["model"]
         for name, value in found.metrics.items():
             if value is not None and not math.isfinite(value):
@@ -142,7 +145,11 @@ def _evaluate(
     seen_facts = {}
     if seen is not None:
         seen_facts = {"seen_pairs": seen.n_pairs, "seen_pairs_known": seen.n_known}
-    return {
+    baselines = dict(found.baselines)
+    if model.description.get("implicit") is True:
+        # No model predicts ratings.
+        del baselines["biases"]
+    record: dict[str, Any] = {
         "model": {
             "label": opened.label,
             "version": opened.version,
@@ -170,10 +177,13 @@ def _evaluate(
             **seen_facts,
         },
         "metrics": dict(found.metrics),
+        "by_source": dict(found.by_source),
+        "baselines": baselines,
         "by_user": found.by_user,
         "by_item": found.by_item,
-        "warnings": [in_options(warning) for warning in warnings],
     }
+    warnings += baseline_warnings(record)
+    return {**record, "warnings": [in_options(warning) for warning in warnings]}
 
 
 def _all_cold(label: str, metrics: Mapping[str, float | int | None]) -> str | None:
@@ -217,9 +227,29 @@ def _words(config: EvaluateConfig, record: dict[str, Any]) -> str:
             f"  rankings: the first {metrics['k']} items of {metrics['ranking_users']:,} users; "
             f"relevant from {metrics['relevant_from']:.3g}"
         )
+    biases = record["baselines"].get("biases")
+    if biases is not None and biases["rmse"] is not None:
+        lines.append(
+            f"  biases alone (damped means of users and items): RMSE {biases['rmse']:.4f}, "
+            f"MAE {biases['mae']:.4f}"
+        )
+    lines += _lists(record)
+    lines += [f"Warning: {words}" for words in baseline_warnings(record)]
     folder = config.output.rstrip("/")
     lines.append(f"Written to {folder}: {METRICS_FILE}, breakdown.png, report.html")
     return "\n".join(lines)
+
+
+def _lists(record: dict[str, Any]) -> list[str]:
+    """Lay out the ranking measures by what users are answered from."""
+    rows = [list_headers(record["metrics"]["k"]), *list_rows(record, "-")]
+    if len(rows) == 1:
+        return []
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  " + "  ".join([first.ljust(widths[0]), *map(str.rjust, rest, widths[1:])])
+        for first, *rest in rows
+    ]
 
 
 main = job_main(EvaluateConfig, _run, "stopped; nothing written")

@@ -90,19 +90,37 @@ def _answers(
             more = ids if side == "user" else None
             for users in (more, None if folded is None else folded.ids.ids):
                 known = known if users is None else known.more_users(users)
-            found = open_seen(session, source, known, config.bad_rows, progress)
-            warn_of_no_effect(progress, unknown_pairs(found), strict=config.strict)
-            seen = found.pairs
+            opened = open_seen(session, source, known, config.bad_rows, progress)
+            warn_of_no_effect(progress, unknown_pairs(opened), strict=config.strict)
+            seen = opened.pairs
         if seen is not None and new is not None:
             seen = union_typed([seen, new.pairs(session)])
             n_pairs, label = new.table.num_rows, new.label
             progress.write(f"{n_pairs:,} pairs of new users in {label} are not recommended")
+    least = config.min_ratings
+    if least > 1:
+        found: Side = "user" if config.recommend_for == "items" else "item"
+        degrees = model.side(found).stats.degrees
+        n_often, n_rated = (int(np.count_nonzero(degrees >= n)) for n in (least, 1))
+        progress.write(
+            f"{n_often:,} of {n_rated:,} {found}s have {least:,} training ratings or more, and may "
+            "be recommended"
+        )
     if config.recommend_for == "similar-items":
-        with similar_items_for_all(session, model, top=config.top, ids=ids) as answers:
+        with similar_items_for_all(
+            session, model, top=config.top, ids=ids, min_ratings=least
+        ) as answers:
             yield answers
         return
     with recommend_for_all(
-        session, model, side=side, top=config.top, ids=ids, seen=seen, folded=folded
+        session,
+        model,
+        side=side,
+        top=config.top,
+        ids=ids,
+        seen=seen,
+        folded=folded,
+        min_ratings=least,
     ) as answers:
         yield answers
 

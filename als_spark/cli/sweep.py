@@ -26,7 +26,8 @@ from als_spark.files.outputs import INTERRUPTED_FOLDER, StagedFolder
 from als_spark.files.places import local_path
 from als_spark.model.files import save_model
 from als_spark.redaction import redact_all
-from als_spark.report.baseline import Popular
+from als_spark.report.advice import edges, next_command
+from als_spark.report.baseline import Biases, Popular, is_beaten
 from als_spark.report.figures.sweep import sweep_pictures
 from als_spark.report.pages.sweep import sweep_page
 from als_spark.report.table import results_table
@@ -39,6 +40,7 @@ from als_spark.spark.read.split import SplitOptions
 from als_spark.spark.session import blas_threads_of_workers
 from als_spark.spark.train.best import model_of
 from als_spark.spark.train.run import PreparedRatings, train_grid
+from als_spark.train.baseline import ITEM_DAMPING, USER_DAMPING, fit_biases
 from als_spark.train.grid import SweepCollector, SweepOutcome, grid_specs
 from als_spark.train.ranking import popularity
 from als_spark.types import SIDES, SplitName
@@ -71,6 +73,7 @@ class _Run:
         self._judge = config.chosen_by
         self._collector = SweepCollector(self._selected_on, job.progress.on_finished, self._judge)
         self._popular: Popular = {}
+        self._biases: Biases = {}
         self._facts: dict[str, Any] = {
             "versions": all_versions(job.session),
             "spark_master": job.session.sparkContext.master,
@@ -83,6 +86,7 @@ class _Run:
             prepared = resources.enter_context(self._prepare())
             self._write_rejected(prepared)
             self._rank_popular(prepared)
+            self._measure_biases(prepared)
             self._train(prepared)
         except BaseException as error:
             # Ctrl-C may first be seen as the failing of a call that it has cancelled.
@@ -199,6 +203,24 @@ class _Run:
             "popular": {split: means.as_record() for split, means in self._popular.items()},
         }
 
+    def _measure_biases(self, prepared: PreparedRatings) -> None:
+        """Measure the biases alone, which stand beside the errors of the models."""
+        if self._config.implicit:
+            # No model predicts ratings.
+            return
+        backend = prepared.backend
+        with self._progress.phase("measuring the biases alone"):
+            biases = fit_biases(backend, prepared.stats, "biases alone: users")
+            (sums,) = backend.errors([biases], "errors of the biases alone")
+            self._biases = {split: part.means() for split, part in sums.items()}
+        self._facts["baselines"] = {
+            "biases": {
+                "user_damping": USER_DAMPING,
+                "item_damping": ITEM_DAMPING,
+                **{split: means.as_record() for split, means in self._biases.items()},
+            }
+        }
+
     def _train(self, prepared: PreparedRatings) -> None:
         if self._config.implicit:
             self._progress.write(f"warning: {IMPLICIT_CAVEAT}")
@@ -252,8 +274,19 @@ class _Run:
             "seconds": self._job.seconds,
         }
         write_json(folder / RUN_FILE, run)
-        page = sweep_page(*drawn, run, pictures, popular=self._popular, **words)
+        page = sweep_page(
+            *drawn, run, pictures, popular=self._popular, biases=self._biases, **words
+        )
         (folder / "report.html").write_text(page, encoding="utf-8")
+
+    def _advice(self, outcome: SweepOutcome) -> list[str]:
+        """Say where the best point lies on an edge of the grid, and what to try next."""
+        chosen = outcome.points[outcome.best]
+        grid = self._config.ranks, self._config.lambdas
+        judge, baselines = self._judge, (self._popular, self._biases)
+        beaten = is_beaten(chosen, outcome.selected_on, judge, *baselines)
+        following = next_command(chosen, *grid, beaten=beaten, for_lists=judge.is_ranking)
+        return [*edges(chosen, *grid), *([] if following is None else [following])]
 
     def _closing_words(self, outcome: SweepOutcome) -> str:
         table = results_table(
@@ -262,7 +295,9 @@ class _Run:
             outcome.selected_on,
             judge=self._judge,
             popular=self._popular,
+            biases=self._biases,
         )
+        table = "\n".join([table, *self._advice(outcome)])
         if self._config.implicit:
             table += f"\n\nThe {IMPLICIT_CAVEAT}"
         folder = self._config.output.rstrip("/")

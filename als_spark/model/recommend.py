@@ -17,7 +17,7 @@ list of (``item`` or ``user``, ``score``), best first, and ``source``, one of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -103,6 +103,7 @@ def plan_recommendations(
     *,
     folded: FoldedRows | None = None,
     popular: bool = True,
+    min_ratings: int = 1,
 ) -> Plan:
     """Sort out who is answered from which source.
 
@@ -120,6 +121,8 @@ def plan_recommendations(
     popular : bool
         Whether users without factors get the popular items. Items without factors are left out, as
         are users if this is False.
+    min_ratings : int
+        What has fewer training ratings is not recommended. It is answered as before.
     """
     if folded is not None and folded.side != side:
         raise ConfigError(
@@ -127,7 +130,7 @@ def plan_recommendations(
             "model with extend_model"
         )
     other = other_side(side)
-    candidates = candidates_of(model, other)
+    candidates = candidates_of(model, other, min_ratings)
     top = _usable_top(top, candidates)
     own = model.side(side)
     chosen = None if ids is None else ids_like(own.ids, ids, f"{side} id").unique()
@@ -148,7 +151,9 @@ def plan_recommendations(
     return Plan(side, other, own.ids.ids.type, candidates, groups, top)
 
 
-def plan_similar_items(model: FactorModel, top: int = 10, ids: IdList | None = None) -> Plan:
+def plan_similar_items(
+    model: FactorModel, top: int = 10, ids: IdList | None = None, *, min_ratings: int = 1
+) -> Plan:
     """Plan the items most similar to each item, by the cosine of their factors, in float64.
 
     Items without a training rating have no similar items, and are similar to none. A row of zeros
@@ -156,7 +161,13 @@ def plan_similar_items(model: FactorModel, top: int = 10, ids: IdList | None = N
     """
     candidates = candidates_of(model, "item")
     chosen = None if ids is None else ids_like(model.items, ids, "item id").unique()
-    return plan_similar(candidates, "item", top, chosen)
+    plan = plan_similar(candidates, "item", top, chosen)
+    if min_ratings <= 1:
+        return plan
+    often = candidates_of(model, "item", min_ratings)
+    rows = IdIndex(candidates.ids).rows_of(often.ids)
+    found = often._replace(factors=plan.candidates.factors[rows])
+    return replace(plan, candidates=found, top=_usable_top(top, found))
 
 
 def plan_similar(
@@ -193,12 +204,13 @@ def recommend(
     side: Side = "user",
     folded: FoldedRows | None = None,
     popular: bool = True,
+    min_ratings: int = 1,
 ) -> pa.Table:
     """Recommend items to users, or users to items, in this process.
 
     Parameters
     ----------
-    model, ids, top, side, folded, popular
+    model, ids, top, side, folded, popular, min_ratings
         See :func:`plan_recommendations`.
     exclude : pair of (n,) ids, optional
         Users and items: pairs that are not recommended, such as those rated already.
@@ -211,12 +223,14 @@ def recommend(
     Raises
     ------
     ConfigError
-        If ``top`` is not positive, the folded rows are of the other side, or the pairs to exclude
-        are not pairs.
+        If ``top`` is not positive, the folded rows are of the other side, the pairs to exclude are
+        not pairs, or nothing has ``min_ratings``.
     DataError
         If an id is missing or not of the model's kind.
     """
-    plan = plan_recommendations(model, side, top, ids, folded=folded, popular=popular)
+    plan = plan_recommendations(
+        model, side, top, ids, folded=folded, popular=popular, min_ratings=min_ratings
+    )
     pairs = None
     if exclude is not None:
         users, items = (as_id_array(ids) for ids in exclude)
@@ -229,12 +243,14 @@ def recommend(
     return _answer_here(plan, pairs)
 
 
-def similar_items(model: FactorModel, ids: IdList | None = None, top: int = 10) -> pa.Table:
+def similar_items(
+    model: FactorModel, ids: IdList | None = None, top: int = 10, *, min_ratings: int = 1
+) -> pa.Table:
     """Find the items most similar to each item, in this process; not the item itself.
 
     Parameters are those of :func:`plan_similar_items`; the table is that of the module.
     """
-    return _answer_here(plan_similar_items(model, top, ids), None)
+    return _answer_here(plan_similar_items(model, top, ids, min_ratings=min_ratings), None)
 
 
 def popular_items(model: FactorModel, top: int = 10) -> pa.Table:
@@ -250,10 +266,21 @@ def popular_items(model: FactorModel, top: int = 10) -> pa.Table:
     return pa.table({"item": candidates.ids.take(pa.array(best)), "score": candidates.means[best]})
 
 
-def candidates_of(model: FactorModel, side: Side) -> Candidates:
-    """Return the rows of a side that can be recommended."""
+def candidates_of(model: FactorModel, side: Side, min_ratings: int = 1) -> Candidates:
+    """Return the rows of a side that can be recommended: those of so many training ratings.
+
+    Raises
+    ------
+    ConfigError
+        If ``min_ratings`` is more than 1, and none has as many.
+    """
     ids, factors, stats = model.side(side)
-    kept = np.flatnonzero(stats.degrees > 0)
+    kept = np.flatnonzero(stats.degrees >= max(min_ratings, 1))
+    if min_ratings > 1 and kept.size == 0:
+        raise ConfigError(
+            f"`min_ratings={min_ratings}`: no {side} of the model has as many training ratings, "
+            f"the most is {int(stats.degrees.max(initial=0)):,}: use a smaller one"
+        )
     own = ids.ids.take(pa.array(kept))
     order = pa.table({"id": own, "n": -stats.degrees[kept].astype(np.int64)})
     order = order.append_column("row", pa.array(np.arange(kept.size)))

@@ -1,18 +1,32 @@
-"""The popular items beside the models of a sweep: a list that any model should beat."""
+"""What stands beside the models of a sweep, and any of them should beat.
+
+The popular items beside lists, the biases alone (:mod:`als_spark.train.baseline`) beside errors.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from als_spark.report.format import number
-from als_spark.train.records import Judge, PointResult, RankingMeans
+from als_spark.train.records import ErrorMeans, Judge, PointResult, RankingMeans
 from als_spark.types import SplitName
 
-__all__ = ["Popular", "popular_note", "shown_ranking", "warn_below_popular"]
+__all__ = [
+    "Biases",
+    "Popular",
+    "biases_note",
+    "is_beaten",
+    "popular_note",
+    "shown_ranking",
+    "warn_above_biases",
+    "warn_below_popular",
+]
 
 Popular = Mapping[SplitName, RankingMeans]
 """Ranking measures of the popular items, where they were taken: the items with the most training
 ratings, each user's own left out."""
+Biases = Mapping[SplitName, ErrorMeans]
+"""Errors of the biases alone, where they were taken."""
 
 
 def shown_ranking(judge: Judge) -> Judge:
@@ -52,3 +66,45 @@ def warn_below_popular(
         f"{len(below)} of {len(points)} models{among} {verb} worse than the popular items "
         f"({selected_on} {shown.label} below {number(limit)})."
     )
+
+
+def biases_note(biases: Biases) -> str:
+    """Say what the biases alone have on each part."""
+    values = [
+        f"{split} RMSE {number(means.rmse)}, MAE {number(means.mae)}"
+        for split, means in biases.items()
+    ]
+    return f"Biases alone (damped means of users and items): {'; '.join(values)}."
+
+
+def warn_above_biases(
+    points: Sequence[PointResult],
+    best: int | None,
+    selected_on: SplitName,
+    judge: Judge,
+    biases: Biases,
+) -> str | None:
+    """Say how many models predict worse than the biases alone do; None where none does."""
+    if selected_on not in biases:
+        return None
+    # In rating units.
+    shown = Judge("mae" if judge.measure == "mae" else "rmse")
+    limit = getattr(biases[selected_on], shown.measure)
+    above = [p for p, point in enumerate(points) if shown.value(point, selected_on) > limit]
+    if not above:
+        return None
+    among = ", the best among them," if best in above else ""
+    verb = "predicts" if len(above) == 1 else "predict"
+    return (
+        f"{len(above)} of {len(points)} models{among} {verb} worse than the biases alone "
+        f"({selected_on} {shown.label} above {number(limit)})."
+    )
+
+
+def is_beaten(
+    point: PointResult, selected_on: SplitName, judge: Judge, popular: Popular, biases: Biases
+) -> bool:
+    """Tell whether a point does worse than the baseline of what it was judged by."""
+    if judge.is_ranking:
+        return warn_below_popular([point], 0, selected_on, judge, popular) is not None
+    return warn_above_biases([point], 0, selected_on, judge, biases) is not None

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from als_spark.report.baseline import (
+    Biases,
     Popular,
+    biases_note,
     popular_note,
     shown_ranking,
+    warn_above_biases,
     warn_below_popular,
 )
 from als_spark.report.format import MISSING, number
-from als_spark.train.records import DEFAULT_JUDGE, Judge, PointResult
+from als_spark.train.records import DEFAULT_JUDGE, ErrorMeans, Judge, PointResult
 from als_spark.types import SplitName
 
 __all__ = ["error_cells", "ranked_splits", "results_table", "splits_of"]
@@ -27,6 +30,7 @@ def results_table(
     *,
     judge: Judge = DEFAULT_JUDGE,
     popular: Popular = MappingProxyType({}),
+    biases: Biases = MappingProxyType({}),
 ) -> str:
     """Set the points out as a fixed-width text table, the best one marked, with a caption.
 
@@ -46,17 +50,18 @@ def results_table(
         What it was chosen by. Of the ranking measures that of the judge is shown, else NDCG.
     popular : mapping of split name to RankingMeans
         What the popular items have; the caption says it, and warns of models below.
+    biases : mapping of split name to ErrorMeans
+        What the biases alone have; the same.
 
     Returns
     -------
     str
-        Lines without a line break at the end. Mean squared errors are in squared rating units, mean
-        absolute errors in rating units; a value that is missing or not finite is ``-``. The
-        validation columns are there if a point has such errors.
+        Lines without a line break at the end. Both errors are in rating units; a value that is
+        missing or not finite is ``-``. The validation columns are there if a point has such errors.
     """
     splits = splits_of(points)
     ranked, shown = ranked_splits(points), shown_ranking(judge)
-    groups = [["MSE", "MAE", *([shown.label] if split in ranked else [])] for split in splits]
+    groups = [["RMSE", "MAE", *([shown.label] if split in ranked else [])] for split in splits]
     cells = [_header(groups), *(_row(point, splits, ranked, shown) for point in points)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     lines = [_join(row, widths) for row in cells]
@@ -67,6 +72,10 @@ def results_table(
     if popular:
         caption.append(popular_note(judge, popular))
         warning = warn_below_popular(points, best, selected_on, judge, popular)
+        caption += [] if warning is None else [f"Warning: {warning}"]
+    if biases:
+        caption.append(biases_note(biases))
+        warning = warn_above_biases(points, best, selected_on, judge, biases)
         caption += [] if warning is None else [f"Warning: {warning}"]
     return "\n".join([*(line.rstrip() for line in table), "", *caption])
 
@@ -82,15 +91,17 @@ def ranked_splits(points: Sequence[PointResult]) -> list[SplitName]:
 
 
 def error_cells(
-    point: PointResult, splits: Sequence[SplitName], missing: str = MISSING
+    errors: Mapping[SplitName, ErrorMeans],
+    splits: Sequence[SplitName],
+    measures: Sequence[str],
+    missing: str = MISSING,
 ) -> list[str]:
-    """Write the mean squared and the mean absolute error of a point on each of some parts."""
-    cells = []
-    for split in splits:
-        means = point.errors.get(split)
-        values = (None, None) if means is None else (means.mse, means.mae)
-        cells += [number(value, missing) for value in values]
-    return cells
+    """Write some measures of the errors on each of some parts."""
+    return [
+        number(None if (means := errors.get(split)) is None else getattr(means, name), missing)
+        for split in splits
+        for name in measures
+    ]
 
 
 def _header(groups: Sequence[Sequence[str]]) -> list[str]:
@@ -103,7 +114,7 @@ def _row(
 ) -> list[str]:
     cells: list[str] = []
     for split in splits:
-        cells += error_cells(point, [split], "-")
+        cells += error_cells(point.errors, [split], ("rmse", "mae"), "-")
         if split in ranked:
             cells.append(number(shown.value(point, split), "-"))
     return [
@@ -142,7 +153,11 @@ def _caption(
     else:
         chosen = points[best]
         place = f"d={chosen.rank}, lambda={chosen.reg:g}"
-        lines.append(f"* best: {place}, the {judge.aim(selected_on)}.")
+        aim = judge.aim(selected_on)
+        if judge.measure == "mse":
+            # The table has no column of it.
+            aim += f" ({number(judge.value(chosen, selected_on), '-')})"
+        lines.append(f"* best: {place}, the {aim}.")
         if selected_on == "validation":
             lines.append(
                 f"  The test ratings had no part in the choice: its test {judge.kind} is untouched."
@@ -155,5 +170,5 @@ def _caption(
             ]
     if not all(point.converged for point in points):
         lines.append("cap: stopped by the cap on iterations, before the stopping rule was met.")
-    lines.append("MSE in squared rating units, MAE in rating units.")
+    lines.append("RMSE and MAE in rating units.")
     return lines

@@ -126,7 +126,7 @@ class Objective:
         Raises
         ------
         ConfigError
-            If a ridge λ n^ν, or a confidence 1 + α |r|, is beyond :data:`LARGEST_NUMBER`.
+            If a ridge λ n^ν, or a confidence ``1 + α |r|``, is beyond :data:`LARGEST_NUMBER`.
         """
         with np.errstate(over="ignore"):
             times = np.float64(max(most, 1)) ** self.exponent

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from als_spark.errors import DataError
 from als_spark.solve.topk import Seen, top_items
@@ -80,6 +81,13 @@ def _hashes(rows: IntArray, seed: int) -> IntArray:
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return mixed ^ (mixed >> np.uint64(31))
+
+
+class Lists(NamedTuple):
+    """Items of each of n users by any number: (n + 1,) offsets from 0, and the items."""
+
+    offsets: IntArray
+    items: FloatArray
 
 
 class Pairs(NamedTuple):
@@ -175,19 +183,61 @@ class RankingPart:
         keys = np.arange(n_relevant.size)[:, None] * n_items + found.rows
         hits = np.isin(keys, wanted) & (found.rows >= 0)
 
-        places = np.arange(1, hits.shape[1] + 1)
-        ideal = np.minimum(n_relevant, top)
-        gains = np.cumsum(1 / np.log2(np.arange(2, 2 + ideal.max())))
-        n_hits = hits.sum(axis=1)
-        precision_at_hits = (hits * np.cumsum(hits, axis=1) / places).sum(axis=1)
-        return RankingSums(
-            math.fsum((hits / np.log2(1 + places)).sum(axis=1) / gains[ideal - 1]),
-            math.fsum(n_hits / n_relevant),
-            math.fsum(n_hits / top),
-            math.fsum(precision_at_hits / ideal),
-            n_relevant.size,
-            np.unique(found.rows[found.rows >= 0]),
-        )
+        ndcg, recall, precision, at_hits = map(math.fsum, measures_of_hits(hits, n_relevant, top))
+        items = np.unique(found.rows[found.rows >= 0])
+        return RankingSums(ndcg, recall, precision, at_hits, n_relevant.size, items)
+
+
+class UserMeasures(NamedTuple):
+    """(n,) float64 measures of each user: see the module's formulas."""
+
+    ndcg: FloatArray
+    recall: FloatArray
+    precision: FloatArray
+    map: FloatArray
+
+
+def measures_of_hits(hits: npt.NDArray[np.bool_], n_relevant: IntArray, top: int) -> UserMeasures:
+    """Measure the lists of some users.
+
+    Parameters
+    ----------
+    hits : (n, places) bool
+        Whether the item in each place is relevant; there are at most ``top`` places.
+    n_relevant : (n,) int
+        Relevant items of each user, at least one.
+    top : int
+        k.
+    """
+    places = np.arange(1, hits.shape[1] + 1)
+    ideal = np.minimum(n_relevant, top)
+    gains = np.cumsum(1 / np.log2(np.arange(2, 2 + ideal.max(initial=0))))
+    n_hits = hits.sum(axis=1)
+    precision_at_hits = (hits * np.cumsum(hits, axis=1) / places).sum(axis=1)
+    return UserMeasures(
+        (hits / np.log2(1 + places)).sum(axis=1) / gains[ideal - 1],
+        n_hits / n_relevant,
+        n_hits / top,
+        precision_at_hits / ideal,
+    )
+
+
+def hits_of_lists(found: Lists, relevant: Lists, n_places: int) -> npt.NDArray[np.bool_]:
+    """(n, n_places) Whether the item in each place of each user's list is among the relevant ones.
+
+    Lists are shorter than ``n_places`` or as long.
+    """
+    codes = np.unique(np.concatenate([found.items, relevant.items]), return_inverse=True)[1]
+    lengths = np.diff(found.offsets)
+    owners = np.repeat(np.arange(lengths.size), lengths)
+    wanted_by = np.repeat(np.arange(lengths.size), np.diff(relevant.offsets))
+    n_codes = codes.size + 1
+    keys = owners * n_codes + codes[: found.items.size]
+    wanted = wanted_by * n_codes + codes[found.items.size :]
+    hits = np.zeros((lengths.size, n_places), bool)
+    places = np.arange(owners.size) - np.repeat(found.offsets[:-1], lengths)
+    hits[owners, places] = np.isin(keys, wanted)
+    return hits
 
 
 def build_ranking_part(

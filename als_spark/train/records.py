@@ -121,6 +121,11 @@ class ErrorMeans:
         """Root mean squared error, in rating units."""
         return math.sqrt(self.mse) if self.mse >= 0 else math.nan
 
+    def as_record(self) -> dict[str, float | int | None]:
+        """Return the JSON record; an error that is not finite is null."""
+        errors = {name: _finite(getattr(self, name)) for name in ("mse", "mae", "rmse")}
+        return {**errors, "count": self.count, "cold": self.cold}
+
 
 @dataclass(frozen=True, slots=True)
 class RankingMeans:

@@ -332,7 +332,12 @@ ROWS = [
     bad_row("null item", "1,,3,1", r"item is missing \(1 row, such as user=1, item=null, .*"),
     bad_row("null rating", "1,1,,1", r"rating is missing \(1 row, .*item=1, rating=null.*"),
     bad_row("blank id", '"  ",1,3,1', r"user is missing \(1 row, .*"),
-    bad_row("NaN", "1,1,NaN,1", r"rating is NaN \(1 row, .*rating=NaN.*"),
+    Case(
+        "row with NaN",
+        lambda desk: desk.ratings("1,1,NaN,1"),
+        r"ratings\.csv: 1 unusable row: rating is missing: a null word \(1 row, .*rating=NaN.*, in "
+        rf"ratings\.csv\){MEND.rstrip('$')}; --null-words says which words stand for nothing$",
+    ),
     bad_row("infinity", "1,1,-inf,1", r"rating is infinite \(1 row, .*rating=-inf.*"),
     bad_row("overflow", "1,1,1e999,1", r"rating is infinite \(1 row, .*rating=1e999.*"),
     bad_row("text", "1,1,good,1", r"rating is not a number \(1 row, .*rating=good, timestamp=1"),
@@ -387,7 +392,7 @@ ROWS = [
     Case(
         "float ids with a gap",
         lambda desk: desk.parquet(item=pa.array([float("nan"), *[7.0] * 59])),
-        r"ratings\.parquet: 1 unusable row: item is not a whole number \(1 row, such as "
+        r"ratings\.parquet: 1 unusable row: item is missing \(1 row, such as "
         r"user=\d+, item=NaN, .*\)" + MEND,
     ),
     Case(
@@ -783,7 +788,10 @@ def test_dropped_rows_are_set_aside_with_their_reasons(spark: SparkSession, tmp_
         ("user is missing", "user=null, item=1, rating=3, timestamp=1, in ratings.csv"),
         ("item is missing", "user=1, item=null, rating=3, timestamp=1, in ratings.csv"),
         ("rating is not a number", "user=1, item=1, rating=good, timestamp=1, in ratings.csv"),
-        ("rating is NaN", "user=1, item=1, rating=nan, timestamp=1, in ratings.csv"),
+        (
+            "rating is missing: a null word",
+            "user=1, item=1, rating=nan, timestamp=1, in ratings.csv",
+        ),
         ("rating is missing", "user=a\u00e9, b, item=1, rating=null, timestamp=1, in ratings.csv"),
         ("rating is infinite", "user=3, item=1, rating=inf, in test.csv"),
     }

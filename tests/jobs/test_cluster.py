@@ -26,11 +26,15 @@ from tests.jobs.checkout import ROOT, Checkout, only_line, wait_for
 # the two a sweep of either placement, since the start of an application takes longer than all that.
 LOOK_ABOUT = """\
 import contextlib, io, json, shlex, sys
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from als_spark.cli.launch import prepare_launch
 from als_spark.cli.sweep import main
-from pyspark.sql import SparkSession
+from als_spark.spark.session import start_session
 
-spark = SparkSession.builder.getOrCreate()
+prepare_launch()
+spark = start_session("look")
 context = spark.sparkContext
 
 def look(_):

@@ -91,13 +91,29 @@ def test_errors_and_rankings(
     assert record["by_user"][0]["count"] == 2
     version = lake.store.current()
     assert record["model"]["version"] == version
-    assert record["warnings"] == []
     said = capsys.readouterr().out
+    # Which of the two does better is a matter of the draw; that it is said is not.
+    own, theirs = (r["by_source"]["model"] for r in (record, record["baselines"]["popular"]))
+    assert own["users"] == theirs["users"] == len(relevant) - 1
+    assert record["by_source"]["popular"]["users"] == 1
+    better = [
+        record["baselines"]["biases"]["rmse"] < metrics["rmse"],
+        theirs["ndcg"] > own["ndcg"],
+    ]
+    words = ("worse than the biases alone", "the popular items make better lists")
+    assert len(record["warnings"]) == sum(better)
+    for expected, text in zip(better, words, strict=True):
+        assert any(text in warning for warning in record["warnings"]) == expected
+        assert (text in said) == expected
+    rmse = record["baselines"]["biases"]["rmse"]
+    assert f"biases alone (damped means of users and items): RMSE {rmse:.4f}, MAE" in said
+    assert "the model's, users that the model knows" in said
     assert f"version {version} of {lake.path} on {len(ratings)} ratings:" in said
     assert f"rmse      {metrics['rmse']:.4f}" in said
     page = read_page((out / "report.html").read_text())
     assert (out / "breakdown.png").read_bytes() in [picture for _, picture in pictures(page)]
     assert f"{metrics['rmse']:.4f}" in page.text
+    assert "popular items, users that the model knows" in page.text
 
 
 def test_a_folder_without_what_was_seen_and_with_bad_rows(

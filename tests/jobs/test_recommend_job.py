@@ -101,6 +101,13 @@ def test_listed_unknown_and_folded_users_in_json(lake: Lake, tmp_path: Path) -> 
         same(found[user][0], best({i: float(users[user] @ f) for i, f in items.items()}))
     for user in (9001, 9002, 9003):
         assert found[user] == (popular(model)[:TOP], "popular")
+    least = int(np.sort(model.item_stats.degrees)[-3])
+    often = set(model.items.ids.filter(model.item_stats.degrees >= least).to_pylist())
+    assert main([*options, "--min-ratings", str(least)]) == 0
+    rare = read(out)
+    for user in (4, 17):
+        same(rare[user][0], best({i: float(users[user] @ items[i]) for i in often}))
+    assert rare[9001] == ([p for p in popular(model) if p[0] in often][:TOP], "popular")
     strangers = str(lake.folder / "strangers.csv")
     assert main([*options, "--fold-in", strangers, "--exclude-seen", strangers]) == 0
     found = read(out)
@@ -259,6 +266,8 @@ def test_seen_pairs_need_no_ratings_and_those_folded_in_are_seen_too(
         (["--fold-in", "x", "--for", "items"], "--fold-in x: users are folded in"),
         (["--exclude-seen", "x", "--for", "similar-items"], "--exclude-seen x: similar items"),
         (["--top", "0"], "--top 0: not usable"),
+        (["--min-ratings", "0"], "--min-ratings 0: not usable"),
+        (["--min-ratings", "999"], "--min-ratings 999: no item of the model has as many training"),
         (["--users", "{folder}/empty.txt"], "empty.txt: the file is empty"),
         (["--fold-in", "{folder}/bad.csv"], "1 unusable row: rating is not a number"),
         (["--fold-in", "{folder}/none.csv"], "none.csv: cannot be read: Path does not exist"),

@@ -77,6 +77,9 @@ def test_all_files_are_written_and_agree(
     assert run["blas_threads_per_worker"] == 1
     assert {"numpy", "spark", "python", "scipy", "pyarrow", "java"} <= set(run["versions"])
     assert run["seconds"]["training"] > 0
+    biases = run["baselines"]["biases"]
+    assert biases["test"]["count"] == run["data"]["ratings"]["test"]
+    assert 0.8 < biases["test"]["rmse"] < 1.2
     history = json.loads((out / "history.json").read_text())
     for record, point in zip(records, history, strict=True):
         assert len(point["objective"]) == record["iterations"]
@@ -93,6 +96,10 @@ def test_all_files_are_written_and_agree(
     assert f"{best['test_mse']:.4f}" in printed
     assert "report.html" in printed
     assert "the test ratings chose it" in printed
+    assert f"test RMSE {biases['test']['rmse']:.4f}" in printed
+    worse = [record for record in records if record["test_rmse"] > biases["test"]["rmse"]]
+    assert ("worse than the biases alone" in printed) == bool(worse)
+    assert "Next to try: the same command with --" in printed
     assert str(out) in printed
 
 

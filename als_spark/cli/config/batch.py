@@ -317,6 +317,11 @@ class RecommendConfig(StoredModelConfig):
     about = "Write the best items of every user (or users of every item, or similar items)."
 
     top: TopCount = option("recommendations", "how many recommendations each gets", 10)
+    min_ratings: Count = option(
+        "recommendations",
+        "recommend only items (--for items: users) with so many training ratings",
+        1,
+    )
     recommend_for: Audience = option(
         "recommendations", "items to users, users to items, or similar items to items", "users"
     )

@@ -7,7 +7,8 @@ from typing import Any
 
 from als_spark.report.figures.breakdown import bins_of, breakdown_figure
 from als_spark.report.figures.drawing import png_of
-from als_spark.report.format import MEASURES, number, show
+from als_spark.report.format import MEASURES, MISSING, number, show
+from als_spark.report.lists import list_headers, list_rows
 from als_spark.report.pages.page import Picture, Table, render
 from als_spark.report.pages.views import (
     bins_table,
@@ -43,7 +44,8 @@ def evaluate_page(record: Mapping[str, Any], breakdown: bytes | None = None) -> 
     ----------
     record : mapping
         The run's record, JSON-ready: ``model``, ``source``, ``data``, ``metrics``, ``by_user`` and
-        ``by_item`` (lists of bins: ``label``, ``count``, ``mse``, ``mae``), ``warnings``,
+        ``by_item`` (lists of bins: ``label``, ``count``, ``mse``, ``mae``), ``by_source`` and
+        ``baselines`` (see :class:`als_spark.spark.predict.evaluate.Evaluation`), ``warnings``,
         ``config``, ``versions`` and ``seconds``. Any may be missing or null, as after a run that
         ended early.
     breakdown : bytes, optional
@@ -74,11 +76,21 @@ def evaluate_page(record: Mapping[str, Any], breakdown: bytes | None = None) -> 
         model=humanise_keys(get_mapping(record, "model")),
         data=source_facts(record.get("source")) + humanise_keys(get_mapping(record, "data")),
         measures=_measures(metrics),
+        lists=_lists(record),
+        biases=get_mapping(get_mapping(record, "baselines"), "biases"),
         relevant_from=metrics.get("relevant_from"),
         drawn=[] if breakdown is None else [Picture(breakdown, *_BREAKDOWN)],
         by_user=bins_table("By activity of the user", by_user),
         by_item=bins_table("By popularity of the item", by_item),
     )
+
+
+def _lists(record: Mapping[str, Any]) -> Table | None:
+    """Lay out the ranking measures by what users are answered from, where there are any."""
+    if not get_mapping(record, "by_source"):
+        return None
+    headers = list_headers(record["metrics"]["k"])
+    return Table(headers, list(list_rows(record, MISSING)), right=range(1, len(headers)))
 
 
 def _measures(metrics: Mapping[str, Any]) -> Table:

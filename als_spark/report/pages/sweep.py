@@ -7,7 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from als_spark.report.baseline import Popular, popular_note, warn_below_popular
+from als_spark.report.advice import edges, next_command
+from als_spark.report.baseline import (
+    Biases,
+    Popular,
+    biases_note,
+    is_beaten,
+    popular_note,
+    warn_above_biases,
+    warn_below_popular,
+)
 from als_spark.report.format import MISSING, duration, number, show
 from als_spark.report.pages.page import Picture, Table, render
 from als_spark.report.pages.views import (
@@ -69,6 +78,7 @@ def sweep_page(
     objective_note: str = "",
     judge: Judge = DEFAULT_JUDGE,
     popular: Popular = MappingProxyType({}),
+    biases: Biases = MappingProxyType({}),
 ) -> str:
     """Write the report of a sweep, whole or cut short, as one HTML file.
 
@@ -90,6 +100,8 @@ def sweep_page(
         What the best point was chosen by.
     popular : mapping of split name to RankingMeans
         What the popular items have, where rankings were measured.
+    biases : mapping of split name to ErrorMeans
+        What the biases alone have, where ratings are explicit.
 
     Returns
     -------
@@ -111,9 +123,9 @@ def sweep_page(
         outcome="complete" if complete else "interrupted",
         tone="good" if complete else "neutral",
         sentence=sentence,
-        notes=list(_warnings(points, best, selected_on, run, judge, popular)),
+        notes=list(_warnings(points, best, selected_on, run, judge, popular, biases)),
         data=_data_facts(run),
-        results=_results_table(points, best, judge.aim(selected_on)),
+        results=_results_table(points, best, judge.aim(selected_on), biases),
         rankings=_rankings_tables(points, best, judge, popular),
         objective_note=objective_note,
         drawn=[Picture(pictures[name], *_picture_words(name, judge)) for name in drawn],
@@ -154,16 +166,16 @@ def _picture_words(name: str, judge: Judge) -> tuple[str, str]:
     return SWEEP_PICTURES[name]
 
 
-def _results_table(points: Sequence[PointResult], best: int, aim: str) -> Table:
-    splits = splits_of(points)
-    errors = [f"{split} {metric}" for split in splits for metric in ("MSE", "MAE")]
+def _results_table(points: Sequence[PointResult], best: int, aim: str, biases: Biases) -> Table:
+    splits, measures = splits_of(points), ("rmse", "mse", "mae")
+    errors = [f"{split} {name.upper()}" for split in splits for name in measures]
     headers = ["", "d", "λ", *errors, "iterations", "ended by", "time"]
     rows = [
         [
             "★ best" if place == best else " ",
             str(point.rank),
             f"{point.reg:g}",
-            *error_cells(point, splits),
+            *error_cells(point.errors, splits, measures),
             point.iterations,
             "stopping rule" if point.converged else "cap",
             duration(point.seconds),
@@ -172,6 +184,10 @@ def _results_table(points: Sequence[PointResult], best: int, aim: str) -> Table:
     ]
     right = set(range(1, len(headers))) - {len(headers) - 2}
     caption = f"Chosen: the {aim}."
+    if biases:
+        cells = error_cells(biases, splits, measures)
+        rows.append(["biases alone", MISSING, MISSING, *cells, *[MISSING] * 3])
+        caption += f" {biases_note(biases)}"
     return Table(headers, rows, right=right, marked={best: "good"}, caption=caption)
 
 
@@ -215,6 +231,7 @@ def _warnings(
     run: Mapping[str, Any],
     judge: Judge,
     popular: Popular,
+    biases: Biases,
 ) -> Iterator[str]:
     """Say what a reader of the numbers alone would miss."""
     chosen = points[best]
@@ -233,7 +250,15 @@ def _warnings(
             f"(--max-iter {config.get('max_iter', MISSING)}), before the stopping rule was met: "
             f"{_name_some(capped)}."
         )
-    yield from _edges(chosen, config)
+    above = warn_above_biases(points, best, selected_on, judge, biases)
+    if above is not None:
+        yield above
+    grid = get_list(config, "ranks"), get_list(config, "lambdas")
+    yield from edges(chosen, *grid)
+    beaten = is_beaten(chosen, selected_on, judge, popular, biases)
+    following = next_command(chosen, *grid, beaten=beaten, for_lists=judge.is_ranking)
+    if following is not None:
+        yield following
     if selected_on != "validation":
         yield (
             f"The {selected_on} ratings chose the best model, so its {selected_on} {judge.kind} is "
@@ -265,23 +290,6 @@ def _warnings(
         yield (
             f"{data['duplicate_pairs']:,} pairs were rated more than once; of each the "
             f"{show(config.get('duplicates'))} was taken."
-        )
-
-
-def _edges(chosen: PointResult, config: Mapping[str, Any]) -> Iterator[str]:
-    """Say where the best point lies on the edge of the grid, and a better one may lie beyond."""
-    ranks, regs = get_list(config, "ranks"), get_list(config, "lambdas")
-    if len(ranks) > 1 and chosen.rank == max(ranks):
-        yield (
-            f"The best rank, d = {chosen.rank}, is the largest of the grid: a larger one may be "
-            "better still (--ranks)."
-        )
-    if len(regs) > 1 and chosen.reg in (min(regs), max(regs)):
-        end = "smallest" if chosen.reg == min(regs) else "largest"
-        other = "smaller" if chosen.reg == min(regs) else "larger"
-        yield (
-            f"The best λ, {chosen.reg:g}, is the {end} of the grid: a {other} one may be better "
-            "still (--lambdas)."
         )
 
 

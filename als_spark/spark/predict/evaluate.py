@@ -1,7 +1,8 @@
 """Trained models on held-out ratings: errors, errors by activity and popularity, rankings.
 
 One pass over the ratings gives the errors of all models. The ranking measures are those of
-pyspark's ``RankingEvaluator``, over what each model would recommend.
+pyspark's ``RankingEvaluator`` (see :mod:`als_spark.train.ranking`), over what each model would
+recommend: of all users, and of those alone that were answered from one source.
 """
 
 from __future__ import annotations
@@ -9,31 +10,38 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pyspark import Broadcast
-from pyspark.ml.evaluation import RankingEvaluator
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from als_spark.model.baselines import biases_model, popular_model
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.ids import IdIndex, as_id_array, coerce_ids
 from als_spark.spark.arrow import ddl, map_in_arrow
 from als_spark.spark.predict.recommend import recommend_for_all
 from als_spark.spark.session import broadcasted, default_partitions, described
+from als_spark.train.ranking import Lists, hits_of_lists, measures_of_hits
 from als_spark.types import FloatArray, IntArray
 
 BIN_EDGES = (0, 1, 5, 20, 100, 500)
 """A row's training ratings at which its bin begins."""
 BIN_LABELS = ("none", "1–4", "5–19", "20–99", "100–499", "500 and more")
+SOURCES = ("model", "fold_in", "popular")
+"""What users are answered from, in the order of tables."""
 _N_BINS = len(BIN_EDGES)
 _SHAPE = (1 + 2 * _N_BINS, 3)
 _SUM_FIELDS = pa.schema(
     [("errors", pa.binary()), ("cold", pa.binary()), ("total", pa.float64()), ("n", pa.int64())]
+)
+_RANK_FIELDS = pa.schema(
+    [("source", pa.string()), ("users", pa.int64())]
+    + [(name, pa.float64()) for name in ("ndcg", "recall", "precision", "map")]
 )
 RANKING_MEASURES = {
     "ndcg": "ndcgAtK",
@@ -50,14 +58,17 @@ class RankingOptions:
 
     ``top`` recommendations of each user count (k). Held-out ratings of at least ``relevant_from``
     (their mean if not given) are relevant. About ``max_users`` at most are chosen by a hash of
-    their ids; 0: no ranking measures. Each of the ``measures`` (of :data:`RANKING_MEASURES`),
-    besides the coverage, takes a pass of its own.
+    their ids; 0: no ranking measures. ``measures`` are of :data:`RANKING_MEASURES`; the coverage
+    comes with them.
     """
 
     top: int = 10
     relevant_from: float | None = None
     max_users: int = 20_000
     measures: tuple[str, ...] = ("ndcg", "recall")
+
+
+Measures = dict[str, float | int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +84,20 @@ class Evaluation:
         ``ranking_users``. None where there is nothing to measure.
     by_user, by_item : list of dict
         ``label``, ``count``, ``mse``, ``mae`` of each bin by training ratings of user and item.
+    by_source : mapping of str to mapping
+        ``users`` and the ranking measures of the users answered from ``model``, ``fold_in`` or
+        ``popular``: see :mod:`als_spark.model.recommend`. Sources of nobody are left out.
+    baselines : mapping of str to mapping
+        Where asked for: ``biases`` has ``mse``, ``mae`` and ``rmse`` of the biases alone on the
+        same ratings; ``popular`` the ranking measures of the popular items for the same users, and
+        under ``by_source`` those of the users that the model answers from a source.
     """
 
     metrics: Mapping[str, float | int | None]
     by_user: list[dict[str, Any]]
     by_item: list[dict[str, Any]]
+    by_source: Mapping[str, Measures] = field(default_factory=dict)
+    baselines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def evaluate_models(
@@ -87,6 +107,7 @@ def evaluate_models(
     ranking: RankingOptions,
     *,
     seen: DataFrame | None = None,
+    baselines: bool = False,
 ) -> dict[str, Evaluation]:
     """Measure models on the same held-out ratings.
 
@@ -101,12 +122,17 @@ def evaluate_models(
     seen : DataFrame, optional
         Columns ``user`` and ``item``: pairs that are never recommended, usually the training
         ratings.
+    baselines : bool
+        Whether the first model has the baselines beside it.
 
     Returns
     -------
     dict of str to Evaluation
     """
-    errors, cold, mean = _sum_errors(session, held_out, list(models.values()))
+    measured = list(models.values())
+    if baselines:
+        measured.append(biases_model(measured[0]))
+    errors, cold, mean = _sum_errors(session, held_out, measured)
     relevant_from = mean if ranking.relevant_from is None else ranking.relevant_from
     results = {}
     with ExitStack() as stack:
@@ -117,24 +143,30 @@ def evaluate_models(
             ids = sorted(row[0] for row in labels.select("user").collect())
         for position, (name, model) in enumerate(models.items()):
             table = errors[position]
-            total = table[0]
-            metrics: dict[str, float | int | None] = {
-                "mse": _ratio(total[0], total[2]),
-                "mae": _ratio(total[1], total[2]),
-                "rmse": None if total[2] == 0 else math.sqrt(total[0] / total[2]),
-                "count": int(total[2]),
+            metrics: Measures = {
+                **_means(table[0]),
+                "count": int(table[0][2]),
                 "cold": int(cold[position]),
                 "k": ranking.top,
                 "relevant_from": relevant_from if math.isfinite(relevant_from) else None,
                 "ranking_users": len(ids),
             }
+            by_source: Mapping[str, Measures] = {}
+            beside: dict[str, Mapping[str, Any]] = {}
+            if baselines and position == 0:
+                beside["biases"] = _means(errors[-1][0])
             if labels is not None and ids:
-                metrics |= _rank(session, name, model, labels, ids, seen, ranking)
+                of_users = labels, ids, seen, ranking
+                own, by_source = _rank(session, name, model, *of_users)
+                metrics |= own
+                if beside:
+                    popular = popular_model(model)
+                    own, split = _rank(session, "popular items", popular, *of_users)
+                    beside["popular"] = {**own, "by_source": split}
             else:
                 metrics |= dict.fromkeys((*ranking.measures, "coverage"))
-            results[name] = Evaluation(
-                metrics, _bins(table[1 : 1 + _N_BINS]), _bins(table[1 + _N_BINS :])
-            )
+            bins = _bins(table[1 : 1 + _N_BINS]), _bins(table[1 + _N_BINS :])
+            results[name] = Evaluation(metrics, *bins, by_source, beside)
     return results
 
 
@@ -211,6 +243,13 @@ def _bins(table: FloatArray) -> list[dict[str, Any]]:
     ]
 
 
+def _means(sums: FloatArray) -> Measures:
+    squared, absolute, count = sums.tolist()
+    mse = _ratio(squared, count)
+    rmse = None if mse is None else math.sqrt(mse)
+    return {"mse": mse, "mae": _ratio(absolute, count), "rmse": rmse}
+
+
 def _ratio(total: float, count: float) -> float | None:
     return float(total / count) if count else None
 
@@ -238,7 +277,8 @@ def _rank(
     ids: list[Any],
     seen: DataFrame | None,
     ranking: RankingOptions,
-) -> dict[str, float | None]:
+) -> tuple[Measures, dict[str, Measures]]:
+    """Measure the rankings of all users, and of those of each source."""
     top = ranking.top
     with (
         described(session.sparkContext, f"ranking measures of the {name}"),
@@ -247,6 +287,7 @@ def _rank(
         predicted = answers.select(
             F.col("user").cast("string").alias("user"),
             F.transform("recommendations", lambda entry: _code(entry["item"])).alias("prediction"),
+            "source",
         )
         n_partitions = default_partitions(session.sparkContext)
         ranked = (
@@ -254,24 +295,54 @@ def _rank(
             .repartition(n_partitions, "user")
             .join(predicted.repartition(n_partitions, "user"), "user", "left")
             .select(
+                F.coalesce("source", F.lit("popular")).alias("source"),
                 F.coalesce("prediction", F.array().cast("array<double>")).alias("prediction"),
                 "label",
             )
             .persist()
         )
         try:
-            measures: dict[str, float | None] = {
-                name: float(
-                    RankingEvaluator(metricName=RANKING_MEASURES[name], k=top).evaluate(ranked)  # type: ignore[arg-type]
-                )
-                for name in ranking.measures
-            }
+            parts = map_in_arrow(
+                ranked, partial(rank_partition, top=top), ddl(_RANK_FIELDS)
+            ).collect()
             recommended = ranked.select(F.explode("prediction")).distinct().count()
         finally:
             ranked.unpersist()
     n_items = int(np.count_nonzero(model.item_stats.degrees))
-    measures["coverage"] = recommended / n_items if n_items else None
-    return measures
+    measures = _average(parts, ranking.measures)
+    by_source = {
+        source: {"users": sum(part.users for part in own)} | _average(own, ranking.measures)
+        for source in SOURCES
+        if (own := [part for part in parts if part.source == source])
+    }
+    return {**measures, "coverage": recommended / n_items if n_items else None}, by_source
+
+
+def rank_partition(batches: Iterable[pa.RecordBatch], *, top: int) -> Iterator[pa.RecordBatch]:
+    """Sum the ranking measures of the users of a partition by source: runs on an executor."""
+    for batch in batches:
+        found, relevant = (_lists(batch.column(name)) for name in ("prediction", "label"))
+        n_places = int(np.diff(found.offsets).max(initial=0))
+        hits = hits_of_lists(found, relevant, n_places)
+        measures = measures_of_hits(hits, np.diff(relevant.offsets), top)
+        sources = np.array(batch.column("source").to_pylist())
+        rows = []
+        for source in np.unique(sources):
+            own = sources == source
+            sums = {name: math.fsum(values[own]) for name, values in measures._asdict().items()}
+            rows.append({"source": str(source), "users": int(own.sum()), **sums})
+        yield pa.RecordBatch.from_pylist(rows, schema=_RANK_FIELDS)
+
+
+def _lists(column: pa.ListArray) -> Lists:
+    items = column.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+    lengths = column.value_lengths().to_numpy(zero_copy_only=False)
+    return Lists(np.concatenate([[0], np.cumsum(lengths)]), items)
+
+
+def _average(parts: list[Any], names: Iterable[str]) -> Measures:
+    n = sum(part.users for part in parts)
+    return {name: math.fsum(getattr(part, name) for part in parts) / n for name in names}
 
 
 def taking(model: FactorModel, users: list[Any]) -> FactorModel:

@@ -109,6 +109,7 @@ def recommend_for_all(
     seen: DataFrame | None = None,
     folded: FoldedRows | None = None,
     popular: bool = True,
+    min_ratings: int = 1,
     partitions: int | None = None,
 ) -> AnswerFrame:
     """Recommend items to users, or users to items, as a DataFrame.
@@ -120,7 +121,7 @@ def recommend_for_all(
     Parameters
     ----------
     session : SparkSession
-    model, side, top, ids, folded, popular
+    model, side, top, ids, folded, popular, min_ratings
         See :func:`als_spark.model.recommend.plan_recommendations`.
     seen : DataFrame, optional
         Columns ``user`` and ``item``, original ids as integers or strings: pairs that are not
@@ -139,11 +140,14 @@ def recommend_for_all(
     Raises
     ------
     ConfigError
-        If ``top`` or ``partitions`` is not positive, or the folded rows are of the other side.
+        If ``top`` or ``partitions`` is not positive, the folded rows are of the other side, or
+        nothing has ``min_ratings``.
     DataError
         If an id is missing or not of the model's kind, or ``seen`` lacks a column.
     """
-    plan = plan_recommendations(model, side, top, ids, folded=folded, popular=popular)
+    plan = plan_recommendations(
+        model, side, top, ids, folded=folded, popular=popular, min_ratings=min_ratings
+    )
     label = f"recommending {plan.found_name}s to {plan.asked_name}s"
     return _answers(session, plan, seen, partitions, label)
 
@@ -154,6 +158,7 @@ def similar_items_for_all(
     *,
     top: int = 10,
     ids: IdList | None = None,
+    min_ratings: int = 1,
     partitions: int | None = None,
 ) -> AnswerFrame:
     """Find the items most similar to each item, as a DataFrame.
@@ -163,12 +168,12 @@ def similar_items_for_all(
     Parameters
     ----------
     session : SparkSession
-    model, top, ids
+    model, top, ids, min_ratings
         See :func:`als_spark.model.recommend.plan_similar_items`.
     partitions : int, optional
         As in :func:`recommend_for_all`.
     """
-    plan = plan_similar_items(model, top, ids)
+    plan = plan_similar_items(model, top, ids, min_ratings=min_ratings)
     return _answers(session, plan, None, partitions, "finding similar items")
 
 

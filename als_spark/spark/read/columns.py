@@ -281,13 +281,9 @@ def _timestamp_column(source: Source) -> tuple[Column, Column]:
         value = F.coalesce(_try_cast(source, "timestamp", "double"), moment)
     else:
         raise _wrong_type(source, "timestamp", "numbers, dates or timestamps")
-    problem = F.coalesce(
-        missing,
-        # NaN is larger than everything.
-        F.when(
-            value.isNull() | (F.abs(value) >= _LARGEST_SECONDS), F.lit("timestamp is unreadable")
-        ),
-    )
+    # NaN is larger than everything. Null here, so that no later expression can overflow.
+    value = F.when(F.abs(value) < _LARGEST_SECONDS, value)
+    problem = F.coalesce(missing, F.when(value.isNull(), F.lit("timestamp is unreadable")))
     return value, problem
 
 

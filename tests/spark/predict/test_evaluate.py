@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from als_spark.model.baselines import biases_model
 from als_spark.model.factor_model import FactorModel
 from als_spark.spark.predict.evaluate import (
     BIN_EDGES,
@@ -61,28 +63,36 @@ def mean_errors(model: FactorModel, rows: list[Any]) -> tuple[float, float]:
     return float(np.mean(errors**2)), float(np.mean(np.abs(errors)))
 
 
-def recommended(model: FactorModel, user: Any, seen: set[tuple[Any, Any]]) -> list[Any]:
+def recommended(
+    model: FactorModel, user: Any, seen: set[tuple[Any, Any]], *, popular: bool = False
+) -> list[Any]:
     """The first items of a user: by the product of factors, or by popularity for strangers."""
     items = [key for key in model.items.ids.to_pylist() if degree(model, "item", key)]
     items = [key for key in items if (user, key) not in seen]
-    if degree(model, "user", user):
+    if degree(model, "user", user) and not popular:
         scores = model.predict([user] * len(items), items)
         return [items[k] for k in np.argsort(-scores, kind="stable")][:TOP]
     return sorted(items, key=lambda key: (-degree(model, "item", key), key))[:TOP]
 
 
 def textbook(
-    model: FactorModel, rows: list[Any], seen: set[tuple[Any, Any]], threshold: float
+    model: FactorModel,
+    rows: list[Any],
+    seen: set[tuple[Any, Any]],
+    threshold: float,
+    known: bool | None = None,
+    *,
+    popular: bool = False,
 ) -> dict[str, float]:
-    """The ranking measures, formula by formula."""
+    """The ranking measures, formula by formula; of users with training ratings, or without."""
     relevant: dict[Any, set[Any]] = {}
     for user, item, rating in rows:
-        if rating >= threshold:
+        if rating >= threshold and known in (None, degree(model, "user", user) > 0):
             relevant.setdefault(user, set()).add(item)
     sums = dict.fromkeys(("ndcg", "recall", "precision", "map"), 0.0)
     anybody: set[Any] = set()
     for user, wanted in relevant.items():
-        found = recommended(model, user, seen)
+        found = recommended(model, user, seen, popular=popular)
         anybody |= set(found)
         hits = [item in wanted for item in found]
         gain = sum(1 / math.log2(k + 2) for k, hit in enumerate(hits) if hit)
@@ -101,7 +111,8 @@ def textbook(
 def found(spark: SparkSession) -> dict[str, Evaluation]:
     seen = spark.createDataFrame(sorted(SEEN), "user int, item int")
     options = RankingOptions(TOP, 3.5, measures=tuple(RANKING_MEASURES))
-    return evaluate_models(spark, frame(spark, held_out()), MODELS, options, seen=seen)
+    rows = frame(spark, held_out())
+    return evaluate_models(spark, rows, MODELS, options, seen=seen, baselines=True)
 
 
 SEEN = {(u, i) for u in pool("user")[::2] for i in pool("item")[::3]}
@@ -156,6 +167,40 @@ class TestAgainstBruteForce:
         users = {user for user, _, rating in held_out() if rating >= 3.5}
         assert found[name].metrics["ranking_users"] == len(users)
         assert (found[name].metrics["k"], found[name].metrics["relevant_from"]) == (TOP, 3.5)
+
+
+def check_split(
+    found: Mapping[str, Mapping[str, Any]], model: FactorModel, *, popular: bool = False
+) -> None:
+    """Compare the measures by source with the textbook's, of known users and of the others."""
+    assert list(found) == ["model", "popular"]
+    for source, known in (("model", True), ("popular", False)):
+        wanted = textbook(model, held_out(), SEEN, 3.5, known, popular=popular)
+        del wanted["coverage"]
+        own = dict(found[source])
+        users = {
+            u for u, _, r in held_out() if r >= 3.5 and known == (degree(model, "user", u) > 0)
+        }
+        assert own.pop("users") == len(users) > 0
+        assert own == pytest.approx(wanted, rel=1e-9)
+
+
+def test_rankings_by_what_users_are_answered_from(found: dict[str, Evaluation]) -> None:
+    for name, model in MODELS.items():
+        check_split(found[name].by_source, model)
+
+
+def test_the_baselines_stand_beside_the_first_model(found: dict[str, Evaluation]) -> None:
+    model, rows = MODELS["challenger"], held_out()
+    popular = dict(found["challenger"].baselines["popular"])
+    check_split(popular.pop("by_source"), model, popular=True)
+    wanted = textbook(model, rows, SEEN, 3.5, popular=True)
+    assert popular == pytest.approx(wanted, rel=1e-9)
+    mse, mae = mean_errors(biases_model(model), rows)
+    biases = found["challenger"].baselines["biases"]
+    assert biases == pytest.approx({"mse": mse, "mae": mae, "rmse": math.sqrt(mse)}, rel=1e-12)
+    assert mse < found["challenger"].metrics["mse"]
+    assert found["champion"].baselines == {}
 
 
 def test_the_mean_is_the_usual_threshold(spark: SparkSession) -> None:

@@ -20,6 +20,7 @@ from als_spark.spark.read.columns import source_from_frame
 from als_spark.spark.read.split import SplitOptions
 from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.backend import Factors
+from als_spark.train.baseline import fit_biases
 from als_spark.train.grid import SweepCollector, grid_specs
 from als_spark.train.ranking import RankingRule, popularity
 from als_spark.train.records import Judge, RankingMeans, TrainingOptions
@@ -180,7 +181,9 @@ def test_the_grid_chooses_by_them_in_both_placements(spark: SparkSession, measur
                 )
 
 
-def test_the_default_threshold_is_the_training_mean(spark: SparkSession) -> None:
+def test_the_default_threshold_is_the_training_mean_and_biases_are_the_same(
+    spark: SparkSession,
+) -> None:
     found = []
     for placement in ("grid", "ratings"):
         ready = replace(EXACT, placement=placement, ranking=RankingRule(top=3), dtype="float32")
@@ -189,8 +192,12 @@ def test_the_default_threshold_is_the_training_mean(spark: SparkSession) -> None
             baseline = popularity(len(prepared.summary.users), degrees)
             (means,) = prepared.backend.rankings([baseline], "popular")
             assert means["test"].relevant_from == pytest.approx(prepared.stats["item"].mean, 1e-5)
-            found.append(values_of(means["test"]))
-    np.testing.assert_allclose(found[0], found[1], rtol=1e-9)
+            biases = fit_biases(prepared.backend, prepared.stats, "biases")
+            (sums,) = prepared.backend.errors([biases], "biases")
+            errors = [sums[split].means() for split in ("train", "validation", "test")]  # type: ignore[index]
+            found.append([*values_of(means["test"]), *(e.rmse for e in errors)])
+    # Sums of float32 ratings are those of blocks.
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
 
 
 def test_parts_without_relevant_ratings_are_left_out(spark: SparkSession) -> None:

@@ -112,6 +112,47 @@ def test_fewer_than_wanted(model):
     assert len(lists(recommend(model, [20], 100))[20][0]) == 4
 
 
+class TestMinRatings:
+    """Items "d", "a" and "b" have two training ratings or more, "a" alone has three."""
+
+    def test_rarely_rated_items_are_not_recommended(self, model):
+        assert lists(recommend(model, [20, 10, 99], 2, min_ratings=2)) == {
+            20: ([("b", -0.25), ("a", -1.0)], "model"),
+            10: ([("d", 5.0), ("b", 1.0)], "model"),
+            99: ([("a", 2.0), ("b", 1.5)], "popular"),
+        }
+        excluded = recommend(model, [20, 99], 9, ([20, 99], ["b", "a"]), min_ratings=2)
+        assert lists(excluded) == {
+            20: ([("a", -1.0), ("d", -1.5)], "model"),
+            99: ([("b", 1.5), ("d", 3.5)], "popular"),
+        }
+        assert plan_recommendations(model, top=9, min_ratings=3).top == 1
+
+    def test_of_items_those_are_users(self, model):
+        found = recommend(model, ["a", "e"], side="item", min_ratings=2)
+        assert lists(found) == {"a": ([(10, 0.0)], "model"), "e": ([(10, -1.0)], "model")}
+
+    def test_similar_items_to_rarely_rated_ones(self, model):
+        every = lists(similar_items(model, ["e", "a", "c"]))
+        found = lists(similar_items(model, ["e", "a", "c"], min_ratings=2))
+        assert found.keys() == {"e", "a"}
+        for item, (pairs, _) in found.items():
+            assert pairs == [pair for pair in every[item][0] if pair[0] in ("a", "b", "d")]
+        assert len(found["e"][0]) == 3
+
+    def test_one_changes_nothing(self, model):
+        assert recommend(model, min_ratings=1).equals(recommend(model))
+        assert similar_items(model, min_ratings=1).equals(similar_items(model))
+
+    @pytest.mark.parametrize("ask", [recommend, similar_items])
+    def test_more_than_any_has_is_refused(self, model, ask):
+        message = (
+            "`min_ratings=4`: no item of the model has as many training ratings, the most is 3"
+        )
+        with pytest.raises(ConfigError, match=message):
+            ask(model, min_ratings=4)
+
+
 def test_more_than_there_are_is_all_of_them(model):
     """The places of an answer are those of the candidates, however many are asked for."""
     huge = 100_000_000

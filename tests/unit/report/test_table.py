@@ -10,7 +10,7 @@ import pytest
 
 from als_spark.report.table import results_table
 from als_spark.solve.objective import Objective
-from als_spark.train.records import ErrorMeans, Judge, ModelSpec, PointResult, RankingMeans
+from als_spark.train.records import ErrorMeans, Judge, Measure, ModelSpec, PointResult, RankingMeans
 from als_spark.types import SplitName
 
 NAN = math.nan
@@ -59,7 +59,7 @@ def test_every_number_is_read_back() -> None:
         errors = [
             value
             for split in ("train", "validation", "test")
-            for value in (point.errors[split].mse, point.errors[split].mae)  # type: ignore[index]
+            for value in (point.errors[split].rmse, point.errors[split].mae)  # type: ignore[index]
         ]
         assert [float(cell) for cell in found[2:8]] == pytest.approx(errors, abs=6e-5)
         assert found[8:] == [str(point.iterations), "yes", "1.2"]
@@ -70,14 +70,14 @@ def test_header_names_the_columns() -> None:
     assert names.split() == [
         "d",
         "lambda",
-        *["MSE", "MAE"] * 3,
+        *["RMSE", "MAE"] * 3,
         "iterations",
         "converged",
         "seconds",
     ]
     assert groups.replace("-", " ").split() == ["train", "validation", "test"]
     groups, names, *_ = results_table(make_grid(), 0, "test").split("\n")
-    assert names.split().count("MSE") == 2
+    assert names.split().count("RMSE") == 2
     assert "validation" not in groups
 
 
@@ -101,7 +101,7 @@ def test_columns_are_aligned_on_their_right_and_fit_100(validation: bool) -> Non
 
 def test_group_names_stand_over_their_columns() -> None:
     groups, names, *_ = results_table(make_grid(validation=True), 0, "validation").split("\n")
-    columns = [at for at in range(len(names)) if names.startswith(("MSE", "MAE"), at)]
+    columns = [at for at in range(len(names)) if names.startswith(("RMSE", "MAE"), at)]
     for k, split in enumerate(("train", "validation", "test")):
         first, second = columns[2 * k], columns[2 * k + 1]
         assert first - 3 <= groups.index(split) <= second
@@ -120,8 +120,8 @@ def test_missing_and_non_finite_values_are_dashes() -> None:
         make_point(2, 1.0, train=NAN, test=math.inf, validation=1.5),
     ]
     first, second = (cells(line) for line in rows(results_table(points, 0, "test")))
-    assert first[2:8] == ["0.5000", "0.2500", "-", "-", "1.0000", "0.5000"]
-    assert second[2:8] == ["-", "-", "1.5000", "0.7500", "-", "-"]
+    assert first[2:8] == ["0.7071", "0.2500", "-", "-", "1.0000", "0.5000"]
+    assert second[2:8] == ["-", "-", "1.2247", "0.7500", "-", "-"]
 
 
 def test_capped_points_are_told_apart() -> None:
@@ -134,14 +134,14 @@ def test_capped_points_are_told_apart() -> None:
 
 def test_choice_on_the_test_error_is_called_optimistic() -> None:
     text = caption(results_table(make_grid(), 2, "test"))
-    assert "* best: d=1, lambda=4, the smallest test MSE." in text
+    assert "* best: d=1, lambda=4, the smallest test MSE (1.0140)." in text
     assert "optimistic: the test ratings chose it" in text
     assert "--validation-fraction 0.1" in text
 
 
 def test_choice_on_the_validation_error_leaves_the_test_error_untouched() -> None:
     text = caption(results_table(make_grid(validation=True), 2, "validation"))
-    assert "* best: d=1, lambda=4, the smallest validation MSE." in text
+    assert "* best: d=1, lambda=4, the smallest validation MSE (2.0100)." in text
     assert "test error is untouched" in text
     assert "optimistic" not in text
     assert "--validation-fraction" not in text
@@ -163,7 +163,7 @@ def test_no_points_give_a_header_alone() -> None:
 
 def test_units_are_given() -> None:
     text = caption(results_table(make_grid(), 0, "test"))
-    assert "MSE in squared rating units, MAE in rating units." in text
+    assert "RMSE and MAE in rating units." in text
 
 
 def means_of(ndcg: float, recall: float = 0.25) -> RankingMeans:
@@ -184,7 +184,7 @@ class TestRankings:
     def test_a_column_of_the_judge_beside_the_errors(self) -> None:
         table = results_table(self.POINTS, 1, "test", judge=self.JUDGE)
         groups, names, *_ = table.split("\n")
-        measures = ["MSE", "MAE", "MSE", "MAE", "NDCG@5"]
+        measures = ["RMSE", "MAE", "RMSE", "MAE", "NDCG@5"]
         assert names.split() == ["d", "lambda", *measures, "iterations", "converged", "seconds"]
         assert groups.replace("-", " ").split() == ["train", "test"]
         assert [cells(row)[6] for row in rows(table)] == ["0.2500", "0.5000"]
@@ -221,8 +221,38 @@ class TestRankings:
     def test_beside_an_error_that_judges(self) -> None:
         table = results_table(self.POINTS, 0, "test", judge=Judge("mse", 5))
         assert "NDCG@5" in table.split("\n")[1]
-        assert "the smallest test MSE." in caption(table)
+        assert "the smallest test MSE (2.0000)." in caption(table)
 
     def test_without_a_best_point(self) -> None:
         text = caption(results_table(self.POINTS, None, "test", judge=self.JUDGE))
         assert "no point has a finite test NDCG@5." in text
+
+
+class TestBiases:
+    POINTS = (make_point(1, 1, train=1.0, test=4.0), make_point(1, 2, train=1.0, test=9.0))
+
+    @pytest.mark.parametrize(
+        ("rmse", "judge", "warning"),
+        [
+            (3.0, "mse", None),
+            (2.5, "mse", "1 of 2 models predicts worse than the biases alone (test RMSE above 2.5"),
+            (1.5, "rmse", "2 of 2 models, the best among them, predict worse than the biases"),
+            (1.5, "ndcg", "(test RMSE above 1.5000)."),
+            (2.0, "mae", "(test MAE above 1.0000)."),
+        ],
+    )
+    def test_beside_the_errors(self, rmse: float, judge: Measure, warning: str | None) -> None:
+        biases = {"test": ErrorMeans(rmse**2, rmse / 2, 10)}
+        table = results_table(self.POINTS, 0, "test", judge=Judge(judge), biases=biases)  # type: ignore[arg-type]
+        note = f"Biases alone (damped means of users and items): test RMSE {rmse:.4f}, MAE"
+        assert note in caption(table)
+        assert table.isascii()
+        if warning is None:
+            assert "Warning" not in table
+        else:
+            assert "Warning: " in caption(table)
+            assert warning in caption(table)
+
+    def test_a_part_without_them(self) -> None:
+        biases = {"train": ErrorMeans(0.1, 0.1, 10)}
+        assert "Warning" not in results_table(self.POINTS, 0, "test", biases=biases)  # type: ignore[arg-type]

@@ -10,12 +10,15 @@ import pytest
 from als_spark.train import ranking
 from als_spark.train.backend import Factors
 from als_spark.train.ranking import (
+    Lists,
     Pairs,
     Ranker,
     RankingPart,
     RankingRule,
     RankingSums,
     build_ranking_part,
+    hits_of_lists,
+    measures_of_hits,
     popularity,
     relevant_pairs,
     sum_rankings,
@@ -242,3 +245,22 @@ def test_parts_are_of_their_split():
     )
     assert list(means) == ["validation", "test"]
     assert means["validation"] == means["test"] != other["test"]
+
+
+def test_hits_of_lists_of_any_length() -> None:
+    found = Lists(np.array([0, 3, 3, 5]), np.array([7.5, 1.0, 3.0, 1.0, 7.5]))
+    relevant = Lists(np.array([0, 1, 3, 5]), np.array([3.0, 7.5, 1.0, 7.5, 99.0]))
+    hits = hits_of_lists(found, relevant, 3)
+    assert hits.tolist() == [[False, False, True], [False] * 3, [False, True, False]]
+    assert hits_of_lists(Lists(np.zeros(4, int), np.zeros(0)), relevant, 0).shape == (3, 0)
+
+
+def test_measures_of_lists_are_those_of_the_formulas() -> None:
+    hits = np.array([[True, False, True], [False, False, False], [False, True, False]])
+    found = measures_of_hits(hits, np.array([2, 1, 5]), 3)
+    half = 1 / math.log2(3)
+    ideals = 1 + half, 1 + half + 0.5
+    np.testing.assert_allclose(found.ndcg, [1.5 / ideals[0], 0, half / ideals[1]], rtol=1e-12)
+    np.testing.assert_allclose(found.recall, [1, 0, 0.2], rtol=1e-12)
+    np.testing.assert_allclose(found.precision, [2 / 3, 0, 1 / 3], rtol=1e-12)
+    np.testing.assert_allclose(found.map, [(1 + 2 / 3) / 2, 0, 0.5 / 3], rtol=1e-12)

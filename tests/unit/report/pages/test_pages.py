@@ -152,13 +152,14 @@ def test_the_results_hold_every_error_and_mark_the_best_row() -> None:
     (table,) = tables(section_of(root, "Results"))
     header, *rows = rows_of(table)
     assert header[1:3] == ["d", "λ"]
-    assert header[3:7] == ["train MSE", "train MAE", "test MSE", "test MAE"]
+    measures = ("rmse", "mse", "mae")
+    assert header[3:9] == [f"{s} {name.upper()}" for s in ("train", "test") for name in measures]
     for row, point in zip(rows, GRID, strict=True):
         assert (int(row[1]), float(row[2])) == (point.rank, point.reg)
         errors = [e for split in ("train", "test") for e in (point.errors[split],)]  # type: ignore[index]
-        expected = [value for means in errors for value in (means.mse, means.mae)]
-        assert [float(cell) for cell in row[3:7]] == pytest.approx(expected, abs=6e-5)
-        assert row[7:] == ["1,234", "stopping rule", "1 min 15 s"]
+        expected = [getattr(means, name) for means in errors for name in measures]
+        assert [float(cell) for cell in row[3:9]] == pytest.approx(expected, abs=6e-5)
+        assert row[9:] == ["1,234", "stopping rule", "1 min 15 s"]
     assert [row[0].strip() for row in rows] == ["★ best" if k == BEST else "" for k in range(9)]
     assert [r.kind for r in table.all("tr")[1:]] == ["good" if k == BEST else "" for k in range(9)]
     assert "Pictures" not in headings(root)
@@ -185,6 +186,10 @@ def test_rankings_have_a_table_of_their_own_with_the_popular_items() -> None:
     assert rows[-1][0] == "popular items"
     assert [float(cell) for cell in rows[-1][4:]] == [0.25, 0.125, 0.0625, 0.75]
     assert rows[best][0] == "★ best"
+    assert not any("--implicit" in line for line in warnings_of(root))
+    popular = {"test": means_of(0.5)}
+    page = sweep_page(points, best, "test", RUN, {}, judge=judge, popular=popular)  # type: ignore[arg-type]
+    assert any("with --implicit, and" in line for line in warnings_of(read_page(page)))
     below = "3 of 9 models rank worse than the popular items (test NDCG@5 below 0.1300)."
     assert below in warnings_of(root)
     assert ("Coloured cells with the NDCG@5 of every rank and λ", b"heatmap.png") in pictures(root)
@@ -218,6 +223,24 @@ def test_the_widest_tables_fit_a_page_of_1200_pixels() -> None:
         assert 500 < least_width(table) <= PAGE_WIDTH
 
 
+def test_the_biases_alone_stand_below_the_models() -> None:
+    biases = {"train": ErrorMeans(0.64, 0.5, 9), "test": ErrorMeans(1.21, 0.6, 9)}
+    root = read_page(sweep_page(GRID, BEST, "test", RUN, {}, biases=biases))  # type: ignore[arg-type]
+    (table,) = tables(section_of(root, "Results"))
+    last = rows_of(table)[-1]
+    assert last[0] == "biases alone"
+    assert last[3:9] == ["0.8000", "0.6400", "0.5000", "1.1000", "1.2100", "0.6000"]
+    worse = [p for p in GRID if p.errors["test"].mse > 1.21]
+    assert len(worse) == 6
+    warning = "6 of 9 models predict worse than the biases alone (test RMSE above 1.1000)."
+    assert warning in warnings_of(root)
+    assert not any("Next to try" in line for line in warnings_of(root))
+    page = sweep_page(GRID, BEST, "test", RUN, {}, biases={"test": ErrorMeans(0.9, 0.6, 9)})
+    found = warnings_of(read_page(page))
+    assert any("models, the best among them, predict worse" in line for line in found)
+    assert any("with --exponent 1 --lambdas 0.05,0.1,0.2, and" in line for line in found)
+
+
 def test_a_choice_on_validation_is_no_warning_and_missing_errors_are_dashes() -> None:
     points = [
         replace(p, errors={**p.errors, "validation": ErrorMeans(p.errors["test"].mse, 0.5, 9)})
@@ -229,7 +252,7 @@ def test_a_choice_on_validation_is_no_warning_and_missing_errors_are_dashes() ->
     assert warnings_of(root) == []
     assert "Take note" not in headings(root)
     (table,) = tables(section_of(root, "Results"))
-    assert rows_of(table)[1][3:9] == ["–", "–", "9.0000", "2.0000", "–", "–"]
+    assert rows_of(table)[1][3:12] == [*"–––", "3.0000", "9.0000", "2.0000", *"–––"]
 
 
 def test_an_interrupted_sweep_says_what_is_missing() -> None:
@@ -309,7 +332,8 @@ def test_the_sweep_warns(
     found = warnings_of(read_page(sweep_page(points, best, "test", run, {})))
     assert [warning in line for line in found].count(True) == 1
     others = [line for line in found if warning not in line and OPTIMISTIC not in line]
-    assert all("rows were dropped" in line for line in others)
+    assert all("rows were dropped" in line or "Next to try" in line for line in others)
+    assert any("Next to try" in line for line in found) == ("of the grid" in warning)
 
 
 def test_the_sweep_counts_dropped_rows() -> None:

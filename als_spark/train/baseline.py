@@ -1,0 +1,85 @@
+"""The bias-only baseline: what is known of a rating from its user and its item apart.
+
+With μ the mean training rating, n the number of training ratings of a row, and two constants β that
+draw the biases of rows with few ratings towards 0,
+
+    b_i = Σ_(u rated i) (r_ui − μ) / (n_i + β_item)
+    b_u = Σ_(i rated by u) (r_ui − μ − b_i) / (n_u + β_user)
+
+and the prediction is μ + b_u + b_i (Koren 2010, "Factor in the Neighbors: Scalable and Accurate
+Collaborative Filtering", ACM TKDD 4(1), section 2.1, with its β of 25 and 10). As a model of rank 2
+it has the factors [μ + b_u, 1] and [1, b_i]: any backend measures it as it does the others.
+
+b_i needs nothing but the counts and sums of the items. b_u minimises Σ (r_ui − μ − b_i − b_u)² +
+β_user b_u², which is a half-step with one unknown a row: the backend's own solver sums it where the
+ratings are. Where there are no ratings, as in a stored model, :func:`damped_means` leaves b_i out
+of b_u.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from als_spark.solve.objective import Objective
+from als_spark.train.backend import Backend, Factors, HalfStep
+from als_spark.train.metrics import SideStats
+from als_spark.types import FloatArray, Side
+
+ITEM_DAMPING = 25.0
+"""β_item: as if an item had so many ratings more, all of them the mean."""
+USER_DAMPING = 10.0
+"""β_user."""
+
+
+def fit_biases(backend: Backend, stats: Mapping[Side, SideStats], label: str) -> Factors:
+    """Estimate the biases in one pass over the training ratings by user.
+
+    Parameters
+    ----------
+    backend : Backend
+        Where the ratings are.
+    stats : mapping of side to SideStats
+        Of the training ratings.
+    label : str
+        Describes the step to whoever watches.
+
+    Returns
+    -------
+    Factors
+        (n_users, 2) and (n_items, 2) float64; their products are the predictions.
+    """
+    mean = stats["user"].mean
+    items = _damped(stats["item"], mean, ITEM_DAMPING)
+    # The two ridges are equal, so a trained bias is the bias itself.
+    objective = Objective(USER_DAMPING, bias_reg=USER_DAMPING, mean=mean)
+    none = np.zeros((stats["user"].degrees.size, 1))
+    step = HalfStep(items[:, None], none, objective, stats["item"].degrees)
+    (solved,) = backend.solve("user", [step], label)
+    return _as_factors(mean, solved.factors[:, 0], items)
+
+
+def damped_means(stats: Mapping[Side, SideStats]) -> Factors:
+    """Estimate the biases from counts and sums alone: b_u = Σ (r_ui − μ) / (n_u + β_user).
+
+    Parameters and result are as in :func:`fit_biases`.
+    """
+    mean = stats["user"].mean
+    return _as_factors(
+        mean,
+        _damped(stats["user"], mean, USER_DAMPING),
+        _damped(stats["item"], mean, ITEM_DAMPING),
+    )
+
+
+def _damped(stats: SideStats, mean: float, damping: float) -> FloatArray:
+    biases: FloatArray = (stats.sums - mean * stats.degrees) / (stats.degrees + damping)
+    return biases
+
+
+def _as_factors(mean: float, users: FloatArray, items: FloatArray) -> Factors:
+    return Factors(
+        np.column_stack([mean + users, np.ones(users.size)]),
+        np.column_stack([np.ones(items.size), items]),
+    )
