@@ -15,6 +15,7 @@ COMMANDS = {
     "retrain": "the nightly job: check new ratings, train, publish unless it is worse",
     "evaluate": "measure a stored model on ratings",
     "recommend": "write the best items of every user",
+    "export": "write a model's vectors for an index of nearest neighbours",
     "store": "list, show, verify, prune a model store, and roll it back",
 }
 USAGE = "\n".join(

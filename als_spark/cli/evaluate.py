@@ -203,7 +203,8 @@ def _trained_on(model: FactorModel, snapshot: Snapshot) -> str | None:
     if model.description.get("fingerprint") != snapshot.fingerprint:
         return None
     rule = HoldoutRule.of_model(model)
-    share = "" if rule is None else f", but for the share {rule.test_fraction:g} that it held out"
+    held_out = 0.0 if rule is None else rule.test_fraction
+    share = f", but for the share {held_out:g} that it held out" if held_out else ""
     return (
         f"these are the ratings that the model was trained on{share}: its errors on others are "
         "larger, so measure it on ratings that it has not seen"

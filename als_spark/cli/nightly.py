@@ -68,4 +68,5 @@ def fit_options(config: ModelConfig) -> FitOptions:
         RankingOptions(config.top, config.relevant_from, config.ranking_users),
         config.placement,
         config.partitions,
+        config.refit,
     )

@@ -109,6 +109,8 @@ def _help(kind: type[JobConfig], name: str) -> str:
     default = field.get_default()
     if field.is_required() or default in (None, ()) or default is False:
         return in_options(str(field.description))
+    if default is True:
+        return in_options(f"{field.description} (default: on)")
     values = default if isinstance(default, tuple) else (default,)
     shown = ",".join(value if isinstance(value, str) else f"{value:g}" for value in values)
     return in_options(f"{field.description} (default: {shown})")

@@ -20,7 +20,7 @@ from als_spark.cli.paths import (
     refuse_foreign_home,
 )
 from als_spark.errors import ConfigError
-from als_spark.files.outputs import Kind, check_local_target
+from als_spark.files.outputs import Kind, StagedFolder, check_local_target, replaced_folder
 from als_spark.files.places import Place, lies_in, local_path
 from als_spark.spark.hadoop import HadoopTree
 from als_spark.spark.output import place_of
@@ -37,6 +37,21 @@ def check_output(output: str, kind: Kind) -> None:
     if folder is not None:
         with _unwritable_is_usage(output):
             check_local_target(folder, kind, f"--output {output}")
+
+
+@contextmanager
+def local_output(output: str, kind: Kind) -> Iterator[StagedFolder]:
+    """Give a folder that takes the place of a job's output folder of this machine; needs no Spark.
+
+    The options have told already that it lies in no model or store, and no input in it.
+    """
+    folder = local_path(output)
+    assert folder is not None
+    with ExitStack() as stack:
+        with _unwritable_is_usage(output):
+            check_local_target(folder, kind, f"--output {output}")
+            staged = stack.enter_context(replaced_folder(folder, kind))
+        yield staged
 
 
 @contextmanager

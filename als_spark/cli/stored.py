@@ -37,8 +37,8 @@ def store_of(session: SparkSession | None, path: str) -> ModelStore:
     return store_at(session, path)
 
 
-def open_model(session: SparkSession, config: StoredModelConfig) -> OpenModel:
-    """Read the model that a configuration names.
+def open_model(session: SparkSession | None, config: StoredModelConfig) -> OpenModel:
+    """Read the model that a configuration names; a session is needed for other file systems only.
 
     Raises
     ------
@@ -49,6 +49,7 @@ def open_model(session: SparkSession, config: StoredModelConfig) -> OpenModel:
         local = local_path(config.model)
         if local is not None:
             return OpenModel(load_model(local), config.model, None)
+        assert session is not None
         with tempfile.TemporaryDirectory(prefix="als_spark-") as folder:
             target = Path(folder) / "model"
             parent, name = posixpath.split(config.model.rstrip("/"))

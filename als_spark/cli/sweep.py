@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import Any
 
 from als_spark.cli.config.settings import config_record
@@ -24,7 +25,9 @@ from als_spark.errors import DataError
 from als_spark.files.json_files import write_json
 from als_spark.files.outputs import INTERRUPTED_FOLDER, StagedFolder
 from als_spark.files.places import local_path
-from als_spark.model.files import save_model
+from als_spark.model.factor_model import FactorModel
+from als_spark.model.files import save_refitted
+from als_spark.nightly.refit import PHASE, refit_model, refit_words
 from als_spark.redaction import redact_all
 from als_spark.report.advice import edges, next_command
 from als_spark.report.baseline import Biases, Popular, is_beaten
@@ -33,7 +36,8 @@ from als_spark.report.pages.sweep import sweep_page
 from als_spark.report.table import results_table
 from als_spark.solve.objective import IMPLICIT_CAVEAT
 from als_spark.spark.output import output_folder
-from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
+from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings, prepare_typed
+from als_spark.spark.read.columns import typed_ratings, union_typed
 from als_spark.spark.read.failures import unreadable_files_are_named
 from als_spark.spark.read.sources import sample_ratings
 from als_spark.spark.read.split import SplitOptions
@@ -74,6 +78,7 @@ class _Run:
         self._collector = SweepCollector(self._selected_on, job.progress.on_finished, self._judge)
         self._popular: Popular = {}
         self._biases: Biases = {}
+        self._refitted: FactorModel | None = None
         self._facts: dict[str, Any] = {
             "versions": all_versions(job.session),
             "spark_master": job.session.sparkContext.master,
@@ -88,6 +93,7 @@ class _Run:
             self._rank_popular(prepared)
             self._measure_biases(prepared)
             self._train(prepared)
+            self._refit(prepared)
         except BaseException as error:
             # Ctrl-C may first be seen as the failing of a call that it has cancelled.
             if not self._job.stop.requested:
@@ -130,9 +136,9 @@ class _Run:
                 test = open_ratings(
                     self._session, config, config.test, need_timestamp=config.duplicates == "last"
                 )
-        for opened in (source, test):
-            if opened is not None:
-                tell_source(self._progress, opened)
+        self._sources = [opened for opened in (source, test) if opened is not None]
+        for opened in self._sources:
+            tell_source(self._progress, opened)
         options = PrepareOptions(
             split=SplitOptions(
                 config.split, config.seed, config.test_fraction, config.validation_fraction
@@ -146,7 +152,8 @@ class _Run:
             partitions=config.partitions,
             ranking=config.ranking,
         )
-        label = source.label if test is None else f"{source.label} + {test.label}"
+        self._options = options
+        label = self._label()
         with unreadable_files_are_named(label):
             prepared = prepare_ratings(
                 self._session, source, options, test_source=test, phase=self._progress.phase
@@ -154,8 +161,7 @@ class _Run:
         self._facts["source"] = source.label
         self._facts["columns"] = dict(source.columns)
         self._facts["read"] = source.words
-        versions = [opened.version for opened in (source, test) if opened is not None]
-        self._facts |= tables_record(versions)
+        self._facts |= tables_record([opened.version for opened in self._sources])
         if prepared.n_ratings.get(self._selected_on, 0) == 0:
             prepared.close()
             if test is not None and self._selected_on == "test":
@@ -166,6 +172,9 @@ class _Run:
             )
         self._note_data(prepared)
         return prepared
+
+    def _label(self) -> str:
+        return " + ".join(source.label for source in self._sources)
 
     def _note_data(self, prepared: PreparedRatings) -> None:
         self._facts["data"] = data_facts(prepared)
@@ -233,6 +242,50 @@ class _Run:
                 on_iteration=self._progress.on_iteration,
             )
 
+    def _refit(self, prepared: PreparedRatings) -> None:
+        """Train the best model on with all ratings, if that is asked for."""
+        outcome = self._collector.outcome()
+        if not self._config.refit or outcome is None:
+            return
+        prepared.close()
+        best = outcome.points[outcome.best]
+        options = replace(
+            self._options,
+            split=replace(self._options.split, test_fraction=0.0, validation_fraction=0.0),
+            ranks=[best.rank],
+            ranking=None,
+        )
+        timed, progress = self._config.duplicates == "last", self._progress
+        ratings = union_typed(
+            [typed_ratings(source, need_timestamp=timed) for source in self._sources]
+        )
+        with (
+            unreadable_files_are_named(self._label()),
+            prepare_typed(
+                self._session,
+                ratings,
+                self._label(),
+                options,
+                phase=lambda name: progress.phase(f"{PHASE}{name}"),
+            ) as whole,
+            progress.phase(f"{PHASE}training"),
+        ):
+            self._refitted, record = refit_model(
+                whole,
+                self._best_model(outcome, prepared),
+                best.spec.objective,
+                self._config.training,
+                held_out=sum(n for part, n in prepared.n_ratings.items() if part != "train"),
+                on_iteration=progress.on_iteration,
+            )
+        self._facts["refit"] = record.as_dict()
+        progress.write(refit_words(record))
+
+    def _best_model(self, outcome: SweepOutcome, prepared: PreparedRatings) -> FactorModel:
+        best = outcome.points[outcome.best]
+        more = {"seed": self._config.seed, "result": best.as_record(best=True)}
+        return model_of(prepared, outcome.best_factors, best.spec.objective, more)
+
     def _write(self, outcome: SweepOutcome, prepared: PreparedRatings) -> None:
         folder = self._staged.content
         points, best = outcome.points, outcome.best
@@ -246,10 +299,8 @@ class _Run:
         pictures = sweep_pictures(*drawn, tol=self._config.tol, **words)
         for name, picture in pictures.items():
             (folder / name).write_bytes(picture)
-        objective, result = points[best].spec.objective, points[best].as_record(best=True)
-        more = {"seed": self._config.seed, "result": result}
-        model = model_of(prepared, outcome.best_factors, objective, more)
-        save_model(model, folder / "best_model")
+        model = self._best_model(outcome, prepared)
+        save_refitted(model, self._refitted, folder / "best_model")
         history = [
             {
                 "d": point.rank,
@@ -308,6 +359,12 @@ class _Run:
             return (
                 f"{table}\n\nStopped: {finished} of {asked} points were finished and are kept "
                 f"in {folder}"
+            )
+        if self._refitted is not None:
+            n = self._facts["refit"]["ratings"]
+            table += (
+                f"\n\nThe best model was then refitted on all {n:,} ratings; the errors above are "
+                "those before."
             )
         return (
             f"{table}\n\nResults, plots and the best model are in {folder}: report.html, "

@@ -14,7 +14,7 @@ from als_spark.cli.spark_job import all_versions, job_progress, job_with_output,
 from als_spark.cli.spark_paths import check_paths
 from als_spark.cli.stored import store_of
 from als_spark.files.json_files import write_json
-from als_spark.nightly.fitting import write_version
+from als_spark.nightly.publishing import write_version
 from als_spark.nightly.run_log import RunNotes, new_record
 from als_spark.nightly.run_record import Spec
 from als_spark.nightly.tracking import check_tracking

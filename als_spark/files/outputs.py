@@ -33,7 +33,7 @@ from als_spark.files.trees import (
 )
 from als_spark.files.writable import check_writable, is_mount_point
 
-Kind = Literal["sweep", "train", "evaluate", "recommend"]
+Kind = Literal["sweep", "train", "evaluate", "recommend", "export"]
 """Of an output: the job that writes it."""
 MANIFEST = "_ALS_SPARK"
 """Spark's readers pass over names that begin with an underscore, and no ``*.json`` finds it."""

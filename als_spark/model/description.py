@@ -9,7 +9,10 @@ from als_spark.errors import ConfigError
 from als_spark.files.json_files import shortened
 from als_spark.solve.objective import Objective
 
-_COUNTS = ("rank", "n_users", "n_items", "warm_runs")
+_COUNTS = (
+    *("rank", "n_users", "n_items", "n_untrained_users", "n_untrained_items"),
+    "warm_runs",
+)
 _OBJECTIVE = {"lambda_reg", "exponent"}
 
 

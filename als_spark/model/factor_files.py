@@ -1,5 +1,9 @@
 """One side of a model in Parquet: written as ours, read as anybody's.
 
+A file of factors has the rows that were trained, and no other: a row without a training rating has
+nothing but its random start, which an index built over the file would find. Its id is in a file of
+ids alone.
+
 A file that another tool has written, or that somebody has edited, is taken where its columns mean
 the same: ids as integers of any width, in a dictionary or as large strings. Anything else is
 refused by the names of file and column.
@@ -7,7 +11,7 @@ refused by the names of file and column.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +26,8 @@ from als_spark.types import FloatArray
 
 COLUMNS = ("id", "n_ratings", "sum_ratings", "factors")
 
+_Reader = Callable[[pa.Array], pa.Array]
+
 
 class StoredSide(NamedTuple):
     """What a file holds."""
@@ -32,7 +38,7 @@ class StoredSide(NamedTuple):
 
 
 def write_side(path: Path, side: StoredSide) -> None:
-    """Write a file with the :data:`COLUMNS`, a row for each row of the factors."""
+    """Write a file with the :data:`COLUMNS`, a row for each row of the side."""
     values = pa.array(np.ascontiguousarray(side.factors).reshape(-1))
     table = pa.table(
         {
@@ -46,6 +52,46 @@ def write_side(path: Path, side: StoredSide) -> None:
     pq.write_table(table, path, use_dictionary=False)
 
 
+def write_ids(path: Path, ids: IdIndex) -> None:
+    """Write a file with the column ``id`` alone."""
+    pq.write_table(pa.table({"id": ids.ids}), path)
+
+
+def split_trained(side: StoredSide) -> tuple[StoredSide, IdIndex]:
+    """Part the rows that have training ratings from the ids of the others."""
+    trained = side.stats.degrees > 0
+    if trained.all():
+        return side, IdIndex(side.ids.ids[:0])
+    stats = SideStats(side.stats.degrees[trained], side.stats.sums[trained])
+    own = StoredSide(IdIndex(side.ids.ids.filter(pa.array(trained))), side.factors[trained], stats)
+    return own, IdIndex(side.ids.ids.filter(pa.array(~trained)))
+
+
+def with_untrained(side: StoredSide, ids: IdIndex) -> StoredSide:
+    """Put ids without training ratings behind the rows of a side; their factors are zeros.
+
+    Raises
+    ------
+    ValueError
+        If they are of another type, or the side has one of them.
+    """
+    if ids.ids.type != side.ids.ids.type:
+        raise ValueError(f"ids of type {ids.ids.type}, where the factors' are {side.ids.ids.type}")
+    if known := int(np.count_nonzero(side.ids.rows_of(ids.ids) >= 0)):
+        raise ValueError(f"{known:,} ids have factors")
+    more = len(ids)
+    return StoredSide(
+        IdIndex(pa.concat_arrays([side.ids.ids, ids.ids])),
+        np.pad(side.factors, ((0, more), (0, 0))),
+        SideStats(np.pad(side.stats.degrees, (0, more)), np.pad(side.stats.sums, (0, more))),
+    )
+
+
+def read_ids(path: Path) -> IdIndex:
+    """Read a file of ids; raises what :func:`read_side` does."""
+    return IdIndex(_read_columns(path, {"id": _ids})["id"])
+
+
 def read_side(path: Path) -> StoredSide:
     """Read a file; other columns than the :data:`COLUMNS` are passed over.
 
@@ -56,21 +102,8 @@ def read_side(path: Path) -> StoredSide:
     ValueError
         If it is no Parquet file, or a column cannot be taken; names the file, or the column too.
     """
-    table = _read_columns(path)
-    readers: dict[str, Callable[[pa.Array], pa.Array]] = {
-        "id": _ids,
-        "n_ratings": _counts,
-        "sum_ratings": _sums,
-        "factors": _lists,
-    }
-    columns = {}
-    for name, read in readers.items():
-        column = table.column(name)
-        values = column.combine_chunks() if column.num_chunks else pa.array([], column.type)
-        try:
-            columns[name] = read(values)
-        except (ValueError, pa.ArrowException) as error:
-            raise ValueError(f"{path.name}, column {name}: {_one_line(error)}") from error
+    readers = dict(zip(COLUMNS, (_ids, _counts, _sums, _lists), strict=True))
+    columns = _read_columns(path, readers)
     lists = columns["factors"]
     return StoredSide(
         IdIndex(columns["id"]),
@@ -80,15 +113,25 @@ def read_side(path: Path) -> StoredSide:
     )
 
 
-def _read_columns(path: Path) -> pa.Table:
+def _read_columns(path: Path, readers: Mapping[str, _Reader]) -> dict[str, pa.Array]:
+    """Read columns, each by what makes of it what we write."""
     try:
         with pq.ParquetFile(path) as file:
-            for name in COLUMNS:
+            for name in readers:
                 if (count := file.schema_arrow.names.count(name)) != 1:
                     raise ValueError(f"{path.name} has {count or 'no'} columns called {name}")
-            return file.read(list(COLUMNS))
+            table = file.read(list(readers))
     except pa.ArrowException as error:
         raise ValueError(f"{path.name} cannot be read: {_one_line(error)}") from error
+    columns = {}
+    for name, read in readers.items():
+        column = table.column(name)
+        values = column.combine_chunks() if column.num_chunks else pa.array([], column.type)
+        try:
+            columns[name] = read(values)
+        except (ValueError, pa.ArrowException) as error:
+            raise ValueError(f"{path.name}, column {name}: {_one_line(error)}") from error
+    return columns
 
 
 def _ids(ids: pa.Array) -> pa.Array:

@@ -10,15 +10,29 @@ from als_spark.errors import ConfigError, DataError
 from als_spark.files.json_files import decode, shortened, write_json
 from als_spark.files.places import local_path
 from als_spark.model.description import check_description
-from als_spark.model.factor_files import StoredSide, read_side, write_side
+from als_spark.model.factor_files import (
+    StoredSide,
+    read_ids,
+    read_side,
+    split_trained,
+    with_untrained,
+    write_ids,
+    write_side,
+)
 from als_spark.model.factor_model import FactorModel
 from als_spark.train.backend import Factors
+from als_spark.types import SIDES, Side
 
 MODEL_FORMAT = "als_spark.model/1"
 DESCRIPTION_FILE = "model.json"
 FACTOR_FILES = {"user": "user_factors.parquet", "item": "item_factors.parquet"}
 MODEL_FILES = (DESCRIPTION_FILE, *FACTOR_FILES.values())
-"""All files of a model."""
+"""The files that every model has."""
+UNTRAINED_FILES = {"user": "untrained_users.parquet", "item": "untrained_items.parquet"}
+"""Ids of the rows without training ratings, where there are any."""
+_UNTRAINED_COUNTS = tuple(f"n_untrained_{side}s" for side in SIDES)
+BEFORE_REFIT = "before_refit"
+"""Folder, in that of a model that was refitted on all ratings, of the model that was measured."""
 
 
 def save_model(model: FactorModel, folder: str | Path) -> None:
@@ -26,7 +40,8 @@ def save_model(model: FactorModel, folder: str | Path) -> None:
 
     Each Parquet file has the columns ``id`` (int64 or string), ``n_ratings`` (int32),
     ``sum_ratings`` (float64) and ``factors`` (fixed-size list of ``rank`` floats), a row for each
-    row of the factors.
+    user, or item, with training ratings. The ids of the others, if there are any, are in
+    ``untrained_users.parquet`` and ``untrained_items.parquet``: their factors are not trained.
 
     Parameters
     ----------
@@ -50,30 +65,41 @@ def save_model(model: FactorModel, folder: str | Path) -> None:
         )
     folder = place
     folder.mkdir(parents=True, exist_ok=True)
-    users = StoredSide(model.users, model.factors.users, model.user_stats)
-    items = StoredSide(model.items, model.factors.items, model.item_stats)
-    write_side(folder / FACTOR_FILES["user"], users)
-    write_side(folder / FACTOR_FILES["item"], items)
     description = {
-        **model.description,
+        **{key: value for key, value in model.description.items() if key not in _UNTRAINED_COUNTS},
         "format": MODEL_FORMAT,
         "rank": model.rank,
-        "n_users": len(model.users),
-        "n_items": len(model.items),
         "dtype": str(model.factors.items.dtype),
     }
+    for side in SIDES:
+        trained, untrained = split_trained(StoredSide(*model.side(side)))
+        write_side(folder / FACTOR_FILES[side], trained)
+        description[f"n_{side}s"] = len(trained.ids)
+        # Also where the folder holds that of an earlier model.
+        (folder / UNTRAINED_FILES[side]).unlink(missing_ok=True)
+        if len(untrained):
+            write_ids(folder / UNTRAINED_FILES[side], untrained)
+            description[f"n_untrained_{side}s"] = len(untrained)
     write_json(folder / DESCRIPTION_FILE, description)
 
 
-def _check_model(model: Any) -> None:
-    if isinstance(model, FactorModel):
-        return
-    remedy = "model.toFactorModel()" if hasattr(model, "toFactorModel") else "a FactorModel"
-    raise ConfigError(f"save_model takes no {type(model).__name__}: give {remedy}")
+def save_refitted(model: FactorModel, refitted: FactorModel | None, folder: Path) -> None:
+    """Write a model; where there is a refitted one, write that, and the model beside it.
+
+    The model is then in the folder ``before_refit/``: the measures are of it.
+    """
+    if refitted is None:
+        save_model(model, folder)
+    else:
+        save_model(refitted, folder)
+        save_model(model, folder / BEFORE_REFIT)
 
 
 def load_model(folder: str | Path) -> FactorModel:
     """Read a model that :func:`save_model` wrote.
+
+    Ids without training ratings come last, with factors of zeros. A model that als_spark 0.1.0
+    wrote has them among the others, each with its random start.
 
     Parameters
     ----------
@@ -103,9 +129,13 @@ def load_model(folder: str | Path) -> FactorModel:
         users = read_side(folder / name)
         name = FACTOR_FILES["item"]
         items = read_side(folder / name)
+        _compare(folder, description, users, items)
+        name = UNTRAINED_FILES["user"]
+        users = _with_untrained(folder, description, "user", users)
+        name = UNTRAINED_FILES["item"]
+        items = _with_untrained(folder, description, "item", items)
     except (OSError, ValueError) as error:
         raise _unreadable(folder, name, error) from error
-    _compare(folder, description, users, items)
     return FactorModel(
         users.ids,
         items.ids,
@@ -114,6 +144,18 @@ def load_model(folder: str | Path) -> FactorModel:
         items.stats,
         description,
     )
+
+
+def load_before_refit(folder: Path) -> FactorModel:
+    """Read the model that was measured: of one that was refitted, that before; else the model.
+
+    Raises
+    ------
+    DataError
+        As :func:`load_model`.
+    """
+    inner = folder / BEFORE_REFIT
+    return load_model(inner if inner.is_dir() else folder)
 
 
 def _compare(
@@ -135,6 +177,23 @@ def _compare(
         )
 
 
+def _with_untrained(
+    folder: Path, description: Mapping[str, Any], side: Side, trained: StoredSide
+) -> StoredSide:
+    """Add the ids of a side that have no training ratings, if the model has such."""
+    said = description.get(f"n_untrained_{side}s", 0)
+    if not said:
+        return trained
+    path = folder / UNTRAINED_FILES[side]
+    ids = read_ids(path)
+    if len(ids) != said:
+        raise ValueError(f"{path.name} holds {len(ids):,} ids, model.json speaks of {said:,}")
+    try:
+        return with_untrained(trained, ids)
+    except ValueError as error:
+        raise ValueError(f"{path.name}, column id: {error}") from error
+
+
 def _unreadable(folder: Path, name: str, error: Exception) -> DataError:
     reason = _first_line(error)
     where = "" if name in reason else f"{name}: "
@@ -146,3 +205,10 @@ def _unreadable(folder: Path, name: str, error: Exception) -> DataError:
 
 def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _check_model(model: Any) -> None:
+    if isinstance(model, FactorModel):
+        return
+    remedy = "model.toFactorModel()" if hasattr(model, "toFactorModel") else "a FactorModel"
+    raise ConfigError(f"save_model takes no {type(model).__name__}: give {remedy}")

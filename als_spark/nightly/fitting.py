@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.errors import EmptySourceError
-from als_spark.files.json_files import write_json
 from als_spark.model.factor_model import FactorModel
-from als_spark.model.files import save_model
-from als_spark.model.warm_start import take_known
 from als_spark.nightly.holdout import HoldoutRule, held_out
-from als_spark.nightly.run_log import RunLog, RunNotes
+from als_spark.nightly.run_log import RunNotes
 from als_spark.nightly.run_record import (
     DataRecord,
-    RunRecord,
     SourceRecord,
     Spec,
-    StartKind,
     TrainingRecord,
     TrainingSettings,
     objective_members,
 )
+from als_spark.nightly.starts import Start
 from als_spark.report.overview import degree_words
 from als_spark.spark.predict.evaluate import Evaluation, RankingOptions, evaluate_models
 from als_spark.spark.prepare.prepare import PrepareOptions, prepare_typed
@@ -41,10 +35,8 @@ from als_spark.spark.read.sources import Source, SourceOptions
 from als_spark.spark.read.split import TRAIN, SplitOptions, split_ratings
 from als_spark.spark.train.best import model_of
 from als_spark.spark.train.run import PreparedRatings, train_grid
-from als_spark.train.backend import Factors
 from als_spark.train.grid import SweepCollector
 from als_spark.train.records import ModelSpec, PointResult, TrainingOptions
-from als_spark.train.state import initial_factors
 from als_spark.types import BadRows, Duplicates, PlacementChoice, Side
 
 OpenSource = Callable[[SparkSession, SourceOptions], Source]
@@ -63,6 +55,8 @@ class FitOptions:
         What becomes of unusable rows, and of pairs that were rated more than once.
     placement, partitions
         As in :class:`~als_spark.spark.prepare.prepare.PrepareOptions`.
+    refit : bool
+        Train the model on with all ratings, once it is measured and has won.
     """
 
     open_source: OpenSource
@@ -73,6 +67,18 @@ class FitOptions:
     ranking: RankingOptions
     placement: PlacementChoice
     partitions: int | None
+    refit: bool = False
+
+    def prepare(self, rank: int) -> PrepareOptions:
+        """Say how ratings are split and packed for a model."""
+        rule = self.holdout
+        return PrepareOptions(
+            split=SplitOptions(rule.split, rule.seed, rule.test_fraction),
+            dtype=self.training.dtype,
+            ranks=[rank],
+            placement=self.placement,
+            partitions=self.partitions,
+        )
 
     def settings(self, spec: Spec) -> TrainingSettings:
         """Return all that decides what is trained from a snapshot of given fingerprint."""
@@ -88,25 +94,18 @@ class FitOptions:
             max_iter=training.max_iter,
             dtype=training.dtype,
             accelerate=training.accelerate,
+            refit=self.refit,
         )
-
-
-class Start(NamedTuple):
-    """Where a training starts."""
-
-    kind: StartKind
-    reason: str
-    factors: Factors | None
-    """None: the usual start."""
-    warm_runs: int
-    """Trainings since the last from the usual start, this one counted."""
 
 
 class Fitted(NamedTuple):
     """A trained model with the record of its training."""
 
     model: FactorModel
+    """What is measured on the held-out ratings."""
     result: PointResult
+    refitted: FactorModel | None = None
+    """The same, trained on with all ratings; None where that is not asked for."""
 
 
 class ReadyRatings(NamedTuple):
@@ -207,15 +206,7 @@ class Fitting:
 
     def make_ready(self, snapshot: Snapshot, rank: int) -> ReadyRatings:
         """Split and pack a snapshot."""
-        options, progress = self._options, self._notes.progress
-        rule = options.holdout
-        prepare = PrepareOptions(
-            split=SplitOptions(rule.split, rule.seed, rule.test_fraction),
-            dtype=options.training.dtype,
-            ranks=[rank],
-            placement=options.placement,
-            partitions=options.partitions,
-        )
+        progress, prepare = self._notes.progress, self._options.prepare(rank)
         split = split_ratings(snapshot.ratings, prepare.split)
         prepared = self._stack.enter_context(
             prepare_typed(self._session, split, snapshot.label, prepare, phase=progress.phase)
@@ -322,53 +313,3 @@ def none_relevant(ranking: RankingOptions, snapshot: Snapshot) -> str | None:
         f"`relevant_from={least:g}`: no rating of {snapshot.label} is as high, the highest is "
         f"{snapshot.highest:g}, so there are no ranking measures: give a smaller one"
     )
-
-
-def cold_start(reason: str) -> Start:
-    """Start as always: random factors."""
-    return Start("cold", reason, None, 0)
-
-
-def warm_start(
-    prepared: PreparedRatings, champion: FactorModel, name: str, seed: int, warm_runs: int
-) -> Start:
-    """Start from a version's factors, of the rank that is to be trained.
-
-    Ids that it does not know start as always, by ``seed``.
-    """
-    summary = prepared.summary
-    usual = initial_factors(len(summary.users), len(summary.items), champion.rank, seed)
-    known = 0
-    for ids, start, theirs, factors, stats in (
-        (summary.users, usual.users, champion.users, champion.factors.users, champion.user_stats),
-        (summary.items, usual.items, champion.items, champion.factors.items, champion.item_stats),
-    ):
-        # A row without a rating still has its random start.
-        known += take_known(start, ids, theirs, factors, stats.degrees > 0)
-    share = known / (len(summary.users) + len(summary.items))
-    return Start("warm", f"{share:.1%} of the rows start at version {name}", usual, warm_runs)
-
-
-def write_version(folder: Path, fitted: Fitted, record: RunRecord) -> None:
-    """Write a model with all that a version of a store keeps of its run."""
-    save_model(fitted.model, folder)
-    for name, content in record.version_files.items():
-        if name == "metrics.json":
-            content = {**content, "train": fitted.result.as_record()}
-        write_json(folder / name, content)
-
-
-def publish(log: RunLog, fitted: Fitted, expected: int, keep: int) -> str:
-    """Publish a model as the version after pointer ``expected``; ``keep`` versions stay."""
-    store, check = log.store, log.lock.check
-    with (
-        tempfile.TemporaryDirectory(prefix="als_spark-") as name,
-        log.progress.phase("publishing"),
-    ):
-        write_version(Path(name), fitted, log.record)
-        version = store.publish(Path(name), run=log.run, expected=expected, check=check)
-        log.record = replace(log.record, version=version)
-        pruned = store.prune(keep, check=check)
-    if pruned:
-        log.progress.write(f"removed old versions: {', '.join(pruned)}")
-    return version

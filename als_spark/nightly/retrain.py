@@ -13,15 +13,7 @@ from als_spark.errors import DataError
 from als_spark.model.factor_model import FactorModel
 from als_spark.nightly.checks import Check, CheckLimits, check_parts, check_unknown, check_whole
 from als_spark.nightly.comparison import LARGER_IS_BETTER, Measure, Verdict, judge
-from als_spark.nightly.fitting import (
-    FitOptions,
-    Fitting,
-    ReadyRatings,
-    Start,
-    cold_start,
-    publish,
-    warm_start,
-)
+from als_spark.nightly.fitting import FitOptions, Fitting, ReadyRatings
 from als_spark.nightly.holdout import unseen_by_both
 from als_spark.nightly.past_runs import (
     ancestors_of,
@@ -30,8 +22,11 @@ from als_spark.nightly.past_runs import (
     most_lately,
     warm_trainings,
 )
+from als_spark.nightly.publishing import publish
+from als_spark.nightly.refit import refit
 from als_spark.nightly.run_log import RunLog
 from als_spark.nightly.run_record import Comparison, Spec
+from als_spark.nightly.starts import Start, cold_start, warm_start
 from als_spark.report.figures.breakdown import bins_of, breakdown_figure
 from als_spark.report.figures.drawing import png_of
 from als_spark.solve.objective import IMPLICIT_CAVEAT, Objective
@@ -146,8 +141,12 @@ class Retrain:
             found = fitting.measure(ready, models, self._unseen_by)
             verdict = self._compare(found)
             if verdict.publish:
+                words = verdict.sentence
+                if options.fit.refit:
+                    fitted = refit(self._session, options.fit, log, stack, ready, fitted)
+                    words += f"; refitted on all {snapshot.n_ratings:,} ratings after that"
                 version = publish(log, fitted, self._based_on, options.keep)
-                log.end("published", f"published {version}: {verdict.sentence}")
+                log.end("published", f"published {version}: {words}")
             else:
                 log.end("kept", f"kept version {self._champion_name}: {verdict.sentence}")
 
@@ -157,13 +156,17 @@ class Retrain:
             self._log.add_warning(f"removed what a killed run had left: {', '.join(removed)}")
 
     def _read_champion(self) -> tuple[str | None, FactorModel | None]:
-        """Read the current version; where it is damaged, go back to one that is not."""
+        """Read the current version; where it is damaged, go back to one that is not.
+
+        Of a version that was refitted this is the model before the refit, which has not seen what
+        is held out.
+        """
         self._damaged = False
         try:
             current = self._log.store.current()
             if current is None:
                 return None, None
-            return current, self._log.store.load(current)
+            return current, self._log.store.load_before_refit(current)
         except DataError as error:
             self._damaged = True
             self._log.add_warning(f"the current version is damaged: {error}")
@@ -174,7 +177,7 @@ class Retrain:
             return None, None
         self._based_on = self._log.store.pointer_number()
         self._log.add_warning(f"rolled back to version {older}, which readers get until a new one")
-        return older, self._log.store.load(older)
+        return older, self._log.store.load_before_refit(older)
 
     def _nothing_new(
         self,

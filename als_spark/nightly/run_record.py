@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, AliasChoices, Field, FiniteFloat, TypeAdapter
@@ -111,6 +111,7 @@ class TrainingSettings:
     implicit: bool = False
     alpha: Alpha = 1.0
     nonnegative: bool = False
+    refit: bool = False
 
     @property
     def spec(self) -> Spec:
@@ -150,6 +151,31 @@ class TrainingRecord:
     implicit: bool = False
     alpha: Alpha = 1.0
     nonnegative: bool = False
+
+
+@dataclass(frozen=True)
+class RefitRecord:
+    """What is told of training the winner on with all ratings; all measures are from before.
+
+    Attributes
+    ----------
+    ratings, held_out_before : int
+        All ratings, and those of them that the model had not seen until then.
+    """
+
+    ratings: int
+    held_out_before: int
+    iterations: int
+    evaluations: int
+    converged: bool
+    objective: float | None
+    seconds: float
+    measured: Literal["before the refit"] = "before the refit"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what files have of it."""
+        found: dict[str, Any] = _finite(asdict(self))
+        return found
 
 
 VersionMetrics = dict[str, int | float | str | None]
@@ -205,6 +231,8 @@ class RunRecord:
         What the run does, or did when it ended.
     challenger, champion : dict
         Metrics of the model that was trained, and of the version that was current.
+    refit : RefitRecord
+        Of the model that is served, where it was trained on with all ratings.
     version, previous_version : str
         The version that was published, and the one before.
     seconds : dict
@@ -225,6 +253,7 @@ class RunRecord:
     challenger: Metrics | None = None
     champion: Metrics | None = None
     comparison: Comparison | None = None
+    refit: RefitRecord | None = None
     version: str | None = None
     previous_version: str | None = None
     outcome: str | None = None
@@ -258,6 +287,8 @@ class RunRecord:
                 del part["implicit"], part["alpha"]
             if part is not None and not part["nonnegative"]:
                 del part["nonnegative"]
+        if found["settings"] is not None and not found["settings"]["refit"]:
+            del found["settings"]["refit"]
         return found
 
     @property
@@ -273,6 +304,8 @@ class RunRecord:
         metrics: dict[str, Any] = {"held_out": self.challenger}
         if self.comparison is not None:
             metrics |= {"champion": self.champion, "verdict": self.comparison.verdict}
+        if self.refit is not None:
+            metrics["refit"] = self.refit.as_dict()
         facts = None if self.data is None else self.data.facts
         return {
             "metrics.json": metrics,

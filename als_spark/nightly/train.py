@@ -7,9 +7,12 @@ from dataclasses import replace
 
 from pyspark.sql import SparkSession
 
-from als_spark.nightly.fitting import FitOptions, Fitted, Fitting, cold_start, publish
+from als_spark.nightly.fitting import FitOptions, Fitted, Fitting
+from als_spark.nightly.publishing import publish
+from als_spark.nightly.refit import refit, refit_words
 from als_spark.nightly.run_log import RunLog, RunNotes
 from als_spark.nightly.run_record import Spec
+from als_spark.nightly.starts import cold_start
 from als_spark.solve.objective import IMPLICIT_CAVEAT
 from als_spark.spark.read.sources import SourceOptions
 
@@ -34,6 +37,12 @@ def train_model(
         if ready.prepared.n_ratings.get("test", 0):
             found = fitting.measure(ready, {"model": fitted.model})
             notes.record = replace(notes.record, challenger=dict(found["model"].metrics))
+            if options.refit:
+                fitted = refit(session, options, notes, stack, ready, fitted)
+        elif options.refit:
+            notes.add_warning(
+                "`refit=`: no rating was held out, so the model has seen all of them already"
+            )
     return fitted
 
 
@@ -45,6 +54,8 @@ def outcome_words(fitted: Fitted, notes: RunNotes) -> str:
     measured = "" if rmse is None else f", RMSE {rmse:.4f} on {n:,} held-out ratings"
     if rmse is not None and metrics.get("cold"):
         measured += f", {metrics['cold']:,} of them cold"
+    if notes.record.refit is not None:
+        measured += f"; {refit_words(notes.record.refit)}"
     return (
         f"d={result.rank}, {result.spec.objective.brief}: "
         f"{ended} after {result.iterations} iterations{measured}"

@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from als_spark.files.json_files import encode
-from als_spark.model.files import MODEL_FILES
+from als_spark.model.files import BEFORE_REFIT, MODEL_FILES, UNTRAINED_FILES
 from als_spark.store.files import SCRATCH, SCRATCH_SUFFIX, Files
 from als_spark.store.layout import (
     MANIFEST,
@@ -29,8 +29,10 @@ from als_spark.store.layout import (
 from als_spark.store.leases import dead_leases, live_leases
 from als_spark.store.manifest import Manifest, quick_problems
 
+_OF_A_MODEL = (*MODEL_FILES, *UNTRAINED_FILES.values())
 USUAL_FILES = (
-    *MODEL_FILES,
+    *_OF_A_MODEL,
+    *(f"{BEFORE_REFIT}/{name}" for name in _OF_A_MODEL),
     *("metrics.json", "fingerprint.json", "config.json", "versions.json"),
 )
 """Files of a version that may be deleted where its manifest is lost: what the jobs publish."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from als_spark.errors import DataError
 from als_spark.model.factor_model import FactorModel
-from als_spark.model.files import load_model
+from als_spark.model.files import load_before_refit, load_model
 from als_spark.store.files import Files
 from als_spark.store.layout import (
     MANIFEST,
@@ -145,10 +145,26 @@ class StoreReader:
         DataError
             If its files are not those that were published.
         """
+        return self._load(version, load_model)
+
+    def load_before_refit(self, version: str | None = None) -> FactorModel:
+        """Read the model that a version was measured by, verified.
+
+        Of a version that was refitted on all ratings, that is the model before the refit; of any
+        other, the same as :meth:`load`.
+
+        Raises
+        ------
+        DataError
+            If its files are not those that were published.
+        """
+        return self._load(version, load_before_refit)
+
+    def _load(self, version: str | None, read: Callable[[Path], FactorModel]) -> FactorModel:
         for _ in range(_TRIES):
             with self.open(version) as folder:
                 try:
-                    return load_model(folder)
+                    return read(folder)
                 except DataError:
                     # Without a lease it may have been pruned between the two.
                     if (folder / MANIFEST).is_file():

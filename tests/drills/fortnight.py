@@ -33,9 +33,10 @@ from als_spark.cli.program import (
 )
 from als_spark.cli.retrain import main as retrain
 from als_spark.errors import EmptySourceError
-from als_spark.nightly.fitting import Fitting, cold_start
+from als_spark.nightly.fitting import Fitting
 from als_spark.nightly.run_log import RunNotes
 from als_spark.nightly.run_record import RunRecord
+from als_spark.nightly.starts import cold_start
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.read.snapshot import read_snapshot
 from als_spark.spark.read.sources import Source, SourceOptions, read_source

@@ -18,6 +18,7 @@ import als_spark.nightly.run_log
 from als_spark.cli import spark_job
 from als_spark.cli.interrupts import Interrupted
 from als_spark.model.files import load_model
+from als_spark.nightly import retrain as retrain_module
 from als_spark.nightly.fitting import Fitting
 from als_spark.spark.read.facts import TableVersion
 from als_spark.spark.read.sources import Source, read_source
@@ -35,8 +36,9 @@ from tests.jobs.nightly import (
 )
 from tests.pages import read_page, warnings_of
 
+FACTORS = ("user_factors.parquet", "item_factors.parquet")
 VERSION_FILES = {
-    *("model.json", "user_factors.parquet", "item_factors.parquet", "manifest.json"),
+    *("model.json", *FACTORS, "manifest.json"),
     *("metrics.json", "fingerprint.json", "config.json", "versions.json"),
 }
 
@@ -210,6 +212,63 @@ class TestPublished:
         )
         assert f"retrain: {error}\n" in capsys.readouterr().err
         assert (lake.last()["outcome"], lake.last()["sentence"]) == ("bad_input", error)
+
+
+class TestRefit:
+    def test_a_winner_is_trained_on_with_all_ratings(self, lake: Lake) -> None:
+        (before,) = lake.history()
+        refit = ("--refit", "--margin", "0.1", "--dtype", "float64")
+        assert lake.retrain(*refit) == 0
+        first = lake.last()
+        version = lake.path / "versions" / first["version"]
+        beside = {f"before_refit/{name}" for name in ("model.json", *FACTORS)}
+        listed = json.loads((version / "manifest.json").read_text())["files"]
+        assert set(listed) == (VERSION_FILES | beside) - {"manifest.json"}
+        # Served is what has seen everything; measured, what has not seen what was held out.
+        served, measured = lake.store.load(), lake.store.load_before_refit()
+        held_out = first["challenger"]["count"]
+        assert served.user_stats.degrees.sum() == served.item_stats.degrees.sum() == N_BASE
+        assert measured.user_stats.degrees.sum() == N_BASE - held_out
+        assert (served.rank, served.description["lambda_reg"]) == (3, 2.0)
+        # The objective of the served factors over all ratings, without Spark.
+        squared = (BASE.ratings - served.predict(BASE.users.tolist(), BASE.items.tolist())) ** 2
+        objective = squared.sum() + 2.0 * sum(np.sum(side**2) for side in served.factors)
+        record = first["refit"]
+        assert record["objective"] == pytest.approx(objective, rel=1e-9)
+        assert (record["ratings"], record["held_out_before"]) == (N_BASE, held_out)
+        assert record["converged"]
+        # From its own factors it is not far.
+        assert record["iterations"] < before["training"]["iterations"]
+        for where in (record, served.description["refit"]):
+            assert where["measured"] == "before the refit"
+        metrics = json.loads((version / "metrics.json").read_text())
+        assert (metrics["refit"], metrics["held_out"]) == (record, first["challenger"])
+        assert first["sentence"].endswith("; refitted on all 1,000 ratings after that")
+        page = read_page(lake.report())
+        assert "before the refit" in page.text
+        assert served.description["holdout"]["test_fraction"] == 0
+        assert measured.description["holdout"]["test_fraction"] == 0.1
+        # The same ratings again are nothing new, but they are if nothing is to be refitted.
+        assert lake.retrain(*refit) == 0
+        assert lake.last()["outcome"] == "unchanged"
+        assert lake.retrain(*refit, "--no-refit") == 0
+        second = lake.last()
+        assert second["outcome"] == "published"
+        # It was compared with the model before the refit, and has started there: on the ratings
+        # that both have not seen, it has the measures that it had the night before.
+        assert second["champion"] == first["challenger"]
+        assert second["training"]["start"] == "warm"
+        assert second["training"]["iterations"] <= 3
+        assert second["refit"] is None
+        assert not (lake.path / "versions" / second["version"] / "before_refit").exists()
+        assert lake.store.verify() == []
+
+    def test_a_challenger_that_loses_is_not_refitted(
+        self, lake: Lake, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(retrain_module, "refit", None)
+        assert lake.retrain("--refit", "--rank", "1", "--max-iter", "1", "--margin", "0") == 3
+        assert lake.last()["refit"] is None
 
 
 class TestUnchanged:

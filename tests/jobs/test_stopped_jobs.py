@@ -101,6 +101,27 @@ def test_retrain_at_an_iteration(lake: Lake, monkeypatch: pytest.MonkeyPatch) ->
     assert lake.pointers() == before
 
 
+def test_retrain_at_an_iteration_of_its_refit(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, phases = ProgressReporter.on_iteration, stop_at(monkeypatch, -2)
+
+    def on_iteration(self: ProgressReporter, record: IterationRecord) -> None:
+        if phases[-1] == "refit: training":
+            os.kill(os.getpid(), signal.SIGTERM)
+        real(self, record)
+
+    before = lake.pointers()
+    monkeypatch.setattr(ProgressReporter, "on_iteration", on_iteration)
+    assert lake.retrain(*QUICK, "--refit") == EXIT_INTERRUPTED
+    record = lake.last()
+    assert (record["outcome"], record["phase"]) == ("interrupted", "refit: training")
+    assert record["sentence"] == "stopped by a signal; the store is as it was"
+    # It had won, which is on record, and yet nothing of it is in the store.
+    assert record["comparison"]["champion"]["version"] == before[-1][0]
+    assert record["version"] is None
+    assert lake.pointers() == before
+    assert lake.store.verify() == []
+
+
 @pytest.mark.parametrize("job", ["train", "evaluate", "recommend"])
 def test_an_output_folder_stays_as_it_was(
     job: str, lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from als_spark.model.files import load_model
+from als_spark.model.files import load_before_refit, load_model
 from als_spark.report.pages.sweep import SWEEP_PICTURES
 from jobs.sweep import main
 from tests.conftest import ROOT
@@ -115,14 +115,30 @@ def test_the_best_model_predicts_as_the_results_say(tmp_path: Path) -> None:
         path.write_text("\n".join(["user,item,rating", *lines]) + "\n")
     out = tmp_path / "out"
     argv = ["--ratings", str(train), "--test", str(test), "--output", str(out), *SMALL]
-    assert main([*argv, "--dtype", "float64"]) == 0
-    model = load_model(out / "best_model")
+    assert main([*argv, "--dtype", "float64", "--refit"]) == 0
+    model = load_before_refit(out / "best_model")
     best = next(record for record in results(out) if record["best"])
     predicted = model.predict([u for u, _, _ in held_out], [i for _, i, _ in held_out])
     errors = np.array([r for _, _, r in held_out]) - predicted
     assert best["n_test"] == len(held_out)
     assert np.mean(errors**2) == pytest.approx(best["test_mse"], rel=1e-9)
     assert np.mean(np.abs(errors)) == pytest.approx(best["test_mae"], rel=1e-9)
+    # The one that is served has seen the test ratings too.
+    served, refit = (
+        load_model(out / "best_model"),
+        json.loads((out / "run.json").read_text())["refit"],
+    )
+    assert served.user_stats.degrees.sum() == refit["ratings"] == len(rows)
+    assert refit["held_out_before"] == len(held_out)
+    assert refit == served.description["refit"]
+    assert refit["measured"] == "before the refit"
+    predicted = served.predict([u for u, _, _ in rows], [i for _, i, _ in rows])
+    squared = np.sum((np.array([r for _, _, r in rows]) - predicted) ** 2)
+    ridge = best["lambda_reg"] * sum(np.sum(side**2) for side in served.factors)
+    assert refit["objective"] == pytest.approx(squared + ridge, rel=1e-9)
+    page = read_page((out / "report.html").read_text())
+    (note,) = [text for text in warnings_of(page) if "refitted" in text]
+    assert note.startswith(f"The best model was refitted on all {len(rows):,} ratings")
 
 
 @pytest.mark.usefixtures("spark")

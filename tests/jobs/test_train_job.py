@@ -113,9 +113,11 @@ class TestIntoAFolder:
         assert main([*options, "--test-fraction", "0", "--max-iter", "2", *more]) == 0
         assert {path.name for path in out.iterdir()} == FILES
         run = record_of(out / "run.json")
-        assert run["warnings"] == [
-            "no rating is relevant, for the highest is 5: give a smaller --relevant-from 1e+308"
-        ]
+        (warning,) = run["warnings"]
+        assert warning.startswith("--relevant-from 1e+308: no rating of ")
+        assert warning.endswith(
+            " is as high, the highest is 5, so there are no ranking measures: give a smaller one"
+        )
         assert run["challenger"] is None
         assert record_of(out / "metrics.json")["held_out"] is None
         assert load_model(out).user_stats.degrees.sum() == N_BASE
@@ -177,7 +179,10 @@ class TestIntoAStore:
         with lake.store.lock("somebody"):
             assert main(options) == 5
         assert "is locked by run somebody" in capsys.readouterr().err
-        assert main([*options, "--keep", "1"]) == 0
+        assert main([*options, "--keep", "1", "--refit"]) == 0
+        assert "; refitted on all 1,000 ratings: converged after" in lake.last()["sentence"]
+        served = lake.store.load()
+        assert served.user_stats.degrees.sum() == lake.last()["refit"]["ratings"] == N_BASE
         # It trains because it was told to, and from the usual start.
         first, second = (name for name, _ in lake.pointers())
         assert lake.last()["previous_version"] == first == version
@@ -185,12 +190,13 @@ class TestIntoAStore:
         assert main([*options, "--ratings", lake.file("bad.csv", ["1,2,x,3"])]) == 2
         assert lake.last()["outcome"] == "bad_input"
         # What was published is the champion of the nightly job, and its start.
-        assert lake.retrain() == 0
+        assert lake.retrain("--refit") == 0
         assert lake.last()["outcome"] == "unchanged"
         increments = ("--increments", lake.file("fresh.csv", fresh_lines()))
         assert lake.retrain(*increments, "--margin", "0.2") == 0
         record = lake.last()
         assert record["comparison"]["champion"]["version"] == second
+        assert record["warnings"] == [], "neither has seen what is held out"
         assert record["training"]["start"] == "warm"
         assert lake.store.verify() == []
 

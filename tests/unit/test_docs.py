@@ -12,6 +12,7 @@ import pytest
 
 import als_spark
 from als_spark.cli.config.batch import EvaluateConfig, RecommendConfig, RetrainConfig, TrainConfig
+from als_spark.cli.config.export import ExportConfig
 from als_spark.cli.config.inspect import InspectConfig
 from als_spark.cli.config.settings import JobConfig
 from als_spark.cli.config.sweep import SweepConfig
@@ -40,6 +41,7 @@ JOBS: dict[str, type[JobConfig]] = {
     "retrain": RetrainConfig,
     "evaluate": EvaluateConfig,
     "recommend": RecommendConfig,
+    "export": ExportConfig,
 }
 DOCS = ROOT / "docs"
 CHANGES = ROOT / "CHANGELOG.md"

@@ -37,6 +37,7 @@ from als_spark.cli.config.sweep import (
     NONNEGATIVE_HELP,
     RANKING,
     RATINGS,
+    REFIT_HELP,
     Alpha,
     Exponent,
     FitConfig,
@@ -97,6 +98,7 @@ class ModelConfig(RankingConfig, FitConfig):
     implicit: bool | None = option(MODEL, f"{IMPLICIT_HELP} ({_BASE} explicit ratings)")
     alpha: Alpha | None = option(MODEL, f"{ALPHA_HELP} ({_BASE} 1)")
     nonnegative: bool | None = option(MODEL, f"{NONNEGATIVE_HELP} ({_BASE} any sign)")
+    refit: bool = option(RESULT, REFIT_HELP, False)
     keep: Count = option(RESULT, "versions that the store keeps", 7)
     lock_minutes: Minutes = option(
         RESULT, "how long the lock of a machine that died holds up other runs", 10.0
@@ -200,6 +202,11 @@ class TrainConfig(ModelConfig):
                 f"--mlflow with --output {self.output}: only trainings into a store are logged: "
                 "give --store in place of --output, or leave --mlflow out"
             )
+        if self.refit and self.test_fraction == 0:
+            raise ConfigError(
+                "--refit with --test-fraction 0: has no effect: the model sees all ratings anyway, "
+                "so leave one of the two out"
+            )
         return self
 
 
@@ -231,6 +238,9 @@ class RetrainConfig(CheckLimits, ModelConfig):
     increments: Annotated[tuple[InputPath, ...], Listed] = option(
         RATINGS, "ratings that came later, oldest first, commas or blanks between; they win", ()
     )
+    refit: bool = option(
+        RESULT, "train a challenger that has won on with all ratings, held-out ones too", True
+    )
     full_every: Count = option(MODEL, "train from the usual start every so many trainings", 7)
     measure: Measure = option(CHAMPION, "compare challenger and champion by this", "rmse")
     margin: Margin = option(CHAMPION, "publish a challenger that is at most this share worse", 0.01)
@@ -253,7 +263,8 @@ class RetrainConfig(CheckLimits, ModelConfig):
         if self.test_fraction == 0:
             raise ConfigError(
                 "--test-fraction 0: not usable: challenger and champion are compared on held-out "
-                "ratings: use a share such as 0.1"
+                "ratings: use a share such as 0.1; with --refit, the default, the model that is "
+                "published is trained on all ratings anyway"
             )
         return self
 

@@ -70,6 +70,7 @@ RANKING = "ranking measures"
 IMPLICIT_HELP = "take ratings for implicit feedback: preferences, with more or less confidence"
 ALPHA_HELP = "confidence that a rating adds to its preference, with --implicit"
 NONNEGATIVE_HELP = "let no factor be negative"
+REFIT_HELP = "train it on with all ratings, held-out ones too, once it is measured"
 DEFAULT_RULE = RankingRule()
 
 DEFAULTS = files("als_spark") / "conf"
@@ -237,6 +238,7 @@ class SweepConfig(FitConfig):
     implicit: bool = option("grid", IMPLICIT_HELP, False)
     alpha: Alpha | None = option("grid", f"{ALPHA_HELP} (default: 1)")
     nonnegative: bool = option("grid", NONNEGATIVE_HELP, False)
+    refit: bool = option("result", f"the best model: {REFIT_HELP}", False)
     output: OutputFolder = option("result", "folder for the results (required)", REQUIRED)
 
     @property

@@ -49,8 +49,8 @@ def retrain_page(record: Mapping[str, Any], pictures: Mapping[str, bytes]) -> st
     record : mapping
         The run's record, JSON-ready: ``run``, ``started``, ``finished``, ``outcome``,
         ``exit_code``, ``sentence``, ``source``, ``data``, ``checks``, ``training``,
-        ``comparison``, ``version``, ``previous_version``, ``warnings``, ``config``, ``versions``
-        and ``seconds``. Any may be missing or null, as after a run that ended early.
+        ``comparison``, ``refit``, ``version``, ``previous_version``, ``warnings``, ``config``,
+        ``versions`` and ``seconds``. Any may be missing or null, as after a run that ended early.
     pictures : mapping of str to bytes
         PNG files by name. Those of :data:`RETRAIN_PICTURES` get their place and words, any other
         is shown under its name.
@@ -90,6 +90,7 @@ def retrain_page(record: Mapping[str, Any], pictures: Mapping[str, bytes]) -> st
             ]
         ),
         measures=_measures_table(comparison),
+        refit=_refit_facts(get_mapping(record, "refit")),
         drawn=_place_pictures(pictures),
     )
 
@@ -116,6 +117,12 @@ def _warnings(record: Mapping[str, Any]) -> Iterator[Any]:
     if training.get("converged") is False:
         yield (
             f"Training was stopped by the cap after {show(training.get('iterations'))} iterations, "
+            "before the stopping rule was met."
+        )
+    refit = get_mapping(record, "refit")
+    if refit.get("converged") is False:
+        yield (
+            f"The refit was stopped by the cap after {show(refit.get('iterations'))} iterations, "
             "before the stopping rule was met."
         )
 
@@ -160,8 +167,6 @@ def _checks_table(checks: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _training_facts(training: Mapping[str, Any]) -> Facts:
-    converged = training.get("converged")
-    ended = None if converged is None else "by the stopping rule" if converged else "by the cap"
     return drop_missing(
         [
             ("start", training.get("start")),
@@ -172,10 +177,30 @@ def _training_facts(training: Mapping[str, Any]) -> Facts:
             ("α of implicit feedback", training.get("alpha")),
             ("factors", "nonnegative" if training.get("nonnegative") else None),
             ("iterations", training.get("iterations")),
-            ("ended", ended),
+            ("ended", _ended(training)),
             ("objective", _format_fully(training.get("objective"))),
         ]
     )
+
+
+def _refit_facts(refit: Mapping[str, Any]) -> Facts:
+    """Tell of training the winner on with all ratings; nothing where that was not done."""
+    return drop_missing(
+        [
+            ("trained on", refit.get("ratings")),
+            ("of these held out before", refit.get("held_out_before")),
+            ("start", "the factors of the challenger" if refit else None),
+            ("iterations", refit.get("iterations")),
+            ("ended", _ended(refit)),
+            ("objective", _format_fully(refit.get("objective"))),
+            ("measures on this page", refit.get("measured")),
+        ]
+    )
+
+
+def _ended(training: Mapping[str, Any]) -> str | None:
+    converged = training.get("converged")
+    return None if converged is None else "by the stopping rule" if converged else "by the cap"
 
 
 def _measures_table(comparison: Mapping[str, Any]) -> Table:

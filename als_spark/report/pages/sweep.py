@@ -242,6 +242,13 @@ def _warnings(
             f"The run was stopped: {asked - len(points)} of {asked} models are missing, and one "
             "of them may be better."
         )
+    refit = get_mapping(run, "refit")
+    if refit:
+        ended = "" if refit.get("converged") else ", where the cap on iterations stopped it"
+        yield (
+            f"The best model was refitted on all {show(refit.get('ratings'))} ratings{ended}. The "
+            "errors on this page are those of the models before."
+        )
     capped = [f"d = {p.rank}, λ = {p.reg:g}" for p in points if not p.converged]
     if capped:
         were = "was" if len(capped) == 1 else "were"

@@ -45,6 +45,7 @@ TYPED = {
     "implicit": (None, True),
     "alpha": ("40", 40.0),
     "nonnegative": (None, True),
+    "refit": (None, True),
     "cold_start": ("drop", "drop"),
     "placement": ("grid", "grid"),
     "partitions": ("9", 9),

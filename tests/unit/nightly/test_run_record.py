@@ -24,6 +24,7 @@ from als_spark.nightly.past_runs import (
 from als_spark.nightly.run_record import (
     Comparison,
     DataRecord,
+    RefitRecord,
     RunRecord,
     SourceRecord,
     Spec,
@@ -80,6 +81,7 @@ def full_record() -> RunRecord:
             champion={"rmse": 1.0, "count": 100, "version": "v1"},
             verdict="rmse 0.9 against the champion's 1.0",
         ),
+        refit=RefitRecord(1000, 100, 3, 4, True, 13.5, 0.125),
         version="v2",
         previous_version="v1",
         outcome="published",
@@ -116,6 +118,15 @@ class TestRoundTrip:
             assert keys & found["settings"].keys() == keys & found["training"].keys() == kept
             assert RunRecord.read(found) == record
             assert settings.spec == Spec(3, Objective(2.0, **more))
+
+    def test_a_refit_that_is_off_has_no_key(self) -> None:
+        plain = full_record()
+        assert plain.settings is not None
+        assert "refit" not in plain.as_dict()["settings"]
+        on = replace(plain, settings=replace(plain.settings, refit=True))
+        assert on.as_dict()["settings"]["refit"] is True
+        assert RunRecord.read(on.as_dict()) == on
+        assert on.settings != plain.settings
 
     def test_lambda_has_one_name_in_files(self) -> None:
         found = full_record().as_dict()
@@ -154,12 +165,22 @@ class TestRoundTrip:
                 "held_out": record.challenger,
                 "champion": record.champion,
                 "verdict": "rmse 0.9 against the champion's 1.0",
+                "refit": {
+                    "ratings": 1000,
+                    "held_out_before": 100,
+                    "iterations": 3,
+                    "evaluations": 4,
+                    "converged": True,
+                    "objective": 13.5,
+                    "seconds": 0.125,
+                    "measured": "before the refit",
+                },
             },
             "fingerprint.json": FACTS.as_record(),
             "config.json": record.config,
             "versions.json": record.versions,
         }
-        trained = replace(record, comparison=None, challenger=None)
+        trained = replace(record, comparison=None, challenger=None, refit=None)
         assert trained.version_files["metrics.json"] == {"held_out": None}
 
     def test_facts_that_are_not_whole(self) -> None:
@@ -189,7 +210,7 @@ OPAQUE = ("config", "versions")
 """What is only shown: any JSON object will do."""
 MAY_BE_NULL = {
     *("job", "started", "phase", "source", "settings", "data", "training", "challenger"),
-    *("champion", "comparison", "version", "previous_version", "outcome", "exit_code"),
+    *("champion", "comparison", "refit", "version", "previous_version", "outcome", "exit_code"),
     *("sentence", "finished", "users", "items", "lowest", "highest", "mean", "spread"),
     *("fingerprint", "new_users", "new_items", "unknown_share", "objective", "max_decline"),
     *("rmse", "mae", "count", "ndcg", "ratings_per_user", "ratings_per_item"),

@@ -920,6 +920,18 @@ class TestReaders:
         monkeypatch.setattr(reading, "folder_problems", folder_problems)
         assert value_of(store.load()) == 2
 
+    def test_the_model_before_a_refit(self, store, publish, tmp_path, root):
+        publish(1)
+        assert value_of(store.load_before_refit()) == 1, "no refit: the model itself"
+        refitted = make_folder(tmp_path / "refitted", 3)
+        make_folder(refitted / "before_refit", 2)
+        name = store.publish(refitted, run="r")
+        assert value_of(store.load()) == 3
+        assert value_of(store.load_before_refit()) == 2
+        flip(root / "versions" / name / "before_refit" / "user_factors.parquet")
+        with pytest.raises(DataError, match=r"damaged: .*before_refit/user_factors\.parquet"):
+            store.load()
+
     def test_gone_after_it_was_verified(self, store, publish, monkeypatch, quick, root):
         names = publish(1, 2)
         real = reading.load_model

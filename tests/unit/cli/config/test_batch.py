@@ -23,6 +23,7 @@ from als_spark.cli.config.settings import (
     read_toml,
     resolve,
 )
+from als_spark.cli.nightly import fit_options
 from als_spark.cli.options import job_parser, parse
 from als_spark.errors import ConfigError
 from als_spark.nightly.checks import CheckLimits
@@ -74,13 +75,20 @@ REFUSED = {
             {"store": None, "output": "o", "mlflow": "http://me:secret@host"},
             r"^--mlflow with --output o: only trainings into a store are logged: give --store in",
         ),
+        (
+            {"refit": True, "test_fraction": 0.0},
+            "^--refit with --test-fraction 0: has no effect: the model sees all ratings anyway",
+        ),
     ],
     RetrainConfig: [
         *MODEL_REFUSED,
         ({"store": ""}, "--store is missing: give the folder of the model store"),
         ({"increments": ("a", "")}, "--increments is empty: give a value, or leave it out"),
         ({"measure": "luck"}, "--measure luck: not usable: use one of rmse, mse, mae"),
-        ({"test_fraction": 0.0}, r"--test-fraction 0: not usable: challenger and champion"),
+        (
+            {"test_fraction": 0.0},
+            r"^--test-fraction 0: not usable: challenger and champion .* --refit, the default, ",
+        ),
         ({"margin": -0.1}, r"--margin -0\.1: not usable"),
         (
             {"measure": "recall", "ranking_users": 0},
@@ -287,6 +295,19 @@ def test_roles_of_paths():
     ]
 
 
+def test_a_winner_is_refitted_unless_somebody_says_no(capsys):
+    assert RetrainConfig(**LEAST[RetrainConfig]).refit
+    assert not TrainConfig(**LEAST[TrainConfig]).refit
+    words = ["--ratings", "r", "--store", "s"]
+    for kind, given in ((RetrainConfig, "--no-refit"), (TrainConfig, "--refit")):
+        config = parse(kind, [*words, given])
+        assert config.refit is (kind is TrainConfig)
+        assert fit_options(config).refit is config.refit
+    with pytest.raises(SystemExit):
+        parse(RetrainConfig, ["--help"])
+    assert "held-out ones too (default: on)" in " ".join(capsys.readouterr().out.split())
+
+
 def test_limits():
     usual = CheckLimits()
     assert usual.max_bad_share == 0.01
@@ -361,7 +382,8 @@ def test_every_field_has_an_option_that_changes_it_alone(kind, name):
     default = getattr(kind(**LEAST[kind]), name)
     declared = option_types(kind)[name].base
     if declared is bool:
-        words, value = [option_name(name)], not default
+        switch = f"--no-{name}" if default else option_name(name)
+        words, value = [switch], not default
     else:
         if name in OTHER_VALUES:
             value = OTHER_VALUES[name]

@@ -59,6 +59,7 @@ REFUSED = [
     ("tol", INF, "--tol inf: not usable"),
     ("tol", NAN, "--tol nan: not usable"),
     ("accelerate", "yes", "--accelerate yes: not usable: use true or false"),
+    ("refit", 1, "--refit 1: not usable: use true or false"),
     ("alpha", -1.0, r"--alpha -1\.0: not usable: use a finite number of at least 0, such as 40"),
     ("alpha", 1.0, "--alpha 1: has no effect on explicit ratings: add --implicit, or leave it"),
     ("implicit", 1, "--implicit 1: not usable: use true or false"),

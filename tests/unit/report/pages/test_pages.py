@@ -196,6 +196,24 @@ def test_rankings_have_a_table_of_their_own_with_the_popular_items() -> None:
     assert "Chosen: the largest test NDCG@5." in section_of(root, "Results").text
 
 
+def test_the_biases_alone_stand_below_the_models() -> None:
+    biases = {"train": ErrorMeans(0.64, 0.5, 9), "test": ErrorMeans(1.21, 0.6, 9)}
+    root = read_page(sweep_page(GRID, BEST, "test", RUN, {}, biases=biases))  # type: ignore[arg-type]
+    (table,) = tables(section_of(root, "Results"))
+    last = rows_of(table)[-1]
+    assert last[0] == "biases alone"
+    assert last[3:9] == ["0.8000", "0.6400", "0.5000", "1.1000", "1.2100", "0.6000"]
+    worse = [p for p in GRID if p.errors["test"].mse > 1.21]
+    assert len(worse) == 6
+    warning = "6 of 9 models predict worse than the biases alone (test RMSE above 1.1000)."
+    assert warning in warnings_of(root)
+    assert not any("Next to try" in line for line in warnings_of(root))
+    page = sweep_page(GRID, BEST, "test", RUN, {}, biases={"test": ErrorMeans(0.9, 0.6, 9)})
+    found = warnings_of(read_page(page))
+    assert any("models, the best among them, predict worse" in line for line in found)
+    assert any("with --exponent 1 --lambdas 0.05,0.1,0.2, and" in line for line in found)
+
+
 def test_the_widest_tables_fit_a_page_of_1200_pixels() -> None:
     means = RankingMeans(0.1234, 0.1234, 0.1234, 0.1234, 0.1234, 12345, 100, 4.0)
     splits = ("validation", "test")
@@ -221,24 +239,6 @@ def test_the_widest_tables_fit_a_page_of_1200_pixels() -> None:
     ]
     for table in (errors, *rankings):
         assert 500 < least_width(table) <= PAGE_WIDTH
-
-
-def test_the_biases_alone_stand_below_the_models() -> None:
-    biases = {"train": ErrorMeans(0.64, 0.5, 9), "test": ErrorMeans(1.21, 0.6, 9)}
-    root = read_page(sweep_page(GRID, BEST, "test", RUN, {}, biases=biases))  # type: ignore[arg-type]
-    (table,) = tables(section_of(root, "Results"))
-    last = rows_of(table)[-1]
-    assert last[0] == "biases alone"
-    assert last[3:9] == ["0.8000", "0.6400", "0.5000", "1.1000", "1.2100", "0.6000"]
-    worse = [p for p in GRID if p.errors["test"].mse > 1.21]
-    assert len(worse) == 6
-    warning = "6 of 9 models predict worse than the biases alone (test RMSE above 1.1000)."
-    assert warning in warnings_of(root)
-    assert not any("Next to try" in line for line in warnings_of(root))
-    page = sweep_page(GRID, BEST, "test", RUN, {}, biases={"test": ErrorMeans(0.9, 0.6, 9)})
-    found = warnings_of(read_page(page))
-    assert any("models, the best among them, predict worse" in line for line in found)
-    assert any("with --exponent 1 --lambdas 0.05,0.1,0.2, and" in line for line in found)
 
 
 def test_a_choice_on_validation_is_no_warning_and_missing_errors_are_dashes() -> None:
@@ -426,6 +426,29 @@ RETRAIN: dict[str, Any] = {
     "seconds": {"reading_ratings": 30.0, "total": 245.0, "skipped": None},
 }
 PNGS = {name: name.encode() for name in RETRAIN_PICTURES}
+
+
+def test_the_retrain_page_tells_of_a_refit() -> None:
+    refit = {
+        "ratings": 100836,
+        "held_out_before": 20167,
+        "iterations": 3,
+        "converged": False,
+        "objective": 65000.5,
+        "seconds": 1.5,
+        "measured": "before the refit",
+    }
+    root = read_page(retrain_page({**RETRAIN, "refit": refit}, PNGS))
+    assert facts(section_of(root, "Refit on all ratings")) == {
+        "trained on": "100,836",
+        "of these held out before": "20,167",
+        "start": "the factors of the challenger",
+        "iterations": "3",
+        "ended": "by the cap",
+        "objective": "65,000.5",
+        "measures on this page": "before the refit",
+    }
+    assert "The refit was stopped by the cap after 3 iterations" in warnings_of(root)[-1]
 
 
 def test_the_retrain_page_tells_the_whole_run() -> None:

@@ -1,0 +1,119 @@
+"""The winner, trained on with all ratings: what was held out to measure it is knowledge too."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+
+from pyspark.sql import SparkSession
+
+from als_spark.model.factor_model import FactorModel
+from als_spark.nightly.fitting import FitOptions, Fitted, ReadyRatings
+from als_spark.nightly.run_log import RunNotes
+from als_spark.nightly.run_record import RefitRecord
+from als_spark.nightly.starts import known_factors
+from als_spark.solve.objective import Objective
+from als_spark.spark.prepare.prepare import prepare_typed
+from als_spark.spark.train.best import model_of
+from als_spark.spark.train.run import PreparedRatings, train_grid
+from als_spark.train.grid import SweepCollector
+from als_spark.train.loop import OnIteration
+from als_spark.train.records import ModelSpec, TrainingOptions
+
+PHASE = "refit: "
+"""Before the names of its phases."""
+
+
+def refit(
+    session: SparkSession,
+    options: FitOptions,
+    notes: RunNotes,
+    stack: ExitStack,
+    ready: ReadyRatings,
+    fitted: Fitted,
+) -> Fitted:
+    """Train a model on with all ratings of its run; ``notes`` take what is known.
+
+    The ratings are packed a second time, without a split; those packed before are freed first.
+    The model stays as it is, with its measures: see :attr:`Fitted.refitted`.
+
+    Raises
+    ------
+    SolveError
+        If a row's system has no finite solution.
+    """
+    progress, snapshot = notes.progress, ready.snapshot
+    ready.prepared.close()
+    prepared = stack.enter_context(
+        prepare_typed(
+            session,
+            snapshot.ratings,
+            snapshot.label,
+            options.prepare(fitted.model.rank),
+            phase=lambda name: progress.phase(f"{PHASE}{name}"),
+        )
+    )
+    with progress.phase(f"{PHASE}training"):
+        model, record = refit_model(
+            prepared,
+            fitted.model,
+            fitted.result.spec.objective,
+            options.training,
+            held_out=ready.prepared.n_ratings.get("test", 0),
+            on_iteration=progress.on_iteration,
+        )
+    notes.record = replace(notes.record, refit=record)
+    progress.write(refit_words(record))
+    holdout = options.holdout._replace(test_fraction=0.0).as_record()
+    description = {**model.description, "holdout": holdout}
+    return fitted._replace(refitted=replace(model, description=description))
+
+
+def refit_model(
+    prepared: PreparedRatings,
+    model: FactorModel,
+    objective: Objective,
+    training: TrainingOptions,
+    *,
+    held_out: int,
+    on_iteration: OnIteration | None = None,
+) -> tuple[FactorModel, RefitRecord]:
+    """Train a model on, from its own factors, with ratings of which none is held out.
+
+    Its description says so; what that tells of measures and of the training stays, and is of the
+    model before the refit. ``held_out`` is the number of ratings that it had not seen.
+    """
+    start, _ = known_factors(prepared, model, training.seed)
+    collector = SweepCollector("train")
+    train_grid(
+        prepared,
+        [ModelSpec(0, model.rank, objective)],
+        training,
+        collector,
+        starts=[start],
+        on_iteration=on_iteration,
+    )
+    outcome = collector.outcome()
+    assert outcome is not None
+    (result,) = outcome.points
+    record = RefitRecord(
+        ratings=prepared.n_ratings["train"],
+        held_out_before=held_out,
+        iterations=result.iterations,
+        evaluations=result.evaluations,
+        converged=result.converged,
+        objective=result.objective,
+        seconds=round(result.seconds, 3),
+    )
+    more = {**model.description, "refit": record.as_dict()}
+    return model_of(prepared, outcome.best_factors, objective, more), record
+
+
+def refit_words(record: RefitRecord) -> str:
+    """Say how a refit ended."""
+    ended = "converged" if record.converged else "stopped by the cap"
+    plural = "" if record.iterations == 1 else "s"
+    return (
+        f"refitted on all {record.ratings:,} ratings: {ended} after {record.iterations} "
+        f"iteration{plural}; the measures are those before the refit"
+    )
