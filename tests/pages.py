@@ -158,22 +158,26 @@ def warnings_of(root: Element) -> list[str]:
 def least_width(table: Element) -> float:
     """Pixels below which a table scrolls, in a wide font: its longest words side by side.
 
-    After style.css: 0.95 of 16 pixels, 0.5 of 16 pixels on both sides of a cell, no line breaks in
-    numbers and in the first cell of a good row, headers and good rows bold.
+    After style.css: 0.95 of 16 pixels, 0.5 of 16 pixels on both sides of a cell, or 0.8 and 0.25
+    where there are many columns; no line breaks in numbers and in the first cell of a good row;
+    headers and good rows bold.
     """
     widths: dict[int, float] = {}
+    size, padding = (0.8, 0.25) if table.kind == "many" else (0.95, 0.5)
     for row in table.all("tr"):
         good = row.kind == "good"
         for place, cell in enumerate([*row.all("th"), *row.all("td")]):
             header = cell.tag == "th"
             whole = not header and (cell.kind == "right" or (good and place == 0))
             words = [cell.text] if whole else cell.text.split()
-            width = max((_font(good or header).getlength(word) / 10 for word in words), default=0)
-            widths[place] = max(widths.get(place, 0), width + 2 * 0.5 * 16)
+            width = max(
+                (_font(good or header, size).getlength(word) / 10 for word in words), default=0
+            )
+            widths[place] = max(widths.get(place, 0), width + 2 * padding * 16)
     return sum(widths.values())
 
 
 @cache
-def _font(bold: bool) -> ImageFont.FreeTypeFont:
+def _font(bold: bool, size: float) -> ImageFont.FreeTypeFont:
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/{name}", 0.95 * 16 * 10)
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/{name}", size * 16 * 10)

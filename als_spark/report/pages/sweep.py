@@ -167,9 +167,7 @@ def _picture_words(name: str, judge: Judge) -> tuple[str, str]:
 
 
 def _results_table(points: Sequence[PointResult], best: int, aim: str, biases: Biases) -> Table:
-    splits = splits_of(points)
-    # Three of each part are wider than a page; results.json has them all.
-    measures = ("rmse", "mse", "mae") if len(splits) < 3 else ("rmse", "mae")
+    splits, measures = splits_of(points), ("rmse", "mse", "mae")
     errors = [f"{split} {name.upper()}" for split in splits for name in measures]
     headers = ["", "d", "λ", *errors, "iterations", "ended by", "time"]
     rows = [

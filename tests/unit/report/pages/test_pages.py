@@ -252,7 +252,7 @@ def test_a_choice_on_validation_is_no_warning_and_missing_errors_are_dashes() ->
     assert warnings_of(root) == []
     assert "Take note" not in headings(root)
     (table,) = tables(section_of(root, "Results"))
-    assert rows_of(table)[1][3:9] == [*"––", "3.0000", "2.0000", *"––"]
+    assert rows_of(table)[1][3:12] == [*"–––", "3.0000", "9.0000", "2.0000", *"–––"]
 
 
 def test_an_interrupted_sweep_says_what_is_missing() -> None:
