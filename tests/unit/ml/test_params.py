@@ -346,6 +346,6 @@ def test_a_model_without_factors_says_so() -> None:
 
 def test_spark_connect_is_refused() -> None:
     session = type("SparkSession", (), {"__module__": "pyspark.sql.connect.session"})()
-    frame: Any = SimpleNamespace(sparkSession=session)
+    frame: Any = SimpleNamespace(sparkSession=session, schema=None)
     with pytest.raises(ConfigError, match="needs a classic Spark session: over Spark Connect"):
         ALS().fit(frame)
