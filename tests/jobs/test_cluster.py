@@ -254,6 +254,7 @@ class TestCluster:
             del here["seconds"], remote["seconds"]
             assert remote == pytest.approx(here, rel=1e-9, abs=0)
 
+    @pytest.mark.slow
     def test_life_cycle(self, shared, master):
         def processes() -> dict[str, int]:
             lines = shared.run("scripts/cluster.sh", "status").stderr.splitlines()

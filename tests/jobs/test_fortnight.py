@@ -35,6 +35,7 @@ def new_line(store: Path, known: set[str]) -> dict[str, Any]:
     return record
 
 
+@pytest.mark.slow
 def test_a_fortnight(
     spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,6 +50,7 @@ def lake(spark: object, tmp_path: Path) -> Lake:
     return lake
 
 
+@pytest.mark.slow
 def test_of_two_that_start_together_one_runs(start: Start, tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     jobs = [start(lake), start(lake)]
@@ -68,7 +69,11 @@ def test_of_two_that_start_together_one_runs(start: Start, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("phase", "mounted"),
-    [("starting Spark ...", False), ("iteration 1, ", False), ("iteration 1, ", True)],
+    [
+        pytest.param("starting Spark ...", False, marks=pytest.mark.slow),
+        pytest.param("iteration 1, ", False, marks=pytest.mark.slow),
+        ("iteration 1, ", True),
+    ],
 )
 def test_sigterm(
     start: Start, lake: Lake, phase: str, mounted: bool, monkeypatch: pytest.MonkeyPatch

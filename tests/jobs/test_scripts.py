@@ -410,6 +410,7 @@ class TestDocs:
             assert [address for address in loaded if "//" in address] == []
         assert "als_spark.fold_in" in (built / "api" / "models.html").read_text(encoding="utf-8")
 
+    @pytest.mark.slow
     def test_a_link_to_nowhere_fails_every_time(self, checkout, pages):
         with (pages / "index.md").open("a") as file:
             file.write("\n[nowhere](nowhere.md)\n")

@@ -56,6 +56,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"LC_ALL": "POSIX", "PYTHONIOENCODING": "ascii"}])
 def test_names_reach_python_and_the_jvm_alike(desk: Path, settings: dict[str, str]) -> None:
     argv = ("train", "--ratings", "évaluations", "--output", "modèles", *SMALL, "--max-iter", "3")

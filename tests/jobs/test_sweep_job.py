@@ -319,6 +319,7 @@ def test_ctrl_c_keeps_the_finished_points(start: Start, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_under_plain_spark_submit(start: Start, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = start("spark-submit", *ENDLESS, "--placement", "grid", "--output", str(out))

@@ -16,7 +16,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 from als_spark import ALS
 
-OURS, MLLIB = pytest.param(ALS, id="als_spark"), pytest.param(mllib.ALS, id="mllib")
+OURS = pytest.param(ALS, id="als_spark")
+# MLlib's side changes with PySpark alone.
+MLLIB = pytest.param(mllib.ALS, id="mllib", marks=pytest.mark.slow)
 both = pytest.mark.parametrize("als", [OURS, MLLIB])
 """A point of the contract holds for either class: the import is all that differs."""
 
