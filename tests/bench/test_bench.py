@@ -66,6 +66,7 @@ def test_accelerate_quickly(tmp_path: Path) -> None:
     assert (tmp_path / "accelerate.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_recommend_quickly(tmp_path: Path) -> None:
     words = ("--quick", "--dresses", "pip", "--output", str(tmp_path))
     run("recommend", *words)
@@ -78,6 +79,7 @@ def test_recommend_quickly(tmp_path: Path) -> None:
     assert (tmp_path / "recommend.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_estimator_quickly(tmp_path: Path, movielens: Path) -> None:
     run(
         "estimator",
