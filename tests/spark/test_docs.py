@@ -16,7 +16,8 @@ from tests.pages_of_docs import PAGES, code_blocks, name_of
 
 GUIDE = ROOT / "docs" / "python.md"
 Capture = pytest.CaptureFixture[str]
-WITH_PYTHON = [page for page in PAGES if code_blocks(page, "python")]
+# That of serving.md needs no Spark: tests/unit/model/test_export.py runs it.
+WITH_PYTHON = [page for page in PAGES if code_blocks(page, "python") and page.name != "serving.md"]
 
 
 @pytest.fixture(scope="module")
