@@ -506,4 +506,4 @@ def test_columns_of_parquet_that_spark_cannot_read(spark: SparkSession, tmp_path
         DataError, match=r"the timestamp column 'time' is of type time64\[us\], which"
     ):
         read(spark, path)
-    assert read_ids(spark, str(path), "user").to_pylist() == ["u", "v"]
+    assert read_ids(spark, str(path), "user").ids.to_pylist() == ["u", "v"]
