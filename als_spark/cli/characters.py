@@ -64,12 +64,11 @@ def check_words(words: Sequence[str]) -> None:
 
 
 def encoding_of_jvm() -> str:
-    """Return the encoding that the JVM, which must be running, has for names."""
-    from pyspark import SparkContext
+    """Return the encoding that spark-submit's JVM has for names."""
+    # Not loaded where there is no such JVM to ask.
+    from als_spark.spark.session import encoding_of_names
 
-    SparkContext._ensure_initialized()
-    assert SparkContext._jvm is not None
-    return str(SparkContext._jvm.java.lang.System.getProperty("sun.jnu.encoding"))
+    return encoding_of_names()
 
 
 def _names_something(word: str) -> bool:

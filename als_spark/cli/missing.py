@@ -75,8 +75,16 @@ def _is_there(text: str) -> bool:
     if place is None or "\0" in text:
         # Of another file system: several addresses, or one with a comma in its name.
         return not all("://" in part for part in _COMMA.split(text) if part.strip())
-    if os.path.lexists(text) or os.path.lexists(place):
-        return True
+    return _named(text, place) or _matched(place)
+
+
+def _named(text: str, place: Path) -> bool:
+    """Tell whether there is something of this very name."""
+    return os.path.lexists(text) or os.path.lexists(place)
+
+
+def _matched(place: Path) -> bool:
+    """Tell whether there is something that it matches as a pattern of Hadoop's."""
     return any(chain.from_iterable(map(glob.iglob, without_braces(str(place)))))
 
 
@@ -89,7 +97,7 @@ def _runs() -> bool:
 
 def _refuse(path: GivenPath) -> None:
     place = local_path(path.text)
-    if place is None or os.path.lexists(path.text) or os.path.lexists(place):
+    if place is None or _named(path.text, place):
         return
     if path.role != "input":
         raise ConfigError(f"{path}: there is no such folder: check the path")
@@ -98,7 +106,7 @@ def _refuse(path: GivenPath) -> None:
     if "\\" in path.text:
         # Hadoop's sign for a character that means itself.
         return
-    if not any(chain.from_iterable(map(glob.iglob, without_braces(str(place))))):
+    if not _matched(place):
         raise ConfigError(
             f"{path}: there is no file of that name, nor one that it matches as a pattern: check "
             "the path"

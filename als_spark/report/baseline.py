@@ -57,15 +57,9 @@ def warn_below_popular(
         return None
     shown = shown_ranking(judge)
     limit = getattr(popular[selected_on], shown.measure)
-    below = [p for p, point in enumerate(points) if shown.value(point, selected_on) < limit]
-    if not below:
-        return None
-    among = ", the best among them," if best in below else ""
-    verb = "ranks" if len(below) == 1 else "rank"
-    return (
-        f"{len(below)} of {len(points)} models{among} {verb} worse than the popular items "
-        f"({selected_on} {shown.label} below {number(limit)})."
-    )
+    worse = [p for p, point in enumerate(points) if shown.value(point, selected_on) < limit]
+    bound = f"{selected_on} {shown.label} below {number(limit)}"
+    return _words(worse, len(points), best, "rank", f"the popular items ({bound})")
 
 
 def biases_note(biases: Biases) -> str:
@@ -90,15 +84,9 @@ def warn_above_biases(
     # In rating units.
     shown = Judge("mae" if judge.measure == "mae" else "rmse")
     limit = getattr(biases[selected_on], shown.measure)
-    above = [p for p, point in enumerate(points) if shown.value(point, selected_on) > limit]
-    if not above:
-        return None
-    among = ", the best among them," if best in above else ""
-    verb = "predicts" if len(above) == 1 else "predict"
-    return (
-        f"{len(above)} of {len(points)} models{among} {verb} worse than the biases alone "
-        f"({selected_on} {shown.label} above {number(limit)})."
-    )
+    worse = [p for p, point in enumerate(points) if shown.value(point, selected_on) > limit]
+    bound = f"{selected_on} {shown.label} above {number(limit)}"
+    return _words(worse, len(points), best, "predict", f"the biases alone ({bound})")
 
 
 def is_beaten(
@@ -108,3 +96,14 @@ def is_beaten(
     if judge.is_ranking:
         return warn_below_popular([point], 0, selected_on, judge, popular) is not None
     return warn_above_biases([point], 0, selected_on, judge, biases) is not None
+
+
+def _words(
+    worse: Sequence[int], n_points: int, best: int | None, verb: str, baseline: str
+) -> str | None:
+    """Say which share of the models does worse than a baseline; None where none does."""
+    if not worse:
+        return None
+    among = ", the best among them," if best in worse else ""
+    ending = "s" if len(worse) == 1 else ""
+    return f"{len(worse)} of {n_points} models{among} {verb}{ending} worse than {baseline}."

@@ -66,7 +66,7 @@ def spark_output(
     """
     path = local_path(target)
     if path is not None:
-        encoding = encoding_of_names(session)
+        encoding = encoding_of_names()
         if not same_bytes(os.path.realpath(path), encoding):
             raise ConfigError(
                 f"{label or target}: Spark cannot write there: the name is not of {encoding}, the "

@@ -84,13 +84,12 @@ def start_session(name: str) -> SparkSession:
             "spark-submit (ALS_SPARK_SUBMIT_ARGS, PYSPARK_SUBMIT_ARGS) and spark-defaults.conf"
         ) from error
     conf = SparkConf()
-    if SparkContext._active_spark_context is None:
-        check_local_dirs(conf)
     conf.setIfMissing("spark.app.name", name)
     conf.setIfMissing("spark.master", "local[*]")
     master = conf.get("spark.master", "")
     local = master.startswith("local")
     if SparkContext._active_spark_context is None:
+        check_local_dirs(conf)
         check_master(master)
     for key, value in {**SESSION_DEFAULTS, **(local_defaults() if local else {})}.items():
         conf.setIfMissing(key, value)
@@ -161,9 +160,10 @@ def check_local_dirs(conf: SparkConf) -> None:
     raise problems[0]
 
 
-def encoding_of_names(session: SparkSession) -> str:
+def encoding_of_names() -> str:
     """Return the encoding that Spark's JVM has for the names of files of this machine."""
-    jvm = session.sparkContext._jvm
+    SparkContext._ensure_initialized()
+    jvm = SparkContext._jvm
     assert jvm is not None
     return str(jvm.java.lang.System.getProperty("sun.jnu.encoding"))
 

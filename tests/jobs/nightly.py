@@ -50,7 +50,7 @@ class Lake:
 
     def retrain(self, *options: str, base: str | Path | None = None) -> int:
         sources = ["--ratings", str(base or self.base), "--store", str(self.path)]
-        # Without a refit a run takes a fifth less time; --refit among the options has it.
+        # A refit packs and trains once more; --refit among the options has it.
         return retrain([*sources, *SMALL, "--no-refit", *options])
 
     def history(self) -> list[dict[str, Any]]:

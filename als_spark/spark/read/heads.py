@@ -102,7 +102,7 @@ def list_files(session: SparkSession, path: str) -> Listing:
     DataError
         If there is a file that Spark would pass over without a word: Java cannot read its name.
     """
-    encoding = encoding_of_names(session)
+    encoding = encoding_of_names()
     hidden = undecodable(path, encoding)
     if hidden is not None:
         name = os.fsencode(hidden).decode("utf-8", "backslashreplace")
