@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from als_spark.errors import DataError
 from als_spark.types import IntArray
 
-_LARGEST_EXACT = 2.0**53
+LARGEST_EXACT = 2.0**53
+"""Whole numbers up to here are exact as 64-bit floats."""
 
 
 def id_for_message(ids: pa.Array, row: int) -> Any:
@@ -124,7 +125,7 @@ def is_single(ids: object) -> bool:
 def _whole_numbers(values: pa.Array) -> pa.Array:
     there = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
     # What is infinite is too large as well.
-    exact = pc.less_equal(pc.abs(there), _LARGEST_EXACT)
+    exact = pc.less_equal(pc.abs(there), LARGEST_EXACT)
     usable = pc.and_(exact, pc.equal(there, pc.round(there)))
     odd = there.filter(pc.invert(usable))
     if len(odd):

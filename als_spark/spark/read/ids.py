@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from als_spark.errors import DataError
-from als_spark.model.ids import fits_int64
+from als_spark.model.ids import LARGEST_EXACT, fits_int64
 from als_spark.spark.read.names import quoted
 from als_spark.spark.read.options import NULL_WORDS as NULL_WORDS
 from als_spark.types import SIDES, Side
@@ -32,8 +32,7 @@ TEXTS = (T.StringType, T.VarcharType, T.CharType)
 NULL_WORD = "a null word"
 """How the problem of a null word ends."""
 
-_LARGEST_EXACT = 2.0**53
-_LARGEST_DIGITS = str(2**53)
+_LARGEST_DIGITS = str(int(LARGEST_EXACT))
 _LONGEST_BIGINT = 18
 """Digits that always fit into a bigint."""
 # Never three zeros: 1.000 may be a thousand.
@@ -83,7 +82,7 @@ def typed_id(frame: DataFrame, name: str, role: str, null_words: Sequence[str]) 
         return TypedId(whole.cast(to), problem, unchanged)
     if isinstance(kind, FLOATS):
         # Not `floor`, which overflows at huge numbers and NaN. NaN is larger than everything.
-        exact = F.abs(column) <= _LARGEST_EXACT
+        exact = F.abs(column) <= LARGEST_EXACT
         problem = (
             F.when(column.isNull() | F.isnan(column), F.lit(f"{role} is missing"))
             .when(~exact, F.lit(f"{role} is too large to be an exact number"))
