@@ -237,7 +237,9 @@ def odd_ids(ids: pa.Array, side: Side) -> str | None:
 
 
 def refuse_two_forms(label: str, ids: Mapping[Side, pa.Array], changed: ChangedIds) -> None:
-    """Stop if ids such as 15.0 were read as whole numbers, and others such as 15.1 are there.
+    """Stop if ids such as 15.0 were read as whole numbers, and other ids of the column are none.
+
+    Among ids such as ``v2`` or ``1.1``, ``1.0`` may be an id of its own, and not 1.
 
     Raises
     ------
@@ -247,10 +249,10 @@ def refuse_two_forms(label: str, ids: Mapping[Side, pa.Array], changed: ChangedI
     for side, example in changed.examples.items():
         if not pa.types.is_string(ids[side].type):
             continue
-        fractions = ids[side].filter(pc.match_substring_regex(ids[side], r"^-?[0-9]+\.[0-9]+$"))
-        if len(fractions):
+        others = ids[side].filter(pc.invert(fits_int64(ids[side])))
+        if len(others):
             raise DataError(
                 f"{label}: the {side} id {example} is a whole number with decimals, "
-                f"{fractions[0].as_py()} is not: write all {side} ids as whole numbers, or as text "
+                f"{others[0].as_py()!r} is none: write all {side} ids as whole numbers, or as text "
                 f"that is no number, such as v{example}"
             )
