@@ -23,7 +23,8 @@ from als_spark.spark.train.run import train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.metrics import ErrorSums
 from als_spark.train.records import ModelSpec, RankingMeans, TrainingOptions
-from als_spark.train.state import LoopState, initial_factors
+from als_spark.train.start import initial_factors
+from als_spark.train.state import LoopState
 from als_spark.types import DType, SplitName
 
 DTYPE: DType = "float32"
@@ -145,7 +146,7 @@ def train_together(
         n_ratings, stats = prepared.n_ratings["train"], prepared.stats
     found = {}
     for point, trained in collector.models.items():
-        params, factors = models[point], trained.plain_factors
+        params, factors = models[point], trained.plain_factors.collect()
         found[point] = Fitted(
             SideFactors.of_index(users, factors.users, stats["user"], kinds[0]),
             SideFactors.of_index(items, factors.items, stats["item"], kinds[1]),

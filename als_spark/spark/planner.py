@@ -15,6 +15,7 @@ import numpy as np
 
 from als_spark.solve.blocks import assign_rows
 from als_spark.solve.gram import WORKSPACE_BYTES
+from als_spark.solve.routing import SHARED_ROW
 from als_spark.types import FloatArray, IntArray, PlacementChoice, PlacementName, Side
 
 FLOPS = 20e9
@@ -37,8 +38,6 @@ LEAST_BYTES = 64 << 20
 """What is planned with where Spark allows a worker hardly more than its libraries."""
 GRID_SHARE = 4
 """The packed ratings, held whole, may take one part in so many of a worker's memory."""
-SHARED_ROW = -1
-"""Block number of a row that is shared by all blocks of its side."""
 MERGE_BYTES = 96
 """Bytes a rating while a block is merged: its piece, its sorted copy, the sorting, the block."""
 _SHIFTS = {"b": 0, "k": 10, "": 20, "m": 20, "g": 30, "t": 40, "p": 50}

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from als_spark.solve.blocks import assign_rows
+from als_spark.solve.routing import SHARED_ROW
 from als_spark.spark.planner import (
     GRID_SHARE,
     LEAST_BYTES,
     LIBRARY_BYTES,
     MERGE_BYTES,
-    SHARED_ROW,
     SLICE_BYTES,
     WORKER_BYTES,
     Sizes,
