@@ -17,10 +17,15 @@ from typing import Any
 
 from pyspark import RDD, Broadcast, SparkContext
 
-from als_spark.solve.solver import add_sums
 from als_spark.spark.planner import Plan
 from als_spark.spark.session import broadcasted, described
-from als_spark.spark.train.exchange import BroadcastExchange, Exchange, SliceNumber, TrainSlice
+from als_spark.spark.train.exchange import (
+    BroadcastExchange,
+    Exchange,
+    SliceNumber,
+    TrainSlice,
+    join_solved,
+)
 from als_spark.spark.worker import prepare_worker
 from als_spark.train.backend import (
     AnyFactors,
@@ -120,18 +125,15 @@ class PartitionedRatings:
         for group in self.plan.groups(side, [step.fixed.shape[1] for step in steps]):
             solved, shared = self.exchanges[side].solve(steps[group], label)
             for k, step in enumerate(steps[group]):
-                factors = as_array(step.current).copy()
-                for part in solved:
-                    factors[self.rows[side][part.number]] = part.factors[k]
-                loss = sum(part.losses[k] for part in solved)
-                if shared:
-                    rows, sums = add_sums([(part.rows, part.sums[k]) for part in shared])
-                    degrees = self.degrees(side, positive=step.objective.implicit)
-                    factors[rows], shared_loss = step.row_solver().solve_sums(
-                        sums, rows, degrees[rows], side=side
+                solver = step.row_solver() if shared else None
+                results.append(
+                    join_solved(
+                        *(side, step, k, solved, shared),
+                        rows=self.rows[side],
+                        degrees=self.degrees(side, positive=step.objective.implicit),
+                        solver=solver,
                     )
-                    loss += shared_loss
-                results.append(Solved(factors, loss))
+                )
         return results
 
     def errors(
