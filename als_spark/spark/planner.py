@@ -145,8 +145,8 @@ def plan(
     """
     if exchange != "auto" and placement == "grid":
         raise ConfigError(
-            f'exchange="{exchange}" with placement="grid": whole models are trained in a task, so '
-            "no factors travel: leave one of the two out"
+            f'`exchange="{exchange}"` with `placement="grid"`: whole models are trained in a task, '
+            "so no factors travel: leave one of the two out"
         )
     worker_bytes = WORKER_BYTES
     if worker_limit is not None:
@@ -189,8 +189,8 @@ def choose_exchange(
         chosen = dict.fromkeys(SIDES, "broadcast" if exchange == "auto" else exchange)
     if ranked and "shuffle" in chosen.values():
         raise ConfigError(
-            'exchange="shuffle" with ranking measures: they need the factors of all users and '
-            'items in every worker: use exchange="broadcast", or measure errors alone'
+            '`exchange="shuffle"` with ranking measures: they need the factors of all users and '
+            'items in every worker: use `exchange="broadcast"`, or measure errors alone'
         )
     return chosen
 

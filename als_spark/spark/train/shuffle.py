@@ -60,8 +60,8 @@ class RoutedRatings(RoutedBlocks):
         fast = any(own.accelerate for own in options_of_each(options, len(specs)))
         if fast and self.stays("item"):
             raise ConfigError(
-                "accelerate with the items' factors shuffled: the extrapolation needs them on the "
-                'driver: use exchange="broadcast", or leave accelerate out'
+                "`accelerate=` with the items' factors shuffled: the extrapolation needs them on "
+                'the driver: use `exchange="broadcast"`, or leave it out'
             )
         run_grid(self, specs, options, collector, starts=starts, on_iteration=on_iteration)
 
