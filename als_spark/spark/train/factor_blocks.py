@@ -91,7 +91,8 @@ class FactorStore:
     ----------
     rdd : RDD of FactorBlock, and of whatever else its tasks have to report
         Not persisted yet. Its lineage is cut off as soon as it has been computed, so that it is no
-        longer after a thousand iterations than after one.
+        longer after a thousand iterations than after one: by files, which outlive executors, if the
+        Spark context has a checkpoint directory, else by what the executors have persisted.
     number : int
         Of the store: see :func:`new_number`.
     task : Broadcast
@@ -101,7 +102,10 @@ class FactorStore:
 
     def __init__(self, rdd: RDD[Any], number: int, task: Broadcast[Any]) -> None:
         rdd.setName("als_spark: factors").persist(StorageLevel.MEMORY_AND_DISK_DESER)
-        rdd.localCheckpoint()
+        if rdd.ctx.getCheckpointDir() is None:
+            rdd.localCheckpoint()
+        else:
+            rdd.checkpoint()
         self.rdd = rdd
         self.number = number
         self._task = task
@@ -128,6 +132,12 @@ def _free(rdd: RDD[Any], task: Broadcast[Any]) -> None:
         with suppress(Exception):
             rdd.unpersist()
             task.destroy(blocking=False)
+            files = rdd.getCheckpointFile()
+            if files is not None:
+                # Which Spark would leave there.
+                jvm: Any = rdd.ctx._jvm
+                path = jvm.org.apache.hadoop.fs.Path(files)
+                path.getFileSystem(rdd.ctx._jsc.hadoopConfiguration()).delete(path, True)
 
 
 @dataclass(frozen=True, slots=True)
