@@ -160,7 +160,9 @@ class _Run:
             )
         self._facts["source"] = source.label
         self._facts["columns"] = dict(source.columns)
-        self._facts["read"] = source.words
+        self._facts["read"] = [line for opened in self._sources for line in opened.words]
+        self._facts["parts"] = [part for opened in self._sources for part in opened.part_records()]
+        self._facts["first_rows"] = list(prepared.summary.first_rows)
         self._facts |= tables_record([opened.version for opened in self._sources])
         if prepared.n_ratings.get(self._selected_on, 0) == 0:
             prepared.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,9 +20,10 @@ from als_spark.spark.prepare.encode import (
     check_summary,
     encode_chunk,
     encode_partition,
-    merge_ids,
 )
 from als_spark.spark.read.bad_rows import BadRowCounts
+from als_spark.spark.read.histogram import Bar, bars_of
+from als_spark.spark.read.ids import merge_ids
 from tests.chunks import decoded
 
 TYPED_FIELDS = pa.schema(
@@ -81,6 +83,39 @@ def test_a_chunk_holds_the_good_rows_and_counts_the_bad_ones() -> None:
             "user is missing": ["user=null, item=a", "user=null, item=c"],
         },
     )
+
+
+def test_a_chunk_tells_its_first_rows_and_how_often_each_rating_comes() -> None:
+    (row,) = encode_chunk(table()).to_pylist()
+    first = json.loads(row["first_rows"])
+    roles = ("user", "item", "rating", "timestamp", "problem")
+    assert first == [dict(zip(roles, values[:5], strict=True)) for values in ROWS[:5]]
+    assert [entry["problem"] for entry in first[:3]] == [None, None, "user is missing"]
+    assert bars_of([row["values"], b""], 0.5, 4.0) == (
+        *(Bar(0.5, 0.5, 1), Bar(3.5, 3.5, 1), Bar(4.0, 4.0, 1)),
+    )
+
+
+@pytest.mark.parametrize("n_levels", [3, 200, 3000])
+def test_ratings_of_a_chunk_are_counted_whatever_their_number(n_levels: int) -> None:
+    ratings = np.random.default_rng(1).permutation(np.arange(6000) % n_levels) / 8 - 1
+    rows = pa.table(
+        {
+            "user": np.arange(6000),
+            "item": np.arange(6000),
+            "rating": ratings,
+            "bad": pa.nulls(6000, pa.string()),
+        }
+    )
+    (row,) = encode_chunk(rows).to_pylist()
+    bars = bars_of([row["values"]], float(ratings.min()), float(ratings.max()))
+    assert sum(bar.count for bar in bars) == 6000
+    if n_levels == 3:
+        assert [(bar.low, bar.count) for bar in bars] == [(-1, 2000), (-0.875, 2000), (-0.75, 2000)]
+    else:
+        # As many of each level, and so in each of the bars of one width, but for the rounding.
+        heights = [bar.count for bar in bars]
+        assert max(heights) - min(heights) < 6000 / len(bars) / 4
 
 
 def test_a_chunk_without_timestamps_keeps_none() -> None:
