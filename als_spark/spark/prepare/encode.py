@@ -40,10 +40,8 @@ from als_spark.spark.read.facts import Summary
 from als_spark.spark.read.first_rows import first_of_table
 from als_spark.spark.read.histogram import (
     bars_of,
-    coded_counts,
-    few_values,
+    count_encoded,
     pack_counts,
-    value_counts,
 )
 from als_spark.spark.read.ids import ChangedIds, merge_ids, refuse_two_forms
 from als_spark.types import SIDES, BadRows
@@ -105,7 +103,6 @@ def encode_chunk(table: pa.Table) -> pa.RecordBatch:
     values, levels = encode_values(ratings)
     # The levels of the values that are there.
     extremes = levels if levels.size else values
-    counted = coded_counts(values, levels) if levels.size else value_counts(ratings)
     times = b""
     if "timestamp" in good.column_names:
         moments = good.column("timestamp")
@@ -128,7 +125,7 @@ def encode_chunk(table: pa.Table) -> pa.RecordBatch:
         "bad": BadRowCounts.of_column(bad).as_text(),
         "changed": json.dumps(changed_ids(bad).as_found()),
         "first_rows": json.dumps(first_of_table(table)),
-        "values": pack_counts(*few_values(*counted)) if good.num_rows else b"",
+        "values": pack_counts(*count_encoded(values, levels)) if good.num_rows else b"",
     }
     return pa.RecordBatch.from_pylist([row], schema=CHUNK_FIELDS)
 

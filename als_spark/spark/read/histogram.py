@@ -17,6 +17,8 @@ BARS = 20
 """Bars of a histogram, at most."""
 MAX_VALUES = 1000
 """Different ratings that are counted apart; of more, three digits count."""
+_LAST_BIT = 1 << 42
+"""Of the 52 stored ones of a number, the last that counts where there are very many numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +89,16 @@ def unpack_counts(data: bytes, dtype: Any) -> tuple[npt.NDArray[Any], IntArray]:
     return np.frombuffer(data[:half], dtype), np.frombuffer(data[half:], np.int64)
 
 
-def coded_counts(codes: npt.NDArray[Any], levels: FloatArray) -> tuple[FloatArray, IntArray]:
-    """Count the codes of ratings, by rising level."""
-    counts = np.bincount(codes, minlength=levels.size)
+def count_encoded(values: npt.NDArray[Any], levels: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Count what :func:`als_spark.spark.arrow.encode_values` returns, by rising value.
+
+    Of ratings without levels, which are many, eleven binary digits count: three decimal ones, and
+    whole numbers up to 2,048 stay what they are.
+    """
+    if not levels.size:
+        rounded = (values.view(np.int64) + (_LAST_BIT >> 1)) & -_LAST_BIT
+        return few_values(*value_counts(pa.array(rounded.view(np.float64))))
+    counts = np.bincount(values, minlength=levels.size)
     order = np.argsort(levels)
     return levels[order], counts[order]
 
