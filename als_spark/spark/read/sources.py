@@ -194,7 +194,7 @@ def read_source(session: SparkSession, options: SourceOptions) -> Source:
                 return replace(first, others=tuple(others))
             table = read_named(session, options.table, options.label)
         except (PySparkException, Py4JJavaError, OSError) as error:
-            raise _unreadable(options, error) from error
+            raise unreadable(options, error) from error
     return _source_of(table, options)
 
 
@@ -210,9 +210,10 @@ def _source_of(table: Table, options: SourceOptions) -> Source:
     )
 
 
-def _unreadable(
+def unreadable(
     options: SourceOptions, error: PySparkException | Py4JJavaError | OSError
 ) -> DataError:
+    """Say that a source cannot be read, why, and what to check."""
     if options.path is None:
         remedy = "the name of the table"
     else:
