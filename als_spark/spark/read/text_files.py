@@ -20,6 +20,7 @@ from als_spark.spark.read.dialect import (
     encoding_of,
     is_number,
     records_of,
+    refuse_backslashes,
 )
 from als_spark.spark.read.headless import refuse_other_order
 from als_spark.spark.read.heads import HEAD_BYTES, Listing, likely_encoding, shown
@@ -74,6 +75,8 @@ def text_groups(
         if dialect is not None:
             in_file = dialect.names if dialect.header else ()
             refuse_twice(in_file, listing.partitions, shown(file))
+            if options.quoting == "auto":
+                refuse_backslashes(text, dialect.separator, shown(file))
             dialects[file] = dialect
     if not any(dialect.header for dialect in dialects.values()):
         for file, dialect in dialects.items():

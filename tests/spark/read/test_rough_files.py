@@ -526,6 +526,11 @@ REFUSED: dict[str, tuple[dict[str, bytes | pa.Table], dict[str, Any], str]] = {
         {},
         r"a\.dat: has no header, .* user, item, rating, timestamp; but the items are moments, such",
     ),
+    "quotes behind backslashes": (
+        {"a.csv": b'user,title,item,rating\n9,ok,101,1\n1,"a \\"b\\", 5, 3",101,4\n'},
+        {},
+        r"a\.csv: line 3 has quotes behind backslashes, as Spark writes them: write them doubled",
+    ),
     "JSON of another encoding": (
         {"a.json": b'{"user": 1, "item": 2, "rating": 3}'},
         {"encoding": "latin-1"},
