@@ -3,7 +3,9 @@
 An id is missing if it is null, blank or one of the null words (:data:`NULL_WORDS`). A whole number
 may be written with decimals: ``15.0`` is 15, and counted; a number in scientific notation, such as
 ``1.23457E+12``, has perhaps lost digits, and is unusable. Everything else is what it is: ``007`` is
-text, and not 7; one such id makes all ids of its column text (see :func:`odd_ids`).
+text, and not 7. An id that begins or ends with a no-break space, a tab or a mark such as U+FEFF
+looks like another one, and is unusable. One id of text makes all ids of its column text (see
+:func:`odd_ids`).
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from als_spark.errors import DataError
-from als_spark.model.ids import LARGEST_EXACT, IdIndex, fits_int64
+from als_spark.model.ids import LARGEST_EXACT, LARGEST_EXACT_FLOAT, IdIndex, fits_int64
 from als_spark.spark.read.names import quoted
 from als_spark.spark.read.options import NULL_WORDS as NULL_WORDS
 from als_spark.types import SIDES, IntArray, Side
@@ -34,12 +36,15 @@ WHOLE, ZEROS, OTHER = range(3)
 TEXTS = (T.StringType, T.VarcharType, T.CharType)
 NULL_WORD = "a null word"
 """How the problem of a null word ends."""
+INVISIBLE = "begins or ends with an invisible character"
+"""How the problem of an id ends that looks like another one."""
 
 _LARGEST_DIGITS = str(int(LARGEST_EXACT))
 _LONGEST_BIGINT = 18
 """Digits that always fit into a bigint."""
 # Never three zeros: 1.000 may be a thousand.
 _WHOLE = r"^(0|-?[1-9][0-9]*)\.(0|00|0000+)?$"
+_INVISIBLE = r"^[\p{Z}\p{Cf}\t\r]|[\p{Z}\p{Cf}\t\r]\z"
 _SCIENTIFIC = r"^[+-]?[0-9]+(\.[0-9]*)?[eE][+-]?[0-9]+$"
 
 
@@ -85,7 +90,8 @@ def typed_id(frame: DataFrame, name: str, role: str, null_words: Sequence[str]) 
         return TypedId(whole.cast(to), problem, unchanged)
     if isinstance(kind, FLOATS):
         # Not `floor`, which overflows at huge numbers and NaN. NaN is larger than everything.
-        exact = F.abs(column) <= LARGEST_EXACT
+        largest = LARGEST_EXACT_FLOAT if isinstance(kind, T.FloatType) else LARGEST_EXACT
+        exact = F.abs(column) <= largest
         problem = (
             F.when(column.isNull() | F.isnan(column), F.lit(f"{role} is missing"))
             .when(~exact, F.lit(f"{role} is too large to be an exact number"))
@@ -115,7 +121,8 @@ def _odd_name(role: str) -> str:
 
 def _odd(text: Column, null_words: Sequence[str]) -> Column:
     """Tell the few ids that are looked at more closely; cheap, for it sees all of them."""
-    odd = (text == "") | text.contains(".") | text.contains("+") | text.contains("\ufffd")
+    odd = (text < "!") | text.contains(".") | text.contains("+")
+    odd |= text.endswith("\t") | text.endswith("\r") | (F.octet_length(text) != F.length(text))
     words = [word for word in null_words if word]
     if words:
         longest = max(len(word.encode()) for word in words)
@@ -137,6 +144,7 @@ def _text_id(text: Column, odd: Column, role: str, null_words: Sequence[str]) ->
     scientific &= text.rlike(_SCIENTIFIC)
     problem = F.coalesce(
         missing_text(text, null_words, role),
+        F.when(text.rlike(_INVISIBLE), F.lit(f"{role} {INVISIBLE}")),
         F.when(scientific, F.lit(f"{role} is in scientific notation, which may have lost digits")),
         F.when(whole & large, F.lit(f"{role} is too large to be an exact number")),
     )
