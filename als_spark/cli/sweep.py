@@ -151,6 +151,7 @@ class _Run:
             placement=config.placement,
             partitions=config.partitions,
             ranking=config.ranking,
+            exchange=config.exchange,
         )
         self._options = options
         label = self._label()

@@ -37,7 +37,7 @@ from als_spark.spark.train.best import model_of
 from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.grid import SweepCollector
 from als_spark.train.records import ModelSpec, PointResult, TrainingOptions
-from als_spark.types import BadRows, Duplicates, PlacementChoice, Side
+from als_spark.types import BadRows, Duplicates, ExchangeChoice, PlacementChoice, Side
 
 OpenSource = Callable[[SparkSession, SourceOptions], Source]
 """Opens a source of ratings, or raises what is wrong with it."""
@@ -57,6 +57,8 @@ class FitOptions:
         As in :class:`~als_spark.spark.prepare.prepare.PrepareOptions`.
     refit : bool
         Train the model on with all ratings, once it is measured and has won.
+    exchange
+        As in :class:`~als_spark.spark.prepare.prepare.PrepareOptions`.
     """
 
     open_source: OpenSource
@@ -68,6 +70,7 @@ class FitOptions:
     placement: PlacementChoice
     partitions: int | None
     refit: bool = False
+    exchange: ExchangeChoice = "auto"
 
     def prepare(self, rank: int) -> PrepareOptions:
         """Say how ratings are split and packed for a model."""
@@ -78,6 +81,7 @@ class FitOptions:
             ranks=[rank],
             placement=self.placement,
             partitions=self.partitions,
+            exchange=self.exchange,
         )
 
     def settings(self, spec: Spec) -> TrainingSettings:

@@ -9,7 +9,7 @@ from als_spark.errors import DataError
 from als_spark.model.factor_model import FactorModel
 from als_spark.solve.objective import Objective
 from als_spark.spark.train.run import PreparedRatings
-from als_spark.train.backend import Factors
+from als_spark.train.backend import HeldFactors
 from als_spark.train.grid import SweepCollector
 
 SEEN = "ratings"
@@ -61,11 +61,11 @@ def seen_record(prepared: PreparedRatings) -> dict[str, Any]:
 
 
 def model_of(
-    prepared: PreparedRatings, factors: Factors, objective: Objective, more: Mapping[str, Any]
+    prepared: PreparedRatings, factors: HeldFactors, objective: Objective, more: Mapping[str, Any]
 ) -> FactorModel:
     """Return trained factors as a model, whose description has ``more``."""
     summary, stats = prepared.summary, prepared.stats
     description = {**objective.as_record(), "objective_of_lambda": objective.note, **more}
     return FactorModel(
-        summary.users, summary.items, factors, stats["user"], stats["item"], description
+        summary.users, summary.items, factors.collect(), stats["user"], stats["item"], description
     )
