@@ -103,7 +103,11 @@ class RatingsConfig(JobConfig):
     alternatives: ClassVar[Alternatives] = (("ratings", "table"),)
 
     ratings: InputPath | None = option(RATINGS, "file or folder that Spark can read")
-    table: Text | None = option(RATINGS, "a Spark table instead of files")
+    table: Text | None = option(
+        RATINGS,
+        "a Spark table instead of files; table:NAME in the place of a path is one, too, here and "
+        "in the options of other inputs",
+    )
     format: Format = option(RATINGS, "format of the files", "auto")
     encoding: Text = option(
         RATINGS, "of text files: utf-8, utf-16, or one of a byte a character", "utf-8"

@@ -12,6 +12,9 @@ from als_spark.spark.train.run import PreparedRatings
 from als_spark.train.backend import HeldFactors
 from als_spark.train.grid import SweepCollector
 
+SEEN = "ratings"
+"""Key of the description of a model: see :func:`seen_record`."""
+
 
 def best_model(prepared: PreparedRatings, collector: SweepCollector) -> FactorModel:
     """Return the best model of a grid, ready to predict, recommend and be saved.
@@ -41,8 +44,20 @@ def best_model(prepared: PreparedRatings, collector: SweepCollector) -> FactorMo
             "and hold out ratings of users and items that are trained on"
         )
     point = outcome.points[outcome.best]
-    more = {"result": point.as_record(best=True)}
+    more = {"result": point.as_record(best=True), **seen_record(prepared)}
     return model_of(prepared, outcome.best_factors, point.spec.objective, more)
+
+
+def seen_record(prepared: PreparedRatings) -> dict[str, Any]:
+    """Return what the description of a model has of the ratings that it comes from.
+
+    Nothing where pairs came more than once: the ids were counted before one rating was made of
+    each.
+    """
+    if prepared.n_duplicates:
+        return {}
+    held_out = sum(count for part, count in prepared.n_ratings.items() if part != "train")
+    return {SEEN: {"fingerprint": prepared.summary.fingerprint, "held_out": held_out}}
 
 
 def model_of(

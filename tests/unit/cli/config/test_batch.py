@@ -299,6 +299,19 @@ def test_roles_of_paths():
     ]
 
 
+def test_tables_are_no_paths_and_are_read_as_tables():
+    config = RetrainConfig(ratings="table:a.r", increments=("table:b", "c"), store="s")
+    assert list(paths_of(config)) == [
+        *(("increments", "input", "c"), ("store", "target store", "s")),
+    ]
+    sources = [config.source(path, timestamp=False) for path in ("table:a.r", "c")]
+    assert [(source.path, source.table) for source in sources] == [(None, "a.r"), ("c", None)]
+    assert [source.label for source in sources] == ["table a.r", "c"]
+    for empty in ("table:", "table: "):
+        with pytest.raises(ConfigError, match=f"^{empty}: names no table: write table:NAME$"):
+            config.source(empty, timestamp=False)
+
+
 def test_a_winner_is_refitted_unless_somebody_says_no(capsys):
     assert RetrainConfig(**LEAST[RetrainConfig]).refit
     assert not TrainConfig(**LEAST[TrainConfig]).refit
