@@ -219,7 +219,8 @@ class HadoopTree:
             # What is not there yet lies where its first parent that is there does.
             while not self._system.exists(inside) and inside.getParent() is not None:
                 inside = inside.getParent()
-            known = str(self._system.makeQualified(inside))
+            # The root alone ends with a slash.
+            known = str(self._system.makeQualified(inside)).rstrip("/")
             whole = str(self._system.makeQualified(asked))
             return str(self._system.resolvePath(inside)).rstrip("/") + whole[len(known) :]
 

@@ -75,6 +75,13 @@ def test_a_scheme_without_the_younger_interface(spark, mount):
     assert HadoopTree(spark, f"{mount}/s")._context is not None
 
 
+def test_what_is_not_there_below_the_root(spark):
+    # The first parent that is there is the root itself, as on a new HDFS.
+    tree = HadoopTree(spark, "file:///")
+    assert tree.resolved("file:///no-such-folder/x") == "file:/no-such-folder/x"
+    assert tree.resolved("file:///") == "file:/"
+
+
 def test_exceptions_that_pyspark_renames(spark):
     hadoop = spark.sparkContext._jsc.hadoopConfiguration()
     hadoop.set("fs.misnamed.impl", "org.apache.hadoop.fs.RawLocalFileSystem")
