@@ -8,7 +8,7 @@
 #                          jars Maven fetches, at the version of Spark's own Hadoop
 #
 #   start   prints, once all of it has registered, the master's URL, or the folder for
-#           HADOOP_CONF_DIR; when the cluster is up already it only prints that
+#           HADOOP_CONF_DIR, which also has a spark.conf for --properties-file; when the cluster is up already it only prints that
 #   stop    ends every process of it; nothing to do is no error
 #   status  exit code 0 and what `start` prints when all of it runs, else 3
 #

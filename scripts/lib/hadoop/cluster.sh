@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # HDFS and YARN for scripts/cluster.sh, which sources it: one process each, on loopback, their
-# configuration in $state/conf, which is what HADOOP_CONF_DIR has to name.
+# configuration in $state/conf, which is what HADOOP_CONF_DIR has to name, with a spark.conf for
+# spark-submit beside it.
 
 HADOOP_ARTIFACTS=hadoop-client-minicluster,bcprov-jdk18on,bcpkix-jdk18on,bcutil-jdk18on
 
@@ -47,6 +48,7 @@ start_yarn() {
     local java hadoop_jars name
     fetch_hadoop
     configure_hadoop
+    configure_spark
     printf '%s\n' "$state/conf" >"$state/url"
     # Of the Spark and the Hadoop that the user may have configured, nothing.
     unset HADOOP_CONF_DIR YARN_CONF_DIR HADOOP_HOME HADOOP_OPTS CLASSPATH
@@ -130,6 +132,18 @@ LOG
         yarn.nodemanager.resource.memory-mb "$megabytes" \
         yarn.nodemanager.vmem-check-enabled false \
         yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage 99.5
+}
+
+# conf/spark-yarn.conf in the size of this cluster, for --properties-file. The executors take Spark's
+# jars from where they are; otherwise each submission uploads some 400 MB of them.
+configure_spark() {
+    {
+        cat -- "$ROOT/conf/spark-yarn.conf"
+        printf '\n# The sizes of the cluster for trials.\n'
+        printf '%s\n' 'spark.executor.instances 1' 'spark.executor.cores 1' \
+            'spark.executor.memory 512m' 'spark.executor.memoryOverhead 512m' \
+            'spark.driver.memory 512m' "spark.yarn.jars local:$SPARK_HOME/jars/*"
+    } >"$state/conf/spark.conf"
 }
 
 # properties FILE NAME VALUE ...: a file of Hadoop's configuration.
