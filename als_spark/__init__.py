@@ -41,7 +41,7 @@ _HOMES = {
     "extend_model": "model.foldin",
     "fold_in": "model.foldin",
     "grid_specs": "train.grid",
-    "initial_factors": "train.state",
+    "initial_factors": "train.start",
     "load_model": "model.files",
     "open_store": "store.store",
     "popular_items": "model.recommend",

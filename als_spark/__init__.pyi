@@ -47,8 +47,8 @@ from als_spark.train.records import IterationRecord as IterationRecord
 from als_spark.train.records import Judge as Judge
 from als_spark.train.records import ModelSpec as ModelSpec
 from als_spark.train.records import TrainingOptions as TrainingOptions
+from als_spark.train.start import initial_factors as initial_factors
 from als_spark.train.state import LoopState as LoopState
-from als_spark.train.state import initial_factors as initial_factors
 from als_spark.train.state import start_states as start_states
 
 __version__: str

@@ -30,6 +30,9 @@ DuplicatesOrKeep = Literal["error", "mean", "last", "keep"]
 PlacementName = Literal["ratings", "grid"]
 """What Spark partitions."""
 PlacementChoice = Literal["auto", "ratings", "grid"]
+ExchangeName = Literal["broadcast", "shuffle"]
+"""How the fixed factors reach the blocks of a side (see :mod:`als_spark.spark.train.exchange`)."""
+ExchangeChoice = Literal["auto", "broadcast", "shuffle"]
 
 
 def other_side(side: Side) -> Side:

@@ -38,6 +38,7 @@ from als_spark.report.progress import ProgressReporter
 from als_spark.solve.objective import IMPLICIT_CAVEAT, MORE_KEYS
 from als_spark.spark.output import output_folder
 from als_spark.spark.predict.evaluate import RANKING_MEASURES, RankingOptions, evaluate_models
+from als_spark.spark.predict.seen_ratings import has_seen
 from als_spark.spark.read.bad_rows import refuse_bad_rows
 from als_spark.spark.read.failures import unreadable_files_are_named
 from als_spark.spark.read.seen import KnownIds, without_pairs
@@ -115,6 +116,7 @@ def _evaluate(
                 session, snapshot.ratings, models, ranking, seen=left_out, baselines=True
             )
             found = results["model"]
+            trained_on = _trained_on(model, snapshot)
         for name, value in found.metrics.items():
             if value is not None and not math.isfinite(value):
                 raise DataError(
@@ -125,7 +127,6 @@ def _evaluate(
     words = _all_cold(source.label, found.metrics)
     no_effect += warn_of_no_effect(progress, words, strict=config.strict)
     warnings = [*no_effect, *warnings_of(snapshot)]
-    trained_on = _trained_on(model, snapshot)
     if trained_on is not None:
         progress.write(f"warning: {trained_on}")
         warnings.append(trained_on)
@@ -200,11 +201,15 @@ def _all_cold(label: str, metrics: Mapping[str, float | int | None]) -> str | No
 
 def _trained_on(model: FactorModel, snapshot: Snapshot) -> str | None:
     """Say so if the ratings are those that the model was trained on."""
-    if model.description.get("fingerprint") != snapshot.fingerprint:
+    held_out: float | None
+    if model.description.get("fingerprint") == snapshot.fingerprint:
+        rule = HoldoutRule.of_model(model)
+        held_out = 0.0 if rule is None else rule.test_fraction
+    else:
+        held_out = has_seen(model, snapshot.ratings, snapshot.n_ratings)
+    if held_out is None:
         return None
-    rule = HoldoutRule.of_model(model)
-    held_out = 0.0 if rule is None else rule.test_fraction
-    share = f", but for the share {held_out:g} that it held out" if held_out else ""
+    share = f", but for the share {held_out:.3g} that it held out" if held_out else ""
     return (
         f"these are the ratings that the model was trained on{share}: its errors on others are "
         "larger, so measure it on ratings that it has not seen"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from als_spark.cli.config.inspect import InspectConfig
@@ -21,9 +21,8 @@ from als_spark.cli.spark_job import (
 from als_spark.files.places import local_path
 from als_spark.report.overview import overview_text
 from als_spark.report.progress import writable
-from als_spark.spark.read.overview import Overview, first_rows, look_over
+from als_spark.spark.read.overview import Overview, first_rows, id_warnings, look_over
 from als_spark.spark.read.sources import Source
-from als_spark.spark.read.text_files import CORRUPT
 
 _MANY_FEW = 0.5
 """Share of the items with few ratings from which on they are told of."""
@@ -49,11 +48,12 @@ def _inspect(config: InspectConfig, job: SparkJob) -> dict[str, Any]:
         rows = first_rows(source)
     with progress.phase("counting"):
         overview = look_over(job.session, source)
+        ids = id_warnings(job.session, source, overview)
     return {
         "source": _source_record(source, config),
         "first_rows": rows,
         "data": overview.as_record(),
-        "warnings": [in_options(warning) for warning in _warnings(source, overview)],
+        "warnings": [in_options(warning) for warning in _warnings(source, overview, ids)],
         "versions": all_versions(job.session),
         "seconds": job.seconds,
     }
@@ -66,10 +66,7 @@ def _source_record(source: Source, config: InspectConfig) -> dict[str, Any]:
     return {
         "label": source.label,
         "read": source.words,
-        "parts": [
-            {"words": part.own_words, "format": part.format, "columns": _columns(part)}
-            for part in source.parts
-        ],
+        "parts": source.part_records(),
         "files": len(files) or None,
         "bytes": sum(sizes) if files and len(sizes) == len(files) else None,
         "encoding": config.encoding if any(part.is_text for part in source.parts) else None,
@@ -77,25 +74,12 @@ def _source_record(source: Source, config: InspectConfig) -> dict[str, Any]:
     }
 
 
-def _columns(part: Source) -> list[dict[str, str]]:
-    """List the columns with their types, and what each is taken for."""
-    roles = {name: role for role, name in part.columns.items()}
-    return [
-        {
-            "name": field.name,
-            "type": field.dataType.simpleString(),
-            **({"role": roles[field.name]} if field.name in roles else {}),
-        }
-        for field in part.frame.schema
-        if field.name != CORRUPT
-    ]
-
-
-def _warnings(source: Source, overview: Overview) -> Iterator[str]:
+def _warnings(source: Source, overview: Overview, ids: Sequence[str]) -> Iterator[str]:
     """Say what a job would stumble over, and what the numbers may mean."""
     for line in overview.bad.lines:
         yield f'unusable: {line}: jobs stop on such rows, or leave them out with `bad_rows="drop"`'
     yield from overview.changed.lines
+    yield from ids
     likely = next((part.encoding for part in source.parts if part.encoding), None)
     if likely is not None:
         yield f'the text seems to be of another encoding: try `encoding="{likely}"`'

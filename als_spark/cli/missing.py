@@ -15,7 +15,7 @@ from pathlib import Path
 
 from als_spark.cli.paths import READ, GivenPath
 from als_spark.errors import ConfigError
-from als_spark.files.places import local_path, split_address, without_braces
+from als_spark.files.places import local_path, split_address, table_name, without_braces
 
 _CONFIGURED = ("HADOOP_CONF_DIR", "YARN_CONF_DIR", "SPARK_CONF_DIR", "SPARK_HOME")
 _COMMA = re.compile(r",(?![^{}]*\})")
@@ -71,10 +71,13 @@ def _separated(word: str) -> Iterator[str]:
 
 
 def _is_there(text: str) -> bool:
+    if table_name(text) is not None:
+        return False
     place = local_path(text)
     if place is None or "\0" in text:
         # Of another file system: several addresses, or one with a comma in its name.
-        return not all("://" in part for part in _COMMA.split(text) if part.strip())
+        parts = [part for part in _COMMA.split(text) if part.strip()]
+        return not all("://" in part or table_name(part) is not None for part in parts)
     return _named(text, place) or _matched(place)
 
 

@@ -69,4 +69,5 @@ def fit_options(config: ModelConfig) -> FitOptions:
         config.placement,
         config.partitions,
         config.refit,
+        config.exchange,
     )

@@ -22,6 +22,7 @@ from als_spark.cli.spark_job import (
 )
 from als_spark.cli.spark_paths import check_files_read
 from als_spark.cli.stored import open_model
+from als_spark.files.places import table_name
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.foldin import FoldedRows
 from als_spark.report.progress import ProgressReporter
@@ -138,7 +139,9 @@ def _read_listed(
         quoting=config.quoting,
         null_words=config.null_words,
     )
-    check_files_read(session, config, session.read.text(config.users), config.users)
+    table = table_name(config.users)
+    frame = session.read.text(config.users) if table is None else session.table(table)
+    check_files_read(session, config, frame, listed.label)
     refuse_bad_rows(listed.label, listed.bad, config.bad_rows)
     tell_rows(progress, listed)
     missing = f"; {listed.n_missing:,} rows have none" if listed.n_missing else ""

@@ -24,7 +24,7 @@ from als_spark.cli.waiting import executors_awaited
 from als_spark.errors import DataError
 from als_spark.files.outputs import Kind
 from als_spark.nightly.run_record import rounded_seconds
-from als_spark.report.overview import degree_words
+from als_spark.report.overview import run_lines
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.read.bad_rows import noun, refuse_bad_rows
 from als_spark.spark.read.facts import TableVersion
@@ -175,8 +175,7 @@ def data_facts(prepared: PreparedRatings) -> dict[str, Any]:
         "warnings": [*summary.changed.lines, *summary.odd_ids],
         "lowest_rating": summary.lowest,
         "highest_rating": summary.highest,
-        "ratings_per_user": summary.user_degrees.as_record(),
-        "ratings_per_item": summary.item_degrees.as_record(),
+        **summary.as_record(),
     }
 
 
@@ -185,9 +184,9 @@ def tell_data(progress: ProgressReporter, prepared: PreparedRatings, duplicates:
     summary = prepared.summary
     parts = ", ".join(f"{count:,} {part}" for part, count in prepared.n_ratings.items())
     progress.write(f"{len(summary.users):,} users, {len(summary.items):,} items, ratings: {parts}")
-    progress.write(f"ratings from {summary.lowest:g} to {summary.highest:g}")
-    progress.write(degree_words("user", summary.user_degrees.as_record()))
-    progress.write(degree_words("item", summary.item_degrees.as_record()))
+    extremes = summary.lowest, summary.highest
+    for line in run_lines(summary.as_record(), summary.first_rows, *extremes):
+        progress.write(line)
     for problem, count in summary.bad.counts.items():
         progress.write(f"dropped {count:,} rows: {problem}")
     for words in (*summary.changed.lines, *summary.odd_ids):

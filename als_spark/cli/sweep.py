@@ -42,7 +42,7 @@ from als_spark.spark.read.failures import unreadable_files_are_named
 from als_spark.spark.read.sources import sample_ratings
 from als_spark.spark.read.split import SplitOptions
 from als_spark.spark.session import blas_threads_of_workers
-from als_spark.spark.train.best import model_of
+from als_spark.spark.train.best import model_of, seen_record
 from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.baseline import ITEM_DAMPING, USER_DAMPING, fit_biases
 from als_spark.train.grid import SweepCollector, SweepOutcome, grid_specs
@@ -151,6 +151,7 @@ class _Run:
             placement=config.placement,
             partitions=config.partitions,
             ranking=config.ranking,
+            exchange=config.exchange,
         )
         self._options = options
         label = self._label()
@@ -160,7 +161,9 @@ class _Run:
             )
         self._facts["source"] = source.label
         self._facts["columns"] = dict(source.columns)
-        self._facts["read"] = source.words
+        self._facts["read"] = [line for opened in self._sources for line in opened.words]
+        self._facts["parts"] = [part for opened in self._sources for part in opened.part_records()]
+        self._facts["first_rows"] = list(prepared.summary.first_rows)
         self._facts |= tables_record([opened.version for opened in self._sources])
         if prepared.n_ratings.get(self._selected_on, 0) == 0:
             prepared.close()
@@ -284,6 +287,7 @@ class _Run:
     def _best_model(self, outcome: SweepOutcome, prepared: PreparedRatings) -> FactorModel:
         best = outcome.points[outcome.best]
         more = {"seed": self._config.seed, "result": best.as_record(best=True)}
+        more |= seen_record(prepared)
         return model_of(prepared, outcome.best_factors, best.spec.objective, more)
 
     def _write(self, outcome: SweepOutcome, prepared: PreparedRatings) -> None:

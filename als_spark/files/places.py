@@ -15,6 +15,8 @@ from urllib.parse import unquote
 Place = Path | str
 """A path of this machine, or the whole address of one on another file system."""
 
+TABLE = "table:"
+"""Before the name of a table, where an input could be a path."""
 _MOST = 10_000
 """Entries of a folder that are looked through for links and mounts."""
 _SAME_SYSTEM = {"s3": "s3a", "s3n": "s3a"}
@@ -63,6 +65,16 @@ def local_path(target: str) -> Path | None:
     if parts.scheme == "" or (parts.authority == "" and os.path.lexists(target)):
         return Path(target)
     return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+def table_name(text: str) -> str | None:
+    """Return the table that an input names as ``table:NAME``; None of a path.
+
+    A file or folder of that very name is a path, as of other names with a colon.
+    """
+    if not text.startswith(TABLE) or os.path.lexists(text):
+        return None
+    return text.removeprefix(TABLE)
 
 
 def colon_hint(target: str) -> str | None:

@@ -88,6 +88,10 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
     accelerate : bool
         Whether iterations begin at factors extrapolated from the last ones (L-BFGS over ALS
         steps): fewer iterations to the same objective, which never rises.
+    exchange : {"auto", "broadcast", "shuffle"}
+        How the fixed factors reach the ratings: sent whole to every worker, or in the rows that
+        each needs, from where they were solved; auto: each side by its size. The factors are the
+        same. Not with ``accelerate``, if the items' are shuffled.
     initialModel : ALSModel, optional
         A model of the same rank from whose factors the iterations start, such as that of
         yesterday; ids that it lacks start as usual. Saved with the estimator.
@@ -137,6 +141,7 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         tol: float = 0.0,  # noqa: ARG002
         regExponent: float = 1.0,  # noqa: ARG002
         accelerate: bool = False,  # noqa: ARG002
+        exchange: str = "auto",  # noqa: ARG002
         initialModel: ALSModel | None = None,  # noqa: ARG002
         callback: Callback | None = None,  # noqa: ARG002
         progress: bool | None = None,  # noqa: ARG002
@@ -172,6 +177,7 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         tol: float = 0.0,  # noqa: ARG002
         regExponent: float = 1.0,  # noqa: ARG002
         accelerate: bool = False,  # noqa: ARG002
+        exchange: str = "auto",  # noqa: ARG002
         initialModel: ALSModel | None = None,  # noqa: ARG002
         callback: Callback | None = None,  # noqa: ARG002
         progress: bool | None = None,  # noqa: ARG002
@@ -260,6 +266,10 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         """Set ``accelerate``."""
         return self._set(accelerate=value)
 
+    def setExchange(self, value: str) -> ALS:
+        """Set ``exchange``."""
+        return self._set(exchange=value)
+
     def setInitialModel(self, value: ALSModel | None) -> ALS:
         """Set ``initialModel``."""
         return self._set(initialModel=value)
@@ -281,9 +291,9 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
     ) -> Iterator[tuple[int, ALSModel]]:
         """Fit a model for each parameter map.
 
-        Maps that agree in the columns of the ratings are trained together, whatever else they
-        differ in: the ratings are read and packed once, and each half-step passes over them once
-        for all models that are not done yet.
+        Maps that agree in the columns of the ratings, and in ``exchange``, are trained together,
+        whatever else they differ in: the ratings are read and packed once, and each half-step
+        passes over them once for all models that are not done yet.
 
         Parameters
         ----------

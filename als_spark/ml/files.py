@@ -12,8 +12,8 @@ from __future__ import annotations
 import json
 from typing import Any, Generic, TypeVar
 
+from pyspark.ml import Model
 from pyspark.ml.util import (
-    DefaultParamsReader,
     DefaultParamsWriter,
     GeneralMLWriter,
     MLReadable,
@@ -22,13 +22,10 @@ from pyspark.ml.util import (
 from pyspark.sql import SparkSession
 
 from als_spark.ml.errors import InvalidArgument
+from als_spark.ml.metadata import NO_JSON, read_metadata, set_params
 from als_spark.ml.params import mllib_params
 
 FORMATS = ("internal", "mllib")
-NO_JSON = ("initialModel", "callback")
-"""Parameters that are no values: the first has a folder of its own, the other is not saved."""
-
-
 Instance = TypeVar("Instance", bound=MLReadable[Any])
 
 
@@ -124,18 +121,18 @@ class AlsReader(MLReader[Instance], Generic[Instance]):
         Raises
         ------
         InvalidArgument
-            If something else was saved there.
+            If something else was saved there, or what was is damaged.
         """
         session = self.sparkSession
-        metadata = DefaultParamsReader.loadMetadata(path, session.sparkContext)
-        known = (f"{self._class.__module__}.{self._class.__name__}", _mllib_class(self._class))
-        if metadata["class"] not in known:
-            raise InvalidArgument(
-                f"{path}: Expected class name {known[0]} but found class name {metadata['class']}"
-            )
+        row = session.read.text(f"{path}/metadata").head()
+        metadata = read_metadata(
+            "" if row is None else row[0],
+            path,
+            (f"{self._class.__module__}.{self._class.__name__}", _mllib_class(self._class)),
+            model=issubclass(self._class, Model),
+        )
         instance = self._class()
-        instance._resetUid(metadata["uid"])
-        DefaultParamsReader.getAndSetParams(instance, metadata)
+        set_params(instance, metadata, path)
         instance.load_data(session, path, metadata)
         loaded: Instance = instance
         return loaded

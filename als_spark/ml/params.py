@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from pyspark.ml.param import Param, Params, TypeConverters
@@ -13,6 +13,7 @@ from pyspark.ml.recommendation import _ALSModelParams, _ALSParams
 from als_spark.ml.biases import bias_members
 from als_spark.ml.errors import InvalidArgument
 from als_spark.solve.objective import LARGEST_EXPONENT, Objective
+from als_spark.types import ExchangeChoice
 
 _LARGEST_INT = 2**31 - 1
 _STORAGE_LEVELS = {
@@ -106,6 +107,7 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "seed": lambda value: -(2**63) <= value < 2**63,
     "tol": _is_regulariser,
     "regExponent": _is_exponent,
+    "exchange": lambda value: value in {"auto", "broadcast", "shuffle"},
 }
 """What each parameter may be; checked where it is used, as MLlib does, not where it is set."""
 
@@ -298,9 +300,15 @@ class AlsParams(AlsModelParams, _ALSParams):
         "whether iterations begin at extrapolated factors: fewer iterations to the same objective",
     )
 
+    exchange = _text(
+        "exchange",
+        "how the fixed factors reach the ratings: sent whole to every worker ('broadcast'), or in "
+        "the rows that each needs ('shuffle'); each side by its size with 'auto'",
+    )
+
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._setDefault(biases=False, tol=0.0, regExponent=1.0, accelerate=False)
+        self._setDefault(biases=False, tol=0.0, regExponent=1.0, accelerate=False, exchange="auto")
 
     def getBiases(self) -> bool:
         """Get ``biases``."""
@@ -327,6 +335,10 @@ class AlsParams(AlsModelParams, _ALSParams):
     def getAccelerate(self) -> bool:
         """Get ``accelerate``."""
         return self.getOrDefault(self.accelerate)
+
+    def getExchange(self) -> ExchangeChoice:
+        """Get ``exchange``."""
+        return cast("ExchangeChoice", self.getOrDefault(self.exchange))
 
     def objective(self) -> Objective:
         """Return what the factors minimise.

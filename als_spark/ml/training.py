@@ -23,8 +23,9 @@ from als_spark.spark.train.run import train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.metrics import ErrorSums
 from als_spark.train.records import ModelSpec, RankingMeans, TrainingOptions
-from als_spark.train.state import LoopState, initial_factors
-from als_spark.types import DType, SplitName
+from als_spark.train.start import initial_factors
+from als_spark.train.state import LoopState
+from als_spark.types import DType, ExchangeChoice, SplitName
 
 DTYPE: DType = "float32"
 
@@ -37,6 +38,7 @@ class Shared(NamedTuple):
     rating: str
     weight: str
     native: bool
+    exchange: ExchangeChoice = "auto"
 
     @classmethod
     def of(cls, params: AlsParams) -> Shared:
@@ -47,6 +49,7 @@ class Shared(NamedTuple):
             params.getRatingCol(),
             params.getWeightCol(),
             params.getNativeIds(),
+            params.getExchange(),
         )
 
 
@@ -119,7 +122,10 @@ def train_together(
         ModelSpec(point, params.getRank(), params.objective()) for point, params in models.items()
     ]
     options = PrepareOptions(
-        duplicates="keep", dtype=DTYPE, ranks=[s.objective.columns(s.rank) for s in specs]
+        duplicates="keep",
+        dtype=DTYPE,
+        ranks=[s.objective.columns(s.rank) for s in specs],
+        exchange=shared.exchange,
     )
     kinds = [
         to_arrow_type(id_type(dataset.schema, name, native=shared.native))
@@ -145,7 +151,7 @@ def train_together(
         n_ratings, stats = prepared.n_ratings["train"], prepared.stats
     found = {}
     for point, trained in collector.models.items():
-        params, factors = models[point], trained.plain_factors
+        params, factors = models[point], trained.plain_factors.collect()
         found[point] = Fitted(
             SideFactors.of_index(users, factors.users, stats["user"], kinds[0]),
             SideFactors.of_index(items, factors.items, stats["item"], kinds[1]),

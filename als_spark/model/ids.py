@@ -13,8 +13,10 @@ import pyarrow.compute as pc
 from als_spark.errors import DataError
 from als_spark.types import IntArray
 
-LARGEST_EXACT = 2.0**53
-"""Whole numbers up to here are exact as 64-bit floats."""
+LARGEST_EXACT = 2.0**53 - 1
+"""Whole numbers up to here are exact as 64-bit floats; 2^53 may have been the number after it."""
+LARGEST_EXACT_FLOAT = 2.0**24 - 1
+"""The same of 32-bit floats."""
 
 
 def id_for_message(ids: pa.Array, row: int) -> Any:
@@ -108,7 +110,8 @@ def as_id_array(ids: pa.Array | Sequence[Any] | npt.NDArray[Any]) -> pa.Array:
     if len(array) == 0:
         return array.cast(pa.int64())
     if pa.types.is_floating(kind):
-        return _whole_numbers(array.cast(pa.float64()))
+        largest = LARGEST_EXACT if pa.types.is_float64(kind) else LARGEST_EXACT_FLOAT
+        return _whole_numbers(array.cast(pa.float64()), largest)
     if pa.types.is_integer(kind):
         try:
             return array.cast(pa.int64())
@@ -122,14 +125,17 @@ def is_single(ids: object) -> bool:
     return isinstance(ids, str | bytes | bytearray | memoryview) or not isinstance(ids, Iterable)
 
 
-def _whole_numbers(values: pa.Array) -> pa.Array:
+def _whole_numbers(values: pa.Array, largest: float) -> pa.Array:
     there = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
     # What is infinite is too large as well.
-    exact = pc.less_equal(pc.abs(there), LARGEST_EXACT)
+    exact = pc.less_equal(pc.abs(there), largest)
     usable = pc.and_(exact, pc.equal(there, pc.round(there)))
     odd = there.filter(pc.invert(usable))
     if len(odd):
-        raise DataError(f"id {odd[0].as_py()!r} given: use whole numbers up to 2^53, or strings")
+        power = int(largest + 1).bit_length() - 1
+        raise DataError(
+            f"id {odd[0].as_py()!r} given: use whole numbers below 2^{power}, or strings"
+        )
     return there.cast(pa.int64())
 
 

@@ -23,7 +23,7 @@ from als_spark.nightly.run_record import (
     objective_members,
 )
 from als_spark.nightly.starts import Start
-from als_spark.report.overview import degree_words
+from als_spark.report.overview import run_lines
 from als_spark.spark.predict.evaluate import Evaluation, RankingOptions, evaluate_models
 from als_spark.spark.prepare.prepare import PrepareOptions, prepare_typed
 from als_spark.spark.read.bad_rows import refuse_bad_rows
@@ -37,7 +37,7 @@ from als_spark.spark.train.best import model_of
 from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.grid import SweepCollector
 from als_spark.train.records import ModelSpec, PointResult, TrainingOptions
-from als_spark.types import BadRows, Duplicates, PlacementChoice, Side
+from als_spark.types import BadRows, Duplicates, ExchangeChoice, PlacementChoice, Side
 
 OpenSource = Callable[[SparkSession, SourceOptions], Source]
 """Opens a source of ratings, or raises what is wrong with it."""
@@ -57,6 +57,8 @@ class FitOptions:
         As in :class:`~als_spark.spark.prepare.prepare.PrepareOptions`.
     refit : bool
         Train the model on with all ratings, once it is measured and has won.
+    exchange
+        As in :class:`~als_spark.spark.prepare.prepare.PrepareOptions`.
     """
 
     open_source: OpenSource
@@ -68,6 +70,7 @@ class FitOptions:
     placement: PlacementChoice
     partitions: int | None
     refit: bool = False
+    exchange: ExchangeChoice = "auto"
 
     def prepare(self, rank: int) -> PrepareOptions:
         """Say how ratings are split and packed for a model."""
@@ -78,6 +81,7 @@ class FitOptions:
             ranks=[rank],
             placement=self.placement,
             partitions=self.partitions,
+            exchange=self.exchange,
         )
 
     def settings(self, spec: Spec) -> TrainingSettings:
@@ -166,7 +170,9 @@ class Fitting:
         read = tuple(line for source in opened for line in source.words)
         for line in read:
             notes.progress.write(line)
-        notes.record = replace(notes.record, source=SourceRecord(labels[0], labels[1:], read))
+        parts = tuple(part for source in opened for part in source.part_records())
+        record = SourceRecord(labels[0], labels[1:], read, parts)
+        notes.record = replace(notes.record, source=record)
         self._stack.enter_context(unreadable_files_are_named(" + ".join(labels)))
         with notes.progress.phase("reading and checking ratings"):
             snapshot = self._stack.enter_context(
@@ -174,6 +180,8 @@ class Fitting:
                     self._session, opened, self._options.duplicates, integer_ids=integer_ids
                 )
             )
+        record = replace(record, first_rows=snapshot.first_rows)
+        notes.record = replace(notes.record, source=record)
         for part in snapshot.parts[1:]:
             if part.rows == 0:
                 notes.add_warning(f"{part.label} has no rows")
@@ -217,13 +225,15 @@ class Fitting:
             notes.add_warning(words)
         n_users, n_items = len(summary.users), len(summary.items)
         progress.write(f"{n_users:,} users, {n_items:,} items, {snapshot.n_ratings:,} ratings")
-        progress.write(f"ratings from {snapshot.lowest:g} to {snapshot.highest:g}")
-        degrees = {"user": summary.user_degrees, "item": summary.item_degrees}
-        for side, of_side in degrees.items():
-            progress.write(degree_words(side, of_side.as_record()))
+        extremes = snapshot.lowest, snapshot.highest
+        for line in run_lines(summary.as_record(), snapshot.first_rows, *extremes):
+            progress.write(line)
         assert notes.record.data is not None
         data = replace(
-            notes.record.data, ratings_per_user=degrees["user"], ratings_per_item=degrees["item"]
+            notes.record.data,
+            ratings_per_user=summary.user_degrees,
+            ratings_per_item=summary.item_degrees,
+            histogram=tuple(bar.as_record() for bar in summary.histogram),
         )
         notes.record = replace(notes.record, data=data)
         return ReadyRatings(snapshot, split, prepared)

@@ -51,11 +51,17 @@ class Spec(NamedTuple):
 
 @dataclass(frozen=True)
 class SourceRecord:
-    """Where the ratings came from, and how each source was understood."""
+    """Where the ratings came from, and how each source was understood.
+
+    ``read`` says it in words, ``parts`` with the columns and their types (see
+    :meth:`als_spark.spark.read.sources.Source.part_records`), ``first_rows`` by examples.
+    """
 
     label: str
     increments: tuple[str, ...] = ()
     read: tuple[str, ...] = ()
+    parts: tuple[Mapping[str, Any], ...] = ()
+    first_rows: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ class DataRecord:
     tables: tuple[TableVersion, ...] = ()
     ratings_per_user: Degrees | None = None
     ratings_per_item: Degrees | None = None
+    histogram: tuple[tuple[FiniteFloat, FiniteFloat, int], ...] = ()
 
     @property
     def facts(self) -> DataFacts | None:

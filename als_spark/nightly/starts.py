@@ -9,7 +9,7 @@ from als_spark.model.warm_start import take_known
 from als_spark.nightly.run_record import StartKind
 from als_spark.spark.train.run import PreparedRatings
 from als_spark.train.backend import Factors
-from als_spark.train.state import initial_factors
+from als_spark.train.start import initial_factors
 
 
 class Start(NamedTuple):

@@ -1,4 +1,8 @@
-"""What the ratings of a source are, in lines for a terminal, from the record of ``inspect``."""
+"""What ratings are, in words: from the records of ``inspect`` and of the jobs that train.
+
+``inspect`` shows it all, a run that somebody waits for a few lines of it (:func:`run_lines`), and
+the reports its tables.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,23 @@ from typing import Any
 
 from als_spark.report.format import MISSING, percent
 
-__all__ = ["degree_words", "overview_text"]
+__all__ = [
+    "bar_rows",
+    "column_words",
+    "degree_words",
+    "first_row_cells",
+    "overview_text",
+    "run_lines",
+]
 
 _WIDTH = 40
 """Characters of the longest bar."""
+_LINE_ROWS = 3
+"""First rows that a run tells."""
+_LINE_VALUES, _LINE_BARS = 10, 5
+"""Single ratings, or else bars, that one line tells; of more, neighbours are put together."""
+_LONGEST_CELL = 40
+"""Characters of a value of a first row."""
 _QUANTILES = (
     ("lowest", "least"),
     ("quarter", "25 %"),
@@ -37,8 +54,8 @@ def overview_text(record: Mapping[str, Any], *, block: str = "█") -> str:
     data = record["data"]
     sections = [
         ("Read", _read_lines(record["source"])),
-        ("First rows, as understood", _table(_rows(record["first_rows"]))),
-        ("Ratings", [*_counts(data), *_bars(data["histogram"], data["ratings"], block)]),
+        ("First rows, as understood", _table(first_row_cells(record["first_rows"]))),
+        ("Ratings", [*_counts(data), *_bars(data["histogram"], block)]),
         ("Ratings of a user, of an item", _degrees(data)),
         ("Take note", [f"- {warning}" for warning in record["warnings"]]),
     ]
@@ -47,6 +64,55 @@ def overview_text(record: Mapping[str, Any], *, block: str = "█") -> str:
         for title, lines in ((title, list(lines)) for title, lines in sections)
         if lines
     )
+
+
+def run_lines(
+    data: Mapping[str, Any], first_rows: Sequence[Mapping[str, Any]], lowest: float, highest: float
+) -> list[str]:
+    """Say what the ratings of a run are, in as few lines as people read while they wait.
+
+    Parameters
+    ----------
+    data : mapping
+        With ``histogram``, ``ratings_per_user`` and ``ratings_per_item``.
+    first_rows : sequence of mapping
+    lowest, highest : float
+        The range of the ratings.
+    """
+    return [
+        *_first_rows_line(first_rows),
+        f"ratings from {lowest:g} to {highest:g}{_histogram_words(data['histogram'])}",
+        *(degree_words(side, data[f"ratings_per_{side}"]) for side in _SIDES),
+    ]
+
+
+def column_words(columns: Sequence[Mapping[str, Any]]) -> str:
+    """Name columns with their types, and what each is taken for."""
+    return ", ".join(
+        f"{column['name']} ({column['type']})" + (f" is the {role}" if role else "")
+        for column in columns
+        for role in [column.get("role")]
+    )
+
+
+def first_row_cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Lay out first rows under their names; the last cell is what is wrong with a row."""
+    if not rows:
+        return []
+    names = [name for name in rows[0] if name != "problem"]
+    cells = [
+        [*(_cell(name, row.get(name)) for name in names), row.get("problem") or ""] for row in rows
+    ]
+    return [[*names, ""], *cells]
+
+
+def bar_rows(histogram: Sequence[Sequence[float]]) -> list[tuple[str, str, str]]:
+    """Say which ratings the bars are of, how many there are, and their share of all."""
+    total = sum(count for _, _, count in histogram)
+    return [
+        (_bar_label(low, high), f"{count:,}", f"{100 * count / total:.1f} %")
+        for low, high, count in histogram
+    ]
 
 
 def degree_words(side: str, degrees: Mapping[str, Any]) -> str:
@@ -61,12 +127,7 @@ def degree_words(side: str, degrees: Mapping[str, Any]) -> str:
 def _read_lines(source: Mapping[str, Any]) -> Iterator[str]:
     for part in source["parts"]:
         yield part["words"]
-        columns = ", ".join(
-            f"{column['name']} ({column['type']})" + (f" is the {role}" if role else "")
-            for column in part["columns"]
-            for role in [column.get("role")]
-        )
-        yield f"  columns: {columns}"
+        yield f"  columns: {column_words(part['columns'])}"
     if source.get("files") is not None:
         size = source.get("bytes")
         files = f"{source['files']:,} {'file' if source['files'] == 1 else 'files'}"
@@ -75,12 +136,28 @@ def _read_lines(source: Mapping[str, Any]) -> Iterator[str]:
         yield f"read as {source['encoding']}"
 
 
-def _rows(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    if not rows:
-        return []
-    names = [name for name in rows[0] if name != "problem"]
-    cells = [[*(_cell(name, row[name]) for name in names), row["problem"] or ""] for row in rows]
-    return [[*names, ""], *cells]
+def _first_rows_line(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    cells = first_row_cells(rows[:_LINE_ROWS])
+    if not cells:
+        return
+    (*names, _), *values = cells
+    shown = [", ".join(own) + (f" ({problem})" if problem else "") for *own, problem in values]
+    yield f"first rows ({', '.join(names)}): {' | '.join(shown)}"
+
+
+def _histogram_words(histogram: Sequence[Sequence[float]]) -> str:
+    """Tell the bars in one line; of many, some neighbours together."""
+    few = len(histogram) <= _LINE_VALUES and all(low == high for low, high, _ in histogram)
+    size = 1 if few else -(-len(histogram) // _LINE_BARS)
+    groups = [histogram[start : start + size] for start in range(0, len(histogram), size)]
+    merged = [(group[0][0], group[-1][1], sum(bar[2] for bar in group)) for group in groups]
+    if len(merged) < 2:
+        return ""
+    return "; " + ", ".join(f"{label}: {share}" for label, _, share in bar_rows(merged))
+
+
+def _bar_label(low: float, high: float) -> str:
+    return f"{low:g}" if low == high else f"{low:.3g} to {high:.3g}"
 
 
 def _cell(name: str, value: Any) -> str:
@@ -88,7 +165,11 @@ def _cell(name: str, value: Any) -> str:
         return MISSING
     if name == "timestamp":
         return _moment(value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    # An id may hold anything.
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value)[:_LONGEST_CELL])
+    return text if len(str(value)) <= _LONGEST_CELL else f"{text}…"
 
 
 def _counts(data: Mapping[str, Any]) -> Iterator[str]:
@@ -102,18 +183,11 @@ def _counts(data: Mapping[str, Any]) -> Iterator[str]:
     yield f"from {data['lowest']:g} to {data['highest']:g}, mean {data['mean']:.4g}"
 
 
-def _bars(histogram: Sequence[tuple[float, float, int]], n_ratings: int, block: str) -> list[str]:
-    if not histogram:
-        return []
-    most = max(count for _, _, count in histogram)
+def _bars(histogram: Sequence[Sequence[float]], block: str) -> list[str]:
+    most = max((count for _, _, count in histogram), default=0)
     rows = [
-        [
-            f"{low:g}" if low == high else f"{low:.3g} to {high:.3g}",
-            f"{count:,}",
-            f"{100 * count / n_ratings:.1f} %",
-            block * max(round(_WIDTH * count / most), int(count > 0)),
-        ]
-        for low, high, count in histogram
+        [*row, block * max(round(_WIDTH * bar[2] / most), int(bar[2] > 0))]
+        for row, bar in zip(bar_rows(histogram), histogram, strict=True)
     ]
     return list(_table(rows))
 

@@ -48,18 +48,29 @@ class Preferences:
         Factors of the other side.
     degrees : (n_columns,) int
         Training ratings of each of its rows: those without any are in no sum.
+    gram : (rank, rank), optional
+        VᵀV, where ``fixed`` has not all rows of the other side: see :func:`gram_of_all`.
     """
 
     least_ratings = 0
     dual_below = 0
 
     def __init__(
-        self, penalty: Penalty, alpha: float, fixed: FloatArray, degrees: IntArray
+        self,
+        penalty: Penalty,
+        alpha: float,
+        fixed: FloatArray,
+        degrees: IntArray | None,
+        gram: FloatArray | None = None,
     ) -> None:
         self._penalty = penalty
         self._alpha = alpha
         self.reg = penalty.reg
-        self._gram = gram_of_all(fixed, degrees)
+        if gram is None:
+            if degrees is None:
+                raise TypeError("an implicit objective needs the degrees of the fixed factors")
+            gram = gram_of_all(fixed, degrees)
+        self._gram = gram
         self.padded = pad_factors(fixed)
 
     def counts(self, block: RatingBlock) -> IntArray:
@@ -115,9 +126,14 @@ class RotatedPreferences(Preferences):
     """The same in the coordinates of the eigenvectors of VᵀV: cheaper, where no sign matters."""
 
     def __init__(
-        self, penalty: Penalty, alpha: float, fixed: FloatArray, degrees: IntArray
+        self,
+        penalty: Penalty,
+        alpha: float,
+        fixed: FloatArray,
+        degrees: IntArray | None,
+        gram: FloatArray | None = None,
     ) -> None:
-        super().__init__(penalty, alpha, fixed, degrees)
+        super().__init__(penalty, alpha, fixed, degrees, gram)
         values, self._vectors = np.linalg.eigh(self._gram)
         self._values = np.maximum(values, 0)
         np.matmul(fixed, self._vectors.astype(fixed.dtype), out=self.padded[:-1, :-1])

@@ -153,7 +153,12 @@ class Objective:
         """
         return float(self.weights(degrees) @ row_dots(factors, factors))
 
-    def row_solver(self, fixed: FloatArray, degrees: IntArray | None = None) -> RowSolver:
+    def row_solver(
+        self,
+        fixed: FloatArray,
+        degrees: IntArray | None = None,
+        gram: FloatArray | None = None,
+    ) -> RowSolver:
         """Return what solves rows against fixed factors: made once a half-step.
 
         Parameters
@@ -163,29 +168,32 @@ class Objective:
         degrees : (n_fixed,) int, optional
             Training ratings of each row of ``fixed``. An implicit objective needs them, for rows
             without any are in none of its sums.
+        gram : (columns, columns), optional
+            In their place: the sum of v vᵀ over all rows v of the other side with training ratings,
+            where ``fixed`` has a part of them.
         """
         if self.bias_reg is not None:
             return BiasedSolver(self, fixed, scale=self._scale, mean=self.mean)
         if not self.implicit:
             explicit = SquaredErrors(self, fixed, nonnegative=self.nonnegative)
             return RidgeSolver(explicit, nonnegative=self.nonnegative)
-        if degrees is None:
-            raise TypeError("an implicit objective needs the degrees of the fixed factors")
         kind = Preferences if self.nonnegative else RotatedPreferences
-        equations = kind(self, self.alpha, fixed, degrees)
+        equations = kind(self, self.alpha, fixed, degrees, gram)
         return RidgeSolver(equations, nonnegative=self.nonnegative)
 
     def feasible(self, factors: FloatArray) -> FloatArray:
         """Return the nearest factors that the objective is defined on."""
         return np.maximum(factors, 0) if self.nonnegative else factors
 
-    def masses(self, degrees: IntArray, other: IntArray) -> FloatArray:
+    def masses(self, degrees: IntArray, n_others: int) -> FloatArray:
         """Tell how much the errors of each row weigh, for the metric of the acceleration.
 
         Parameters
         ----------
-        degrees, other : (n_rows,), (n_others,) int
-            Training ratings of each row of a side, and of the other side.
+        degrees : (n_rows,) int
+            Training ratings of each row of a side.
+        n_others : int
+            Rows of the other side that have training ratings.
 
         Returns
         -------
@@ -195,7 +203,7 @@ class Objective:
         counts = degrees.astype(np.float64)
         if not self.implicit:
             return counts
-        return np.where(degrees > 0, np.count_nonzero(other) + self.alpha * counts, 0.0)
+        return np.where(degrees > 0, n_others + self.alpha * counts, 0.0)
 
     def columns(self, rank: int) -> int:
         """Columns of the trained factors of a rank: one more with biases."""

@@ -9,13 +9,25 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from als_spark.errors import ConfigError
 from als_spark.solve.blocks import assign_rows
 from als_spark.solve.gram import WORKSPACE_BYTES
-from als_spark.types import FloatArray, IntArray, PlacementChoice, PlacementName, Side
+from als_spark.solve.routing import SHARED_ROW
+from als_spark.types import (
+    SIDES,
+    ExchangeChoice,
+    ExchangeName,
+    FloatArray,
+    IntArray,
+    PlacementChoice,
+    PlacementName,
+    Side,
+    other_side,
+)
 
 FLOPS = 20e9
 """Floating-point operations a second that a core does in a half-step, all told."""
@@ -35,17 +47,15 @@ LIBRARY_BYTES = 256 << 20
 """Memory of a Python worker that has loaded its libraries."""
 LEAST_BYTES = 64 << 20
 """What is planned with where Spark allows a worker hardly more than its libraries."""
+BROADCAST_SHARE = 4
+"""The fixed factors of a model are broadcast if they take at most one part in so many of a worker's
+memory: they are there as they have come and as the kernels pad them, beside all else."""
 GRID_SHARE = 4
 """The packed ratings, held whole, may take one part in so many of a worker's memory."""
-SHARED_ROW = -1
-"""Block number of a row that is shared by all blocks of its side."""
 MERGE_BYTES = 96
 """Bytes a rating while a block is merged: its piece, its sorted copy, the sorting, the block."""
 _SHIFTS = {"b": 0, "k": 10, "": 20, "m": 20, "g": 30, "t": 40, "p": 50}
 """Powers of two of Spark's units of memory; MiB where there is none."""
-
-ExchangeName = Literal["broadcast"]
-"""How the fixed factors reach the blocks (see :mod:`als_spark.spark.train.exchange`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +96,14 @@ class Plan:
     worker_bytes: int
     sizes: Sizes
 
-    def groups(self, side: Side, ranks: Sequence[int]) -> list[slice]:
-        """Group running models, by rank, so that a half-step of each group fits into a worker."""
+    def groups(self, side: Side, ranks: Sequence[int], n_fixed: int | None = None) -> list[slice]:
+        """Group running models, by rank, so that a half-step of each group fits into a worker.
+
+        ``n_fixed`` are the rows of the other side that a block gets, if not all.
+        """
         sizes = self.sizes
-        n_fixed = sizes.n_items if side == "user" else sizes.n_users
+        if n_fixed is None:
+            n_fixed = sizes.n_items if side == "user" else sizes.n_users
         return group_models(n_fixed, ranks, sizes.itemsize, self.worker_bytes)
 
     def as_record(self) -> dict[str, Any]:
@@ -112,22 +126,73 @@ def plan(
     placement: PlacementChoice = "auto",
     partitions: int | None = None,
     worker_limit: int | None = None,
+    *,
+    exchange: ExchangeChoice | Mapping[Side, ExchangeName] = "auto",
+    ranked: bool = False,
 ) -> Plan:
     """Decide how a run uses the cluster.
 
     ``partitions`` are the blocks of each side that the user has asked for, ``worker_limit`` the
-    bytes that Spark allows a Python worker (see the function of that name).
+    bytes that Spark allows a Python worker (see the function of that name), ``exchange`` how the
+    fixed factors reach the blocks of both sides, or of each. An exchange that is not ``auto``
+    implies that the ratings are partitioned. ``ranked`` says that ranking measures are asked for,
+    which need all factors broadcast.
+
+    Raises
+    ------
+    ConfigError
+        If the choices exclude each other.
     """
+    if exchange != "auto" and placement == "grid":
+        raise ConfigError(
+            f'`exchange="{exchange}"` with `placement="grid"`: whole models are trained in a task, '
+            "so no factors travel: leave one of the two out"
+        )
     worker_bytes = WORKER_BYTES
     if worker_limit is not None:
         worker_bytes = min(worker_bytes, max(worker_limit - LIBRARY_BYTES, LEAST_BYTES))
+    if placement == "auto" and exchange != "auto":
+        placement = "ratings"
     if placement == "auto":
         placement = choose_placement(sizes, worker_bytes)
     if placement == "grid":
         return Plan("grid", 1, None, {}, worker_bytes, sizes)
     n_blocks = choose_blocks(sizes, worker_bytes) if partitions is None else partitions
-    exchange: dict[Side, ExchangeName] = {"user": "broadcast", "item": "broadcast"}
-    return Plan("ratings", n_blocks, SLICE_BYTES, exchange, worker_bytes, sizes)
+    chosen = choose_exchange(sizes, worker_bytes, exchange, ranked=ranked)
+    return Plan("ratings", n_blocks, SLICE_BYTES, chosen, worker_bytes, sizes)
+
+
+def choose_exchange(
+    sizes: Sizes,
+    worker_bytes: int,
+    exchange: ExchangeChoice | Mapping[Side, ExchangeName],
+    *,
+    ranked: bool,
+) -> dict[Side, ExchangeName]:
+    """Choose how the fixed factors reach the blocks of each side.
+
+    Broadcast, unless those of the largest model would take too much of a worker's memory. Raises
+    ConfigError where rankings are to be measured, and a side is to be shuffled.
+    """
+    chosen: dict[Side, ExchangeName]
+    if isinstance(exchange, Mapping):
+        chosen = {side: exchange[side] for side in SIDES}
+    elif exchange == "auto" and not ranked:
+        n_rows = {"user": sizes.n_users, "item": sizes.n_items}
+        row_bytes = max(sizes.ranks, default=0) * sizes.itemsize
+        limit = worker_bytes // BROADCAST_SHARE
+        chosen = {
+            side: "shuffle" if n_rows[other_side(side)] * row_bytes > limit else "broadcast"
+            for side in SIDES
+        }
+    else:
+        chosen = dict.fromkeys(SIDES, "broadcast" if exchange == "auto" else exchange)
+    if ranked and "shuffle" in chosen.values():
+        raise ConfigError(
+            '`exchange="shuffle"` with ranking measures: they need the factors of all users and '
+            'items in every worker: use `exchange="broadcast"`, or measure errors alone'
+        )
+    return chosen
 
 
 def worker_limit(conf: Mapping[str, str]) -> int | None:

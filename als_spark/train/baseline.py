@@ -23,7 +23,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from als_spark.solve.objective import Objective
-from als_spark.train.backend import Backend, Factors, HalfStep
+from als_spark.train.backend import Backend, Factors, HalfStep, HeldFactors
 from als_spark.train.metrics import SideStats
 from als_spark.types import FloatArray, Side
 
@@ -33,7 +33,7 @@ USER_DAMPING = 10.0
 """β_user."""
 
 
-def fit_biases(backend: Backend, stats: Mapping[Side, SideStats], label: str) -> Factors:
+def fit_biases(backend: Backend, stats: Mapping[Side, SideStats], label: str) -> HeldFactors:
     """Estimate the biases in one pass over the training ratings by user.
 
     Parameters
@@ -47,7 +47,7 @@ def fit_biases(backend: Backend, stats: Mapping[Side, SideStats], label: str) ->
 
     Returns
     -------
-    Factors
+    HeldFactors
         (n_users, 2) and (n_items, 2) float64; their products are the predictions.
     """
     mean = stats["user"].mean
@@ -57,7 +57,8 @@ def fit_biases(backend: Backend, stats: Mapping[Side, SideStats], label: str) ->
     none = np.zeros((stats["user"].degrees.size, 1))
     step = HalfStep(items[:, None], none, objective, stats["item"].degrees)
     (solved,) = backend.solve("user", [step], label)
-    return _as_factors(mean, solved.factors[:, 0], items)
+    # Of rank 0, and the trained biases are the columns of the biases.
+    return HeldFactors(solved.factors, items[:, None]).plain(objective)
 
 
 def damped_means(stats: Mapping[Side, SideStats]) -> Factors:

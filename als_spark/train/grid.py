@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from als_spark.solve.objective import Objective
-from als_spark.train.backend import Backend, Factors
+from als_spark.train.backend import Backend, Factors, HeldFactors
 from als_spark.train.loop import OnIteration, train_models
 from als_spark.train.metrics import ErrorSums
 from als_spark.train.records import (
@@ -56,7 +56,7 @@ class SweepOutcome:
     points: Sequence[PointResult]
     best: int
     selected_on: SplitName
-    best_factors: Factors
+    best_factors: HeldFactors
     judge: Judge = DEFAULT_JUDGE
 
     def __repr__(self) -> str:
@@ -111,7 +111,7 @@ class SweepCollector:
         self._judge = judge
         self._on_point = on_point
         self._results: dict[int, PointResult] = {}
-        self._best: tuple[int, Factors] | None = None
+        self._best: tuple[int, HeldFactors] | None = None
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:

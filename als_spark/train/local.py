@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from als_spark.solve.blocks import RatingBlock
-from als_spark.train.backend import Factors, HalfStep, Solved
+from als_spark.train.backend import (
+    AnyFactors,
+    FactorPair,
+    HalfStep,
+    Solved,
+    Start,
+    as_array,
+)
 from als_spark.train.metrics import ErrorSums, EvaluationPart, sum_counts
 from als_spark.train.ranking import LocalRankings
 from als_spark.train.records import RankingMeans
+from als_spark.train.start import start_array
 from als_spark.types import SIDES, IntArray, Side, SplitName
 
 
@@ -58,32 +66,37 @@ class LocalBackend:
         """See :class:`als_spark.train.backend.Backend`."""
         return self._degrees[side, positive]
 
+    def start(self, side: Side, starts: Sequence[Start]) -> Sequence[AnyFactors]:
+        """See :class:`als_spark.train.backend.Backend`."""
+        n_rows = self._degrees[side, False].size
+        return [start_array(start, n_rows, side) for start in starts]
+
     def solve(self, side: Side, steps: Sequence[HalfStep], label: str) -> list[Solved]:  # noqa: ARG002
         """See :class:`als_spark.train.backend.Backend`."""
         block = self.blocks[side]
         solved = []
         for step in steps:
             rows, loss = step.row_solver().solve(block, side=side)
-            factors = step.current.copy()
+            factors = as_array(step.current).copy()
             factors[block.rows] = rows
             solved.append(Solved(factors, loss))
         return solved
 
     def errors(
         self,
-        models: Sequence[Factors],
+        models: Sequence[FactorPair],
         label: str,  # noqa: ARG002
     ) -> list[Mapping[SplitName, ErrorSums]]:
         """See :class:`als_spark.train.backend.Backend`."""
         parts = [EvaluationPart("train", self.blocks["user"]), *self.evaluation]
         return [
-            ErrorSums.by_split((part.split, part.errors(*model)) for part in parts)
+            ErrorSums.by_split((part.split, part.errors(*map(as_array, model))) for part in parts)
             for model in models
         ]
 
     def rankings(
         self,
-        models: Sequence[Factors],
+        models: Sequence[FactorPair],
         label: str,  # noqa: ARG002
     ) -> list[Mapping[SplitName, RankingMeans]]:
         """See :class:`als_spark.train.backend.Backend`."""

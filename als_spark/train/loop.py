@@ -22,7 +22,16 @@ import numpy as np
 
 from als_spark.solve.linalg import row_dots
 from als_spark.train.acceleration import Accelerator
-from als_spark.train.backend import Backend, Factors, HalfStep, Solved
+from als_spark.train.backend import (
+    AnyFactors,
+    Backend,
+    Factors,
+    HalfStep,
+    HeldFactors,
+    Measures,
+    Solved,
+    as_array,
+)
 from als_spark.train.records import (
     IterationRecord,
     ModelSpec,
@@ -31,7 +40,7 @@ from als_spark.train.records import (
     options_of_each,
 )
 from als_spark.train.state import LoopState, start_states
-from als_spark.types import SIDES, FloatArray, IntArray, Side
+from als_spark.types import SIDES, FloatArray, IntArray, Side, other_side
 
 OnIteration = Callable[[IterationRecord], None]
 OnFinished = Callable[[Sequence[LoopState]], None]
@@ -187,15 +196,15 @@ class _Iteration:
         self._counts: dict[Side, IntArray] = {
             side: backend.degrees(side, positive=objective.implicit) for side in SIDES
         }
-        self._began = state.factors.items if state.proposed is None else state.proposed
+        self._began: AnyFactors = state.factors.items if state.proposed is None else state.proposed
         self._evaluations = state.evaluations
-        self._changes: dict[Side, float] = {}
-        self._solved: dict[Side, FloatArray] = {}
+        self._solved: dict[Side, AnyFactors] = {}
+        self._measured: dict[Side, Measures] = {}
         self._loss = math.nan
         self._accelerator: Accelerator | None = None
         if state.memory is not None:
             self._accelerator = Accelerator(
-                objective.masses(self._degrees["item"], self._degrees["user"]),
+                self._masses("item"),
                 objective.weights(self._counts["item"]),
                 state.memory,
             )
@@ -209,10 +218,9 @@ class _Iteration:
 
     def take(self, side: Side, solved: Solved) -> None:
         """Take the result of a half-step."""
-        before = self._state.factors[SIDES.index(side)]
-        self._changes[side] = frobenius_distance(solved.factors, before)
         self._loss = solved.loss
         self._solved[side] = solved.factors
+        self._measured[side] = solved.measures or self._measure(side, as_array(solved.factors))
         if side == "user":
             self._evaluations += 1
 
@@ -221,7 +229,7 @@ class _Iteration:
         state = self._state
         if self._accelerator is None or state.proposed is None:
             return False
-        penalty = self._objective.penalty(self._began, self._counts["item"])
+        penalty = self._objective.penalty(as_array(self._began), self._counts["item"])
         if self._loss + penalty <= state.history[-1].objective:
             return False
         self._accelerator.forget()
@@ -230,20 +238,17 @@ class _Iteration:
 
     def end(self, options: TrainingOptions, seconds: float) -> LoopState:
         """Return the state after the items' half-step."""
-        state, factors = self._state, Factors(self._solved["user"], self._solved["item"])
-        penalties = [
-            self._objective.penalty(own, self._counts[side])
-            for side, own in zip(SIDES, factors, strict=True)
-        ]
+        state, factors = self._state, HeldFactors(self._solved["user"], self._solved["item"])
+        users, items = (self._measured[side] for side in SIDES)
         record = IterationRecord(
             state.spec.point,
             state.spec.rank,
             self._objective.reg,
             state.iterations + 1,
-            self._loss + penalties[0],
-            self._changes["user"] + self._changes["item"],
+            self._loss + users.penalty,
+            users.change + items.change,
             seconds,
-            sum(penalties),
+            users.penalty + items.penalty,
         )
         previous = state.history[-1].change if state.history else math.inf
         converged = abs(previous - record.change) < options.tol
@@ -251,12 +256,11 @@ class _Iteration:
         proposed = memory = None
         if self._accelerator is not None and not stopped:
             # Of the entries, each row as much as its errors weigh.
-            masses = self._objective.masses(self._degrees["user"], self._degrees["item"])
-            entries = float(masses.sum()) * factors.users.shape[1]
-            squares = float(row_dots(factors.users, factors.users) @ masses)
-            mean_square = squares / max(entries, 1.0)
-            proposed = self._accelerator.propose(self._began, factors.items, mean_square)
-            proposed = None if proposed is factors.items else self._objective.feasible(proposed)
+            entries = float(self._masses("user").sum()) * factors.users.shape[1]
+            mean_square = users.squares / max(entries, 1.0)
+            reached = as_array(factors.items)
+            proposed = self._accelerator.propose(as_array(self._began), reached, mean_square)
+            proposed = None if proposed is reached else self._objective.feasible(proposed)
             memory = self._accelerator.memory
         return LoopState(
             state.spec,
@@ -268,6 +272,22 @@ class _Iteration:
             stopped,
             (*state.history, record),
         )
+
+    def _measure(self, side: Side, factors: FloatArray) -> Measures:
+        """Measure factors that are an array."""
+        before = as_array(self._state.factors[SIDES.index(side)])
+        squares = math.nan
+        if self._accelerator is not None and side == "user":
+            squares = float(row_dots(factors, factors) @ self._masses("user"))
+        return Measures(
+            frobenius_distance(factors, before),
+            self._objective.penalty(factors, self._counts[side]),
+            squares,
+        )
+
+    def _masses(self, side: Side) -> FloatArray:
+        n_others = int(np.count_nonzero(self._degrees[other_side(side)]))
+        return self._objective.masses(self._degrees[side], n_others)
 
 
 def frobenius_distance(a: FloatArray, b: FloatArray) -> float:

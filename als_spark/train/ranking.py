@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from als_spark.errors import DataError
 from als_spark.solve.topk import Seen, top_items
-from als_spark.train.backend import Factors
+from als_spark.train.backend import FactorPair, Factors, as_array
 from als_spark.train.records import RankingMeans
 from als_spark.types import FloatArray, IntArray, SplitName
 
@@ -337,10 +337,10 @@ class Ranker:
         places[self.trained] = np.arange(self.trained.size)
         return places
 
-    def candidates(self, models: Sequence[Factors]) -> list[Factors]:
+    def candidates(self, models: Sequence[FactorPair]) -> list[Factors]:
         """Leave the items without training ratings out of models."""
         trained = self.trained
-        return [Factors(users, items[trained]) for users, items in models]
+        return [Factors(as_array(users), as_array(items)[trained]) for users, items in models]
 
     def means(
         self, parts: Iterable[tuple[SplitName, Sequence[RankingSums]]], n_models: int
@@ -390,7 +390,7 @@ class LocalRankings(NamedTuple):
     ranker: Ranker
     parts: Sequence[RankingPart]
 
-    def measure(self, models: Sequence[Factors]) -> list[Mapping[SplitName, RankingMeans]]:
+    def measure(self, models: Sequence[FactorPair]) -> list[Mapping[SplitName, RankingMeans]]:
         """Measure models on all parts."""
         candidates = self.ranker.candidates(models)
         return self.ranker.means(sum_rankings(self.parts, candidates, self.ranker.top), len(models))

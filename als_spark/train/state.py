@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from als_spark.errors import ConfigError
-from als_spark.solve.biases import append_biases
 from als_spark.solve.objective import Objective
 from als_spark.train.acceleration import Memory, Pair, Visit, history_length
-from als_spark.train.backend import Backend, Factors
+from als_spark.train.backend import Backend, Factors, HeldFactors, Start, as_array
 from als_spark.train.records import IterationRecord, ModelSpec, Options, options_of_each
 from als_spark.types import SIDES, FloatArray
 
@@ -29,7 +28,7 @@ class LoopState:
     Attributes
     ----------
     spec : ModelSpec
-    factors : Factors
+    factors : HeldFactors
         Those that the last iteration ended with, or the start; with biases they have a column more
         than the rank (see :mod:`als_spark.solve.biases`).
     proposed : (n_items, rank) or None
@@ -48,7 +47,7 @@ class LoopState:
     """
 
     spec: ModelSpec
-    factors: Factors
+    factors: HeldFactors
     proposed: FloatArray | None = None
     memory: Memory | None = None
     evaluations: int = 0
@@ -71,10 +70,9 @@ class LoopState:
         return len(self.history)
 
     @property
-    def plain_factors(self) -> Factors:
+    def plain_factors(self) -> HeldFactors:
         """Factors whose dot products are the predictions; with biases, of two columns more."""
-        objective, (users, items) = self.spec.objective, self.factors
-        return Factors(objective.plain(users, "user"), objective.plain(items, "item"))
+        return HeldFactors(*self.factors).plain(self.spec.objective)
 
     @property
     def objective(self) -> float:
@@ -102,7 +100,7 @@ class LoopState:
 
     def as_arrays(self) -> dict[str, FloatArray]:
         """Return the arrays by name, (n_rows, rank) each."""
-        arrays = {"users": self.factors.users, "items": self.factors.items}
+        arrays = {"users": as_array(self.factors.users), "items": as_array(self.factors.items)}
         if self.proposed is not None:
             arrays["proposed"] = self.proposed
         if self.memory is not None:
@@ -116,28 +114,6 @@ class LoopState:
 def _numbers_of(record: IterationRecord) -> list[float]:
     numbers = [record.objective, record.change, record.seconds]
     return numbers if math.isnan(record.penalty) else [*numbers, record.penalty]
-
-
-def initial_factors(n_users: int, n_items: int, rank: int, seed: int) -> Factors:
-    """Draw the start: uniform on [0, 1), float64.
-
-    Row k of a side depends on the seed, the side, the rank and k alone, so nothing depends on how
-    the ratings lie.
-
-    Parameters
-    ----------
-    n_users, n_items, rank : int
-        Shape of the factors.
-    seed : int
-        Any non-negative integer.
-    """
-    users, items = (
-        np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, side]))).random(
-            (n, rank)
-        )
-        for side, n in enumerate((n_users, n_items))
-    )
-    return Factors(users, items)
 
 
 def start_states(
@@ -157,7 +133,7 @@ def start_states(
         Of all models, or of each.
     starts : sequence of Factors or None, optional
         Starting factors, one a model, (n_users, rank) and (n_items, rank); drawn by
-        :func:`initial_factors` if not given. Biases start at 0.
+        :func:`als_spark.train.start.initial_factors` if not given. Biases start at 0.
 
     Raises
     ------
@@ -177,24 +153,41 @@ def start_states(
         for spec, own in zip(specs, each, strict=True)
         if own.accelerate
     ]
+    given = starts or [None] * len(specs)
+    for spec, start in zip(specs, given, strict=True):
+        if start is not None:
+            _check_start(start, sizes, spec.rank)
+        spec.objective.check_size(most)
+    sides = [
+        backend.start(
+            side,
+            [
+                Start(
+                    *(spec.rank, own.seed, own.dtype, spec.objective.columns(spec.rank)),
+                    None if start is None else start[k],
+                )
+                for spec, own, start in zip(specs, each, given, strict=True)
+            ],
+        )
+        for k, side in enumerate(SIDES)
+    ]
     states = []
-    for spec, own, start in zip(specs, each, starts or [None] * len(specs), strict=True):
-        drawn = initial_factors(*sizes, spec.rank, own.seed) if start is None else start
-        expected = ((sizes[0], spec.rank), (sizes[1], spec.rank))
-        if (drawn.users.shape, drawn.items.shape) != expected:
-            raise ConfigError(
-                f"starting factors of shapes {drawn.users.shape} and {drawn.items.shape} given, "
-                f"{expected[0]} and {expected[1]} needed: one row for each user and each item"
-            )
-        if spec.objective.columns(spec.rank) > spec.rank:
-            drawn = Factors(*map(append_biases, drawn))
-        factors = Factors(*(side.astype(own.dtype) for side in drawn))
+    for spec, own, *factors in zip(specs, each, *sides, strict=True):
         memory = None
         if own.accelerate and own.max_iter:
             memory = Memory(history_length(sizes[1], fast, np.dtype(own.dtype).itemsize))
-        spec.objective.check_size(most)
-        states.append(LoopState(spec, factors, memory=memory, stopped=own.max_iter == 0))
+        held = HeldFactors(*factors)
+        states.append(LoopState(spec, held, memory=memory, stopped=own.max_iter == 0))
     return states
+
+
+def _check_start(start: Factors, sizes: tuple[int, int], rank: int) -> None:
+    expected = ((sizes[0], rank), (sizes[1], rank))
+    if (start.users.shape, start.items.shape) != expected:
+        raise ConfigError(
+            f"starting factors of shapes {start.users.shape} and {start.items.shape} given, "
+            f"{expected[0]} and {expected[1]} needed: one row for each user and each item"
+        )
 
 
 def from_parts(record: Mapping[str, Any], arrays: Mapping[str, FloatArray]) -> LoopState:
@@ -214,7 +207,7 @@ def from_parts(record: Mapping[str, Any], arrays: Mapping[str, FloatArray]) -> L
     )
     return LoopState(
         spec,
-        Factors(arrays["users"], arrays["items"]),
+        HeldFactors(arrays["users"], arrays["items"]),
         arrays.get("proposed"),
         memory,
         record["evaluations"],

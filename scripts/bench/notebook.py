@@ -27,7 +27,7 @@ from als_spark.spark.read.sources import SourceOptions, read_source
 from als_spark.spark.train.run import train_grid
 from als_spark.train.grid import SweepCollector, grid_specs
 from als_spark.train.records import ModelSpec, PointResult, TrainingOptions
-from als_spark.train.state import initial_factors
+from als_spark.train.start import initial_factors
 from scripts.bench.common import (
     MOVIELENS,
     ROOT,

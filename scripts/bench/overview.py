@@ -59,13 +59,13 @@ def write_csv(ratings: Ratings, folder: Path) -> None:
 
 def measure(session: SparkSession, kind: str, path: str, repeats: int) -> dict[str, Any]:
     """Take the seconds of both, in turns after a first round that does not count."""
-    from als_spark.spark.read.overview import first_rows, look_over
+    from als_spark.spark.read.overview import first_rows, id_warnings, look_over
     from als_spark.spark.read.sources import SourceOptions, read_source
 
     def inspect() -> None:
         source = read_source(session, SourceOptions(path=path))
         first_rows(source)
-        look_over(session, source)
+        id_warnings(session, source, look_over(session, source))
 
     def summary() -> None:
         reader = session.read.schema(SCHEMA).option("header", True).format(kind)

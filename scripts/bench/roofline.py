@@ -27,7 +27,7 @@ from als_spark.solve.objective import Objective
 from als_spark.spark.planner import row_costs
 from als_spark.train.loop import train_models
 from als_spark.train.records import ModelSpec, TrainingOptions
-from als_spark.train.state import initial_factors
+from als_spark.train.start import initial_factors
 from als_spark.types import SIDES
 from scripts.bench.common import bench_parser, bench_session, synthetic_frame, write_result
 from scripts.bench.plots import draw_shares

@@ -796,9 +796,15 @@ def test_dropped_rows_are_set_aside_with_their_reasons(spark: SparkSession, tmp_
         ("rating is infinite", "user=3, item=1, rating=inf, in test.csv"),
     }
     assert len(lines) == 6
-    data = json.loads((out / "run.json").read_text())["data"]
+    run = json.loads((out / "run.json").read_text())
+    data = run["data"]
     assert data["bad_rows_dropped"] == {problem: 1 for problem, _ in found}
     assert data["ratings"] == {"train": 60, "test": 1}
+    assert sum(count for _, _, count in data["histogram"]) == 61
+    assert len(run["first_rows"]) == 5
+    assert run["first_rows"][0]["problem"] is None
+    assert [part["words"] for part in run["parts"]] == run["read"]
+    assert len(run["read"]) == 2
     assert (
         "a\u00e9, b"
         not in pq.read_table(out / "best_model" / "user_factors.parquet")["id"].to_pylist()
@@ -811,6 +817,12 @@ def test_a_pair_in_train_and_test_is_tested_on_where_duplicates_are_allowed(
 ) -> None:
     desk, out = Desk(tmp_path), tmp_path / "out"
     options = [*desk.ratings(), *desk.test(LINES[0], header=HEADER), "--duplicates", how]
+    if how == "last":
+        # The same as tables.
+        for place in (1, 3):
+            frame = spark.read.csv(options[place], header=True, inferSchema=True)
+            frame.createOrReplaceTempView(f"rated_{place}")
+            options[place] = f"table:rated_{place}"
     assert main([*TINY, *options, "--output", str(out)]) == 0
     data = json.loads((out / "run.json").read_text())["data"]
     assert (data["ratings"], data["duplicate_pairs"]) == ({"train": 59, "test": 1}, 1)

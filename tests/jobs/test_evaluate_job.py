@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pyspark.sql import SparkSession
 
 from als_spark.model.factor_model import FactorModel
 from jobs.evaluate import main
+from jobs.sweep import main as sweep
+from tests.conftest import random_triples
 from tests.jobs.nightly import BASE, FRESH, Lake
 from tests.pages import pictures, read_page, warnings_of
 
@@ -213,6 +216,36 @@ def test_the_ratings_that_the_model_was_trained_on(lake: Lake, tmp_path: Path) -
     assert warning.startswith(
         "these are the ratings that the model was trained on, but for the share 0.1 that it held"
     )
+
+
+def test_the_ratings_that_a_sweep_was_trained_on(spark: SparkSession, tmp_path: Path) -> None:
+    t = random_triples(12, 8, 60)
+    lines = [f"{u},{i},{r},{k}" for k, (u, i, r) in enumerate(zip(*t[:3], strict=True))]
+    header = "user,item,rating,timestamp"
+    same, other = tmp_path / "same.csv", tmp_path / "other.csv"
+    (tmp_path / "ratings.csv").write_text("\n".join([header, *lines]) + "\n")
+    # In another order, and another kind of file; and as many others.
+    same.write_text("\n".join(line.replace(",", "\t") for line in [header, *lines[::-1]]) + "\n")
+    moved = [f"99{lines[0][lines[0].index(',') :]}", *lines[1:]]
+    other.write_text("\n".join([header, *moved]) + "\n")
+    swept, found = tmp_path / "swept", {}
+    words = ["--ranks", "2", "--lambdas", "1", "--max-iter", "2", "--refit"]
+    assert sweep(["--ratings", f"{tmp_path}/ratings.csv", *words, "--output", str(swept)]) == 0
+    folder = swept / "best_model"
+    for model, ratings in ((folder, same), (folder, other), (folder / "before_refit", same)):
+        options = ["--model", str(model), "--ratings", str(ratings), "--ranking-users", "0"]
+        out = tmp_path / f"out{len(found)}"
+        assert main([*options, "--output", str(out)]) == 0
+        warnings = json.loads((out / "metrics.json").read_text())["warnings"]
+        found[model.name, ratings.name] = [w for w in warnings if "trained on" in w]
+    counts = json.loads((swept / "run.json").read_text())["data"]["ratings"]
+    share = counts["test"] / len(lines)
+    assert found["best_model", "other.csv"] == []
+    (refitted,) = found["best_model", "same.csv"]
+    assert refitted.startswith("these are the ratings that the model was trained on: its errors")
+    (before,) = found["before_refit", "same.csv"]
+    assert f"trained on, but for the share {share:.3g} that it held out: " in before
+    assert 0 < share < 0.5
 
 
 def lake_lines(lake: Lake) -> list[str]:

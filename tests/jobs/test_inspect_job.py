@@ -94,3 +94,46 @@ def test_what_cannot_be_read_is_one_line(
         assert said.out == ""
         assert message in said.err.splitlines()[-1]
         assert said.err.splitlines()[-1].startswith("inspect: ")
+
+
+def warnings_of(file: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    assert main([str(file), "--json"]) == 0
+    found: list[str] = json.loads(capsys.readouterr().out)["warnings"]
+    return found
+
+
+def test_ids_of_several_kinds_are_told_in_the_words_of_the_jobs(
+    spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    users = {
+        # The words of odd_ids, counted over ids and not over rows.
+        "zeros": ["007", "7", "8", "007"],
+        "text": ["1", "2", "3", "x7"],
+        # Of refuse_two_forms.
+        "two forms": ["1.0", "v2", "v3", "v4"],
+        "decimals": ["1.0", "2", "3", "4"],
+        "names": ["ann", "bob", "007x", "7"],
+        "numbers": ["0", "-1", "20", "7"],
+    }
+    said = {}
+    for name, ids in users.items():
+        file = tmp_path / f"{name}.csv"
+        rows = [f"{user},{item},{1 + item % 3}" for item, user in enumerate(ids)]
+        file.write_text("user,item,rating\n" + "\n".join(rows) + "\n")
+        said[name] = [
+            words.replace(str(file), "f")
+            for words in warnings_of(file, capsys)
+            if "user id" in words
+        ]
+    zeros = "1 of 3 user ids have leading zeros, such as 007: all are read as text, and 007 is "
+    decimals = "1 user id written with decimals, such as 1.0: read as 1"
+    refused = "jobs refuse these ids: f: the user id 1.0 is a whole number with decimals, 'v2' is "
+    refused += "none: write all user ids as whole numbers, or as text that is no number, such as "
+    assert said == {
+        "zeros": [f"{zeros}not 7; 1 are told from another id by these alone"],
+        "text": ["1 of 4 user ids are not whole numbers, such as 'x7': all are read as text"],
+        "two forms": [decimals, f"{refused}v1.0"],
+        "decimals": [decimals],
+        "names": [],
+        "numbers": [],
+    }

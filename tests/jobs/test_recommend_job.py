@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from pyspark.sql import SparkSession
 
 from als_spark.model.factor_model import FactorModel
 from jobs.recommend import main
@@ -286,3 +287,35 @@ def test_bad_input(
     assert main(["--store", str(lake.path), "--output", str(tmp_path / "out"), *words]) == 2
     assert says in capsys.readouterr().err.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tables_in_the_place_of_files(
+    lake: Lake, spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    users = lake.file("asked.csv", ["9001", "4", "5", "7"], header="user")
+    files = {
+        "users": users,
+        "exclude-seen": str(lake.base),
+        "fold-in": f"{lake.folder}/strangers.csv",
+    }
+    for name, path in files.items():
+        frame = spark.read.csv(path, header=True, inferSchema=True)
+        frame.createOrReplaceTempView(f"listed_{name.replace('-', '_')}")
+    tables = {name: f"table:listed_{name.replace('-', '_')}" for name in files}
+    answers = []
+    for inputs in (files, tables):
+        out = tmp_path / f"out{len(answers)}"
+        given = [word for name, value in inputs.items() for word in (f"--{name}", value)]
+        assert main(["--store", str(lake.path), "--output", str(out), "--strict", *given]) == 0
+        answers.append(read(out))
+    assert answers[0] == answers[1]
+    assert set(answers[1]) == {9001, 4, 5, 7}
+    assert answers[1][9001][1] == "fold_in"
+    capsys.readouterr()
+    for name in tables:
+        options = ["--store", str(lake.path), "--output", str(tmp_path / "no")]
+        assert main([*options, f"--{name}", "table:nowhere"]) == 2
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert "table nowhere: cannot be read: " in last
+        assert last.endswith(": check the name of the table")
+    assert not (tmp_path / "no").exists()

@@ -93,6 +93,15 @@ class TestPublished:
         assert record["sentence"] in page.one("header").text
         run = json.loads((first.path / "runs" / record["run"] / "run.json").read_text())
         assert run == record
+        assert [row["problem"] for row in run["source"]["first_rows"]] == 5 * [None]
+        first_line = BASE.lines()[0].split(",")
+        assert str(run["source"]["first_rows"][0]["user"]) == first_line[0]
+        (part,) = run["source"]["parts"]
+        assert part["columns"][0] == {"name": "userId", "type": "string", "role": "user"}
+        values, counts = np.unique(BASE.ratings, return_counts=True)
+        bars = run["data"]["histogram"]
+        assert bars == [[v, v, n] for v, n in zip(values, counts.tolist(), strict=True)]
+        assert "The first rows, as understood." in first.report()
 
     def test_the_held_out_errors_are_those_of_the_stored_factors(self, tmp_path: Path) -> None:
         # The latest ratings are held out: which they are can be told without Spark.

@@ -339,7 +339,7 @@ class RecommendConfig(StoredModelConfig):
     users: InputPath | None = option(
         "recommendations",
         "recommend for the users (or items) in this file only: an id on each line, or a column of "
-        "a csv, json or parquet file",
+        "a csv, json or parquet file; here and below table:NAME is a Spark table",
     )
     exclude_seen: InputPath | None = option(
         "recommendations",

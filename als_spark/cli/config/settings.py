@@ -28,6 +28,7 @@ from pydantic.fields import FieldInfo
 
 from als_spark.errors import AlsError, ConfigError
 from als_spark.files.json_files import json_ready, shortened
+from als_spark.files.places import table_name
 from als_spark.files.toml_files import decode_toml
 from als_spark.redaction import redact_all
 
@@ -232,12 +233,13 @@ def field_name(key: str) -> str:
 
 
 def paths_of(config: JobConfig) -> Iterator[tuple[str, Role, str]]:
-    """Give field, role and path of every path that a configuration has."""
+    """Give field, role and path of every path that a configuration has; tables are none."""
     for name, kind in option_types(type(config)).items():
         value = getattr(config, name)
         for path in value if isinstance(value, tuple) else (value,):
-            if kind.shown.role is not None and path:
-                yield name, kind.shown.role, path
+            role = kind.shown.role
+            if role is not None and path and not (role == "input" and table_name(path)):
+                yield name, role, path
 
 
 def resolve(kind: type[C], file: Path | Traversable | None, given: Mapping[str, Any]) -> C:

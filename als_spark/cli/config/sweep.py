@@ -39,6 +39,7 @@ from als_spark.types import (
     ColdStart,
     DType,
     Duplicates,
+    ExchangeChoice,
     Format,
     PlacementChoice,
     Quoting,
@@ -102,7 +103,11 @@ class RatingsConfig(JobConfig):
     alternatives: ClassVar[Alternatives] = (("ratings", "table"),)
 
     ratings: InputPath | None = option(RATINGS, "file or folder that Spark can read")
-    table: Text | None = option(RATINGS, "a Spark table instead of files")
+    table: Text | None = option(
+        RATINGS,
+        "a Spark table instead of files; table:NAME in the place of a path is one, too, here and "
+        "in the options of other inputs",
+    )
     format: Format = option(RATINGS, "format of the files", "auto")
     encoding: Text = option(
         RATINGS, "of text files: utf-8, utf-16, or one of a byte a character", "utf-8"
@@ -183,6 +188,26 @@ class FitConfig(RatingsConfig):
         TRAINING, "what Spark partitions: the ratings (large data) or the grid", "auto"
     )
     partitions: Partitions | None = option(TRAINING, "rating blocks a side (default: by cores)")
+    exchange: ExchangeChoice = option(
+        TRAINING,
+        "how the fixed factors reach the ratings: sent whole to every worker, or shuffled in the "
+        "rows that each needs; auto: each side by its size",
+        "auto",
+    )
+
+    @model_validator(mode="after")
+    def _exchangeable(self) -> Self:
+        if self.exchange != "auto" and self.placement == "grid":
+            raise ConfigError(
+                f"--exchange {self.exchange} with --placement grid: has no effect: whole models "
+                "are trained in a task, so no factors travel: leave one of the two out"
+            )
+        if self.exchange == "shuffle" and self.accelerate:
+            raise ConfigError(
+                "--exchange shuffle with --accelerate: not usable: the extrapolation needs the "
+                "items' factors on the driver: leave one of the two out"
+            )
+        return self
 
     @property
     def training(self) -> TrainingOptions:
@@ -289,6 +314,16 @@ class SweepConfig(FitConfig):
             raise ConfigError(
                 f"--ranking-users 0 with {self._asking_for_rankings[0]}: not usable: without users "
                 "there are no ranking measures: use a number such as 20000, or leave one out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shuffled(self) -> Self:
+        if self.exchange == "shuffle" and self.ranking is not None:
+            asked = [*self._asking_for_rankings, f"--ranking-users {self.ranking_users}"][0]
+            raise ConfigError(
+                f"--exchange shuffle with {asked}: not usable: ranking measures need the factors "
+                "of all users and items in every worker: leave one of the two out"
             )
         return self
 

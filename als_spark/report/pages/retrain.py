@@ -12,8 +12,10 @@ from als_spark.report.pages.views import (
     Facts,
     degree_facts,
     drop_missing,
+    first_rows_table,
     get_list,
     get_mapping,
+    histogram_table,
     run_view,
     source_facts,
     tables_words,
@@ -78,6 +80,8 @@ def retrain_page(record: Mapping[str, Any], pictures: Mapping[str, bytes]) -> st
             ]
         ),
         data=_data_facts(record),
+        first_rows=first_rows_table(get_list(get_mapping(record, "source"), "first_rows")),
+        histogram=histogram_table(get_mapping(record, "data")),
         checks=_checks_table(_checks(record)),
         training=_training_facts(get_mapping(record, "training")),
         comparison=drop_missing(

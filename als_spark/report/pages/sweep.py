@@ -21,10 +21,13 @@ from als_spark.report.format import MISSING, duration, number, show
 from als_spark.report.pages.page import Picture, Table, render
 from als_spark.report.pages.views import (
     Facts,
+    column_facts,
     degree_facts,
     drop_missing,
+    first_rows_table,
     get_list,
     get_mapping,
+    histogram_table,
     run_view,
     tables_words,
 )
@@ -125,6 +128,8 @@ def sweep_page(
         sentence=sentence,
         notes=list(_warnings(points, best, selected_on, run, judge, popular, biases)),
         data=_data_facts(run),
+        first_rows=first_rows_table(get_list(run, "first_rows")),
+        histogram=histogram_table(get_mapping(run, "data")),
         results=_results_table(points, best, judge.aim(selected_on), biases),
         rankings=_rankings_tables(points, best, judge, popular),
         objective_note=objective_note,
@@ -134,14 +139,15 @@ def sweep_page(
 
 def _data_facts(run: Mapping[str, Any]) -> Facts:
     data = get_mapping(run, "data")
-    columns = [f"{role}: {name}" for role, name in get_mapping(run, "columns").items() if name]
     ratings = [f"{count:,} {part}" for part, count in get_mapping(data, "ratings").items()]
+    columns = [f"{role}: {name}" for role, name in get_mapping(run, "columns").items() if name]
     extremes = [data.get("lowest_rating"), data.get("highest_rating")]
     return drop_missing(
         [
             ("source", run.get("source")),
             ("read", "; ".join(map(show, get_list(run, "read")))),
             ("columns", ", ".join(columns)),
+            *column_facts(run),
             ("tables", tables_words(run)),
             ("ratings", ", ".join(ratings)),
             ("users", data.get("users")),

@@ -11,16 +11,19 @@ from typing import Any
 
 from als_spark.report.figures.breakdown import bins_of
 from als_spark.report.format import MISSING, duration, format_time, number, show
-from als_spark.report.overview import degree_words
+from als_spark.report.overview import bar_rows, column_words, degree_words, first_row_cells
 from als_spark.report.pages.page import Table
 
 __all__ = [
     "Facts",
     "bins_table",
+    "column_facts",
     "degree_facts",
     "drop_missing",
+    "first_rows_table",
     "get_list",
     "get_mapping",
+    "histogram_table",
     "humanise_keys",
     "run_view",
     "source_facts",
@@ -57,8 +60,38 @@ def source_facts(source: Any) -> Facts:
     """Return where the ratings came from; ``source`` is a label, or a mapping with more."""
     if not isinstance(source, Mapping):
         return drop_missing([("source", source)])
-    rest = {key: value for key, value in source.items() if key != "label"}
-    return [*drop_missing([("source", source.get("label"))]), *humanise_keys(rest)]
+    left = ("label", "parts", "first_rows")
+    rest = {key: value for key, value in source.items() if key not in left}
+    return [
+        *drop_missing([("source", source.get("label"))]),
+        *humanise_keys(rest),
+        *column_facts(source),
+    ]
+
+
+def column_facts(part: Mapping[str, Any]) -> Facts:
+    """Return the columns of what was read, with their types."""
+    parts = [entry for entry in get_list(part, "parts") if isinstance(entry, Mapping)]
+    told = dict.fromkeys(column_words(get_list(entry, "columns")) for entry in parts)
+    return drop_missing([("columns and types", "; ".join(told))])
+
+
+def first_rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the first rows as they were understood."""
+    cells = first_row_cells(rows)
+    if not cells:
+        return Table((), ())
+    headers, *values = cells
+    return Table(
+        headers, values, right=range(len(headers) - 1), caption="The first rows, as understood."
+    )
+
+
+def histogram_table(data: Mapping[str, Any]) -> Table:
+    """Return how often each rating comes."""
+    return Table(
+        ("rating", "ratings", "share"), bar_rows(get_list(data, "histogram")), right=range(3)
+    )
 
 
 def degree_facts(data: Mapping[str, Any]) -> Facts:

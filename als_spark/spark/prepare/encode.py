@@ -9,7 +9,7 @@ is all it needs to number the rows and to check the data.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from als_spark.errors import DataError
-from als_spark.model.ids import IdIndex, fits_int64, id_for_message
+from als_spark.model.ids import id_for_message
 from als_spark.spark.arrow import (
     CHUNK_ROWS,
     ddl,
@@ -37,13 +37,20 @@ from als_spark.spark.read.bad_rows import (
     refuse_bad_rows,
 )
 from als_spark.spark.read.facts import Summary
-from als_spark.spark.read.ids import ChangedIds, refuse_two_forms
-from als_spark.types import SIDES, BadRows, IntArray
+from als_spark.spark.read.first_rows import first_of_table
+from als_spark.spark.read.histogram import (
+    bars_of,
+    count_encoded,
+    pack_counts,
+)
+from als_spark.spark.read.ids import ChangedIds, merge_ids, refuse_two_forms
+from als_spark.types import SIDES, BadRows
 
 _SUMMARY_FIELDS = [
     *((name, pa.binary()) for name in ("users", "items", "user_counts", "item_counts")),
     *(("n_ratings", pa.int64()), ("lowest", pa.float64()), ("highest", pa.float64())),
-    *(("bad", pa.string()), ("changed", pa.string())),
+    *(("bad", pa.string()), ("changed", pa.string()), ("first_rows", pa.string())),
+    ("values", pa.binary()),
 ]
 _RATING_COLUMNS = (
     "user_codes",
@@ -117,6 +124,8 @@ def encode_chunk(table: pa.Table) -> pa.RecordBatch:
         "highest": float(extremes.max()) if extremes.size else -np.inf,
         "bad": BadRowCounts.of_column(bad).as_text(),
         "changed": json.dumps(changed_ids(bad).as_found()),
+        "first_rows": json.dumps(first_of_table(table)),
+        "values": pack_counts(*count_encoded(values, levels)) if good.num_rows else b"",
     }
     return pa.RecordBatch.from_pylist([row], schema=CHUNK_FIELDS)
 
@@ -133,42 +142,21 @@ def summarise(chunks: DataFrame) -> Summary:
         )
         for side in SIDES
     )
+    lowest = min((row.lowest for row in rows), default=np.inf)
+    highest = max((row.highest for row in rows), default=-np.inf)
     return Summary(
         n_ratings=sum(row.n_ratings for row in rows),
         users=users,
         items=items,
         user_counts=user_counts,
         item_counts=item_counts,
-        lowest=min((row.lowest for row in rows), default=np.inf),
-        highest=max((row.highest for row in rows), default=-np.inf),
+        lowest=lowest,
+        highest=highest,
         bad=BadRowCounts.of_texts(row.bad for row in rows),
         changed=ChangedIds.of(found for row in rows for found in json.loads(row.changed)),
+        histogram=bars_of((row["values"] for row in rows), lowest, highest),
+        first_rows=tuple(json.loads(rows[0].first_rows)) if rows else (),
     )
-
-
-def merge_ids(parts: Sequence[tuple[pa.Array, IntArray]]) -> tuple[IdIndex, IntArray]:
-    """Merge id lists with counts; number the ids by falling count, then by rising id.
-
-    Text ids that are all decimal integers become integers, so that a CSV file and a table of
-    integers give the same index. Text among integers makes all of them text.
-    """
-    arrays = [ids for ids, _ in parts if len(ids)]
-    if not arrays:
-        return IdIndex(pa.array([], pa.int64())), np.zeros(0, np.int64)
-    counts = np.concatenate([count for ids, count in parts if len(ids)])
-    if not all(pa.types.is_integer(array.type) for array in arrays):
-        texts = [array.cast(pa.string()) for array in arrays]
-        whole = all(pc.all(fits_int64(text)).as_py() for text in texts)
-        arrays = [text.cast(pa.int64()) for text in texts] if whole else texts
-    merged = (
-        pa.table({"id": pa.concat_arrays(arrays), "count": counts})
-        .group_by("id")
-        .aggregate([("count", "sum")])
-        .sort_by([("count_sum", "descending"), ("id", "ascending")])
-        .combine_chunks()
-    )
-    ids = merged.column("id").combine_chunks()
-    return IdIndex(ids), merged.column("count_sum").to_numpy()
 
 
 def check_summary(summary: Summary, label: str, bad_rows: BadRows) -> None:

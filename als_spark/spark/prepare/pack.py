@@ -44,8 +44,8 @@ from als_spark.solve.blocks import (
     sort_pairs,
     split_block,
 )
+from als_spark.solve.routing import SHARED_ROW
 from als_spark.spark.arrow import decode_values, ids_from_bytes, narrow, widen
-from als_spark.spark.planner import SHARED_ROW
 from als_spark.spark.read.duplicates import resolve_duplicates
 from als_spark.spark.read.split import TEST, TRAIN, VALIDATION
 from als_spark.spark.train.exchange import SliceNumber, TrainSlice

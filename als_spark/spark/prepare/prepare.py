@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,6 +38,7 @@ from als_spark.spark.prepare.pack import (
     train_slices,
 )
 from als_spark.spark.prepare.ranking import collect_rankings, place_rankings
+from als_spark.spark.prepare.routing import Known, pack_alike, place_routed
 from als_spark.spark.read.columns import check_source, typed_ratings, union_typed
 from als_spark.spark.read.facts import Summary
 from als_spark.spark.read.failures import workers_are_explained
@@ -45,9 +46,11 @@ from als_spark.spark.read.sources import Source
 from als_spark.spark.read.split import TEST, SplitOptions, split_ratings, with_fixed_split
 from als_spark.spark.session import broadcasted, default_partitions, described
 from als_spark.spark.train.exchange import SliceNumber, TrainSlice
+from als_spark.spark.train.factor_blocks import beside
 from als_spark.spark.train.partitioned import PartitionedRankings, PartitionedRatings
 from als_spark.spark.train.per_model import PerModel
 from als_spark.spark.train.run import Placement, PreparedRatings
+from als_spark.spark.train.shuffle import RoutedRatings
 from als_spark.train.local import LocalBackend
 from als_spark.train.metrics import (
     EvaluationPart,
@@ -62,6 +65,8 @@ from als_spark.types import (
     ColdStart,
     DType,
     DuplicatesOrKeep,
+    ExchangeChoice,
+    ExchangeName,
     IntArray,
     PlacementChoice,
     Side,
@@ -73,6 +78,7 @@ SummaryCheck = Callable[[Summary], None]
 """Stops on ratings that cannot be trained on."""
 
 
+_Described = SliceStats | HeldOutStats | Repeated
 _Placed = tuple[Placement, dict[Side, SideStats], dict[SplitName, int], int, float]
 """Ratings in their place, the training ratings of each side, sizes of the parts, repeated pairs,
 the mean training rating."""
@@ -83,7 +89,8 @@ class PrepareOptions:
     """How ratings are made ready; fields as the options of the sweep.
 
     ``ranks`` has a rank for every model that will be trained: the blocks are balanced for them.
-    With a ``ranking`` the ranking measures of models can be had, too.
+    With a ``ranking`` the ranking measures of models can be had, too. The ``exchange`` may be given
+    by side: how the fixed factors reach the blocks of that side.
     """
 
     split: SplitOptions = field(default_factory=SplitOptions)
@@ -95,6 +102,7 @@ class PrepareOptions:
     placement: PlacementChoice = "auto"
     partitions: int | None = None
     ranking: RankingRule | None = None
+    exchange: ExchangeChoice | Mapping[Side, ExchangeName] = "auto"
 
 
 def prepare_ratings(
@@ -188,8 +196,7 @@ def prepare_typed(
             rejected = ratings.where(F.col("problem").isNotNull()).select("problem", "raw")
         with phase("packing ratings into blocks"):
             packing = _Packing(session, chunks, summary, options, label)
-            place = packing.collect if packing.plan.placement == "grid" else packing.distribute
-            placement, stats, n_ratings, n_duplicates, mean = place()
+            placement, stats, n_ratings, n_duplicates, mean = packing.place()
     return PreparedRatings(
         summary, stats, n_ratings, n_duplicates, rejected, packing.plan, placement, mean
     )
@@ -223,7 +230,19 @@ class _Packing:
             cores=default_partitions(self._context),
         )
         limit = worker_limit(dict(self._context.getConf().getAll()))
-        self.plan = plan(sizes, options.placement, options.partitions, limit)
+        self.plan = plan(
+            *(sizes, options.placement, options.partitions, limit),
+            exchange=options.exchange,
+            ranked=options.ranking is not None,
+        )
+
+    def place(self) -> _Placed:
+        """Do what the plan says."""
+        if self.plan.placement == "grid":
+            return self.collect()
+        if "shuffle" in self.plan.exchange.values():
+            return self.route()
+        return self.distribute()
 
     def distribute(self) -> _Placed:
         """Leave the blocks on the executors, partitioned by user and by item."""
@@ -244,28 +263,39 @@ class _Packing:
             else:
                 train, evaluation = self._separate(entries, stats, resources)
                 ranking = self._rank(entries, stats, found, resources)
-            slices = [part for part in found if isinstance(part, SliceStats)]
-            positives = {
-                side: sum_counts(
-                    self._n_rows[side],
-                    ((part.rows, part.positives) for part in slices if part.side == side),
-                )
-                for side in SIDES
-            }
-            rows: dict[Side, dict[SliceNumber, IntArray]] = {"user": {}, "item": {}}
-            for part in slices:
-                if not part.shared:
-                    rows[part.side][part.number] = part.rows
             ratings = PartitionedRatings(
                 self._context,
                 train,
-                rows,
+                _rows_of_slices(found),
                 evaluation,
                 stats,
-                positives,
+                self._positives(found),
                 self.plan,
                 resources.pop_all(),
                 ranking,
+            )
+        return ratings, stats, n_ratings, n_duplicates, mean
+
+    def route(self) -> _Placed:
+        """Leave ratings and factors on the executors, and work out what is sent where."""
+        options = self._options
+        with ExitStack() as resources, ExitStack() as temporary:
+            entries = {}
+            for side in SIDES:
+                with described(self._context, f"packing ratings by {side}"):
+                    entries[side] = self._pack((side,), resources, alike=True)
+                    entries[side].persist(StorageLevel.MEMORY_AND_DISK_DESER)
+                    temporary.callback(entries[side].unpersist)
+            with described(self._context, "packing ratings by user and by item"):
+                packed = beside(self._context, [*entries.values()], self.plan.n_blocks)
+                found = packed.mapPartitions(describe_entries).collect()
+            stats, n_ratings, n_duplicates, mean = self._check(found)
+            known = Known(self._block_of(), stats, options.cold_start, options.dtype)
+            rows = _rows_of_slices(found)
+            sides = place_routed(self._context, entries, rows, known, self.plan, resources)
+            ratings = RoutedRatings(
+                *(self._context, sides, stats, self._positives(found)),
+                *(self.plan, resources.pop_all()),
             )
         return ratings, stats, n_ratings, n_duplicates, mean
 
@@ -301,22 +331,39 @@ class _Packing:
         placement = PerModel(self._session, LocalBackend(by_user, by_item, parts, ranking))
         return placement, stats, n_ratings, n_duplicates, mean
 
-    def _pack(self, sides: tuple[Side, ...], resources: ExitStack) -> RDD[Entry]:
-        """Describe the packed ratings: a partition a block.
+    def _block_of(self) -> dict[Side, IntArray]:
+        """(n_rows,) block of each row of each side."""
+        ranks, n_blocks = self._options.ranks, self.plan.n_blocks
+        return {side: place_rows(self._counts[side], ranks, n_blocks) for side in SIDES}
+
+    def _positives(self, found: Iterable[_Described]) -> dict[Side, IntArray]:
+        """(n_rows,) training ratings above 0 of each row of each side."""
+        slices = [part for part in found if isinstance(part, SliceStats)]
+        return {
+            side: sum_counts(
+                self._n_rows[side],
+                ((part.rows, part.positives) for part in slices if part.side == side),
+            )
+            for side in SIDES
+        }
+
+    def _pack(
+        self, sides: tuple[Side, ...], resources: ExitStack, *, alike: bool = False
+    ) -> RDD[Entry]:
+        """Describe the packed ratings: a partition a block, of one side partitioned as factors.
 
         Its broadcast stays until ``resources`` end: an executor that is lost takes blocks with it,
         which Spark packs again.
         """
         n_blocks = self.plan.n_blocks
-        block_of = {
-            side: place_rows(self._counts[side], self._options.ranks, n_blocks) for side in SIDES
-        }
-        keys: IntArray = np.zeros(1, np.int32)
-        if len(sides) * n_blocks > 1:
+        keys: IntArray = np.zeros(len(sides) * n_blocks, np.int32)
+        if keys.size > 1 and not alike:
             with described(self._context, f"finding places for {n_blocks} blocks a side"):
                 keys = shuffle_keys(self._session, len(sides) * n_blocks)
         layout = resources.enter_context(
-            broadcasted(self._context, Layout(self._ids["user"], self._ids["item"], block_of, keys))
+            broadcasted(
+                self._context, Layout(self._ids["user"], self._ids["item"], self._block_of(), keys)
+            )
         )
         pack = PackOptions(
             sides,
@@ -330,6 +377,8 @@ class _Packing:
             partial(cut_partition, options=pack, layout=layout),
             PIECE_SCHEMA,
         )
+        if alike:
+            return pack_alike(pieces, pack, layout)
         placed = pieces.repartition(keys.size, "key").drop("key")
         return placed.rdd.mapPartitions(partial(merge_partition, options=pack, layout=layout))
 
@@ -357,7 +406,7 @@ class _Packing:
         self,
         entries: RDD[Entry],
         stats: dict[Side, SideStats],
-        found: Iterable[SliceStats | HeldOutStats | Repeated],
+        found: Iterable[_Described],
         resources: ExitStack,
     ) -> PartitionedRankings | None:
         """Gather what rankings are measured by, where they are asked for."""
@@ -373,7 +422,7 @@ class _Packing:
         return place_rankings(self._context, entries, stats, rows, rule, resources)
 
     def _check(
-        self, found: Iterable[SliceStats | HeldOutStats | Repeated]
+        self, found: Iterable[_Described]
     ) -> tuple[dict[Side, SideStats], dict[SplitName, int], int, float]:
         """Sum up what was packed; stop where it cannot be trained on."""
         found = list(found)
@@ -414,3 +463,12 @@ class _Packing:
             sums, weights = zip(*weighted, strict=True)
             mean = math.fsum(sums) / math.fsum(weights)
         return stats, n_ratings, n_duplicates, mean
+
+
+def _rows_of_slices(found: Iterable[_Described]) -> dict[Side, dict[SliceNumber, IntArray]]:
+    """Dense rows of each slice of each side, but of shared rows."""
+    rows: dict[Side, dict[SliceNumber, IntArray]] = {"user": {}, "item": {}}
+    for part in found:
+        if isinstance(part, SliceStats) and not part.shared:
+            rows[part.side][part.number] = part.rows
+    return rows

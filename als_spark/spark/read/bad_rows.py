@@ -115,6 +115,13 @@ def are_usable(bad: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.or_(pc.is_null(bad), pc.fill_null(pc.starts_with(bad, _CHANGED), True))
 
 
+def problem_of(bad: str | None) -> str | None:
+    """Return what is wrong with a row, by its value in the column of :func:`bad_column`."""
+    if bad is None or bad.startswith(_CHANGED):
+        return None
+    return bad.partition(_BETWEEN)[0]
+
+
 def changed_ids(bad: pa.ChunkedArray) -> ChangedIds:
     """Count the ids that are not as they were written, by the column of :func:`bad_column`."""
     if bad.null_count == len(bad):

@@ -26,6 +26,7 @@ from als_spark.spark.read.ids import (
     changed_column,
     mark_ids,
     missing_text,
+    odd_name,
     typed_id,
 )
 from als_spark.spark.read.names import quoted
@@ -41,6 +42,8 @@ LARGEST_RATING = 1e18
 """In size. Squares of ratings, and sums of them, then stay far from the end of 32-bit floats, which
 factors are usually of."""
 _LARGEST_SECONDS = 2.0**63
+_FIRST_MILLISECONDS = 1e11
+"""In size: from here on, times in seconds would be in the year 5138, in milliseconds in 1973."""
 
 
 def typed_ratings(
@@ -225,7 +228,7 @@ def _id_column(source: Source, role: str) -> TypedId:
     if found is None:
         raise _wrong_type(source, role, "whole numbers or text")
     if source.is_text:
-        undecoded = _undecoded(source, role, found.value)
+        undecoded = F.when(F.col(odd_name(role)), _undecoded(source, role, found.value))
         found = found._replace(problem=F.coalesce(found.problem, undecoded))
     return found
 
@@ -247,8 +250,7 @@ def _rating_column(source: Source) -> tuple[Column, Column]:
     elif isinstance(kind, TEXTS):
         missing = missing_text(F.trim(column), source.null_words, "rating")
         value = _try_cast(source, "rating", "double")
-        # Java takes 4d and 4f for numbers.
-        unparsed = value.isNull() | F.lower(F.substring(F.trim(column), -1, 1)).isin("d", "f")
+        unparsed = value.isNull() | _is_javas(column)
         numbers = [word for word in source.null_words if is_number(word) and isfinite(float(word))]
         named = F.trim(column).isin(*numbers) if numbers else named
     else:
@@ -272,19 +274,39 @@ def _timestamp_column(source: Source) -> tuple[Column, Column]:
     column, kind = _column(source, "timestamp")
     missing = F.when(column.isNull(), F.lit("timestamp is missing"))
     if isinstance(kind, (*INTEGERS, *FLOATS, T.DecimalType)):
-        value = column.cast("double")
+        value = _seconds(column.cast("double"))
     elif isinstance(kind, _MOMENTS):
         value = F.unix_micros(column.cast("timestamp")).cast("double") / 1e6
     elif isinstance(kind, T.StringType):
         missing = missing_text(F.trim(column), source.null_words, "timestamp")
         moment = F.unix_micros(_try_cast(source, "timestamp", "timestamp")).cast("double") / 1e6
-        value = F.coalesce(_try_cast(source, "timestamp", "double"), moment)
+        # To Spark a time of day is one of the day on which it runs.
+        dated = F.when(column.contains("-"), moment)
+        number = _try_cast(source, "timestamp", "double")
+        value = F.coalesce(_seconds(F.when(~_is_javas(column), number)), dated)
     else:
         raise _wrong_type(source, "timestamp", "numbers, dates or timestamps")
     # NaN is larger than everything. Null here, so that no later expression can overflow.
     value = F.when(F.abs(value) < _LARGEST_SECONDS, value)
     problem = F.coalesce(missing, F.when(value.isNull(), F.lit("timestamp is unreadable")))
     return value, problem
+
+
+def _seconds(value: Column) -> Column:
+    """Return a number since 1970 in seconds; its size tells whether it is in a finer unit."""
+    size = F.abs(value)
+    seconds = F.when(size < _LARGEST_SECONDS, value / 1e9)
+    for digits in (6, 3, 0):
+        largest = _FIRST_MILLISECONDS * 10.0**digits
+        seconds = F.when(size < largest, value / 10.0**digits).otherwise(seconds)
+    return seconds
+
+
+def _is_javas(text: Column) -> Column:
+    """Tell what is a number to Java alone, such as 4d, 4f and 0x1p3."""
+    text = F.trim(text)
+    hexadecimal = text.contains("x") | text.contains("X")
+    return reduce(Column.__or__, (text.endswith(letter) for letter in "dDfF"), hexadecimal)
 
 
 def _column(source: Source, role: str) -> tuple[Column, T.DataType]:

@@ -138,7 +138,42 @@ def positional_names(n_fields: int, roles: Sequence[str]) -> tuple[str, ...]:
     return (*roles, *(f"_c{k}" for k in range(len(roles), n_fields)))[:n_fields]
 
 
-def records_of(text: str, separator: str, quoting: Quoting, whole: bool = True) -> list[list[str]]:
+def refuse_backslashes(text: str, separator: str, label: str) -> None:
+    """Refuse quotes that are escaped by backslashes, as Spark writes them, where that matters.
+
+    It does if the beginning of the file has other records and fields when read so.
+
+    Raises
+    ------
+    DataError
+        With the remedy.
+    """
+    found = re.search(rf'\\"[^{re.escape(separator[0])}"\s]', text)
+    if found is None or separator in (BLANKS, WHOLE_LINE):
+        return
+    plain, escaped = (
+        [[re.sub(r'[\\"]', "", field) for field in fields] for fields in records]
+        for records in (
+            records_of(text, separator, "auto"),
+            records_of(text, separator, "auto", escape="\\"),
+        )
+    )
+    if plain != escaped:
+        line = text.count("\n", 0, found.start()) + 1
+        raise DataError(
+            f"{label}: line {line:,} has quotes behind backslashes, as Spark writes them: write "
+            'them doubled ("" within a field; in Spark by `option("escape", chr(34))`), or as '
+            "Parquet"
+        )
+
+
+def records_of(
+    text: str,
+    separator: str,
+    quoting: Quoting,
+    whole: bool = True,
+    escape: str | None = None,
+) -> list[list[str]]:
     """Split the beginning of a text into its records that are not blank, and these into fields."""
     if separator == BLANKS:
         lines = (line.split() for line in re.split(r"\r\n|\n|\r", text))
@@ -151,6 +186,7 @@ def records_of(text: str, separator: str, quoting: Quoting, whole: bool = True) 
             delimiter=separator,
             quoting=csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL,
             skipinitialspace=True,
+            escapechar=escape,
         )
         stripped = ([field.strip() for field in fields] for fields in _readable(reader))
         records = (fields for fields in stripped if len(fields) > 1 or any(fields))

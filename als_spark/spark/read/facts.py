@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from als_spark.model.ids import IdIndex
 from als_spark.spark.read.bad_rows import BadRowCounts
 from als_spark.spark.read.degrees import Degrees
+from als_spark.spark.read.histogram import Bar
 from als_spark.spark.read.ids import ChangedIds, odd_ids
 from als_spark.types import SIDES, IntArray, Side
 
@@ -86,7 +91,8 @@ class Summary:
 
     Number and range of the usable ratings; all ids among them, by falling number of ratings, then
     by rising id, so that the rows that are used most lie together; the (n,) int64 usable ratings of
-    each id; the unusable rows; and the ids that are not as they were written.
+    each id; the unusable rows; the ids that are not as they were written; the histogram of the
+    usable ratings; and the first rows of all (see :mod:`als_spark.spark.read.first_rows`).
     """
 
     n_ratings: int
@@ -98,6 +104,8 @@ class Summary:
     highest: float
     bad: BadRowCounts
     changed: ChangedIds = field(default_factory=ChangedIds)
+    histogram: tuple[Bar, ...] = ()
+    first_rows: tuple[Mapping[str, Any], ...] = ()
 
     def __repr__(self) -> str:
         """Say how many ratings there are, of whom."""
@@ -112,10 +120,35 @@ class Summary:
         return {"user": self.users.ids, "item": self.items.ids}
 
     @property
+    def fingerprint(self) -> str:
+        """Tell these ratings from others by their number, range, ids, and the count of each id.
+
+        It is the same in whatever order, files and partitions the ratings come, and costs no pass
+        over them: but of the rating of each pair it knows the range alone. Another one than that of
+        :class:`DataFacts`.
+        """
+        digest = hashlib.sha256(np.array([self.lowest, self.highest]).tobytes())
+        sides = (self.users, self.user_counts), (self.items, self.item_counts)
+        for index, counts in sides:
+            texts = index.ids.cast(pa.large_string())
+            digest.update(pc.binary_length(texts).to_numpy(zero_copy_only=False).tobytes())
+            digest.update("".join(texts.to_pylist()).encode())
+            digest.update(counts.astype(np.int64).tobytes())
+        return f"{self.n_ratings}-{digest.hexdigest()[:16]}"
+
+    @property
     def odd_ids(self) -> list[str]:
         """Why ids that are mostly whole numbers are read as text, where they are."""
         found = (odd_ids(self.ids[side], side) for side in SIDES)
         return [words for words in found if words is not None]
+
+    def as_record(self) -> dict[str, Any]:
+        """Return how often each rating comes, and how many users and items have, as JSON has it."""
+        return {
+            "ratings_per_user": self.user_degrees.as_record(),
+            "ratings_per_item": self.item_degrees.as_record(),
+            "histogram": [bar.as_record() for bar in self.histogram],
+        }
 
     @property
     def user_degrees(self) -> Degrees:

@@ -21,6 +21,7 @@ from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 from als_spark.errors import DataError
 from als_spark.files.places import local_path, split_address, undecodable
 from als_spark.spark.hadoop import HadoopTree
+from als_spark.spark.read.passed_over import refuse_passed_over
 from als_spark.spark.session import encoding_of_names
 from als_spark.types import Format
 
@@ -100,7 +101,8 @@ def list_files(session: SparkSession, path: str) -> Listing:
     Raises
     ------
     DataError
-        If there is a file that Spark would pass over without a word: Java cannot read its name.
+        If there is a file that Spark would pass over without a word: by where it lies, by its name,
+        or for Java cannot read this.
     """
     encoding = encoding_of_names()
     hidden = undecodable(path, encoding)
@@ -118,6 +120,8 @@ def list_files(session: SparkSession, path: str) -> Listing:
     # This also finds out, without a job, whether the path is there.
     frame = session.read.options(**options).text(path)
     files = tuple(sorted(frame.inputFiles()))
+    if options or not PATTERN.search(path):
+        refuse_passed_over(session, path, files, frame.columns[1:])
     if any(":" in unquote(split_address(file).path) for file in files if file.startswith("file:")):
         options |= _COLONS
     return Listing(path, files, tuple(frame.columns[1:]), options)

@@ -22,10 +22,8 @@ from als_spark.spark.read.dialect import (
     records_of,
     safe_names,
 )
-from als_spark.spark.read.failures import reason
 from als_spark.spark.read.heads import (
     Listing,
-    names_hint,
     settings,
     shown,
     without_compression,
@@ -34,8 +32,8 @@ from als_spark.spark.read.ids import ChangedIds, changed_column, example_of, mar
 from als_spark.spark.read.names import USUAL_NAMES, best_named, plain_name, quoted
 from als_spark.spark.read.options import NULL_WORDS, SourceOptions
 from als_spark.spark.read.parquet_files import parquet_groups
-from als_spark.spark.read.sources import AS_THEY_ARE, files_by_format
-from als_spark.spark.read.tables import SourceFolder
+from als_spark.spark.read.sources import AS_THEY_ARE, files_by_format, unreadable
+from als_spark.spark.read.tables import SourceFolder, Table, read_named
 from als_spark.spark.read.text_files import CORRUPT, groups_of, read_text_group
 from als_spark.spark.read.typed_files import json_groups, read_json_group
 from als_spark.spark.session import described
@@ -67,7 +65,7 @@ def read_ids(
     quoting: Quoting = "auto",
     null_words: Sequence[str] = NULL_WORDS,
 ) -> ListedIds:
-    """Read a list of ids: text with one a line, csv, json or parquet.
+    """Read a list of ids: text with one a line, csv, json or parquet, or a table (``table:NAME``).
 
     Text and csv may begin with a header. Without one a whole line is an id, in files named .csv or
     .tsv the first field of it. Otherwise the ids are in the column that is named (a list without
@@ -89,8 +87,9 @@ def read_ids(
         quoting=quoting,
         null_words=null_words,
     )
+    label = options.label
     with (
-        described(session.sparkContext, f"reading the {side}s in {path}"),
+        described(session.sparkContext, f"reading the {side}s in {label}"),
         settings(session, AS_THEY_ARE),
     ):
         try:
@@ -105,17 +104,14 @@ def read_ids(
                 .collect()
             ]
         except (PySparkException, Py4JJavaError, OSError) as error:
-            why = str(error) if isinstance(error, OSError) else reason(error)
-            raise DataError(
-                f"{path}: cannot be read: {why}: check the path and the file{names_hint(path)}"
-            ) from error
+            raise unreadable(options, error) from error
     good = [row for row in rows if row.problem is None]
     left = [row for row in rows if row.problem is not None]
     missing = [row for row in left if row.problem.startswith(f"{side} is missing")]
     bad = bad_counts((row.problem, row.n, row.raw) for row in left if row not in missing)
     if not good:
         raise EmptySourceError(
-            f"{path}: no {side} ids in it{f': {bad}' if bad.n else ''}: give a file with an id on "
+            f"{label}: no {side} ids in it{f': {bad}' if bad.n else ''}: give a file with an id on "
             "each line"
         )
     changed = [
@@ -123,7 +119,7 @@ def read_ids(
     ]
     return ListedIds(
         pa.array(sorted({row.id for row in good}), pa.string()),
-        path,
+        label,
         sum(row.n for row in missing),
         bad,
         ChangedIds.of(changed),
@@ -131,22 +127,23 @@ def read_ids(
 
 
 def _id_columns(session: SparkSession, options: SourceOptions, side: Side) -> Iterator[DataFrame]:
-    assert options.path is not None
-    path = options.path
-    folder = SourceFolder(session, options)
-    column = options.columns[side]
-    table = folder.table()
+    label, column = options.label, options.columns[side]
+    if options.table is not None:
+        table: Table | None = read_named(session, options.table, label)
+    else:
+        folder = SourceFolder(session, options)
+        table = folder.table()
     if table is not None:
-        name = _find(table.frame.columns, path, side, column)
-        yield _typed(table.frame, name, path, options, side)
+        name = _find(table.frame.columns, label, side, column)
+        yield _typed(table.frame, name, label, options, side)
         return
     listing = folder.files()
     if not listing.files:
-        raise DataError(f"{path}: no files there: give a file or a folder with {side} ids")
+        raise DataError(f"{label}: no files there: give a file or a folder with {side} ids")
     by_format = files_by_format(session, listing, options)
     text = by_format.get("csv", {})
     if text and len(by_format) == 1 and not any(head.strip() for head in text.values()):
-        raise EmptySourceError(f"{path}: the file is empty: give a file with {side} ids")
+        raise EmptySourceError(f"{label}: the file is empty: give a file with {side} ids")
     yield from _text_columns(session, listing, text, options, side)
     for files, array in json_groups(by_format.get("json", {}), options):
         frame = read_json_group(session, listing, options, files, array=array)

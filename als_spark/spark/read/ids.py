@@ -3,7 +3,9 @@
 An id is missing if it is null, blank or one of the null words (:data:`NULL_WORDS`). A whole number
 may be written with decimals: ``15.0`` is 15, and counted; a number in scientific notation, such as
 ``1.23457E+12``, has perhaps lost digits, and is unusable. Everything else is what it is: ``007`` is
-text, and not 7; one such id makes all ids of its column text (see :func:`odd_ids`).
+text, and not 7. An id that begins or ends with a no-break space, a tab or a mark such as U+FEFF
+looks like another one, and is unusable. One id of text makes all ids of its column text (see
+:func:`odd_ids`).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
@@ -21,22 +24,27 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from als_spark.errors import DataError
-from als_spark.model.ids import LARGEST_EXACT, fits_int64
+from als_spark.model.ids import LARGEST_EXACT, LARGEST_EXACT_FLOAT, IdIndex, fits_int64
 from als_spark.spark.read.names import quoted
 from als_spark.spark.read.options import NULL_WORDS as NULL_WORDS
-from als_spark.types import SIDES, Side
+from als_spark.types import SIDES, IntArray, Side
 
 INTEGERS = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 FLOATS = (T.FloatType, T.DoubleType)
+WHOLE, ZEROS, OTHER = range(3)
+"""Shapes of ids, in two bits: see :class:`Shapes`."""
 TEXTS = (T.StringType, T.VarcharType, T.CharType)
 NULL_WORD = "a null word"
 """How the problem of a null word ends."""
+INVISIBLE = "begins or ends with an invisible character"
+"""How the problem of an id ends that looks like another one."""
 
 _LARGEST_DIGITS = str(int(LARGEST_EXACT))
 _LONGEST_BIGINT = 18
 """Digits that always fit into a bigint."""
 # Never three zeros: 1.000 may be a thousand.
 _WHOLE = r"^(0|-?[1-9][0-9]*)\.(0|00|0000+)?$"
+_INVISIBLE = r"^[\p{Z}\p{Cf}\t\r]|[\p{Z}\p{Cf}\t\r]\z"
 _SCIENTIFIC = r"^[+-]?[0-9]+(\.[0-9]*)?[eE][+-]?[0-9]+$"
 
 
@@ -61,8 +69,8 @@ def mark_ids(frame: DataFrame, columns: Mapping[str, str], null_words: Sequence[
     ]
     marks: dict[str, Column] = {}
     for role in texts:
-        text = F.trim(F.col(quoted(columns[role])))
-        marks |= {_text_name(role): text, _odd_name(role): _odd(text, null_words)}
+        trimmed = f"trim({quoted(columns[role])})"
+        marks |= {_text_name(role): F.expr(trimmed), odd_name(role): _odd(trimmed, null_words)}
     return frame.withColumns(marks)
 
 
@@ -82,7 +90,8 @@ def typed_id(frame: DataFrame, name: str, role: str, null_words: Sequence[str]) 
         return TypedId(whole.cast(to), problem, unchanged)
     if isinstance(kind, FLOATS):
         # Not `floor`, which overflows at huge numbers and NaN. NaN is larger than everything.
-        exact = F.abs(column) <= LARGEST_EXACT
+        largest = LARGEST_EXACT_FLOAT if isinstance(kind, T.FloatType) else LARGEST_EXACT
+        exact = F.abs(column) <= largest
         problem = (
             F.when(column.isNull() | F.isnan(column), F.lit(f"{role} is missing"))
             .when(~exact, F.lit(f"{role} is too large to be an exact number"))
@@ -90,7 +99,7 @@ def typed_id(frame: DataFrame, name: str, role: str, null_words: Sequence[str]) 
         )
         return TypedId(F.when(exact, column).cast("bigint"), problem, unchanged)
     if isinstance(kind, TEXTS):
-        return _text_id(F.col(_text_name(role)), F.col(_odd_name(role)), role, null_words)
+        return _text_id(F.col(_text_name(role)), F.col(odd_name(role)), role, null_words)
     return None
 
 
@@ -106,21 +115,28 @@ def _text_name(role: str) -> str:
     return f"als_spark_{role}"
 
 
-def _odd_name(role: str) -> str:
+def odd_name(role: str) -> str:
+    """Name the column, of :func:`mark_ids`, of whether an id of text needs a closer look."""
     return f"als_spark_odd_{role}"
 
 
-def _odd(text: Column, null_words: Sequence[str]) -> Column:
-    """Tell the few ids that are looked at more closely; cheap, for it sees all of them."""
-    odd = (text == "") | text.contains(".") | text.contains("+") | text.contains("\ufffd")
+def _odd(trimmed: str, null_words: Sequence[str]) -> Column:
+    """Tell the few ids that are looked at more closely; cheap, for it sees all of them.
+
+    Of whole numbers, which most ids are, less is asked.
+    """
+    text = F.expr(trimmed)
+    # Spark takes 15.7 for the bigint 15, and drops what surrounds it.
+    unlike = (text < "!") | text.contains(".") | text.endswith("\t") | text.endswith("\r")
+    is_number = F.expr(f"try_cast({trimmed} as bigint)").isNotNull()
+    odd = text.contains("+") | (F.octet_length(text) != F.length(text))
     words = [word for word in null_words if word]
     if words:
         longest = max(len(word.encode()) for word in words)
-        named = (F.octet_length(text) <= longest) & text.isin(*words)
-        if not any(word[0].isdigit() for word in words):
-            named = ((text < "0") | (text >= ":")) & named
-        odd |= named
-    return F.coalesce(odd, F.lit(True))
+        odd |= (F.octet_length(text) <= longest) & text.isin(*words)
+    if any(word[-1].isdigit() for word in words):
+        is_number &= ~text.isin(*words)
+    return F.coalesce(unlike | (~is_number & odd), F.lit(True))
 
 
 def _text_id(text: Column, odd: Column, role: str, null_words: Sequence[str]) -> TypedId:
@@ -134,6 +150,7 @@ def _text_id(text: Column, odd: Column, role: str, null_words: Sequence[str]) ->
     scientific &= text.rlike(_SCIENTIFIC)
     problem = F.coalesce(
         missing_text(text, null_words, role),
+        F.when(text.rlike(_INVISIBLE), F.lit(f"{role} {INVISIBLE}")),
         F.when(scientific, F.lit(f"{role} is in scientific notation, which may have lost digits")),
         F.when(whole & large, F.lit(f"{role} is too large to be an exact number")),
     )
@@ -192,6 +209,10 @@ class ChangedIds:
             examples[side] = min(examples.get(side, example), example)
         return ChangedIds(counts, examples)
 
+    def of_side(self, side: Side) -> ChangedIds:
+        """Return what is said of one side alone."""
+        return ChangedIds.of(found for found in self.as_found() if found[0] == side)
+
     def as_found(self) -> list[tuple[Side, int, str]]:
         """Return what :meth:`of` takes."""
         return [(side, n, self.examples[side]) for side, n in self.counts.items()]
@@ -202,6 +223,63 @@ def example_of(changed: str, side: Side) -> str:
     found = re.search(rf"{side} ([^,]*)", changed)
     assert found is not None, changed
     return found[1]
+
+
+def merge_ids(parts: Sequence[tuple[pa.Array, IntArray]]) -> tuple[IdIndex, IntArray]:
+    """Merge id lists with counts; number the ids by falling count, then by rising id.
+
+    Text ids that are all decimal integers become integers, so that a CSV file and a table of
+    integers give the same index. Text among integers makes all of them text.
+    """
+    arrays = [ids for ids, _ in parts if len(ids)]
+    if not arrays:
+        return IdIndex(pa.array([], pa.int64())), np.zeros(0, np.int64)
+    counts = np.concatenate([count for ids, count in parts if len(ids)])
+    if not all(pa.types.is_integer(array.type) for array in arrays):
+        texts = [array.cast(pa.string()) for array in arrays]
+        whole = all(pc.all(fits_int64(text)).as_py() for text in texts)
+        arrays = [text.cast(pa.int64()) for text in texts] if whole else texts
+    merged = (
+        pa.table({"id": pa.concat_arrays(arrays), "count": counts})
+        .group_by("id")
+        .aggregate([("count", "sum")])
+        .sort_by([("count_sum", "descending"), ("id", "ascending")])
+        .combine_chunks()
+    )
+    ids = merged.column("id").combine_chunks()
+    return IdIndex(ids), merged.column("count_sum").to_numpy()
+
+
+def id_shape(typed: DataFrame, side: Side) -> Column:
+    """Tell what a typed id of a usable row looks like: see :class:`Shapes`; cheap, and only so.
+
+    :func:`odd_ids` has the last word.
+    """
+    column = F.col(side)
+    if not isinstance(typed.schema[side].dataType, T.StringType):
+        return F.lit(WHOLE)
+    zeros = (column.startswith("0") | column.startswith("-0")) & (F.length(column) > 1)
+    # try_cast is no method of a column in every supported PySpark.
+    other = F.expr(f"try_cast({quoted(side)} as bigint)").isNull() | column.startswith("+")
+    return F.when(zeros, F.lit(ZEROS)).when(other, F.lit(OTHER)).otherwise(F.lit(WHOLE))
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """How many ids of a side are whole numbers, begin with zeros, or are neither."""
+
+    whole: int = 0
+    zeros: int = 0
+    other: int = 0
+
+    def deserve_a_look(self, changed: bool) -> bool:
+        """Tell whether jobs may warn of these ids, or refuse them; ``changed``: of 15.0 read as 15.
+
+        Never False where they do, though perhaps True where they do not.
+        """
+        if not self.zeros + self.other:
+            return False
+        return changed or self.whole + self.zeros >= self.other
 
 
 def odd_ids(ids: pa.Array, side: Side) -> str | None:

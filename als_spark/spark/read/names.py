@@ -86,6 +86,22 @@ def find_columns(
     return found
 
 
+def refuse_twice(in_file: Iterable[str], in_folders: Iterable[str], label: str) -> None:
+    """Refuse a column that is both in a file and the name of a folder: Spark would take one.
+
+    Raises
+    ------
+    DataError
+    """
+    folders = {name.lower() for name in in_folders}
+    for name in in_file:
+        if name.lower() in folders:
+            raise DataError(
+                f"{label}: the column {name!r} is in the file, and in the name of a folder: rename "
+                "the one or the other"
+            )
+
+
 def likely_columns(names: Sequence[str], options: SourceOptions) -> dict[str, str]:
     """Find columns as :func:`find_columns`, of those roles for which there is one."""
     found = {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from als_spark.errors import ConfigError
+from als_spark.files.places import TABLE, table_name
 from als_spark.types import Format, Quoting
 
 ROLES = ("user", "item", "rating", "timestamp")
@@ -19,7 +21,7 @@ class SourceOptions:
     Attributes
     ----------
     path, table : str or None
-        One of the two.
+        One of the two. A path ``table:NAME`` is that table.
     format : str
         Of the files.
     columns : mapping
@@ -48,6 +50,16 @@ class SourceOptions:
     encoding: str = "utf-8"
     quoting: Quoting = "auto"
     null_words: Sequence[str] = NULL_WORDS
+
+    def __post_init__(self) -> None:
+        """Take a path ``table:NAME`` for the table."""
+        name = None if self.path is None else table_name(self.path)
+        if name is None:
+            return
+        if not name.strip():
+            raise ConfigError(f"{self.path}: names no table: write {TABLE}NAME")
+        object.__setattr__(self, "path", None)
+        object.__setattr__(self, "table", name)
 
     @property
     def roles(self) -> Sequence[str]:

@@ -2,15 +2,15 @@
 
 Each task counts its rows by the hashes of their ids, so that ids of any kind are numbers; counts
 and pairs are then merged by the first bits of the hashes. At a billion ratings the odds are one to
-thirty that two pairs share a hash of 64 bits and count as one that is repeated.
+thirty that two pairs share a hash and count as one that is repeated.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -22,41 +22,50 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.errors import DataError
-from als_spark.spark.arrow import CHUNK_ROWS, ddl, gather_batches, map_in_arrow
+from als_spark.spark.arrow import (
+    CHUNK_ROWS,
+    ddl,
+    gather_batches,
+    map_in_arrow,
+    stream_to_bytes,
+    table_from_bytes,
+)
 from als_spark.spark.read.bad_rows import BadRowCounts, are_usable, bad_column, changed_ids
 from als_spark.spark.read.columns import typed_ratings
 from als_spark.spark.read.degrees import NO_DEGREES, Degrees
 from als_spark.spark.read.failures import unreadable_files_are_named
-from als_spark.spark.read.ids import ChangedIds
+from als_spark.spark.read.first_rows import Row, first_of_frame
+from als_spark.spark.read.histogram import (
+    Bar,
+    bars_of,
+    few_values,
+    merge_counts,
+    pack_counts,
+    unpack_counts,
+    value_counts,
+)
+from als_spark.spark.read.ids import (
+    ChangedIds,
+    Shapes,
+    id_shape,
+    merge_ids,
+    odd_ids,
+    refuse_two_forms,
+)
 from als_spark.spark.read.sources import Source
 from als_spark.spark.session import described
-from als_spark.types import SIDES, FloatArray, IntArray
+from als_spark.types import SIDES, FloatArray, IntArray, Side
 
 Hashes = npt.NDArray[np.int64]
-
-BARS = 20
-"""Bars of a histogram, at most."""
-MAX_VALUES = 1000
-"""Different ratings that are counted apart; of more, three digits count."""
-FIRST_ROWS = 5
 
 _BUCKETS = 256
 _MIX_USER, _MIX_ITEM = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 """Odd, so that different hashes stay different."""
 _FIELDS = pa.schema([("bucket", pa.int32()), ("kind", pa.string()), ("data", pa.binary())])
+_SHAPE = 3
+"""Bits of a hash that have the shape of the id: see :class:`als_spark.spark.read.ids.Shapes`."""
+_SHAPES = {side: f"{side} shapes" for side in SIDES}
 _PAIRS, _VALUES, _FACTS = "pairs", "values", "facts"
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """A bar of a histogram: ``count`` ratings from ``low`` to below ``high``.
-
-    The last bar has those that are ``high`` too; a bar of a single value has it twice.
-    """
-
-    low: float
-    high: float
-    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +75,7 @@ class Overview:
     ``rows`` are as read, with the unusable ones of ``bad``; all else is of the usable ratings.
     ``repeated_pairs`` of user and item have several of them, ``repeats`` beyond the first of each.
     ``earliest`` and ``latest`` are timestamps in seconds, NaN where there are none; ``untimed``
-    ratings have none that can be read.
+    ratings have none that can be read. ``shapes`` say what the ids of each side look like.
     """
 
     rows: int
@@ -84,6 +93,7 @@ class Overview:
     earliest: float
     latest: float
     untimed: int
+    shapes: Mapping[Side, Shapes] = field(default_factory=dict)
 
     @property
     def density(self) -> float:
@@ -103,7 +113,7 @@ class Overview:
             "lowest": self.lowest,
             "highest": self.highest,
             "mean": self.mean,
-            "histogram": [[bar.low, bar.high, bar.count] for bar in self.histogram],
+            "histogram": [bar.as_record() for bar in self.histogram],
             "repeated_pairs": self.repeated_pairs,
             "repeats": self.repeats,
             "earliest": self.earliest if math.isfinite(self.earliest) else None,
@@ -122,7 +132,10 @@ def look_over(session: SparkSession, source: Source) -> Overview:
     """
     timed = any("timestamp" in part.columns for part in source.parts)
     typed = typed_ratings(source, need_timestamp=timed, strict_timestamp=False)
-    columns = [F.xxhash64(side).alias(side) for side in SIDES]
+    columns = [
+        F.xxhash64(side).bitwiseAND(~_SHAPE).bitwiseOR(id_shape(typed, side)).alias(side)
+        for side in SIDES
+    ]
     times = ["timestamp"] if timed else []
     chosen = typed.select(*columns, "rating", bad_column(typed), *times)
     counted = map_in_arrow(chosen, count_partition, ddl(_FIELDS)).repartition("bucket")
@@ -140,18 +153,49 @@ def look_over(session: SparkSession, source: Source) -> Overview:
     return found if timed else replace(found, untimed=0)
 
 
-def first_rows(source: Source) -> list[dict[str, Any]]:
-    """Return the first rows as they are understood: ids, rating, timestamp, what is wrong."""
+def id_warnings(session: SparkSession, source: Source, overview: Overview) -> list[str]:
+    """Say what the jobs say of ids of several kinds, whether they warn of them or refuse them.
+
+    Where the shapes of the ids leave nothing to say, as of most ratings, nothing is read again.
+    Otherwise the ids of that side are, as the jobs have them.
+    """
+    typed = typed_ratings(source, need_timestamp=False)
+    usable = typed.where(F.col("problem").isNull())
+    said = []
+    for side in SIDES:
+        changed = side in overview.changed.examples
+        if not overview.shapes.get(side, Shapes()).deserve_a_look(changed):
+            continue
+        counted = map_in_arrow(usable.groupBy(side).count(), pack_ids, "ids binary")
+        with described(session.sparkContext, f"looking at the {side} ids of {source.label}"):
+            tables = [table_from_bytes(bytes(row.ids)) for row in counted.collect()]
+        parts = [(t.column(0).combine_chunks(), t.column(1).to_numpy()) for t in tables]
+        ids = merge_ids(parts)[0].ids
+        try:
+            refuse_two_forms(source.label, {side: ids}, overview.changed.of_side(side))
+        except DataError as error:
+            said.append(f"jobs refuse these ids: {error}")
+        odd = odd_ids(ids, side)
+        said += [] if odd is None else [odd]
+    return said
+
+
+def pack_ids(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Serialise ids and their counts: runs on an executor."""
+    for table in gather_batches(batches, CHUNK_ROWS):
+        yield pa.RecordBatch.from_pydict({"ids": [stream_to_bytes(table)]})
+
+
+def first_rows(source: Source) -> list[Row]:
+    """Read the first rows of a source, and no more of it than Spark needs for that."""
     first = source.parts[0]
     typed = typed_ratings(
         replace(first, others=()),
         need_timestamp="timestamp" in first.columns,
         strict_timestamp=False,
     )
-    names = [role for role in ("user", "item", "rating", "timestamp") if role in first.columns]
     with unreadable_files_are_named(source.label):
-        rows = typed.select(*names, "problem").head(FIRST_ROWS)
-    return [{name: _shown(value) for name, value in row.asDict().items()} for row in rows]
+        return first_of_frame(typed, first.columns)
 
 
 def count_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -162,10 +206,10 @@ def count_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatc
         bad = table.column("bad")
         good = table.filter(are_usable(bad)) if bad.null_count < len(bad) else table
         facts.append(_facts_of(table.num_rows, good, bad))
-        values.append(_value_counts(good.column("rating")))
+        values.append(value_counts(good.column("rating")))
         hashes = {side: good.column(side).to_numpy() for side in SIDES}
         for side in SIDES:
-            yield from _pieces(side, *_value_counts(good.column(side)))
+            yield from _pieces(side, *value_counts(good.column(side)))
         yield from _pieces(_PAIRS, np.sort(pair_hashes(hashes["user"], hashes["item"])))
     if facts:
         yield _batch(_VALUES, pack_counts(*few_values(*merge_counts(values))))
@@ -185,7 +229,8 @@ def merge_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatc
                 yield _batch(kind, data)
     for side in SIDES:
         if held[side]:
-            _, counts = merge_counts([unpack_counts(data, np.int64) for data in held[side]])
+            ids, counts = merge_counts([unpack_counts(data, np.int64) for data in held[side]])
+            yield _batch(_SHAPES[side], np.bincount(ids & _SHAPE, minlength=3).tobytes())
             yield _batch(side, pack_counts(*np.unique(counts, return_counts=True)))
     if held[_PAIRS]:
         yield _batch(_PAIRS, json.dumps(count_repeated(held[_PAIRS])).encode())
@@ -204,64 +249,6 @@ def count_repeated(pieces: Iterable[bytes]) -> tuple[int, int]:
     first = again.copy()
     first[1:] &= ~again[:-1]
     return int(np.count_nonzero(first)), int(np.count_nonzero(again))
-
-
-def merge_counts(counts: Iterable[tuple[Any, IntArray]]) -> tuple[Any, IntArray]:
-    """Add up counts of values; the values come out rising."""
-    values, numbers = zip(*counts, strict=True)
-    merged, places = np.unique(np.concatenate(values), return_inverse=True)
-    summed = np.zeros(merged.size, np.int64)
-    np.add.at(summed, places, np.concatenate(numbers))
-    return merged, summed
-
-
-def few_values(values: FloatArray, counts: IntArray) -> tuple[FloatArray, IntArray]:
-    """Put values together that agree in three digits, if there are more than a thousand."""
-    if values.size <= MAX_VALUES:
-        return values, counts
-    sizes = np.abs(values)
-    digits = 10.0 ** (np.floor(np.log10(np.where(sizes > 0, sizes, 1.0))) - 2)
-    return merge_counts([(np.round(values / digits) * digits, counts)])
-
-
-def histogram(
-    values: FloatArray, counts: IntArray, lowest: float, highest: float
-) -> tuple[Bar, ...]:
-    """Draw the bars: one for each value, if these are few; else of one width, or of one ratio.
-
-    Of one ratio where half of the ratings would lie in the first of the others.
-    """
-    if values.size <= BARS:
-        return tuple(Bar(float(v), float(v), int(n)) for v, n in zip(values, counts, strict=True))
-    edges = np.linspace(lowest, highest, BARS + 1)
-    if lowest > 0 and 2 * counts[values < edges[1]].sum() > counts.sum():
-        edges = np.geomspace(lowest, highest, BARS + 1)
-    places = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, BARS - 1)
-    heights = np.bincount(places, weights=counts, minlength=BARS)
-    return tuple(
-        Bar(float(low), float(high), int(n))
-        for low, high, n in zip(edges[:-1], edges[1:], heights, strict=True)
-    )
-
-
-def pack_counts(values: npt.NDArray[Any], counts: IntArray) -> bytes:
-    """Serialise values of eight bytes and their counts."""
-    return values.tobytes() + counts.astype(np.int64).tobytes()
-
-
-def unpack_counts(data: bytes, dtype: Any) -> tuple[npt.NDArray[Any], IntArray]:
-    """Read what :func:`pack_counts` wrote."""
-    half = len(data) // 2
-    return np.frombuffer(data[:half], dtype), np.frombuffer(data[half:], np.int64)
-
-
-def _value_counts(column: pa.ChunkedArray) -> tuple[Any, IntArray]:
-    """Count the values of a column; they come out rising."""
-    counted = pc.value_counts(column)
-    values = counted.field("values").to_numpy(zero_copy_only=False)
-    counts = counted.field("counts").to_numpy(zero_copy_only=False)
-    order = np.argsort(values)
-    return values[order], counts[order]
 
 
 def _pieces(
@@ -289,11 +276,6 @@ def _pieces(
         ],
         schema=_FIELDS,
     )
-
-
-def _shown(value: Any) -> Any:
-    """Leave out what is no number, as of a row whose problem says so."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _batch(kind: str, data: bytes) -> pa.RecordBatch:
@@ -335,10 +317,6 @@ def _overview(rows: list[tuple[str, bytes]]) -> Overview:
 
     lowest, highest = end("lowest", min), end("highest", max)
     repeated = [json.loads(data) for data in of_kind.get(_PAIRS, ())]
-    bars: tuple[Bar, ...] = ()
-    if n:
-        counted = [unpack_counts(data, np.float64) for data in of_kind[_VALUES]]
-        bars = histogram(*few_values(*merge_counts(counted)), lowest, highest)
     users, items = (_degrees(of_kind.get(side, ())) for side in SIDES)
     return Overview(
         rows=sum(entry["rows"] for entry in facts),
@@ -350,12 +328,19 @@ def _overview(rows: list[tuple[str, bytes]]) -> Overview:
         lowest=lowest,
         highest=highest,
         mean=sum(entry["sum"] for entry in facts) / n if n else math.nan,
-        histogram=bars,
+        histogram=bars_of(of_kind.get(_VALUES, ()), lowest, highest),
         repeated_pairs=sum(pairs for pairs, _ in repeated),
         repeats=sum(more for _, more in repeated),
         earliest=end("earliest", min),
         latest=end("latest", max),
         untimed=sum(entry["untimed"] for entry in facts),
+        shapes={
+            side: Shapes(
+                *np.sum([np.frombuffer(data, np.int64) for data in counted], axis=0).tolist()
+            )
+            for side in SIDES
+            if (counted := of_kind.get(_SHAPES[side], []))
+        },
     )
 
 

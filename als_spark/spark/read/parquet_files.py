@@ -20,8 +20,8 @@ from pyspark.sql import types as T
 
 from als_spark.errors import DataError
 from als_spark.spark.hadoop import HadoopTree
-from als_spark.spark.read.heads import Listing, each_file, shown
-from als_spark.spark.read.names import quoted
+from als_spark.spark.read.heads import Listing, each_file, local_of, shown
+from als_spark.spark.read.names import quoted, refuse_twice
 
 _FOOTER_BYTES = 2**16
 """Of the end of a Parquet file: more than most footers take."""
@@ -103,6 +103,11 @@ def parquet_groups(
     """
     schemas = each_file(session, files, _local_schema, _remote_schema)
     known = [schema for schema in schemas if schema is not None]
+    for file, schema in zip(files, schemas, strict=True):
+        if schema is None:
+            _refuse_empty(file)
+        elif listing.partitions:
+            refuse_twice(schema.names, listing.partitions, shown(file))
     if len(known) < len(schemas):
         # Spark says best what is wrong with a file that has no schema.
         return [ParquetGroup(tuple(files))]
@@ -120,6 +125,16 @@ def parquet_groups(
         _refuse_unreadable(schema, columns, optional, shown(file))
         alike.setdefault(tuple(types), []).append((file, schema))
     return [_group_of(members) for members in alike.values()]
+
+
+def _refuse_empty(file: str) -> None:
+    """Refuse a file without a byte, which Spark passes over: none is written so."""
+    path = local_of(file)
+    if path is not None and path.stat().st_size == 0:
+        raise DataError(
+            f"{shown(file)}: has no bytes, as if it was never written to its end: write it anew, "
+            "or remove it"
+        )
 
 
 def _group_of(members: Sequence[tuple[str, pa.Schema]]) -> ParquetGroup:

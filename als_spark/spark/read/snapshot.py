@@ -6,10 +6,11 @@ training, held-out ratings and data checks speak of the same ratings.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
+from typing import Any
 
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
@@ -21,6 +22,7 @@ from als_spark.spark.read.bad_rows import BadRowCounts, count_rows
 from als_spark.spark.read.columns import typed_ratings, union_typed
 from als_spark.spark.read.duplicates import last_of_group, rating_of_group
 from als_spark.spark.read.facts import PartFacts, TableVersion
+from als_spark.spark.read.first_rows import first_of_frame
 from als_spark.spark.read.ids import ChangedIds, example_of
 from als_spark.spark.read.sources import Source
 from als_spark.spark.session import default_partitions, described
@@ -41,7 +43,8 @@ class Snapshot:
     persisted. ``parts`` has each source as read, ``bad`` the unusable rows of all, ``changed`` the
     ids of usable rows that are not as they were written, ``warnings`` what is doubtful about which
     rating of a pair is the last; ``n_duplicates`` usable rows gave way to another one of their
-    pair. The rest is as in :class:`als_spark.spark.read.facts.DataFacts`.
+    pair; ``first_rows`` are the first of all (see :mod:`als_spark.spark.read.first_rows`). The rest
+    is as in :class:`als_spark.spark.read.facts.DataFacts`.
     """
 
     ratings: DataFrame
@@ -58,6 +61,7 @@ class Snapshot:
     spread: float
     fingerprint: str
     tables: tuple[TableVersion, ...] = ()
+    first_rows: tuple[Mapping[str, Any], ...] = ()
 
 
 @contextmanager
@@ -88,6 +92,8 @@ def read_snapshot(
         kept.callback(rows.unpersist)
         with described(context, f"reading {label}"):
             parts, changed = _count_parts(rows, sources)
+            # Of what has just been kept.
+            first = first_of_frame(rows, sources[0].columns)
         bad = BadRowCounts({}, {})
         if any(part.bad_rows for part in parts):
             with described(context, "looking at unusable rows"):
@@ -135,6 +141,7 @@ def read_snapshot(
             tuple(
                 dict.fromkeys(source.version for source in sources if source.version is not None)
             ),
+            tuple(first),
         )
 
 

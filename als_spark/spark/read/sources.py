@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -115,10 +115,35 @@ class Source:
         left = len(self.parts) - len(shown)
         return [*shown, f"{self.label}: {left} more kinds of files"] if left else shown
 
+    def part_records(self) -> list[dict[str, Any]]:
+        """Tell the same as JSON has it: of each part its words, format, and columns with types."""
+        return [
+            {"words": part.own_words, "format": part.format, "columns": part.column_records()}
+            for part in self.parts[:_MOST_PARTS]
+        ]
+
+    def column_records(self) -> list[dict[str, str]]:
+        """List the columns of this part with their types, and what each is taken for."""
+        roles = {name: role for role, name in self.columns.items()}
+        return [
+            {
+                "name": field.name,
+                "type": field.dataType.simpleString(),
+                **({"role": roles[field.name]} if field.name in roles else {}),
+            }
+            for field in self.frame.schema
+            if field.name != CORRUPT
+        ]
+
     @property
     def own_words(self) -> str:
         """Say the same of this part alone."""
-        chosen = ", ".join(f"{role} = {name}" for role, name in self.columns.items())
+        types = {field.name: field.dataType.simpleString() for field in self.frame.schema}
+        chosen = ", ".join(
+            # All fields of text are text.
+            f"{role} = {name}" + ("" if self.is_text else f" ({types[name]})")
+            for role, name in self.columns.items()
+        )
         used = {*self.columns.values(), CORRUPT}
         left = [*(name for name in self.frame.columns if name not in used), *self.unread]
         passed = f"; passed over: {', '.join(left)}" if left else ""
@@ -169,7 +194,7 @@ def read_source(session: SparkSession, options: SourceOptions) -> Source:
                 return replace(first, others=tuple(others))
             table = read_named(session, options.table, options.label)
         except (PySparkException, Py4JJavaError, OSError) as error:
-            raise _unreadable(options, error) from error
+            raise unreadable(options, error) from error
     return _source_of(table, options)
 
 
@@ -185,9 +210,10 @@ def _source_of(table: Table, options: SourceOptions) -> Source:
     )
 
 
-def _unreadable(
+def unreadable(
     options: SourceOptions, error: PySparkException | Py4JJavaError | OSError
 ) -> DataError:
+    """Say that a source cannot be read, why, and what to check."""
     if options.path is None:
         remedy = "the name of the table"
     else:

@@ -20,9 +20,11 @@ from als_spark.spark.read.dialect import (
     encoding_of,
     is_number,
     records_of,
+    refuse_backslashes,
 )
+from als_spark.spark.read.headless import refuse_other_order
 from als_spark.spark.read.heads import HEAD_BYTES, Listing, likely_encoding, shown
-from als_spark.spark.read.names import likely_columns, quoted
+from als_spark.spark.read.names import likely_columns, quoted, refuse_twice
 from als_spark.spark.read.options import ROLES, SourceOptions
 from als_spark.spark.read.quotes import LookedAt, spanning_files
 
@@ -71,7 +73,16 @@ def text_groups(
         text, whole = encoding.decode(head), len(head) < HEAD_BYTES
         dialect = dialect_of(text, whole, options, shown(file), roles)
         if dialect is not None:
+            in_file = dialect.names if dialect.header else ()
+            refuse_twice(in_file, listing.partitions, shown(file))
+            if options.quoting == "auto":
+                refuse_backslashes(text, dialect.separator, shown(file))
             dialects[file] = dialect
+    if not any(dialect.header for dialect in dialects.values()):
+        for file, dialect in dialects.items():
+            text, whole = encoding.decode(heads[file]), len(heads[file]) < HEAD_BYTES
+            records = records_of(text, dialect.separator, options.quoting, whole)
+            refuse_other_order(records, roles, shown(file))
     return groups_of(session, listing, heads, _with_one_order(dialects), options)
 
 

@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from als_spark.errors import DataError
 from als_spark.spark.read.dialect import encoding_of
 from als_spark.spark.read.heads import Listing, shown
+from als_spark.spark.read.json_values import refuse_several_values
 from als_spark.spark.read.names import likely_columns
 from als_spark.spark.read.options import SourceOptions
 
@@ -36,8 +37,8 @@ def json_groups(heads: Mapping[str, bytes], options: SourceOptions) -> list[Grou
         text = head.decode("utf-8", "replace").removeprefix("\ufeff").lstrip()
         if not text:
             continue
-        array = text.startswith("[")
-        columns = likely_columns(_keys(text, array), options)
+        array = text.startswith("[") and not _is_value(text.splitlines()[0])
+        columns = likely_columns(_keys(text, text.startswith("[")), options)
         alike.setdefault((array, tuple(columns.items())), []).append(file)
     return [(tuple(files), key[0]) for key, files in alike.items()]
 
@@ -57,7 +58,18 @@ def read_json_group(
             f"{options.label if files is None else shown(files[0])}: not JSON: each line must be "
             'an object such as {"user": 1, "item": 2, "rating": 3.5}'
         )
+    every = listing.files if files is None else files
+    refuse_several_values(session, listing, every, array=array)
     return frame
+
+
+def _is_value(line: str) -> bool:
+    """Tell whether a line begins with a whole value: an array on each line is read line by line."""
+    try:
+        json.JSONDecoder().raw_decode(line.strip())
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _keys(text: str, array: bool) -> list[str]:

@@ -9,8 +9,11 @@ from als_spark.errors import DataError
 from als_spark.model.factor_model import FactorModel
 from als_spark.solve.objective import Objective
 from als_spark.spark.train.run import PreparedRatings
-from als_spark.train.backend import Factors
+from als_spark.train.backend import HeldFactors
 from als_spark.train.grid import SweepCollector
+
+SEEN = "ratings"
+"""Key of the description of a model: see :func:`seen_record`."""
 
 
 def best_model(prepared: PreparedRatings, collector: SweepCollector) -> FactorModel:
@@ -41,16 +44,28 @@ def best_model(prepared: PreparedRatings, collector: SweepCollector) -> FactorMo
             "and hold out ratings of users and items that are trained on"
         )
     point = outcome.points[outcome.best]
-    more = {"result": point.as_record(best=True)}
+    more = {"result": point.as_record(best=True), **seen_record(prepared)}
     return model_of(prepared, outcome.best_factors, point.spec.objective, more)
 
 
+def seen_record(prepared: PreparedRatings) -> dict[str, Any]:
+    """Return what the description of a model has of the ratings that it comes from.
+
+    Nothing where pairs came more than once: the ids were counted before one rating was made of
+    each.
+    """
+    if prepared.n_duplicates:
+        return {}
+    held_out = sum(count for part, count in prepared.n_ratings.items() if part != "train")
+    return {SEEN: {"fingerprint": prepared.summary.fingerprint, "held_out": held_out}}
+
+
 def model_of(
-    prepared: PreparedRatings, factors: Factors, objective: Objective, more: Mapping[str, Any]
+    prepared: PreparedRatings, factors: HeldFactors, objective: Objective, more: Mapping[str, Any]
 ) -> FactorModel:
     """Return trained factors as a model, whose description has ``more``."""
     summary, stats = prepared.summary, prepared.stats
     description = {**objective.as_record(), "objective_of_lambda": objective.note, **more}
     return FactorModel(
-        summary.users, summary.items, factors, stats["user"], stats["item"], description
+        summary.users, summary.items, factors.collect(), stats["user"], stats["item"], description
     )

@@ -5,11 +5,13 @@ The plan of a run chooses one exchange for each side (:class:`als_spark.spark.pl
 - ``broadcast``: every worker gets all fixed factors, the driver all solved rows. Each task reads
   its block once, slice by slice, solves the rows of every model inside ``mapPartitions`` with
   NumPy, and returns them.
+- ``shuffle``: the fixed factors stay on the executors, and each block gets the rows that it needs.
+  A run with it on either side is that of :mod:`als_spark.spark.train.shuffle`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -18,10 +20,10 @@ from pyspark import RDD, Broadcast, SparkContext
 
 from als_spark.errors import SolveError
 from als_spark.solve.blocks import RatingBlock
-from als_spark.solve.solver import RowSolver, RowSums
+from als_spark.solve.solver import RowSolver, RowSums, add_sums
 from als_spark.spark.session import broadcasted, described
 from als_spark.spark.worker import prepare_worker
-from als_spark.train.backend import HalfStep
+from als_spark.train.backend import HalfStep, Solved, as_array
 from als_spark.types import FloatArray, IntArray, Side
 
 SliceNumber = tuple[int, int]
@@ -102,6 +104,34 @@ class BroadcastExchange:
         return solved, shared
 
 
+def join_solved(
+    side: Side,
+    step: HalfStep,
+    k: int,
+    solved: Sequence[SolvedSlice],
+    shared: Sequence[SharedSums],
+    *,
+    rows: Mapping[SliceNumber, IntArray],
+    degrees: IntArray,
+    solver: RowSolver | None,
+) -> Solved:
+    """Put the solved rows of the k-th model in their places, and solve its shared rows.
+
+    ``rows`` has the dense rows of each slice, ``degrees`` the ratings of each row that the penalty
+    counts; the ``solver`` is needed if there are shared rows.
+    """
+    factors = as_array(step.current).copy()
+    for part in solved:
+        factors[rows[part.number]] = part.factors[k]
+    loss = sum(part.losses[k] for part in solved)
+    if shared:
+        assert solver is not None
+        few, sums = add_sums([(part.rows, part.sums[k]) for part in shared])
+        factors[few], shared_loss = solver.solve_sums(sums, few, degrees[few], side=side)
+        loss += shared_loss
+    return Solved(factors, loss)
+
+
 def solve_partition(
     slices: Iterable[TrainSlice], *, side: Side, solvers: Broadcast[list[RowSolver]]
 ) -> Iterator[SolvedSlice | SharedSums | SolveError]:
@@ -111,7 +141,13 @@ def solve_partition(
     not try the task again.
     """
     prepare_worker()
-    models = solvers.value
+    yield from solve_slices(slices, side, solvers.value)
+
+
+def solve_slices(
+    slices: Iterable[TrainSlice], side: Side, models: Sequence[RowSolver]
+) -> Iterator[SolvedSlice | SharedSums | SolveError]:
+    """Solve the rows of slices for every model."""
     for part in slices:
         if part.shared:
             sums = [solver.accumulate(part.ratings) for solver in models]

@@ -17,17 +17,31 @@ from typing import Any
 
 from pyspark import RDD, Broadcast, SparkContext
 
-from als_spark.solve.solver import add_sums
 from als_spark.spark.planner import Plan
 from als_spark.spark.session import broadcasted, described
-from als_spark.spark.train.exchange import BroadcastExchange, Exchange, SliceNumber, TrainSlice
+from als_spark.spark.train.exchange import (
+    BroadcastExchange,
+    Exchange,
+    SliceNumber,
+    TrainSlice,
+    join_solved,
+)
 from als_spark.spark.worker import prepare_worker
-from als_spark.train.backend import Factors, HalfStep, Solved
+from als_spark.train.backend import (
+    AnyFactors,
+    FactorPair,
+    Factors,
+    HalfStep,
+    Solved,
+    Start,
+    as_array,
+)
 from als_spark.train.grid import Collector, run_grid
 from als_spark.train.loop import OnIteration
 from als_spark.train.metrics import ErrorSums, EvaluationPart, SideStats
 from als_spark.train.ranking import Ranker, RankingPart, RankingSums, sum_rankings
 from als_spark.train.records import ModelSpec, Options, RankingMeans
+from als_spark.train.start import start_array
 from als_spark.types import SIDES, IntArray, Side, SplitName
 
 EXCHANGES = {"broadcast": BroadcastExchange}
@@ -100,34 +114,39 @@ class PartitionedRatings:
         """See :class:`als_spark.train.backend.Backend`."""
         return self.positives[side] if positive else self.stats[side].degrees
 
+    def start(self, side: Side, starts: Sequence[Start]) -> Sequence[AnyFactors]:
+        """See :class:`als_spark.train.backend.Backend`."""
+        n_rows = self.stats[side].degrees.size
+        return [start_array(start, n_rows, side) for start in starts]
+
     def solve(self, side: Side, steps: Sequence[HalfStep], label: str) -> list[Solved]:
         """Run a half-step of several models: a Spark job, or a few where they are too large."""
         results: list[Solved] = []
         for group in self.plan.groups(side, [step.fixed.shape[1] for step in steps]):
             solved, shared = self.exchanges[side].solve(steps[group], label)
             for k, step in enumerate(steps[group]):
-                factors = step.current.copy()
-                for part in solved:
-                    factors[self.rows[side][part.number]] = part.factors[k]
-                loss = sum(part.losses[k] for part in solved)
-                if shared:
-                    rows, sums = add_sums([(part.rows, part.sums[k]) for part in shared])
-                    degrees = self.degrees(side, positive=step.objective.implicit)
-                    factors[rows], shared_loss = step.row_solver().solve_sums(
-                        sums, rows, degrees[rows], side=side
+                solver = step.row_solver() if shared else None
+                results.append(
+                    join_solved(
+                        *(side, step, k, solved, shared),
+                        rows=self.rows[side],
+                        degrees=self.degrees(side, positive=step.objective.implicit),
+                        solver=solver,
                     )
-                    loss += shared_loss
-                results.append(Solved(factors, loss))
+                )
         return results
 
-    def errors(self, models: Sequence[Factors], label: str) -> list[Mapping[SplitName, ErrorSums]]:
+    def errors(
+        self, models: Sequence[FactorPair], label: str
+    ) -> list[Mapping[SplitName, ErrorSums]]:
         """Sum the errors of several models in one Spark job."""
         parts: RDD[Any] = self.slices
         partitions = [*self._partitions("user")]
         if self.evaluation is not None:
             parts = self.context.union([parts, self.evaluation])
             partitions += range(self.slices.getNumPartitions(), parts.getNumPartitions())
-        with described(self.context, label), broadcasted(self.context, list(models)) as shared:
+        arrays = [Factors(*map(as_array, model)) for model in models]
+        with described(self.context, label), broadcasted(self.context, arrays) as shared:
             found = self.context.runJob(
                 parts, partial(errors_of_partition, models=shared), partitions
             )
@@ -137,7 +156,7 @@ class PartitionedRatings:
         ]
 
     def rankings(
-        self, models: Sequence[Factors], label: str
+        self, models: Sequence[FactorPair], label: str
     ) -> list[Mapping[SplitName, RankingMeans]]:
         """Measure the rankings of several models in one Spark job."""
         if self.ranking is None:

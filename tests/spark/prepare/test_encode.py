@@ -73,6 +73,13 @@ def test_the_summary_against_a_count_by_hand(n_partitions: int, spark: SparkSess
         ("user is missing", 1),
     ]
     assert summary.bad.n == 4
+    rated = Counter(values)
+    assert [bar.as_record() for bar in summary.histogram] == [
+        (value, value, rated[value]) for value in sorted(rated)
+    ]
+    assert len(summary.first_rows) == 5
+    if n_partitions == 1:
+        assert [(r["user"], r["item"], r["rating"]) for r in summary.first_rows] == mixed[:5]
     assert summary.bad.examples == {
         "item is missing": ["user=1, item= , rating=-9.0", "user=1, item=, rating=9.0"],
         "rating is missing": ["user=2, item=i3, rating=null"],
@@ -85,6 +92,7 @@ def test_the_summary_of_nothing(spark: SparkSession) -> None:
     assert (summary.n_ratings, len(summary.users), len(summary.items)) == (0, 0, 0)
     assert (summary.lowest, summary.highest) == (np.inf, -np.inf)
     assert summary.bad == BadRowCounts({}, {})
+    assert (summary.histogram, summary.first_rows) == ((), ())
 
 
 def test_examples_of_many_partitions_are_still_three(spark: SparkSession) -> None:

@@ -174,8 +174,8 @@ def test_text_that_is_a_number_or_nothing(spark: SparkSession) -> None:
         "15.0": ("15", None, "user 15.0"),
         " 15. ": ("15", None, "user 15."),
         "-15.00": ("-15", None, "user -15.00"),
-        "9007199254740992.0": ("9007199254740992", None, "user 9007199254740992.0"),
-        "9007199254740993.0": (None, "user is too large to be an exact number", None),
+        "9007199254740991.0": ("9007199254740991", None, "user 9007199254740991.0"),
+        "9007199254740992.0": (None, "user is too large to be an exact number", None),
         "-12345678901234567000.0": (None, "user is too large to be an exact number", None),
         "1.23457E+12": (None, "user is in scientific notation, which may have lost digits", None),
         "1e+16": (None, "user is in scientific notation, which may have lost digits", None),
@@ -224,6 +224,10 @@ def test_ratings_and_ids_of_other_types(kind: str, spark: SparkSession) -> None:
         ("string", "2001-09-09T01:46:40.5Z", 1e9 + 0.5),
         ("string", "2001-09-09 03:46:40+02:00", 1e9),
         ("string", "1970-01-03", 172_800.0),
+        ("int", 999_999_999, 999_999_999.0),
+        ("bigint", 1_000_000_000_123, 1e9 + 0.123),
+        ("string", "1000000000123456", 1e9 + 0.123456),
+        ("double", 1e18, 1e9),
     ],
     ids=str,
 )
@@ -235,6 +239,14 @@ def test_timestamps_are_seconds_since_1970(
     row = typed(frame, timestamp=True).head()
     assert row is not None
     assert (row.problem, row.timestamp) == (None, seconds)
+
+
+def test_times_of_a_day_and_numbers_of_java_are_no_timestamps(spark: SparkSession) -> None:
+    words = ["10:30:00", "T10:30", "100d", "0x1p3", "05/04/2009", "today"]
+    frame = spark.createDataFrame(
+        [(1, 2, 3, word) for word in words], "user int, item int, rating int, timestamp string"
+    )
+    assert problems(frame, timestamp=True) == ["timestamp is unreadable"] * len(words)
 
 
 def test_timestamps_without_a_time_zone_are_of_the_session(spark: SparkSession) -> None:

@@ -18,6 +18,7 @@ from pyspark.sql import SparkSession
 
 from als_spark.errors import ConfigError, DataError
 from als_spark.spark.read.columns import typed_pairs, typed_ratings
+from als_spark.spark.read.ids import INVISIBLE
 from als_spark.spark.read.sources import Source, SourceOptions, read_source
 
 Row = tuple[str, str, float]
@@ -227,6 +228,14 @@ PARTITIONS = {
         [A, B],
     ),
 }
+ONE, NINE = b'{"user": 1, "item": 101, "rating": 3}', b'{"user": 9, "item": 101, "rating": 1}'
+JSON = {
+    "an array on each line": Case({"a.json": b"[%b]\n[%b]\n" % (ONE, NINE)}, [A, B]),
+    "an array, then an object": Case({"a.json": b"[%b]\n%b\n" % (ONE, NINE)}, [A, B]),
+    "objects within records": Case(
+        {"a.json": ONE[:-1] + b', "tags": [{"a": 1}, {"b": "}{"}]}\n'}, [A]
+    ),
+}
 NAMES = {
     name: Case({name: a_csv, "other1.csv": b"9,101,1\n"}, [A], path=name)
     for name in ("a:b.csv", "other[1].csv", "other{1}.csv", "o*.csv", "a?b\\.csv", "a b%20.csv")
@@ -323,6 +332,32 @@ IDS = {
         [A, C, B],
         [NO_ITEM, *["user is not a whole number"] * 2],
     ),
+    "invisible characters": Case(
+        {
+            "a.csv": "1,101,3\n\ufeff9,101,1\n9\xa0,101,1\n9,101\u200b,1\n9,101,1\n".encode(),
+            "b.json": b'{"user": "2\\t", "item": 102, "rating": 4}',
+            "c.parquet": typed({"user": ["2\r", "2"], "item": [102] * 2, "rating": [4.0] * 2}),
+        },
+        [A, C, B],
+        [f"item {INVISIBLE}", *[f"user {INVISIBLE}"] * 4],
+    ),
+    "floats that may have been the next number": Case(
+        {
+            "a.json": b'{"user": 9007199254740993, "item": 101, "rating": 3}\n'
+            b'{"user": 1.0, "item": 101, "rating": 3}\n',
+            "b.parquet": typed(
+                {"user": [16777217.0, 16777215.0], "item": [1, 1], "rating": [1.0, 1.0]},
+                user=pa.float32(),
+            ),
+        },
+        [A, ("16777215", "1", 1.0)],
+        [TOO_LARGE] * 2,
+    ),
+    "numbers of Java": Case(
+        {"a.csv": b"user,item,rating\n1,101,3\n9,101,0x1p3\n9,102,4d\n"},
+        [A],
+        ["rating is not a number"] * 2,
+    ),
 }
 CASES = {
     f"{kind}: {name}": case
@@ -332,6 +367,7 @@ CASES = {
         "quotes": QUOTES,
         "encodings": ENCODINGS,
         "partitions": PARTITIONS,
+        "JSON": JSON,
         "names": NAMES,
         "blanks": SPACES,
         "ids": IDS,
@@ -439,6 +475,62 @@ REFUSED: dict[str, tuple[dict[str, bytes | pa.Table], dict[str, Any], str]] = {
         {},
         r"userId and user_id may both be the user column",
     ),
+    "several objects on a line": (
+        {"a.json": ONE + b"\n", "b.json": NINE + b"\n" + ONE + NINE + b"\n"},
+        {},
+        r"b\.json: Spark would pass over '\{\"user\": 9, .* another value of JSON on its line: put",
+    ),
+    "several arrays over several lines": (
+        {"a.json": b"[\n%b\n]\n[\n%b\n]" % (ONE, NINE)},
+        {},
+        r"a\.json: Spark would pass over '\[.* behind another value of JSON: put all records",
+    ),
+    "several arrays of a compressed file": (
+        {"a.json.gz": gzip.compress(b"[\n%b\n]\n[\n%b\n]" % (ONE, NINE))},
+        {},
+        r"a\.json\.gz: Spark would pass over '\[",
+    ),
+    "a name that Spark hides": (
+        {"_a.csv": a_csv, "b.csv": a_csv, "_SUCCESS": b"", "_metadata": b"", ".b.csv.crc": b"x"},
+        {},
+        r"/_a\.csv: Spark passes over names that begin with _: rename it",
+    ),
+    "a folder below": (
+        {"2020/a.csv": a_csv, "b.csv": a_csv},
+        {},
+        r"2020/a\.csv: Spark passes over this file, .* such as .*/\*$",
+    ),
+    "folders below alone": ({"2020/a.csv": a_csv}, {}, r"2020/a\.csv: Spark passes over this file"),
+    "a file beside folders as columns": (
+        {"day=1/a.csv": a_csv, "b.csv": a_csv},
+        {},
+        r"/b\.csv: Spark passes over this file",
+    ),
+    "a column of the file and of folders": (
+        {"user=7/a.csv": a_csv},
+        {},
+        r"user=7/a\.csv: the column 'user' is in the file, and in the name of a folder: rename",
+    ),
+    "a column of Parquet and of folders": (
+        {"User=7/a.parquet": typed(ids)},
+        {},
+        r"a\.parquet: the column 'user' is in the file, and in the name of a folder",
+    ),
+    "Parquet of no bytes": (
+        {"a.parquet": b"", "b.parquet": typed(ids)},
+        {},
+        r"/a\.parquet: has no bytes, .*: write it anew, or remove it$",
+    ),
+    "no header, and moments as items": (
+        {"a.dat": b"1,2014-04-07T10:51:09.277Z,214536502,0\n"},
+        {},
+        r"a\.dat: has no header, .* user, item, rating, timestamp; but the items are moments, such",
+    ),
+    "quotes behind backslashes": (
+        {"a.csv": b'user,title,item,rating\n9,ok,101,1\n1,"a \\"b\\", 5, 3",101,4\n'},
+        {},
+        r"a\.csv: line 3 has quotes behind backslashes, as Spark writes them: write them doubled",
+    ),
     "JSON of another encoding": (
         {"a.json": b'{"user": 1, "item": 2, "rating": 3}'},
         {"encoding": "latin-1"},
@@ -461,6 +553,14 @@ def test_encodings_that_are_not_read(encoding: str, spark: SparkSession, tmp_pat
     write(tmp_path, {"a.csv": a_csv})
     with pytest.raises(ConfigError, match=rf'^`encoding="{encoding}"`: not usable: use utf-8, '):
         read(spark, tmp_path, encoding=encoding)
+
+
+def test_a_hidden_file_that_is_given(spark: SparkSession, tmp_path: Path) -> None:
+    write(tmp_path, {"_a.csv": a_csv, "b.csv": a_csv})
+    with pytest.raises(DataError, match=r"/_a\.csv: .* begin with _ or \.: rename it, such as a\."):
+        read(spark, tmp_path / "_a.csv")
+    # The others of the folder are not asked for.
+    assert read(spark, tmp_path / "b.csv")[0] == [A]
 
 
 def test_names_that_mean_something_to_hadoop(

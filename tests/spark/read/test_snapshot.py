@@ -116,9 +116,13 @@ def test_timestamps_in_other_units_are_told_of(spark: SparkSession) -> None:
         assert s.warnings == []
     milliseconds = timed(spark, [(1, 1, 2.0, 1_600_000_000_000)])
     with read_snapshot(spark, [milliseconds, seconds], "last") as snapshot:
-        assert ratings_of(snapshot)[1, 1] == 2.0
+        assert ratings_of(snapshot)[1, 1] == 1.0
+        assert snapshot.warnings == []
+    days = timed(spark, [(1, 1, 2.0, 21_000)])
+    with read_snapshot(spark, [days, seconds], "last") as snapshot:
+        assert ratings_of(snapshot)[1, 1] == 1.0
         (warning,) = snapshot.warnings
-    assert warning.startswith("the latest timestamp in the DataFrame is 1.6e+12, in the DataFrame")
+    assert warning.startswith("the latest timestamp in the DataFrame is 1.7e+09, in the DataFrame")
 
 
 def test_text_is_unusable_where_ids_must_be_integers(spark: SparkSession) -> None:

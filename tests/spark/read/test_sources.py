@@ -393,7 +393,7 @@ BEYOND = 2**64 + 5
         (pa.int64(), [2**63 - 1, -(2**63), 0], [-(2**63), 0, 2**63 - 1]),
         (pa.uint32(), [2**32 - 1, 0, 7], [0, 7, 2**32 - 1]),
         (pa.uint64(), [2**64 - 1, 0, 7], ["0", str(2**64 - 1), "7"]),
-        (pa.float64(), [3.0, 2.0**53, 0.0], [0, 3, 2**53]),
+        (pa.float64(), [3.0, 2.0**53 - 1, 0.0], [0, 3, 2**53 - 1]),
         (pa.decimal128(10, 0), [Decimal(30), Decimal(4), Decimal(-5)], [-5, 4, 30]),
         (pa.decimal128(30, 0), [Decimal(30), Decimal(4), Decimal(5)], [4, 5, 30]),
         (pa.decimal128(30, 0), [Decimal(BEYOND), Decimal(4)], [str(BEYOND), "4"]),
@@ -494,7 +494,7 @@ def test_columns_of_parquet_that_spark_cannot_read(spark: SparkSession, tmp_path
     pq.write_table(table, path)
     source = read_source(spark, SourceOptions(path=str(path)))
     (words,) = source.words
-    assert words.endswith("rating = rating; passed over: moment, half, time, id")
+    assert words.endswith("rating = rating (float); passed over: moment, half, time, id")
     wanted = [("u", 7, 3.5), ("v", 8, 4.0)]
     found = typed_ratings(source, need_timestamp=False).orderBy("user")
     assert [tuple(row)[:3] for row in found.collect()] == wanted

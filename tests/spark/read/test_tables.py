@@ -125,7 +125,9 @@ def test_tables_and_views_of_a_session_are_read_by_name(spark: SparkSession) -> 
     frame.createOrReplaceTempView("ratings_of_a_view")
     source = read_source(spark, SourceOptions(table="ratings_of_a_view"))
     assert [tuple(row) for row in source.frame.collect()] == [(1, 7, 3.0)]
-    assert source.words == ["table ratings_of_a_view: user = user, item = item, rating = rating"]
+    assert source.words == [
+        "table ratings_of_a_view: user = user (int), item = item (int), rating = rating (double)"
+    ]
     assert source.version is None
     with pytest.raises(DataError, match=r"^table ratings_of_nobody: cannot be read: .* check the"):
         read_source(spark, SourceOptions(table="ratings_of_nobody"))
@@ -171,7 +173,7 @@ def test_one_version_of_a_table_is_read(spark: SparkSession, lake: Path) -> None
         version = source.version
         assert isinstance(version, TableVersion)
         assert version.label == options.label
-        assert f"{options.label}: {version}: user = user, item" in source.words[0]
+        assert f"{options.label}: {version}: user = user (" in source.words[0]
         # What is written now is another version.
         spark.sql(f"INSERT INTO {name} VALUES (9, 1, 5.0)")
         users = {row.user for row in source.frame.select("user").distinct().collect()}

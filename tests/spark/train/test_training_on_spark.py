@@ -24,7 +24,8 @@ from als_spark.train.grid import SweepCollector, SweepOutcome, grid_specs
 from als_spark.train.local import LocalBackend
 from als_spark.train.loop import train_models
 from als_spark.train.records import ModelSpec, PointResult, TrainingOptions
-from als_spark.train.state import LoopState, initial_factors
+from als_spark.train.start import initial_factors
+from als_spark.train.state import LoopState
 from tests import reference
 from tests.conftest import random_triples
 

@@ -95,6 +95,9 @@ def test_where_only_spark_knows(monkeypatch):
         (["part-{1,2},a.csv"], ["part-{1,2}", "a.csv"]),
         (["s3a://x/a,b.csv"], ["s3a://x/a,b.csv"]),
         ([","], [","]),
+        (["table:a.b,a.csv", "table:c"], ["table:a.b", "a.csv", "table:c"]),
+        (["a.csv,table:a.b"], ["a.csv", "table:a.b"]),
+        (["s3a://x/a,table:a.b"], ["s3a://x/a", "table:a.b"]),
     ],
 )
 def test_commas_between_paths(folder, words, paths):

@@ -49,6 +49,7 @@ TYPED = {
     "cold_start": ("drop", "drop"),
     "placement": ("grid", "grid"),
     "partitions": ("9", 9),
+    "exchange": ("shuffle", "shuffle"),
     "output": ("elsewhere", "elsewhere"),
 }
 FIELDS = list(SweepConfig.model_fields)

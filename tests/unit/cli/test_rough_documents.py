@@ -29,6 +29,9 @@ from als_spark.cli.options import parse
 from als_spark.cli.program import run_program
 from als_spark.cli.store import main as store_main
 from als_spark.files.outputs import check_local_target
+from als_spark.ml.als import ALS
+from als_spark.ml.metadata import read_metadata, set_params
+from als_spark.ml.model import ALSModel
 from als_spark.model.files import load_model
 from als_spark.nightly.run_log import RunLog, new_record
 from als_spark.report.progress import ProgressReporter
@@ -570,3 +573,77 @@ def test_lists_of_an_output(content: str | bytes, tmp_path: Path, capsys: Captur
     check = partial(check_local_target, out, "sweep", f"--output {out}")
     told(capsys, work(check), f"--output {out}: .* holds '_ALS_SPARK', which no earlier sweep")
     assert (out / "_ALS_SPARK").exists()
+
+
+# --- metadata of a saved estimator or model
+
+
+SAVED: dict[str, Any] = {
+    "class": "als_spark.ml.als.ALS",
+    "uid": "ALS_1",
+    "sparkVersion": "4.0.1",
+    "paramMap": {"rank": 3, "coldStartStrategy": "drop"},
+    "defaultParamMap": {"regParam": 0.5, "initialModel": None, "callback": None},
+    "rank": 3,
+}
+CLASSES = ("als_spark.ml.als.ALS", "org.apache.spark.ml.recommendation.ALS")
+
+
+def load_saved(content: str | bytes, *, model: bool = False) -> ALS | ALSModel:
+    """Read metadata as ``ALS.load`` does of the text that Spark has made of them."""
+    text = content if isinstance(content, str) else content.decode(errors="replace")
+    found = read_metadata(text, "m", CLASSES, model=model)
+    instance: ALS | ALSModel = ALSModel() if model else ALS()
+    set_params(instance, found, "m")
+    return instance
+
+
+@pytest.mark.parametrize("model", [False, True])
+@pytest.mark.parametrize("content", DOCUMENTS.values(), ids=DOCUMENTS)
+def test_saved_metadata(content: str | bytes, model: bool, capsys: Captured) -> None:
+    code = work(lambda: load_saved(content, model=model))
+    told(capsys, code, "m/metadata: .*: save it again, or take the folder from a backup$")
+
+
+def test_what_was_saved_is_set() -> None:
+    found = load_saved(json.dumps(SAVED))
+    assert isinstance(found, ALS)
+    assert (found.uid, found.getRank(), found.getColdStartStrategy()) == ("ALS_1", 3, "drop")
+    assert found.getRegParam() == 0.5
+    # Spark before 2.4 had no defaults, and MLlib has a class of its own.
+    old = {**SAVED, "sparkVersion": "2.3.0", "class": CLASSES[1]}
+    del old["defaultParamMap"]
+    assert load_saved(json.dumps(old)).uid == "ALS_1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "model", "says"),
+    [
+        ({"class": 3}, False, "class is 3, and not a text"),
+        ({"class": "a.B"}, False, "Expected class name als_spark.ml.als.ALS but found .* a.B"),
+        ({"uid": None}, False, "uid is None, and not a text"),
+        ({"uid": ...}, False, "has no entry uid"),
+        ({"sparkVersion": "soon"}, False, "sparkVersion is 'soon', and no version"),
+        ({"sparkVersion": "1" * 5000}, False, "sparkVersion is '1111.*, and no version"),
+        ({"paramMap": []}, False, r"paramMap is \[\], and not an object"),
+        ({"paramMap": ...}, False, "has no entry paramMap"),
+        ({"defaultParamMap": ...}, False, "has no entry defaultParamMap"),
+        ({"paramMap": {"rank": "x"}}, False, "paramMap.rank is 'x', which cannot be "),
+        ({"paramMap": {"ranks": 1}}, False, "paramMap.ranks is 1, which is no parameter that ALS"),
+        ({"defaultParamMap": {"userCol": 1.5}}, False, "defaultParamMap.userCol is 1.5, which c"),
+        ({"paramMap": {"callback": 1}}, False, "paramMap.callback is 1, which is no parameter"),
+        ({"paramMap": {"x" * 5000: 1}}, False, "paramMap.xxx.*… is 1, which is no parameter"),
+        ({"initialModel": "yes"}, False, "initialModel is 'yes', and not true or false"),
+        ({"rank": ...}, True, "has no entry rank"),
+        ({"rank": True}, True, "rank is True, and not a whole number"),
+        ({"rank": 0}, True, "rank is 0, and not above 0"),
+        ({"stats": 1}, True, "stats is 1, and not true or false"),
+        ({"objective": [1]}, True, r"objective is \[1\], and not an object"),
+    ],
+)
+def test_entries_of_saved_metadata(
+    changes: Mapping[str, Any], model: bool, says: str, capsys: Captured
+) -> None:
+    entries = {**SAVED, **changes}
+    text = json.dumps({key: value for key, value in entries.items() if value is not ...})
+    told(capsys, work(lambda: load_saved(text, model=model)), f"m(/metadata)?: {says}")

@@ -13,6 +13,7 @@ from als_spark.files.places import (
     places_of,
     same_bytes,
     split_address,
+    table_name,
     undecodable,
 )
 
@@ -68,6 +69,21 @@ class TestLocalPath:
         assert colon_hint("models:v1") is None
         assert local_path("models:v1") == Path("models:v1")
         assert places_of("models:v1") == [Path("models:v1")]
+
+
+def test_tables_in_the_place_of_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("table:there").touch()
+    wanted = {
+        "table:a.b": "a.b",
+        "table:`a b`.c": "`a b`.c",
+        "table:": "",
+        "table:there": None,
+        "table": None,
+        "./table:a": None,
+        "": None,
+    }
+    assert {text: table_name(text) for text in wanted} == wanted
 
 
 class TestNamesThatJavaCannotRead:

@@ -24,6 +24,7 @@ OURS: dict[str, Any] = {
     "tol": 0.0,
     "regExponent": 1.0,
     "accelerate": False,
+    "exchange": "auto",
     "initialModel": None,
     "callback": None,
     "progress": None,
@@ -87,6 +88,7 @@ VALUES: dict[str, Any] = {
     "tol": 0.25,
     "regExponent": 0.5,
     "accelerate": True,
+    "exchange": "shuffle",
     "initialModel": ALSModel(),
     "callback": print,
     "progress": False,
@@ -324,7 +326,7 @@ class TestBiases:
 def test_maps_of_the_same_columns_are_trained_together() -> None:
     als = ALS()
     shared = Shared.of(als)
-    assert shared == ("user", "item", "rating", "", False)
+    assert shared == ("user", "item", "rating", "", False, "auto")
     others = {als.rank: 2, als.regParam: 3.0, als.seed: 1, als.tol: 0.5, als.implicitPrefs: True}
     assert Shared.of(als.copy(others)) == shared
     for name, value in (
@@ -333,6 +335,7 @@ def test_maps_of_the_same_columns_are_trained_together() -> None:
         ("ratingCol", ""),
         ("weightCol", "w"),
         ("nativeIds", True),
+        ("exchange", "shuffle"),
     ):
         assert Shared.of(als.copy({als.getParam(name): value})) != shared
 

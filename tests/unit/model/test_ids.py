@@ -139,25 +139,31 @@ class TestAsIdArray:
     @pytest.mark.parametrize(
         "ids",
         [
-            [1.0, -3.0, 2.0**53],
-            np.array([1, -3, 2**53], np.float64),
-            pa.array([1.0, -3.0, 2.0**53]),
-            pa.chunked_array([[1.0, -3.0], [2.0**53]]),
+            [1.0, -3.0, 2.0**53 - 1],
+            np.array([1, -3, 2**53 - 1], np.float64),
+            pa.array([1.0, -3.0, 2.0**53 - 1]),
+            pa.chunked_array([[1.0, -3.0], [2.0**53 - 1]]),
         ],
         ids=["list", "NumPy", "Arrow", "chunks"],
     )
     def test_whole_floats_are_integers(self, ids):
         found = as_id_array(ids)
-        assert (found.type, found.to_pylist()) == (pa.int64(), [1, -3, 2**53])
+        assert (found.type, found.to_pylist()) == (pa.int64(), [1, -3, 2**53 - 1])
+
+    def test_floats_of_32_bits(self):
+        found = as_id_array(np.array([1, 2**24 - 1], np.float32))
+        assert found.to_pylist() == [1, 2**24 - 1]
+        with pytest.raises(DataError, match=r"^id 16777216.0 given: use whole numbers below 2\^24"):
+            as_id_array(np.array([2**24 + 1], np.float32))
 
     def test_floats_that_are_missing(self):
         for ids in ([1.0, float("nan")], np.array([1, np.nan]), pa.array([1.0, None])):
             assert as_id_array(ids).to_pylist() == [1, None]
 
-    @pytest.mark.parametrize("odd", [1.5, -0.1, 2.0**53 + 2, 1e300, float("inf"), -float("inf")])
+    @pytest.mark.parametrize("odd", [1.5, -0.1, 2.0**53, 1e300, float("inf"), -float("inf")])
     def test_floats_that_are_no_whole_numbers(self, odd):
         for ids in ([1.0, odd], pa.array([odd])):
-            with pytest.raises(DataError, match=r"^id .* given: use whole numbers up to 2\^53"):
+            with pytest.raises(DataError, match=r"^id .* given: use whole numbers below 2\^53"):
                 as_id_array(ids)
 
     @pytest.mark.parametrize("single", ["73", b"73", bytearray(b"73"), memoryview(b"73"), 73, 7.0])

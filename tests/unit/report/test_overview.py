@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from als_spark.report.overview import degree_words, overview_text
+import pytest
+
+from als_spark.report.overview import degree_words, overview_text, run_lines
 
 DEGREES = {
     "ids": 2000,
@@ -84,3 +86,50 @@ def test_a_line_of_a_run() -> None:
         "ratings of an item: mean 51.25, least 1, 25 % 4, median 20, 75 % 60, 90 % 130, 99 % 900, "
         "most 12,345; 31.2 % of the items have fewer than 5"
     )
+
+
+def lines_of(histogram: list[list[float]], rows: list[dict[str, Any]] | None = None) -> list[str]:
+    degrees = {"ratings_per_user": DEGREES, "ratings_per_item": DEGREES}
+    return run_lines({**degrees, "histogram": histogram}, rows or [], 0.5, 5.0)
+
+
+def test_what_a_run_tells_fits_into_a_few_lines() -> None:
+    first, ratings, user, item = lines_of(
+        [[0.5, 0.5, 1], [4.0, 4.0, 999], [5.0, 5.0, 1000]], 2 * RECORD["first_rows"]
+    )
+    assert first == (
+        "first rows (user, item, rating, timestamp): 1, a, 3.5, 1970-01-02 00:00:00 | "
+        "22, b, –, 1e+30 (rating is NaN) | 1, a, 3.5, 1970-01-02 00:00:00"
+    )
+    assert ratings == "ratings from 0.5 to 5; 0.5: 0.1 %, 4: 50.0 %, 5: 50.0 %"
+    assert user == degree_words("user", DEGREES)
+    assert item == degree_words("item", DEGREES)
+
+
+@pytest.mark.parametrize(
+    ("histogram", "words"),
+    [
+        ([], ""),
+        ([[2.0, 2.0, 7]], ""),
+        (
+            [[k, k, 1] for k in range(1, 12)],
+            "; 1 to 3: 27.3 %, 4 to 6: 27.3 %, 7 to 9: 27.3 %, 10 to 11: 18.2 %",
+        ),
+    ],
+    ids=["none", "one", "many"],
+)
+def test_bars_in_a_line(histogram: list[list[float]], words: str) -> None:
+    assert lines_of(histogram)[0] == f"ratings from 0.5 to 5{words}"
+
+
+def test_few_values_are_told_apart_and_many_bars_are_five() -> None:
+    assert lines_of([[k, k, 1] for k in range(10)])[0].count("10.0 %") == 10
+    ranges = [[k * 0.5, k * 0.5 + 0.5, 3] for k in range(20)]
+    assert lines_of(ranges)[0].endswith("8 to 10: 20.0 %")
+    assert lines_of(ranges)[0].count("20.0 %") == 5
+
+
+def test_ids_of_any_length_and_any_characters_stay_in_their_line() -> None:
+    row = {"user": "a\n\x1b[2Jb", "item": "x" * 1000, "rating": 1.0, "problem": None}
+    (first, *_) = lines_of([], [row])
+    assert first == f"first rows (user, item, rating): a\\n\\x1b[2Jb, {'x' * 40}…, 1"

@@ -15,7 +15,8 @@ from als_spark.solve.solver import add_sums
 from als_spark.train.grid import SweepCollector, run_grid
 from als_spark.train.loop import train_models
 from als_spark.train.records import ModelSpec, TrainingOptions
-from als_spark.train.state import from_parts, initial_factors, start_states
+from als_spark.train.start import initial_factors
+from als_spark.train.state import from_parts, start_states
 from als_spark.types import SIDES
 from tests import reference
 from tests.conftest import local_backend, random_triples

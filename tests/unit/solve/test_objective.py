@@ -62,10 +62,10 @@ class TestMembers:
         assert Objective(1.0, nonnegative=True).feasible(factors).tolist() == [[0.0, 2.0]]
 
     def test_masses(self):
-        degrees, other = np.array([3, 0, 1]), np.array([1, 2, 0, 1])
-        assert Objective(1.0).masses(degrees, other).tolist() == [3, 0, 1]
+        degrees = np.array([3, 0, 1])
+        assert Objective(1.0).masses(degrees, 3).tolist() == [3, 0, 1]
         implicit = Objective(1.0, implicit=True, alpha=2.0)
-        assert implicit.masses(degrees, other).tolist() == [9, 0, 5]
+        assert implicit.masses(degrees, 3).tolist() == [9, 0, 5]
 
     def test_travels_to_executors(self):
         objective = Objective(0.3, exponent=0.5)

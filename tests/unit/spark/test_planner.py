@@ -7,13 +7,14 @@ from dataclasses import FrozenInstanceError, replace
 import numpy as np
 import pytest
 
+from als_spark.errors import ConfigError
 from als_spark.solve.blocks import assign_rows
+from als_spark.solve.routing import SHARED_ROW
 from als_spark.spark.planner import (
     GRID_SHARE,
     LEAST_BYTES,
     LIBRARY_BYTES,
     MERGE_BYTES,
-    SHARED_ROW,
     SLICE_BYTES,
     WORKER_BYTES,
     Sizes,
@@ -26,6 +27,7 @@ from als_spark.spark.planner import (
     shared_rows,
     worker_limit,
 )
+from als_spark.types import SIDES
 
 # Ratings of a block that fits into a worker while it is merged.
 MOST = WORKER_BYTES // MERGE_BYTES
@@ -55,6 +57,45 @@ class TestPlan:
         assert decided.slice_bytes == SLICE_BYTES
         assert decided.exchange == {"user": "broadcast", "item": "broadcast"}
         assert plan(MOVIELENS_100K, "ratings", partitions=7).n_blocks == 7
+
+    def test_the_exchange_of_each_side_by_the_size_of_the_other(self):
+        # A quarter of 2 GB: 2.7 million rows of 50 float32.
+        many = Sizes(3_000_000, 20_000, 10**8, (50,), 4, 8)
+        assert plan(many).exchange == {"user": "broadcast", "item": "shuffle"}
+        assert plan(replace(many, ranks=(5, 50))).exchange == plan(many).exchange
+        assert plan(replace(many, ranks=(40,))).exchange == dict.fromkeys(SIDES, "broadcast")
+        turned = replace(many, n_users=20_000, n_items=3_000_000)
+        assert plan(turned).exchange == {"user": "shuffle", "item": "broadcast"}
+        both = plan(replace(many, n_items=3_000_000))
+        assert both.exchange == dict.fromkeys(SIDES, "shuffle")
+        assert both.as_record()["exchange"] == {"user": "shuffle", "item": "shuffle"}
+        # What has been asked for, and what ranking measures need, wins.
+        for exchange in ("broadcast", "shuffle"):
+            assert plan(both.sizes, exchange=exchange).exchange == dict.fromkeys(SIDES, exchange)
+        assert plan(many, ranked=True).exchange == dict.fromkeys(SIDES, "broadcast")
+        mixed = {"user": "shuffle", "item": "broadcast"}
+        assert plan(many, exchange=mixed).exchange == mixed
+        # Factors travel where the ratings are partitioned.
+        assert plan(MOVIELENS_100K, exchange="broadcast").placement == "ratings"
+
+    @pytest.mark.parametrize(
+        ("choices", "words"),
+        [
+            ({"placement": "grid", "exchange": "shuffle"}, 'with `placement="grid"`'),
+            ({"placement": "grid", "exchange": "broadcast"}, 'with `placement="grid"`'),
+            ({"ranked": True, "exchange": "shuffle"}, "with ranking measures"),
+            ({"ranked": True, "exchange": {"user": "shuffle", "item": "broadcast"}}, "ranking"),
+        ],
+    )
+    def test_choices_that_exclude_each_other(self, choices, words):
+        with pytest.raises(ConfigError, match=words):
+            plan(MOVIELENS_100K, **choices)
+
+    def test_groups_of_models_by_what_a_block_gets(self):
+        sizes = Sizes(1000, 2_000_000, 10**7, (50,) * 8, 4, 2)
+        decided = plan(sizes, "ratings")
+        assert decided.groups("user", sizes.ranks, 1000) == [slice(0, 8)]
+        assert len(decided.groups("user", sizes.ranks)) > 1
 
     def test_groups_fit_a_worker_on_each_side(self):
         # Many items and few users: solving users takes more memory.

@@ -63,6 +63,9 @@ class Recorder:
     def degrees(self, side, *, positive=False):
         return self._backend.degrees(side, positive=positive)
 
+    def start(self, side, starts):
+        return self._backend.start(side, starts)
+
     def solve(self, side, steps: Sequence[HalfStep], label: str) -> list[Solved]:
         self.labels.append(label)
         self.fixed += [step.fixed for step in steps]

@@ -23,7 +23,8 @@ from als_spark.train.records import (
     RankingMeans,
     TrainingOptions,
 )
-from als_spark.train.state import LoopState, initial_factors
+from als_spark.train.start import initial_factors
+from als_spark.train.state import LoopState
 from tests import reference
 from tests.conftest import Triples, local_backend, random_triples
 

@@ -17,7 +17,8 @@ from als_spark.train.grid import grid_specs
 from als_spark.train.local import LocalBackend
 from als_spark.train.loop import frobenius_distance, train_models
 from als_spark.train.records import IterationRecord, ModelSpec, TrainingOptions
-from als_spark.train.state import LoopState, initial_factors
+from als_spark.train.start import initial_factors, start_array
+from als_spark.train.state import LoopState
 from tests import reference
 from tests.conftest import Triples, local_backend, random_triples
 
@@ -124,6 +125,9 @@ class ScriptedBackend:
 
     def degrees(self, side, *, positive=False):
         return np.ones(1, np.int32)
+
+    def start(self, side, starts):
+        return [start_array(start, 1, side) for start in starts]
 
     def solve(self, side, steps: Sequence[HalfStep], label: str) -> list[Solved]:
         self.calls.append((side, len(steps), label))

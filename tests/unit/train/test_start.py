@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from als_spark.train.state import initial_factors
+from als_spark.train.backend import Start
+from als_spark.train.start import draw_rows, initial_factors, start_array
 
 
 class TestInitialFactors:
@@ -44,3 +45,22 @@ class TestInitialFactors:
     def test_no_rows(self):
         users, items = initial_factors(0, 4, 2, 0)
         assert (users.shape, items.shape) == ((0, 2), (4, 2))
+
+    def test_some_rows_are_those_of_the_whole(self):
+        whole = initial_factors(70_000, 3, 2, 7)
+        for side, factors in zip(("user", "item"), whole, strict=True):
+            last = factors.shape[0] - 1
+            for rows in ([], [0], [last], [1, 2, last], np.arange(0, last, 3)):
+                chosen = np.array(rows, np.int32)
+                drawn = draw_rows(chosen, 2, 7, side)
+                np.testing.assert_array_equal(drawn, factors[chosen])
+                start = Start(2, 7, "float32", 3, None)
+                array = start_array(start, last + 1, side, chosen)
+                assert array.dtype == np.float32
+                np.testing.assert_array_equal(array[:, :2], drawn.astype(np.float32))
+                assert not array[:, 2].any()
+                given = start._replace(given=factors + 1, columns=2)
+                np.testing.assert_array_equal(
+                    start_array(given, last + 1, side, chosen),
+                    (factors[chosen] + 1).astype(np.float32),
+                )

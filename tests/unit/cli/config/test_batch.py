@@ -53,6 +53,10 @@ MODEL_REFUSED = [
     ({"accelerate": 1}, "--accelerate 1: not usable"),
     ({"placement": "moon"}, "--placement moon: not usable"),
     ({"partitions": 0}, "--partitions 0: not usable"),
+    ({"exchange": "pigeon"}, "--exchange pigeon: not usable"),
+    ({"exchange": "shuffle", "placement": "grid"}, "--exchange shuffle with --placement grid"),
+    ({"exchange": "broadcast", "placement": "grid"}, "--exchange broadcast with --placement grid"),
+    ({"exchange": "shuffle", "accelerate": True}, "--exchange shuffle with --accelerate"),
     ({"rank": 0}, "--rank 0: not usable"),
     ({"reg": -1.0}, r"--lambda -1\.0: not usable"),
     ({"exponent": 5.0}, r"--exponent 5\.0: not usable"),
@@ -295,6 +299,19 @@ def test_roles_of_paths():
     ]
 
 
+def test_tables_are_no_paths_and_are_read_as_tables():
+    config = RetrainConfig(ratings="table:a.r", increments=("table:b", "c"), store="s")
+    assert list(paths_of(config)) == [
+        *(("increments", "input", "c"), ("store", "target store", "s")),
+    ]
+    sources = [config.source(path, timestamp=False) for path in ("table:a.r", "c")]
+    assert [(source.path, source.table) for source in sources] == [(None, "a.r"), ("c", None)]
+    assert [source.label for source in sources] == ["table a.r", "c"]
+    for empty in ("table:", "table: "):
+        with pytest.raises(ConfigError, match=f"^{empty}: names no table: write table:NAME$"):
+            config.source(empty, timestamp=False)
+
+
 def test_a_winner_is_refitted_unless_somebody_says_no(capsys):
     assert RetrainConfig(**LEAST[RetrainConfig]).refit
     assert not TrainConfig(**LEAST[TrainConfig]).refit
@@ -363,6 +380,7 @@ OTHER_VALUES = {
     "split": "time",
     "dtype": "float64",
     "placement": "grid",
+    "exchange": "broadcast",
     "measure": "mae",
     "recommend_for": "items",
     "increments": ("a.csv", "b.csv"),

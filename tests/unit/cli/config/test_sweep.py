@@ -34,6 +34,7 @@ REFUSED = [
     ("dtype", "float16", "--dtype float16: not usable: use one of float32, float64"),
     ("cold_start", "nan", "--cold-start nan: not usable: use one of mean, drop, initial"),
     ("placement", "rows", "--placement rows: not usable: use one of auto, ratings, grid"),
+    ("exchange", "post", "--exchange post: not usable: use one of auto, broadcast, shuffle"),
     ("output", "", "--output is missing: give a folder for the results"),
     ("test_fraction", -0.1, r"--test-fraction -0\.1: not usable: use a number in \[0, 1\)"),
     ("test_fraction", 1.0, r"--test-fraction 1\.0: not usable"),
@@ -158,6 +159,20 @@ class TestViews:
         assert rule(ranking_users=9) == RankingRule(10, None, 9, 3)
         config = SweepConfig(output="out", judge="recall", top=5)
         assert config.chosen_by == Judge("recall", 5)
+
+    @pytest.mark.parametrize(
+        ("fields", "asked"),
+        [
+            ({"judge": "ndcg"}, "--judge ndcg"),
+            ({"top": 5}, "--top 5"),
+            ({"ranking_users": 100}, "--ranking-users 100"),
+        ],
+    )
+    def test_not_with_shuffled_factors(self, fields, asked):
+        with pytest.raises(ConfigError, match=f"--exchange shuffle with {asked}: not usable"):
+            resolve(SweepConfig, None, {"output": "out", "exchange": "shuffle", **fields})
+        assert SweepConfig(output="out", exchange="broadcast", **fields).ranking is not None
+        assert SweepConfig(output="out", exchange="shuffle").ranking is None
 
     def test_training_defaults_are_the_library_s(self):
         assert SweepConfig(output="out").training == TrainingOptions()

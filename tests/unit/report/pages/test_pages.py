@@ -83,7 +83,22 @@ RUN: dict[str, Any] = {
         "duplicate_pairs": 0,
         "lowest_rating": 0.5,
         "highest_rating": 5.0,
+        "histogram": [[0.5, 0.5, 25001], [4.5, 5.0, 75003]],
     },
+    "parts": [
+        {
+            "words": "ratings.csv: text",
+            "format": "text",
+            "columns": [
+                {"name": "userId", "type": "string", "role": "user"},
+                {"name": "note", "type": "string"},
+            ],
+        }
+    ],
+    "first_rows": [
+        {"user": "7", "item": "a", "rating": 3.5, "problem": None},
+        {"user": None, "item": "b", "rating": None, "problem": "user is missing"},
+    ],
     "placement": "grid",
     "config": {
         "ranks": list(RANKS),
@@ -132,7 +147,19 @@ def test_the_sweep_page_tells_what_ran_and_which_model_is_best() -> None:
         "rows dropped": "0",
         "Spark master": "local[2]",
         "placement": "grid",
+        "columns and types": "userId (string) is the user, note (string)",
     }
+    first, bars = tables(section_of(root, "Data"))
+    assert rows_of(first) == [
+        ["user", "item", "rating", ""],
+        ["7", "a", "3.5", "–"],
+        ["–", "b", "–", "user is missing"],
+    ]
+    assert rows_of(bars) == [
+        ["rating", "ratings", "share"],
+        ["0.5", "25,001", "25.0 %"],
+        ["4.5 to 5", "75,003", "75.0 %"],
+    ]
     assert f"this objective: {NOTE}." in section_of(root, "Results").text
     assert pictures(root) == [(alt, SWEEP_PNGS[n]) for n, (alt, _) in SWEEP_PICTURES.items()]
     (time,) = tables(section_of(root, "Time"))

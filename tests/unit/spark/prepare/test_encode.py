@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from als_spark.errors import DataError
 from als_spark.model.ids import IdIndex
+from als_spark.spark.arrow import encode_values
 from als_spark.spark.prepare import encode as encoding
 from als_spark.spark.prepare.encode import (
     CHUNK_FIELDS,
@@ -19,9 +21,10 @@ from als_spark.spark.prepare.encode import (
     check_summary,
     encode_chunk,
     encode_partition,
-    merge_ids,
 )
 from als_spark.spark.read.bad_rows import BadRowCounts
+from als_spark.spark.read.histogram import Bar, bars_of, count_encoded
+from als_spark.spark.read.ids import merge_ids
 from tests.chunks import decoded
 
 TYPED_FIELDS = pa.schema(
@@ -81,6 +84,50 @@ def test_a_chunk_holds_the_good_rows_and_counts_the_bad_ones() -> None:
             "user is missing": ["user=null, item=a", "user=null, item=c"],
         },
     )
+
+
+def test_a_chunk_tells_its_first_rows_and_how_often_each_rating_comes() -> None:
+    (row,) = encode_chunk(table()).to_pylist()
+    first = json.loads(row["first_rows"])
+    roles = ("user", "item", "rating", "timestamp", "problem")
+    assert first == [dict(zip(roles, values[:5], strict=True)) for values in ROWS[:5]]
+    assert [entry["problem"] for entry in first[:3]] == [None, None, "user is missing"]
+    assert bars_of([row["values"], b""], 0.5, 4.0) == (
+        *(Bar(0.5, 0.5, 1), Bar(3.5, 3.5, 1), Bar(4.0, 4.0, 1)),
+    )
+
+
+@pytest.mark.parametrize("n_levels", [3, 200, 3000])
+def test_ratings_of_a_chunk_are_counted_whatever_their_number(n_levels: int) -> None:
+    ratings = np.random.default_rng(1).permutation(np.arange(6000) % n_levels) / 8 - 1
+    rows = pa.table(
+        {
+            "user": np.arange(6000),
+            "item": np.arange(6000),
+            "rating": ratings,
+            "bad": pa.nulls(6000, pa.string()),
+        }
+    )
+    (row,) = encode_chunk(rows).to_pylist()
+    bars = bars_of([row["values"]], float(ratings.min()), float(ratings.max()))
+    assert sum(bar.count for bar in bars) == 6000
+    if n_levels == 3:
+        assert [(bar.low, bar.count) for bar in bars] == [(-1, 2000), (-0.875, 2000), (-0.75, 2000)]
+    else:
+        # As many of each level, and so in each of the bars of one width, but for the rounding.
+        heights = [bar.count for bar in bars]
+        assert max(heights) - min(heights) < 6000 / len(bars) / 4
+
+
+def test_whole_numbers_are_counted_as_what_they_are_however_many_there_are() -> None:
+    ratings = np.tile(np.arange(-300.0, 301.0), 2)
+    values, counts = count_encoded(*encode_values(pa.array(ratings)))
+    assert values.tolist() == list(range(-300, 301))
+    assert set(counts.tolist()) == {2}
+    # Of others three digits count.
+    values, counts = count_encoded(*encode_values(pa.array(ratings + 0.123456)))
+    assert counts.sum() == ratings.size
+    np.testing.assert_allclose(values, np.arange(-300, 301) + 0.123456, rtol=1 / 2048)
 
 
 def test_a_chunk_without_timestamps_keeps_none() -> None:
@@ -218,3 +265,43 @@ def test_bad_rows_may_be_dropped_but_not_all() -> None:
     message = r"^f: no ratings left after the unusable rows were dropped: give a source"
     with pytest.raises(DataError, match=message):
         check_summary(a_summary(n_ratings=0, **BAD), "f", "drop")
+
+
+def fingerprint(rows: Sequence[tuple[Any, Any, float]]) -> str:
+    """The fingerprint of one chunk of ratings, without Spark."""
+    sides = [
+        merge_ids([(pa.array([row[k] for row in rows]), np.ones(len(rows), np.int64))])
+        for k in (0, 1)
+    ]
+    (users, user_counts), (items, item_counts) = sides
+    values = [row[2] for row in rows]
+    extremes = min(values), max(values)
+    none = BadRowCounts({}, {})
+    return Summary(len(rows), users, items, user_counts, item_counts, *extremes, none).fingerprint
+
+
+RATED = [(1, "a", 1.0), (2, "a", 3.0), (2, "bc", 5.0), (12, "b", 2.0)]
+
+
+def test_the_fingerprint_does_not_go_by_order_or_by_how_ids_are_stored() -> None:
+    assert fingerprint(RATED).startswith("4-")
+    assert fingerprint(RATED) == fingerprint(RATED[::-1])
+    assert fingerprint(RATED) == fingerprint([(str(u), i, r) for u, i, r in RATED])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        RATED[:3],
+        [(1, "a", 1.0), (2, "a", 3.0), (2, "bc", 4.0), (12, "b", 2.0)],
+        [(1, "a", 1.0), (2, "a", 3.0), (12, "bc", 5.0), (12, "b", 2.0)],
+        [(1, "a", 1.0), (2, "bc", 3.0), (2, "bc", 5.0), (12, "b", 2.0)],
+        # The same letters in other ids.
+        [(1, "ab", 1.0), (2, "ab", 3.0), (2, "c", 5.0), (12, "b", 2.0)],
+        [(1, "a", 1.0), (21, "a", 3.0), (21, "bc", 5.0), (2, "b", 2.0)],
+        [("1", "a", 1.0), ("02", "a", 3.0), ("02", "bc", 5.0), ("12", "b", 2.0)],
+    ],
+    ids=["fewer", "range", "user", "item", "letters", "digits", "zeros"],
+)
+def test_other_ratings_have_another_fingerprint(other: list[tuple[Any, Any, float]]) -> None:
+    assert fingerprint(other) != fingerprint(RATED)

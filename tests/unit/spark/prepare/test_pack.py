@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from als_spark.spark.planner import SHARED_ROW, place_rows
+from als_spark.solve.routing import SHARED_ROW
+from als_spark.spark.planner import place_rows
 from als_spark.spark.prepare.encode import encode_chunk, encode_partition, merge_ids
 from als_spark.spark.prepare.pack import (
     CHUNK_COLUMNS,

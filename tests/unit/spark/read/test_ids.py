@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from als_spark.errors import DataError
-from als_spark.spark.read.ids import ChangedIds, odd_ids, refuse_two_forms
+from als_spark.spark.read.ids import ChangedIds, Shapes, odd_ids, refuse_two_forms
 
 
 def test_changed_ids_are_counted_by_side_and_merged():
@@ -90,3 +90,34 @@ def test_whole_numbers_with_decimals_among_ids_that_are_none(other):
         refuse_two_forms("r.csv", ids, changed)
     refuse_two_forms("r.csv", ids, ChangedIds({"user": 1}, {"user": "1.0"}))
     refuse_two_forms("r.csv", {**ids, "item": pa.array(["1", "2"])}, changed)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ["1", "2", "3", "x7"],
+        ["007", "8", "7"],
+        ["00", "0", "-07"],
+        ["1", "1.000"],
+        ["a", "b", "7"],
+        ["1", "2", "3"],
+        ["+7", "8", str(2**63)],
+        ["0a1b", "1234", "3f00"],
+    ],
+)
+@pytest.mark.parametrize("changed", [False, True])
+def test_the_shapes_of_ids_never_hide_what_jobs_say(ids: list[str], changed: bool) -> None:
+    zeros = sum(len(i) > 1 and i.startswith(("0", "-0")) for i in ids)
+    whole = sum(i == "0" or (i.lstrip("-").isdigit() and i.lstrip("-")[0] != "0") for i in ids)
+    whole -= str(2**63) in ids
+    shapes = Shapes(whole, zeros, len(ids) - whole - zeros)
+    array = pa.array(ids) if whole < len(ids) else pa.array(list(map(int, ids)))
+    said = odd_ids(array, "user") is not None
+    if changed:
+        try:
+            refuse_two_forms("f", {"user": array}, ChangedIds({"user": 1}, {"user": "1.0"}))
+        except DataError:
+            said = True
+    assert shapes.deserve_a_look(changed) >= said
+    if whole == len(ids):
+        assert not shapes.deserve_a_look(changed)

@@ -11,21 +11,26 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from als_spark.spark.read.overview import (
+from als_spark.spark.read.histogram import (
     BARS,
     MAX_VALUES,
-    count_partition,
-    count_repeated,
     few_values,
     histogram,
+    unpack_counts,
+)
+from als_spark.spark.read.overview import (
+    count_partition,
+    count_repeated,
     merge_partition,
     pair_hashes,
-    unpack_counts,
 )
 
 RNG = np.random.default_rng(3)
 N = 3000
-USERS, ITEMS = (RNG.integers(-(2**63), 2**63 - 1, n)[RNG.integers(0, n, N)] for n in (200, 50))
+USERS, ITEMS = (
+    (4 * RNG.integers(-(2**61), 2**61 - 1, n) + np.arange(n) % 3)[RNG.integers(0, n, N)]
+    for n in (200, 50)
+)
 RATINGS = RNG.integers(1, 11, N) / 2
 
 
@@ -56,6 +61,11 @@ def test_counts_are_those_of_the_rows() -> None:
             values, counts = unpack_counts(data, np.int64)
             degrees.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
         assert degrees == Counter(Counter(ids.tolist()).values())
+        shapes = Counter[int]()
+        for data in found[f"{side} shapes"]:
+            shapes.update(dict(enumerate(np.frombuffer(data, np.int64).tolist())))
+        # The last two bits of a hash; none of these has 3.
+        assert shapes == Counter(int(id_) & 3 for id_ in set(ids.tolist()))
     pairs = Counter(zip(USERS.tolist(), ITEMS.tolist(), strict=True))
     repeated = [json.loads(data) for data in found["pairs"]]
     assert sum(p for p, _ in repeated) == sum(n > 1 for n in pairs.values()) > 0
