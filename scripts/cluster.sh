@@ -254,6 +254,20 @@ while True:
 PY
 }
 
+# What applications left: a NodeManager that is killed leaves its containers, whose command lines
+# have its folder.
+end_containers() {
+    local file pid folder
+    [[ -d $state/work/local ]] || return 0
+    folder=$(cd -- "$state/work/local" && pwd -P)
+    for file in /proc/[0-9]*/cmdline; do
+        pid=${file#/proc/} pid=${pid%/cmdline}
+        if [[ $(command_line "$pid" 2>/dev/null) == *"$folder/"* ]]; then
+            kill -KILL "$pid" 2>/dev/null || true
+        fi
+    done
+}
+
 # Workers first: a worker whose master has gone tries to reach it again. (By chance of their names
 # it is so in YARN too.)
 stop() {
@@ -268,6 +282,7 @@ stop() {
             sleep 0.2
         done
     done
+    end_containers
     rm -f -- "$state"/*.pid "$state/url" "$state/web" "$state/workers" "$state/manager"
 }
 
