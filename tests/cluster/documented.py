@@ -56,7 +56,10 @@ class TrialCheckout(Checkout):
         )
 
 
-def needs_maven() -> None:
+def needs_clusters() -> None:
+    """Skip where nobody has asked for clusters, which take gigabytes, or Maven is not there."""
+    if "ALS_SPARK_TEST_CLUSTERS" not in os.environ:
+        pytest.skip("ALS_SPARK_TEST_CLUSTERS is not set: trials of YARN, HDFS and S3 are left out")
     if shutil.which("mvn") is None:
         pytest.skip("needs Maven (mvn) for the jars of Hadoop")
 

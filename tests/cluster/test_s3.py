@@ -1,7 +1,6 @@
 """S3A on a standalone cluster: the commands of docs/clusters.md, and the store on a real server.
 
-The server is moto's: of those on the package registries it is the one that knows ``If-None-Match``
-of a write, also at the end of a multipart upload. It gets an environment of its own.
+The server is moto's, which knows ``If-None-Match`` of a write. It gets an environment of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.cluster.documented import TrialCheckout, assert_same, block, needs_maven
+from tests.cluster.documented import TrialCheckout, assert_same, block, needs_clusters
 from tests.conftest import ROOT
 from tests.jobs.checkout import wait_for
 
@@ -57,6 +56,7 @@ class Server(NamedTuple):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    needs_clusters()
     folder = tmp_path_factory.mktemp("moto")
     python = folder / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
@@ -98,7 +98,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> TrialCheckout:
     """A checkout with the packages, and the jars of S3A, which Maven fetches."""
-    needs_maven()
+    needs_clusters()
     checkout = TrialCheckout(tmp_path_factory.mktemp("s3"))
     done = checkout.commands(block("s3a.xml").partition("MASTER_URL")[0])
     if done.returncode:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.documented import TrialCheckout, assert_same, block, needs_maven
+from tests.cluster.documented import TrialCheckout, assert_same, block, needs_clusters
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -22,7 +22,7 @@ CONF = "export HADOOP_CONF_DIR=$PWD/.cluster/conf\n"
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrialCheckout]:
     """A checkout after the page's first commands: packed, the cluster up, the ratings on HDFS."""
-    needs_maven()
+    needs_clusters()
     checkout = TrialCheckout(tmp_path_factory.mktemp("yarn"))
     try:
         done = checkout.commands(block("FsShell"))
