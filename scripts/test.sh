@@ -1,14 +1,23 @@
 #!/usr/bin/env bash
-# scripts/test.sh [pytest options]: every check of the project, after the same set-up as the
+# scripts/test.sh [--spark LINE] [pytest options]: every check of the project, after the same set-up as the
 # other scripts: lint, format, types, tests. Stops at the first that fails. The tests run in two
 # processes, each file in one of them, those of whole jobs first; `-n 0` keeps them in one. Where a
 # Spark of theirs dies, of too little memory for instance, those that failed run once more.
+# With `--spark 3.5` instead the tests on Spark, tests/spark, in an environment of their own with the newest
+# PySpark of that line.
 set -euo pipefail
 # shellcheck source=scripts/lib/environment.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"
 
+tests=() checks=1
+if [[ ${1:-} == --spark ]]; then
+    use_spark "${2:-}"
+    shift 2
+    tests=(tests/spark) checks=''
+fi
 ensure_python test
 ensure_java
+[[ -n $checks ]] || say "PySpark $("$VENV/bin/python" -c 'from importlib.metadata import version; print(version("pyspark"))')"
 # Spark's Python workers run `python3` unless they are told what the driver is.
 export PYSPARK_PYTHON=$VENV/bin/python PYSPARK_DRIVER_PYTHON=$VENV/bin/python
 # The tests import `tests` and `jobs` from the root, in Spark's Python workers too: those get
@@ -19,11 +28,14 @@ step() {
     say "$1"
     "$VENV/bin/python" -m "${@:2}"
 }
-step "lint" ruff check .
-step "format" ruff format --check .
-step "types" mypy
+if [[ -n $checks ]]; then
+    step "lint" ruff check .
+    step "format" ruff format --check .
+    step "types" mypy
+fi
 say "tests"
 status=0
+set -- ${tests[@]+"${tests[@]}"} "$@"
 "$VENV/bin/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@" || status=$?
 if ((status == EXIT_LOST_JVM)); then
     say "Spark's JVM died under the tests: the ones that failed once more, in one process"

@@ -54,7 +54,7 @@ def read_metadata(line: str, path: str, classes: Collection[str], *, model: bool
         raise _damaged(path, f"cannot be read ({' '.join(str(error).split())})") from error
     for name, kind in (_REQUIRED | _OPTIONAL).items():
         if name not in found:
-            if name in _REQUIRED or (model and name == "rank"):
+            if name in _REQUIRED:
                 raise _damaged(path, f"has no entry {name}")
         # For Python, True is a number.
         elif not isinstance(found[name], kind) or (kind is int and found[name] is True):
@@ -64,6 +64,8 @@ def read_metadata(line: str, path: str, classes: Collection[str], *, model: bool
         raise InvalidArgument(
             f"{path}: Expected class name {known} but found class name {shortened(found['class'])}"
         )
+    if model and "rank" not in found:
+        raise _damaged(path, "has no entry rank")
     if model and found["rank"] < 1:
         raise _damaged(path, f"{_entry('rank', found['rank'])}, and not above 0")
     version = re.match(r"([0-9]{1,9})\.([0-9]{1,9})", found["sparkVersion"])

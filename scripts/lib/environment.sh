@@ -3,6 +3,7 @@
 #
 #   ROOT              the checkout
 #   VENV              its environment, ROOT/.venv
+#   use_spark LINE            another environment, with a Spark of that line
 #   ensure_python     [LEVEL]   make .venv what pyproject.toml and constraints.txt say
 #   ensure_java               put a Java 17+ into JAVA_HOME
 #   ensure_spark_home         set SPARK_HOME: the user's own, else the one inside pyspark
@@ -16,6 +17,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/streams.sh"
 
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd -P)
 VENV=$ROOT/.venv
+CONSTRAINTS=$ROOT/constraints.txt
 
 # The oldest ones that the project supports.
 PYTHON_FLOOR=3.11
@@ -38,6 +40,19 @@ give_up() {
 # Does "$1" run, and is it new enough? (A pyenv shim is on PATH but fails when it is called.)
 python_fits() {
     "$1" -I -S -c "import sys; sys.exit(sys.version_info < (${PYTHON_FLOOR/./, }))" 2>/dev/null
+}
+
+# use_spark LINE: from here on VENV is an environment of its own, ROOT/.venv-spark-LINE, with the newest
+# Spark of that line; all else is pinned as ever.
+use_spark() {
+    [[ $1 =~ ^[0-9]+\.[0-9]+$ ]] || give_up "--spark $1: give a line of Spark, such as 3.5"
+    VENV=$ROOT/.venv-spark-$1
+    CONSTRAINTS=$ROOT/.venv-spark-$1.txt
+    {
+        grep -vE '^(pyspark|py4j)==' "$ROOT/constraints.txt"
+        printf 'pyspark==%s.*\n' "$1"
+    } >"$CONSTRAINTS.part"
+    mv "$CONSTRAINTS.part" "$CONSTRAINTS"
 }
 
 # Prints the interpreter to build .venv with. `python3` first, as that is the one the user
@@ -169,7 +184,7 @@ install_packages() {
     else
         install=("$VENV/bin/python" -m pip install -qq --disable-pip-version-check)
     fi
-    install+=(--constraint "$ROOT/constraints.txt")
+    install+=(--constraint "$CONSTRAINTS")
     "${install[@]}" setuptools >&2 || return
     [[ $level == bench ]] || install+=(--no-build-isolation)
     "${install[@]}" --editable "$ROOT$extra" >&2

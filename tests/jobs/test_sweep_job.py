@@ -459,7 +459,7 @@ def test_ids_as_other_programs_leave_them_are_counted_everywhere(
 ) -> None:
     pairs = [(user, item) for user in range(1, 7) for item in range(1, 6)]
     lines = [f"{user},{item},{1 + (user * item) % 5}" for user, item in pairs]
-    odd = ["1.0,6,3", "NULL,2,3", "2,NaN,3", "3,3,None", "1.2E+12,1,3", "007,1,4", "7,1,2"]
+    odd = ["1,6.0,3", "NULL,2,3", "2,NaN,3", "3,3,None", "1.2E+12,1,3", "007,1,4", "7,1,2"]
     file, out = tmp_path / "r.csv", tmp_path / "out"
     file.write_text("\n".join(["user,item,rating", *lines, *odd]))
     options = ["--ratings", str(file), "--output", str(out), "--ranks", "1", "--lambdas", "1"]
@@ -479,9 +479,9 @@ def test_ids_as_other_programs_leave_them_are_counted_everywhere(
         lost: 1,
     }
     assert (data["users"], data["items"], sum(data["ratings"].values())) == (8, 6, 33)
-    assert data["changed_ids"] == {"user": 1}
+    assert data["changed_ids"] == {"item": 1}
     changed, zeros = data["warnings"]
-    assert changed == "1 user id written with decimals, such as 1.0: read as 1"
+    assert changed == "1 item id written with decimals, such as 6.0: read as 6"
     assert zeros.startswith("1 of 8 user ids have leading zeros, such as 007: all are read as text")
     told = warnings_of(read_page((out / "report.html").read_text()))
     assert set(data["warnings"]) <= set(told)

@@ -14,7 +14,8 @@ from als_spark.files.places import local_path, split_address
 from als_spark.spark.hadoop import HadoopTree
 
 _DATA = re.compile(
-    r"\.(csv|tsv|txt|dat|data|json|jsonl|ndjson|parquet|pq)(\.(gz|bz2|zst|snappy|lz4|deflate))?$"
+    r"(^|/)part-[^./]*$"
+    r"|\.(csv|tsv|txt|dat|data|json|jsonl|ndjson|parquet|pq)(\.(gz|bz2|zst|snappy|lz4|deflate))?$"
 )
 """How names of ratings end, rather than those of marks such as _SUCCESS and _metadata."""
 _MOST_FOLDERS = 100
@@ -54,7 +55,8 @@ def refuse_passed_over(
         return
     reader = session.read.options(recursiveFileLookup="true", __globPaths__="false")
     read = (file for file in files if all(f"/{name}=" in unquote(file) for name in partitions))
-    further = sorted({*reader.text(path).inputFiles()} - {*read})
+    found = {*reader.text(path).inputFiles()} - {*read}
+    further = sorted(file for file in found if _DATA.search(unquote(file).lower()))
     if further:
         raise DataError(
             f"{_shown(further[0])}: Spark passes over this file, for the files of a source lie in "

@@ -111,7 +111,7 @@ def test_bare_files_of_iceberg_and_hudi_are_refused(spark: SparkSession, tmp_pat
 
 def test_other_folders_are_read_as_before(spark: SparkSession, tmp_path: Path) -> None:
     write(tmp_path / "a" / "part.parquet")
-    touch(tmp_path / "a" / "metadata" / "of_mine.txt")
+    touch(tmp_path / "a" / "metadata" / "of_mine.md")
     touch(tmp_path / "a" / "_other_log" / "0.json")
     source = read_source(spark, SourceOptions(path=str(tmp_path / "a")))
     assert (source.frame.count(), source.version) == (2, None)
