@@ -340,8 +340,11 @@ class _Run:
         grid = self._config.ranks, self._config.lambdas
         judge, baselines = self._judge, (self._popular, self._biases)
         beaten = is_beaten(chosen, outcome.selected_on, judge, *baselines)
-        following = next_command(chosen, *grid, beaten=beaten, for_lists=judge.is_ranking)
-        return [*edges(chosen, *grid), *([] if following is None else [following])]
+        most = min(self._facts["data"][f"{side}s"] for side in SIDES)
+        following = next_command(
+            chosen, *grid, beaten=beaten, for_lists=judge.is_ranking, most=most
+        )
+        return [*edges(chosen, *grid, most=most), *([] if following is None else [following])]
 
     def _closing_words(self, outcome: SweepOutcome) -> str:
         table = results_table(
@@ -352,7 +355,8 @@ class _Run:
             popular=self._popular,
             biases=self._biases,
         )
-        table = "\n".join([table, *self._advice(outcome)])
+        note = outcome.points[outcome.best].spec.objective.note
+        table = "\n".join([table, f"λ belongs to this objective: {note}.", *self._advice(outcome)])
         if self._config.implicit:
             table += f"\n\nThe {IMPLICIT_CAVEAT}"
         folder = self._config.output.rstrip("/")

@@ -267,9 +267,11 @@ def _warnings(
     if above is not None:
         yield above
     grid = get_list(config, "ranks"), get_list(config, "lambdas")
-    yield from edges(chosen, *grid)
+    data = get_mapping(run, "data")
+    most = min((data[side] for side in ("users", "items") if data.get(side)), default=None)
+    yield from edges(chosen, *grid, most=most)
     beaten = is_beaten(chosen, selected_on, judge, popular, biases)
-    following = next_command(chosen, *grid, beaten=beaten, for_lists=judge.is_ranking)
+    following = next_command(chosen, *grid, beaten=beaten, for_lists=judge.is_ranking, most=most)
     if following is not None:
         yield following
     if selected_on != "validation":

@@ -14,6 +14,7 @@ from als_spark.report.format import OUTCOMES
 from als_spark.report.pages.evaluate import evaluate_page
 from als_spark.report.pages.retrain import RETRAIN_PICTURES, retrain_page
 from als_spark.report.pages.sweep import SWEEP_PICTURES, sweep_page
+from als_spark.report.pages.views import first_rows_table
 from als_spark.solve.objective import Objective
 from als_spark.train.records import ErrorMeans, Judge, ModelSpec, PointResult, RankingMeans
 from tests.pages import (
@@ -123,6 +124,15 @@ def changed(path: str, value: Any, run: dict[str, Any] = RUN) -> dict[str, Any]:
         at = at[key]
     at[last] = value
     return run
+
+
+def test_first_rows_that_are_all_usable_have_no_column_of_problems() -> None:
+    rows = [{"user": "7", "item": "a", "rating": 3.5, "problem": None}]
+    table = first_rows_table(rows)
+    assert [list(table.headers), *map(list, table.rows)] == [
+        ["user", "item", "rating"],
+        ["7", "a", "3.5"],
+    ]
 
 
 def test_the_sweep_page_tells_what_ran_and_which_model_is_best() -> None:
