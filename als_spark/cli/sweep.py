@@ -358,7 +358,7 @@ class _Run:
         note = outcome.points[outcome.best].spec.objective.note
         table = "\n".join([table, f"λ belongs to this objective: {note}.", *self._advice(outcome)])
         if self._config.implicit:
-            table += f"\n\nThe {IMPLICIT_CAVEAT}"
+            table += f"\n\nThe {IMPLICIT_CAVEAT}."
         folder = self._config.output.rstrip("/")
         if self._staged.subfolder is not None:
             folder = f"{folder}/{self._staged.subfolder}"

@@ -607,7 +607,13 @@ def test_every_outcome_has_a_word_and_a_tone(outcome: str | None) -> None:
 EVALUATE: dict[str, Any] = {
     "run": "eval-1",
     "started": "2026-03-01T02:00:00+00:00",
-    "model": {"label": "models/current", "version": "v0007", "rank": 20, "lambda_reg": 0.05},
+    "model": {
+        "label": "models/current",
+        "version": "v0007",
+        "rank": 20,
+        "lambda_reg": 0.05,
+        "objective_of_lambda": "ridge of each row",
+    },
     "source": "ratings.csv",
     "data": {"ratings": 20167, "users": 600, "bad_rows": 0},
     "metrics": {
@@ -638,7 +644,8 @@ def test_the_evaluation_page_has_measures_with_their_meaning() -> None:
         *("Take note", "Model", "Data", "Measures", "Who is predicted well"),
         *("Time", "Versions", "Configuration"),
     ]
-    assert facts(section_of(root, "Model"))["lambda reg"] == "0.05"
+    model = facts(section_of(root, "Model"))
+    assert (model["ridge λ"], model["objective"]) == ("0.05", "ridge of each row")
     assert facts(section_of(root, "Data")) == {
         "source": "ratings.csv",
         "ratings": "20,167",
