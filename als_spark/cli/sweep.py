@@ -356,7 +356,9 @@ class _Run:
             biases=self._biases,
         )
         note = outcome.points[outcome.best].spec.objective.note
-        table = "\n".join([table, f"λ belongs to this objective: {note}.", *self._advice(outcome)])
+        # Of a grid that was not finished nobody knows where its best point lies.
+        advice = [] if self.stopped else self._advice(outcome)
+        table = "\n".join([table, f"λ belongs to this objective: {note}.", *advice])
         if self._config.implicit:
             table += f"\n\nThe {IMPLICIT_CAVEAT}."
         folder = self._config.output.rstrip("/")
@@ -364,9 +366,10 @@ class _Run:
             folder = f"{folder}/{self._staged.subfolder}"
         if self.stopped:
             finished, asked = len(outcome.points), len(self._specs)
+            unfitted = self._config.refit and self._refitted is None
             return (
                 f"{table}\n\nStopped: {finished} of {asked} points were finished and are kept "
-                f"in {folder}"
+                f"in {folder}" + ("; the best model was not refitted" if unfitted else "")
             )
         if self._refitted is not None:
             n = self._facts["refit"]["ratings"]

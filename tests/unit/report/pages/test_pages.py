@@ -157,7 +157,7 @@ def test_the_sweep_page_tells_what_ran_and_which_model_is_best() -> None:
         "rows dropped": "0",
         "Spark master": "local[2]",
         "placement": "grid",
-        "columns and types": "userId (string) is the user, note (string)",
+        "columns and types": "userId is the user, note",
     }
     first, bars = tables(section_of(root, "Data"))
     assert rows_of(first) == [
@@ -226,7 +226,7 @@ def test_rankings_have_a_table_of_their_own_with_the_popular_items() -> None:
     assert not any("--implicit" in line for line in warnings_of(root))
     popular = {"test": means_of(0.5)}
     page = sweep_page(points, best, "test", RUN, {}, judge=judge, popular=popular)  # type: ignore[arg-type]
-    assert any("with --implicit, and" in line for line in warnings_of(read_page(page)))
+    assert any("with --implicit --exponent 0.5" in line for line in warnings_of(read_page(page)))
     below = "3 of 9 models rank worse than the popular items (test NDCG@5 below 0.1300)."
     assert below in warnings_of(root)
     assert ("Coloured cells with the NDCG@5 of every rank and λ", b"heatmap.png") in pictures(root)
@@ -298,6 +298,10 @@ def test_an_interrupted_sweep_says_what_is_missing() -> None:
     tone, word, sentence = badge(root)
     assert (tone, word) == ("neutral", "interrupted")
     assert sentence.startswith("Stopped after 5 of 9 models. The best of 5 models:")
+    # The first point lies on an edge, which means something only where all of the grid has run.
+    for record, told in ((run, False), (RUN, True)):
+        page = read_page(sweep_page(GRID, 0, "test", record, {}))
+        assert any("of the grid" in warning for warning in warnings_of(page)) == told
     assert any("4 of 9 models are missing" in line for line in warnings_of(root))
 
 
