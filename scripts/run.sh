@@ -19,7 +19,7 @@ job=${1:-}
 # A module jobs/inspect.py would hide that of the standard library.
 [[ $job == inspect ]] && job=inspect_ratings
 if [[ -z $job || ! -f $ROOT/jobs/$job.py ]]; then
-    jobs=$(cd -- "$ROOT/jobs" && for file in [!_]*.py; do printf ' %s' "${file%.py}"; done)
+    jobs=$(cd -- "$ROOT/jobs" && for file in [!_]*.py; do file=${file%.py} && printf ' %s' "${file%_ratings}"; done)
     give_up "usage: scripts/run.sh JOB [options], where JOB is one of:$jobs${job:+ (not $job)}"
 fi
 ensure_python run

@@ -158,6 +158,7 @@ def _evaluate(
             "users": len(model.users),
             "items": len(model.items),
             **{key: model.description.get(key) for key in ("lambda_reg", "exponent")},
+            "objective_of_lambda": model.description.get("objective_of_lambda"),
             **{key: model.description[key] for key in MORE_KEYS if key in model.description},
         },
         "source": {

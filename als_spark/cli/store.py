@@ -255,7 +255,9 @@ def _prune(store: ModelStore, options: argparse.Namespace) -> int:
         say(f"removed  {path} (left by a run that was killed)")
     for name in removed:
         say(f"removed  {name}")
-    say(f"{len(removed)} versions pruned, {len(store.versions())} stay.")
+    left = len(store.versions())
+    pruned = f"{len(removed)} {'version' if len(removed) == 1 else 'versions'} pruned"
+    say(f"{pruned}, {left} {'stays' if left == 1 else 'stay'}.")
     return EXIT_DONE
 
 

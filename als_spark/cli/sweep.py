@@ -340,8 +340,11 @@ class _Run:
         grid = self._config.ranks, self._config.lambdas
         judge, baselines = self._judge, (self._popular, self._biases)
         beaten = is_beaten(chosen, outcome.selected_on, judge, *baselines)
-        following = next_command(chosen, *grid, beaten=beaten, for_lists=judge.is_ranking)
-        return [*edges(chosen, *grid), *([] if following is None else [following])]
+        most = min(self._facts["data"][f"{side}s"] for side in SIDES)
+        following = next_command(
+            chosen, *grid, beaten=beaten, for_lists=judge.is_ranking, most=most
+        )
+        return [*edges(chosen, *grid, most=most), *([] if following is None else [following])]
 
     def _closing_words(self, outcome: SweepOutcome) -> str:
         table = results_table(
@@ -352,17 +355,21 @@ class _Run:
             popular=self._popular,
             biases=self._biases,
         )
-        table = "\n".join([table, *self._advice(outcome)])
+        note = outcome.points[outcome.best].spec.objective.note
+        # Of a grid that was not finished nobody knows where its best point lies.
+        advice = [] if self.stopped else self._advice(outcome)
+        table = "\n".join([table, f"λ belongs to this objective: {note}.", *advice])
         if self._config.implicit:
-            table += f"\n\nThe {IMPLICIT_CAVEAT}"
+            table += f"\n\nThe {IMPLICIT_CAVEAT}."
         folder = self._config.output.rstrip("/")
         if self._staged.subfolder is not None:
             folder = f"{folder}/{self._staged.subfolder}"
         if self.stopped:
             finished, asked = len(outcome.points), len(self._specs)
+            unfitted = self._config.refit and self._refitted is None
             return (
                 f"{table}\n\nStopped: {finished} of {asked} points were finished and are kept "
-                f"in {folder}"
+                f"in {folder}" + ("; the best model was not refitted" if unfitted else "")
             )
         if self._refitted is not None:
             n = self._facts["refit"]["ratings"]

@@ -52,6 +52,9 @@ class FactorModel:
         """Say how large the model is."""
         reg = self.description.get("lambda_reg")
         known = f", λ = {reg:g}" if isinstance(reg, (int, float)) else ""
+        exponent = self.description.get("exponent")
+        if known and isinstance(exponent, (int, float)):
+            known += f" (exponent {exponent:g})"
         sizes = f"{len(self.users):,} users, {len(self.items):,} items, rank {self.rank}"
         return f"<FactorModel: {sizes}{known}>"
 

@@ -30,6 +30,11 @@ def most_lately(records: Sequence[RunRecord]) -> dict[str, int]:
     return most
 
 
+def last_published(records: Sequence[RunRecord]) -> str | None:
+    """Return the name of the version that was published last, whether it is current or not."""
+    return next((record.version for record in reversed(records) if record.version), None)
+
+
 def kept_by(records: Sequence[RunRecord]) -> tuple[str, float, float | None] | None:
     """Return measure, margin and largest decline by which the last training was kept out, if so.
 

@@ -19,6 +19,7 @@ from als_spark.nightly.past_runs import (
     ancestors_of,
     kept_by,
     last_passed,
+    last_published,
     most_lately,
     warm_trainings,
 )
@@ -191,12 +192,15 @@ class Retrain:
         if not same_settings or champion is None or self._damaged or self._options.force:
             return False
         self._note_data(replace(previous, tables=snapshot.tables), {})
+        trained = last_published(self._past)
+        back = trained is not None and trained != self._champion_name
         newer = [table for table in snapshot.tables if table not in previous.tables]
         named = "; ".join(f"{table.label}: {table}" for table in newer)
         self._log.end(
             "unchanged",
             f"nothing new: these {snapshot.n_ratings:,} ratings were trained on already, with the "
             f"same settings; version {self._champion_name} stays"
+            + (f", as after the roll-back from {trained} (`force=` trains anew)" if back else "")
             + (f" (another version of the table, but the same ratings: {named})" if newer else ""),
         )
         return True

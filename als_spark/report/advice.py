@@ -15,7 +15,9 @@ _FOR_LISTS = "--implicit --exponent 0.5 --lambdas 0.5,1,2,4"
 """For lists; a λ of explicit ratings means nothing there. See docs/lists.md."""
 
 
-def edges(chosen: PointResult, ranks: Sequence[int], regs: Sequence[float]) -> Iterator[str]:
+def edges(
+    chosen: PointResult, ranks: Sequence[int], regs: Sequence[float], *, most: int | None = None
+) -> Iterator[str]:
     """Say where the best point lies on an edge of the grid, and a better one may lie beyond.
 
     Parameters
@@ -24,8 +26,16 @@ def edges(chosen: PointResult, ranks: Sequence[int], regs: Sequence[float]) -> I
         The best point.
     ranks, regs : sequence of int, sequence of float
         d and λ of the whole grid. A single one has no edge.
+    most : int, optional
+        The smaller of the numbers of users and items. A product of factors has no larger rank, so
+        more of them fit nothing better.
     """
-    if len(ranks) > 1 and chosen.rank == max(ranks):
+    if len(ranks) > 1 and most is not None and chosen.rank == max(ranks) >= most:
+        yield (
+            f"The best rank, d = {chosen.rank}, is the largest of the grid, and no larger one fits "
+            f"more: there are {most:,} users or items."
+        )
+    elif len(ranks) > 1 and chosen.rank == max(ranks):
         yield (
             f"The best rank, d = {chosen.rank}, is the largest of the grid: a larger one may be "
             "better still (--ranks)."
@@ -56,6 +66,7 @@ def next_command(
     *,
     beaten: bool,
     for_lists: bool = False,
+    most: int | None = None,
 ) -> str | None:
     """Name the options to try next; None where the grid leaves nothing open.
 
@@ -67,17 +78,20 @@ def next_command(
         Whether the best point does worse than its baseline: the biases alone, or the popular items.
     for_lists : bool
         Whether it was judged by a ranking measure.
+    most : int, optional
+        As in :func:`edges`.
     """
+    most = min(most or _LARGEST_RANK, _LARGEST_RANK)
     objective = chosen.spec.objective
     plain = objective.exponent == 0 and not objective.implicit
     if for_lists and beaten and not objective.implicit:
         options = [_FOR_LISTS]
     elif plain and (beaten or (len(ranks) > 1 and chosen.rank == min(ranks) == 1)):
-        options = [_WEIGHTED, *_ranks_beyond(chosen.rank, ranks)[-1:]]
+        options = [_WEIGHTED, *_ranks_beyond(chosen.rank, ranks, most)]
         if max(ranks) < 10:
-            options[1:] = ["--ranks 10,20,50"]
+            options[1:] = [_ranks_option([10, 20, 50], most)]
     else:
-        options = [*_lambdas_beyond(chosen.reg, regs), *_ranks_beyond(chosen.rank, ranks)]
+        options = [*_lambdas_beyond(chosen.reg, regs), *_ranks_beyond(chosen.rank, ranks, most)]
         if not options and beaten and len(regs) == 1:
             options = [f"--lambdas {_listed(chosen.reg, (0.5, 1, 2))}"]
     if not options:
@@ -88,14 +102,16 @@ def next_command(
     )
 
 
-def _ranks_beyond(best: int, ranks: Sequence[int]) -> list[str]:
-    if len(ranks) > 1 and best == max(ranks) and best < _LARGEST_RANK:
-        beyond = [best, *(min(times * best, _LARGEST_RANK) for times in (2, 4))]
-    elif len(ranks) > 1 and best == min(ranks) > 1:
-        beyond = [max(best // 4, 1), max(best // 2, 1), best]
-    else:
-        return []
-    return ["--ranks " + ",".join(map(str, dict.fromkeys(beyond)))]
+def _ranks_beyond(best: int, ranks: Sequence[int], most: int) -> list[str]:
+    if len(ranks) > 1 and best == max(ranks) and best < most:
+        return [_ranks_option([best, 2 * best, 4 * best], most)]
+    if len(ranks) > 1 and best == min(ranks) > 1:
+        return [_ranks_option([max(best // 4, 1), max(best // 2, 1), best], most)]
+    return []
+
+
+def _ranks_option(ranks: Sequence[int], most: int) -> str:
+    return "--ranks " + ",".join(map(str, dict.fromkeys(min(rank, most) for rank in ranks)))
 
 
 def _lambdas_beyond(best: float, regs: Sequence[float]) -> list[str]:

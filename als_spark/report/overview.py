@@ -86,11 +86,17 @@ def run_lines(
     ]
 
 
-def column_words(columns: Sequence[Mapping[str, Any]]) -> str:
-    """Name columns with their types, and what each is taken for."""
+def column_words(part: Mapping[str, Any]) -> str:
+    """Name columns of a part of what was read with their types, and what each is taken for.
+
+    Text has no types: that all of its columns are strings says nothing of what they hold.
+    """
+    typed = not str(part.get("format", "")).startswith("text")
     return ", ".join(
-        f"{column['name']} ({column['type']})" + (f" is the {role}" if role else "")
-        for column in columns
+        column["name"]
+        + (f" ({column['type']})" if typed else "")
+        + (f" is the {role}" if role else "")
+        for column in part.get("columns") or ()
         for role in [column.get("role")]
     )
 
@@ -127,7 +133,7 @@ def degree_words(side: str, degrees: Mapping[str, Any]) -> str:
 def _read_lines(source: Mapping[str, Any]) -> Iterator[str]:
     for part in source["parts"]:
         yield part["words"]
-        yield f"  columns: {column_words(part['columns'])}"
+        yield f"  columns: {column_words(part)}"
     if source.get("files") is not None:
         size = source.get("bytes")
         files = f"{source['files']:,} {'file' if source['files'] == 1 else 'files'}"

@@ -309,6 +309,15 @@ class TestUnchanged:
         assert lake.retrain("--force", "--margin", "1") == 0
         assert lake.last()["outcome"] == "published"
         assert len(lake.pointers()) == 2
+        # Whose ratings they were is said after readers have gone back.
+        forced = lake.pointers()[1][0]
+        old = lake.store.rollback(run="a person")
+        assert lake.retrain() == 0
+        assert (
+            f"version {old} stays, as after the roll-back from {forced} ("
+            in (lake.last()["sentence"])
+        )
+        assert "(--force trains anew)" in capsys.readouterr().out
 
     def test_another_version_of_a_table_may_hold_the_same_ratings(
         self, lake: Lake, monkeypatch: pytest.MonkeyPatch

@@ -162,7 +162,7 @@ def test_prune(store: ModelStore, capsys: Captured) -> None:
     assert run(store, "prune", "--keep", "1") == 0
     out = capsys.readouterr().out
     assert "removed  staging/0123456789abcdef.tmp (left by a run that was killed)" in out
-    assert f"removed  {first}\nremoved  {second}\n2 versions pruned, 1 stay." in out
+    assert f"removed  {first}\nremoved  {second}\n2 versions pruned, 1 stays." in out
     assert names(store) == [third]
 
 

@@ -318,6 +318,7 @@ def check_kept(folder: Path) -> None:
     page = read_page((folder / "report.html").read_text())
     assert page.one("header").one("strong").text == "interrupted"
     assert "Stopped after 1 of 2 models." in page.one("header").text
+    assert "of the grid" not in page.text
 
 
 def test_ctrl_c_keeps_the_finished_points(start: Start, tmp_path: Path) -> None:

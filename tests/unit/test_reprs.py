@@ -46,7 +46,7 @@ def objects():
         f"<LocalBackend: {users.size:,} ratings of 400 users and 250 items>": backend,
         "<LoopState: rank 2, λ = 0.1, 2 iterations, stopped>": states[0],
         "<HeldFactors: 400 users, 250 items, rank 2, float32>": states[0].factors,
-        "<FactorModel: 400 users, 250 items, rank 2, λ = 0.1>": model,
+        "<FactorModel: 400 users, 250 items, rank 2, λ = 0.1 (exponent 1)>": model,
         "<IdIndex: 250 ids, string>": model.items,
         f"<SideStats: {users.size:,} ratings of 400 rows>": model.user_stats,
         "<FoldedRows: 1 users, rank 2, 1 ratings left out>": fold_in(

@@ -11,7 +11,9 @@ from als_spark.report.format import MEASURES, MISSING, number, show
 from als_spark.report.lists import list_headers, list_rows
 from als_spark.report.pages.page import Picture, Table, render
 from als_spark.report.pages.views import (
+    Facts,
     bins_table,
+    drop_missing,
     get_list,
     get_mapping,
     humanise_keys,
@@ -73,7 +75,7 @@ def evaluate_page(record: Mapping[str, Any], breakdown: bytes | None = None) -> 
         tone="good" if measured else "bad",
         sentence=sentence,
         notes=get_list(record, "warnings"),
-        model=humanise_keys(get_mapping(record, "model")),
+        model=_model_facts(get_mapping(record, "model")),
         data=source_facts(record.get("source")) + humanise_keys(get_mapping(record, "data")),
         measures=_measures(metrics),
         lists=_lists(record),
@@ -83,6 +85,14 @@ def evaluate_page(record: Mapping[str, Any], breakdown: bytes | None = None) -> 
         by_user=bins_table("By activity of the user", by_user),
         by_item=bins_table("By popularity of the item", by_item),
     )
+
+
+def _model_facts(model: Mapping[str, Any]) -> Facts:
+    """Return what the model is; beside its λ stands the objective that it belongs to."""
+    rest = dict(model)
+    ridge = [("ridge λ", rest.pop("lambda_reg", None)), ("exponent", rest.pop("exponent", None))]
+    words = ("objective", rest.pop("objective_of_lambda", None))
+    return [*humanise_keys(rest), *drop_missing([*ridge, words])]
 
 
 def _lists(record: Mapping[str, Any]) -> Table | None:

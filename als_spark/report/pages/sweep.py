@@ -266,12 +266,10 @@ def _warnings(
     above = warn_above_biases(points, best, selected_on, judge, biases)
     if above is not None:
         yield above
-    grid = get_list(config, "ranks"), get_list(config, "lambdas")
-    yield from edges(chosen, *grid)
-    beaten = is_beaten(chosen, selected_on, judge, popular, biases)
-    following = next_command(chosen, *grid, beaten=beaten, for_lists=judge.is_ranking)
-    if following is not None:
-        yield following
+    if run.get("status") == "complete":
+        # Of a grid that was not finished nobody knows where its best point lies.
+        beaten = is_beaten(chosen, selected_on, judge, popular, biases)
+        yield from _open_edges(chosen, run, judge, beaten=beaten)
     if selected_on != "validation":
         yield (
             f"The {selected_on} ratings chose the best model, so its {selected_on} {judge.kind} is "
@@ -310,3 +308,16 @@ def _name_some(places: Sequence[str], most: int = 6) -> str:
     """Name a few of many."""
     more = len(places) - most
     return "; ".join(places[:most]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _open_edges(
+    chosen: PointResult, run: Mapping[str, Any], judge: Judge, *, beaten: bool
+) -> Iterator[str]:
+    """Say where the best point lies on an edge of the grid, and what to try next."""
+    config, data = get_mapping(run, "config"), get_mapping(run, "data")
+    grid = get_list(config, "ranks"), get_list(config, "lambdas")
+    most = min((data[side] for side in ("users", "items") if data.get(side)), default=None)
+    yield from edges(chosen, *grid, most=most)
+    following = next_command(chosen, *grid, beaten=beaten, for_lists=judge.is_ranking, most=most)
+    if following is not None:
+        yield following

@@ -72,7 +72,7 @@ def source_facts(source: Any) -> Facts:
 def column_facts(part: Mapping[str, Any]) -> Facts:
     """Return the columns of what was read, with their types."""
     parts = [entry for entry in get_list(part, "parts") if isinstance(entry, Mapping)]
-    told = dict.fromkeys(column_words(get_list(entry, "columns")) for entry in parts)
+    told = dict.fromkeys(column_words(entry) for entry in parts)
     return drop_missing([("columns and types", "; ".join(told))])
 
 
@@ -81,10 +81,12 @@ def first_rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     cells = first_row_cells(rows)
     if not cells:
         return Table((), ())
+    right = range(len(cells[0]) - 1)
+    if not any(row[-1] for row in cells):
+        # Nothing is wrong with any of them.
+        cells = [row[:-1] for row in cells]
     headers, *values = cells
-    return Table(
-        headers, values, right=range(len(headers) - 1), caption="The first rows, as understood."
-    )
+    return Table(headers, values, right=right, caption="The first rows, as understood.")
 
 
 def histogram_table(data: Mapping[str, Any]) -> Table:

@@ -14,6 +14,7 @@ from als_spark.nightly.past_runs import (
     ancestors_of,
     kept_by,
     last_passed,
+    last_published,
     most_lately,
     warm_trainings,
 )
@@ -113,6 +114,14 @@ def test_by_what_a_challenger_was_kept_out() -> None:
     assert kept_by([kept, run("died", version="v")]) is None
     assert kept_by([run("kept")]) is None
     assert kept_by([]) is None
+
+
+def test_the_version_that_was_published_last() -> None:
+    records = [run("published", version="v1"), run("published", version="v2"), run("rolled_back")]
+    assert last_published([*records, run("unchanged"), run("kept")]) == "v2"
+    # One that died behind its publishing counts too.
+    assert last_published([*records, run("died", version="v3")]) == "v3"
+    assert last_published([run("kept")]) is None
 
 
 def step(version: str, before: str, challenger: float, champion: float) -> RunRecord:

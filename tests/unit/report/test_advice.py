@@ -116,3 +116,32 @@ def test_a_lone_lambda_that_the_biases_beat() -> None:
     following = next_command(point(5, 1.0, 1.0), (5,), (1.0,), beaten=True)
     assert following is not None
     assert "with --lambdas 0.5,1,2, and" in following
+
+
+@pytest.mark.parametrize(
+    ("best", "most", "said", "options"),
+    [
+        # 30 users and 100 items, as in Spark's sample: more than 30 factors fit nothing better.
+        (point(50, 1.0), 30, "no larger one fits more: there are 30 users or items", None),
+        (point(50, 1.0), 50, "no larger one fits more", None),
+        (point(50, 1.0), 60, "a larger one may be better still", "--ranks 50,60"),
+        (point(50, 1.0), 120, "a larger one may be better still", "--ranks 50,100,120"),
+        (point(50, 1.0), 9_000, "a larger one may be better still", "--ranks 50,100,200"),
+    ],
+)
+def test_no_rank_above_the_number_of_users_or_items(
+    best: PointResult, most: int, said: str, options: str | None
+) -> None:
+    grid = (5, 50), (0.5, 1.0, 4.0)
+    (sentence,) = edges(best, *grid, most=most)
+    assert said in sentence
+    following = next_command(best, *grid, beaten=False, most=most)
+    assert (following is None) == (options is None)
+    if following is not None:
+        assert f"with {options}, and" in following
+
+
+def test_ranks_to_try_are_none_above_the_number_of_users_or_items() -> None:
+    following = next_command(point(1, 2.0), (1, 5), (1.0, 2.0, 4.0), beaten=False, most=30)
+    assert following is not None
+    assert "--ranks 10,20,30, and" in following

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from als_spark.report.overview import degree_words, overview_text, run_lines
+from als_spark.report.overview import column_words, degree_words, overview_text, run_lines
 
 DEGREES = {
     "ids": 2000,
@@ -53,6 +53,15 @@ RECORD: dict[str, Any] = {
     },
     "warnings": ["mind the gap"],
 }
+
+
+def test_columns_of_text_have_no_type() -> None:
+    columns = [{"name": "u", "type": "string", "role": "user"}, {"name": "n", "type": "string"}]
+    text = "text, comma between the fields, a header"
+    assert column_words({"format": text, "columns": columns}) == "u is the user, n"
+    assert column_words({"format": "Parquet", "columns": columns}) == (
+        "u (string) is the user, n (string)"
+    )
 
 
 def test_the_text_has_it_all() -> None:

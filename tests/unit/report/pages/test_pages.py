@@ -14,6 +14,7 @@ from als_spark.report.format import OUTCOMES
 from als_spark.report.pages.evaluate import evaluate_page
 from als_spark.report.pages.retrain import RETRAIN_PICTURES, retrain_page
 from als_spark.report.pages.sweep import SWEEP_PICTURES, sweep_page
+from als_spark.report.pages.views import first_rows_table
 from als_spark.solve.objective import Objective
 from als_spark.train.records import ErrorMeans, Judge, ModelSpec, PointResult, RankingMeans
 from tests.pages import (
@@ -125,6 +126,15 @@ def changed(path: str, value: Any, run: dict[str, Any] = RUN) -> dict[str, Any]:
     return run
 
 
+def test_first_rows_that_are_all_usable_have_no_column_of_problems() -> None:
+    rows = [{"user": "7", "item": "a", "rating": 3.5, "problem": None}]
+    table = first_rows_table(rows)
+    assert [list(table.headers), *map(list, table.rows)] == [
+        ["user", "item", "rating"],
+        ["7", "a", "3.5"],
+    ]
+
+
 def test_the_sweep_page_tells_what_ran_and_which_model_is_best() -> None:
     root = read_page(sweep_page(GRID, BEST, "test", RUN, SWEEP_PNGS, objective_note=NOTE))
     assert badge(root) == (
@@ -147,7 +157,7 @@ def test_the_sweep_page_tells_what_ran_and_which_model_is_best() -> None:
         "rows dropped": "0",
         "Spark master": "local[2]",
         "placement": "grid",
-        "columns and types": "userId (string) is the user, note (string)",
+        "columns and types": "userId is the user, note",
     }
     first, bars = tables(section_of(root, "Data"))
     assert rows_of(first) == [
@@ -216,7 +226,7 @@ def test_rankings_have_a_table_of_their_own_with_the_popular_items() -> None:
     assert not any("--implicit" in line for line in warnings_of(root))
     popular = {"test": means_of(0.5)}
     page = sweep_page(points, best, "test", RUN, {}, judge=judge, popular=popular)  # type: ignore[arg-type]
-    assert any("with --implicit, and" in line for line in warnings_of(read_page(page)))
+    assert any("with --implicit --exponent 0.5" in line for line in warnings_of(read_page(page)))
     below = "3 of 9 models rank worse than the popular items (test NDCG@5 below 0.1300)."
     assert below in warnings_of(root)
     assert ("Coloured cells with the NDCG@5 of every rank and λ", b"heatmap.png") in pictures(root)
@@ -288,6 +298,10 @@ def test_an_interrupted_sweep_says_what_is_missing() -> None:
     tone, word, sentence = badge(root)
     assert (tone, word) == ("neutral", "interrupted")
     assert sentence.startswith("Stopped after 5 of 9 models. The best of 5 models:")
+    # The first point lies on an edge, which means something only where all of the grid has run.
+    for record, told in ((run, False), (RUN, True)):
+        page = read_page(sweep_page(GRID, 0, "test", record, {}))
+        assert any("of the grid" in warning for warning in warnings_of(page)) == told
     assert any("4 of 9 models are missing" in line for line in warnings_of(root))
 
 
@@ -597,7 +611,13 @@ def test_every_outcome_has_a_word_and_a_tone(outcome: str | None) -> None:
 EVALUATE: dict[str, Any] = {
     "run": "eval-1",
     "started": "2026-03-01T02:00:00+00:00",
-    "model": {"label": "models/current", "version": "v0007", "rank": 20, "lambda_reg": 0.05},
+    "model": {
+        "label": "models/current",
+        "version": "v0007",
+        "rank": 20,
+        "lambda_reg": 0.05,
+        "objective_of_lambda": "ridge of each row",
+    },
     "source": "ratings.csv",
     "data": {"ratings": 20167, "users": 600, "bad_rows": 0},
     "metrics": {
@@ -628,7 +648,8 @@ def test_the_evaluation_page_has_measures_with_their_meaning() -> None:
         *("Take note", "Model", "Data", "Measures", "Who is predicted well"),
         *("Time", "Versions", "Configuration"),
     ]
-    assert facts(section_of(root, "Model"))["lambda reg"] == "0.05"
+    model = facts(section_of(root, "Model"))
+    assert (model["ridge λ"], model["objective"]) == ("0.05", "ridge of each row")
     assert facts(section_of(root, "Data")) == {
         "source": "ratings.csv",
         "ratings": "20,167",
