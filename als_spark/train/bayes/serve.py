@@ -7,7 +7,8 @@ With users' rows x ~ N(p, C), R Rᵀ = C and x = p + R x̃, a prediction is
 so that in the coordinates x̃ the posterior of a user is a ridge with λ = 1 / a, the noise variance,
 on items that have the factors Rᵀ z_i and a constant each. That is the objective of biased factors
 (:mod:`als_spark.solve.biases`) whose user biases are held at zero: by a ridge on them that is
-:data:`HELD` times as large. A user that is folded in gets the posterior mean under the learnt prior.
+:data:`HELD` times as large. A user that is folded in gets the posterior mean under the learnt
+prior.
 """
 
 from __future__ import annotations

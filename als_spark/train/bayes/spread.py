@@ -1,7 +1,7 @@
 """How uncertain a prediction is, by the moments of the two rows and the noise.
 
-With x ~ N(x̄, P) and y ~ N(ȳ, Q), independent, and g = (1, x̄ without its bias), z = (1, ȳ without its
-bias), the prediction m + b + c + u·v has the variance
+With x ~ N(x̄, P) and y ~ N(ȳ, Q), independent, and g and z their means with a 1 in the place of the
+bias, the prediction m + b + c + u·v has the variance
 
     zᵀ P z + gᵀ Q g + tr(P' Q'),    P', Q' without the bias row and column
 
