@@ -17,6 +17,7 @@ _HOMES = {
     "FactorModel": "model.factor_model",
     "Factors": "train.backend",
     "FoldedRows": "model.foldin",
+    "IntervalModel": "model.intervals",
     "IterationRecord": "train.records",
     "Judge": "train.records",
     "LocalBackend": "train.local",
@@ -25,9 +26,12 @@ _HOMES = {
     "ModelStore": "store.store",
     "Objective": "solve.objective",
     "Pipeline": "ml.pipeline",
+    "Posterior": "train.bayes.loop",
+    "PosteriorOptions": "train.bayes.options",
     "PrepareOptions": "spark.prepare.prepare",
     "RankingRule": "train.ranking",
     "RatingBlock": "solve.blocks",
+    "SideStats": "train.metrics",
     "SolveError": "errors",
     "SourceOptions": "spark.read.sources",
     "SplitOptions": "spark.read.split",
@@ -41,7 +45,9 @@ _HOMES = {
     "extend_model": "model.foldin",
     "fold_in": "model.foldin",
     "grid_specs": "train.grid",
+    "implicit_features": "train.bayes.features",
     "initial_factors": "train.start",
+    "load_intervals": "model.intervals",
     "load_model": "model.files",
     "open_store": "store.store",
     "popular_items": "model.recommend",
@@ -58,6 +64,7 @@ _HOMES = {
     "store_at": "spark.store_files",
     "train_grid": "spark.train.run",
     "train_models": "train.loop",
+    "train_posterior": "train.bayes.loop",
 }
 """Where each public name lives. Resolved on first use, since every executor imports this module.
 

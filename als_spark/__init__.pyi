@@ -15,6 +15,8 @@ from als_spark.model.files import save_model as save_model
 from als_spark.model.foldin import FoldedRows as FoldedRows
 from als_spark.model.foldin import extend_model as extend_model
 from als_spark.model.foldin import fold_in as fold_in
+from als_spark.model.intervals import IntervalModel as IntervalModel
+from als_spark.model.intervals import load_intervals as load_intervals
 from als_spark.model.recommend import popular_items as popular_items
 from als_spark.model.recommend import recommend as recommend
 from als_spark.model.recommend import similar_items as similar_items
@@ -37,11 +39,16 @@ from als_spark.spark.train.run import train_grid as train_grid
 from als_spark.store.store import ModelStore as ModelStore
 from als_spark.store.store import open_store as open_store
 from als_spark.train.backend import Factors as Factors
+from als_spark.train.bayes.features import implicit_features as implicit_features
+from als_spark.train.bayes.loop import Posterior as Posterior
+from als_spark.train.bayes.loop import train_posterior as train_posterior
+from als_spark.train.bayes.options import PosteriorOptions as PosteriorOptions
 from als_spark.train.grid import SweepCollector as SweepCollector
 from als_spark.train.grid import grid_specs as grid_specs
 from als_spark.train.local import LocalBackend as LocalBackend
 from als_spark.train.loop import continue_training as continue_training
 from als_spark.train.loop import train_models as train_models
+from als_spark.train.metrics import SideStats as SideStats
 from als_spark.train.ranking import RankingRule as RankingRule
 from als_spark.train.records import IterationRecord as IterationRecord
 from als_spark.train.records import Judge as Judge

@@ -69,5 +69,6 @@ def fit_options(config: ModelConfig) -> FitOptions:
         config.placement,
         config.partitions,
         config.refit,
-        config.exchange,
+        "broadcast" if config.posterior and config.placement != "grid" else config.exchange,
+        config.posterior,
     )

@@ -19,6 +19,7 @@ from als_spark.nightly.run_log import RunNotes, new_record
 from als_spark.nightly.run_record import Spec
 from als_spark.nightly.tracking import check_tracking
 from als_spark.nightly.train import outcome_words, train_into_store, train_model
+from als_spark.solve.objective import Objective
 from als_spark.spark.output import output_folder
 from als_spark.spark.read.sources import SourceOptions
 
@@ -28,6 +29,11 @@ RUN_FILE = "run.json"
 def _run(config: TrainConfig) -> int:
     if config.mlflow is not None:
         check_tracking(config.mlflow)
+    if config.posterior is not None:
+        spec = Spec(config.posterior.n_factors, Objective(0.0))
+        work = _into_store if config.output is None else _into_folder
+        say(work(config, spec, config.method_words(config.posterior)))
+        return EXIT_DONE
     sweep = config.from_sweep
     spec = config.spec(None if sweep is None else best_of_sweep(sweep))
     source = None if sweep is None else f"the sweep in {sweep}"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.errors import EmptySourceError
 from als_spark.model.factor_model import FactorModel
+from als_spark.model.intervals import IntervalModel
 from als_spark.nightly.holdout import HoldoutRule, held_out
+from als_spark.nightly.posterior import fit_posterior
 from als_spark.nightly.run_log import RunNotes
 from als_spark.nightly.run_record import (
     DataRecord,
@@ -22,7 +25,7 @@ from als_spark.nightly.run_record import (
     TrainingSettings,
     objective_members,
 )
-from als_spark.nightly.starts import Start
+from als_spark.nightly.starts import Start, cold_start
 from als_spark.report.overview import run_lines
 from als_spark.spark.predict.evaluate import Evaluation, RankingOptions, evaluate_models
 from als_spark.spark.prepare.prepare import PrepareOptions, prepare_typed
@@ -35,6 +38,7 @@ from als_spark.spark.read.sources import Source, SourceOptions
 from als_spark.spark.read.split import TRAIN, SplitOptions, split_ratings
 from als_spark.spark.train.best import model_of
 from als_spark.spark.train.run import PreparedRatings, train_grid
+from als_spark.train.bayes.options import PosteriorOptions
 from als_spark.train.grid import SweepCollector
 from als_spark.train.records import ModelSpec, PointResult, TrainingOptions
 from als_spark.types import BadRows, Duplicates, ExchangeChoice, PlacementChoice, Side
@@ -59,6 +63,8 @@ class FitOptions:
         Train the model on with all ratings, once it is measured and has won.
     exchange
         As in :class:`~als_spark.spark.prepare.prepare.PrepareOptions`.
+    posterior : PosteriorOptions or None
+        The Bayesian method that trains; None: a ridge.
     """
 
     open_source: OpenSource
@@ -71,6 +77,7 @@ class FitOptions:
     partitions: int | None
     refit: bool = False
     exchange: ExchangeChoice = "auto"
+    posterior: PosteriorOptions | None = None
 
     def prepare(self, rank: int) -> PrepareOptions:
         """Say how ratings are split and packed for a model."""
@@ -94,11 +101,12 @@ class FitOptions:
             split=split,
             test_fraction=test_fraction,
             seed=seed,
-            tol=training.tol,
-            max_iter=training.max_iter,
+            tol=training.tol if self.posterior is None else self.posterior.tol,
+            max_iter=training.max_iter if self.posterior is None else self.posterior.iterations,
             dtype=training.dtype,
             accelerate=training.accelerate,
             refit=self.refit,
+            method="ridge" if self.posterior is None else self.posterior.method,
         )
 
 
@@ -110,6 +118,8 @@ class Fitted(NamedTuple):
     result: PointResult
     refitted: FactorModel | None = None
     """The same, trained on with all ratings; None where that is not asked for."""
+    intervals: IntervalModel | None = None
+    """What intervals need, where the method has it."""
 
 
 class ReadyRatings(NamedTuple):
@@ -247,6 +257,8 @@ class Fitting:
             If a row's system has no finite solution.
         """
         options, notes, prepared = self._options, self._notes, ready.prepared
+        if options.posterior is not None:
+            return self._fit_posterior(ready, options.posterior)
         # By its training error, which is always finite: one point is the best anyway.
         collector = SweepCollector("train", notes.progress.on_finished)
         with notes.progress.phase("training"):
@@ -261,23 +273,45 @@ class Fitting:
         outcome = collector.outcome()
         assert outcome is not None
         result = outcome.points[0]
-        more = {
-            "seed": options.training.seed,
-            "holdout": options.holdout.as_record(),
+        more = self._description(ready, result, start)
+        model = model_of(prepared, outcome.best_factors, spec.objective, more)
+        self._note_training(result, start)
+        return Fitted(model, result)
+
+    def _fit_posterior(self, ready: ReadyRatings, options: PosteriorOptions) -> Fitted:
+        """Train a model by a Bayesian method."""
+        start, progress = cold_start("a model of its own"), self._notes.progress
+        with progress.phase("training"):
+            fitted = fit_posterior(ready.prepared, options, progress.on_iteration)
+        more = {**self._description(ready, fitted.result, start), **fitted.description}
+        model = model_of(ready.prepared, fitted.factors, fitted.objective, more)
+        self._note_training(fitted.result, start)
+        return Fitted(model, fitted.result, intervals=fitted.intervals)
+
+    def _description(
+        self, ready: ReadyRatings, result: PointResult, start: Start
+    ) -> dict[str, Any]:
+        """Return what the description of a model has besides its objective."""
+        bound = result.objective
+        return {
+            "seed": self._options.training.seed,
+            "holdout": self._options.holdout.as_record(),
             "fingerprint": ready.snapshot.fingerprint,
             "iterations": result.iterations,
             "converged": result.converged,
-            "objective": result.objective,
+            "objective": bound if math.isfinite(bound) else None,
             "start": start.kind,
             "reason": start.reason,
             "warm_runs": start.warm_runs,
         }
-        model = model_of(prepared, outcome.best_factors, spec.objective, more)
+
+    def _note_training(self, result: PointResult, start: Start) -> None:
+        """Note how a training has gone."""
         training = TrainingRecord(
             start=start.kind,
             reason=start.reason,
             rank=result.rank,
-            **objective_members(spec.objective),
+            **objective_members(result.spec.objective),
             iterations=result.iterations,
             evaluations=result.evaluations,
             converged=result.converged,
@@ -285,8 +319,7 @@ class Fitting:
             seconds=round(result.seconds, 3),
             history=tuple((r.iteration, r.objective, r.change) for r in result.history),
         )
-        notes.record = replace(notes.record, training=training)
-        return Fitted(model, result)
+        self._notes.record = replace(self._notes.record, training=training)
 
     def measure(
         self,

@@ -119,6 +119,7 @@ class TrainingSettings:
     alpha: Alpha = 1.0
     nonnegative: bool = False
     refit: bool = False
+    method: str = "ridge"
 
     @property
     def spec(self) -> Spec:
@@ -296,6 +297,8 @@ class RunRecord:
                 del part["nonnegative"]
         if found["settings"] is not None and not found["settings"]["refit"]:
             del found["settings"]["refit"]
+        if found["settings"] is not None and found["settings"]["method"] == "ridge":
+            del found["settings"]["method"]
         return found
 
     @property

@@ -56,10 +56,12 @@ def outcome_words(fitted: Fitted, notes: RunNotes) -> str:
         measured += f", {metrics['cold']:,} of them cold"
     if notes.record.refit is not None:
         measured += f"; {refit_words(notes.record.refit)}"
-    return (
-        f"d={result.rank}, {result.spec.objective.brief}: "
-        f"{ended} after {result.iterations} iterations{measured}"
-    )
+    posterior = fitted.model.description.get("posterior")
+    what = result.spec.objective.brief
+    if posterior is not None:
+        what = f"{posterior['method']}, noise {posterior['noise_deviation']:.3f}"
+        ended = "all samples drawn" if posterior["method"] == "sample" else ended
+    return f"d={result.rank}, {what}: {ended} after {result.iterations} iterations{measured}"
 
 
 def train_into_store(

@@ -68,6 +68,29 @@ class HalfStep(NamedTuple):
         return self.objective.row_solver(as_array(self.fixed), self.fixed_degrees)
 
 
+class AnyHalfStep(Protocol):
+    """A half-step that a solver describes: a :class:`HalfStep`, or one of another method."""
+
+    @property
+    def fixed(self) -> AnyFactors:
+        """What the solver has of the other side; its columns tell how large that is."""
+        ...
+
+    @property
+    def current(self) -> AnyFactors:
+        """(n_rows, columns) of the side to solve; rows without a rating keep them."""
+        ...
+
+    @property
+    def objective(self) -> Objective:
+        """Whether feedback is implicit."""
+        ...
+
+    def row_solver(self) -> RowSolver:
+        """Return what solves the rows."""
+        ...
+
+
 class Measures(NamedTuple):
     """What the loop wants to know of new factors; summed where they are."""
 
@@ -163,7 +186,7 @@ class Backend(Protocol):
         """
         ...
 
-    def solve(self, side: Side, steps: Sequence[HalfStep], label: str) -> list[Solved]:
+    def solve(self, side: Side, steps: Sequence[AnyHalfStep], label: str) -> list[Solved]:
         """Solve all rows of a side, for several models in one pass over the ratings.
 
         ``label`` describes the step to whoever watches (the Spark UI).

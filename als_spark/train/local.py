@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from als_spark.solve.blocks import RatingBlock
 from als_spark.train.backend import (
     AnyFactors,
+    AnyHalfStep,
     FactorPair,
-    HalfStep,
     Solved,
     Start,
     as_array,
@@ -71,7 +71,7 @@ class LocalBackend:
         n_rows = self._degrees[side, False].size
         return [start_array(start, n_rows, side) for start in starts]
 
-    def solve(self, side: Side, steps: Sequence[HalfStep], label: str) -> list[Solved]:  # noqa: ARG002
+    def solve(self, side: Side, steps: Sequence[AnyHalfStep], label: str) -> list[Solved]:  # noqa: ARG002
         """See :class:`als_spark.train.backend.Backend`."""
         block = self.blocks[side]
         solved = []

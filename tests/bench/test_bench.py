@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 
 QUESTIONS = (
     *("mllib", "cmfrec", "notebook", "accelerate", "growth", "roofline", "recommend"),
-    *("implicit", "exchange", "lists", "estimator", "overview"),
+    *("implicit", "exchange", "lists", "estimator", "overview", "accuracy"),
 )
 
 
@@ -52,6 +52,14 @@ def test_where_nothing_can_be_written_is_told_before_anything_is_measured(
     new = bench_parser("").parse_args(["--output", str(tmp_path / "a" / "b")]).output
     assert new == tmp_path / "a" / "b"
     assert not new.exists()
+
+
+def test_accuracy_quickly(tmp_path: Path) -> None:
+    run("accuracy", "--quick", "--repeats", "1", "--output", str(tmp_path))
+    methods = json.loads((tmp_path / "accuracy.json").read_text())["methods"]
+    assert {"ridge with biases", "variational, features", "sample"} <= methods.keys()
+    # The ratings spread by about 0.9 around their mean, their noise by 0.5.
+    assert all(0.4 < row["rmse"] < 0.9 for row in methods.values())
 
 
 def test_accelerate_quickly(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from als_spark.model.files import load_model
+from als_spark.model.intervals import load_intervals
 from jobs.train import main
 from tests.jobs.nightly import BASE, N_BASE, SMALL, Lake, fresh_lines, held_out_by_time
 
@@ -63,6 +64,35 @@ class TestIntoAFolder:
         again = load_model(out)
         assert again.description["fingerprint"] == model.description["fingerprint"]
         assert again.users.ids.equals(model.users.ids)
+
+    def test_a_bayesian_method_trains_saves_and_tells(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        lake, out = Lake(tmp_path), tmp_path / "out"
+        options = ["--ratings", str(lake.base), "--output", str(out), "--ranking-users", "0"]
+        options += ["--dtype", "float64", "--implicit-features", "3", "--rank", "2"]
+        assert main([*options, "--method", "variational", "--max-iter", "6"]) == 0
+        posterior = {"posterior.json", "user_posterior.parquet", "item_posterior.parquet"}
+        assert {path.name for path in out.iterdir()} == FILES | posterior
+        model, intervals, run = load_model(out), load_intervals(out), record_of(out / "run.json")
+        assert "variational, rank 2, noise of each user and item" in capsys.readouterr().err
+        assert (run["training"]["rank"], run["settings"]["method"]) == (2, "variational")
+        assert run["training"]["iterations"] == 6
+        bounds = [-objective for _, objective, _ in run["training"]["history"]]
+        assert bounds == sorted(bounds)
+        users, items = BASE.users.tolist(), BASE.items.tolist()
+        known = ~np.isnan(model.predict(users, items, "nan"))
+        found = intervals.predict(users, items, 0.9)
+        np.testing.assert_allclose(model.predict(users, items)[known], found.prediction[known])
+        within = (found.lower <= BASE.ratings) & (BASE.ratings <= found.upper)
+        assert 0.8 < within[known].mean() < 1
+        # A sampled model has no intervals: those of the earlier run are gone.
+        assert main([*options, "--method", "sample", "--burn-in", "2", "--samples", "5"]) == 0
+        assert {path.name for path in out.iterdir()} == FILES
+        told = load_model(out).description["posterior"]
+        assert (told["method"], told["samples"], told["n_features"]) == ("sample", 5, 3)
+        assert record_of(out / "run.json")["training"]["iterations"] == 7
+        assert "sample, noise" in capsys.readouterr().out
 
     def test_files_and_errors_agree(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

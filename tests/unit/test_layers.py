@@ -51,7 +51,7 @@ ALLOWED_THIRD_PARTIES = {
     "errors": set(),
     "files": set(),
     "solve": {"numpy", "scipy"},
-    "train": {"numpy"},
+    "train": {"numpy", "scipy"},
     "model": {"numpy", "pyarrow"},
     "store": {"numpy", "pyarrow", "psutil", "pydantic"},
     "spark": {"numpy", "pyarrow", "pyspark", "py4j", "threadpoolctl", "scipy"},

@@ -6,7 +6,7 @@ Fields are named as the options and the TOML keys (``reg`` is ``lambda``, ``reco
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -28,6 +28,7 @@ from als_spark.cli.config.settings import (
     TargetStore,
     Text,
     option,
+    option_name,
 )
 from als_spark.cli.config.sweep import (
     ALPHA_HELP,
@@ -55,6 +56,7 @@ from als_spark.nightly.comparison import LARGER_IS_BETTER, Measure
 from als_spark.nightly.run_record import Spec
 from als_spark.solve.objective import Objective
 from als_spark.spark.read.options import NULL_WORDS
+from als_spark.train.bayes.options import NoiseChoice, PosteriorOptions
 from als_spark.types import BadRows, Duplicates, Quoting
 
 Audience = Literal["users", "items", "similar-items"]
@@ -65,7 +67,12 @@ Minutes = Annotated[float, Field(ge=0.05, le=1e6, examples=[10]), Shown("MINUTES
 Tracker = Annotated[str, Field(min_length=1), Shown("URI", role="tracking")]
 Version = Annotated[str, Field(min_length=1), Shown("V")]
 
-MODEL, RESULT = "model", "result"
+MODEL, RESULT, BAYES = "model", "result", "Bayesian methods"
+NOT_BAYES = (
+    *("reg", "exponent", "implicit", "alpha", "nonnegative", "from_sweep", "refit", "accelerate"),
+)
+"""Options of a ridge: the Bayesian methods learn prior and noise, of explicit ratings."""
+Method = Literal["ridge", "variational", "sample"]
 CHAMPION = "champion and challenger"
 _BASE = "default: that of the sweep or the current version, else"
 
@@ -129,7 +136,8 @@ class ModelConfig(RankingConfig, FitConfig):
         if base.bias_reg is not None and None in (self.rank, self.reg):
             raise ConfigError(
                 "the current model has biases, which this job does not train: give --rank and "
-                "--lambda of a model without, or train with als_spark.ALS and publish its model"
+                "--lambda of a model without, or publish one by `train --method`, or that of "
+                "als_spark.ALS"
             )
         exponent = base.exponent if self.exponent is None else self.exponent
         implicit = base.implicit if self.implicit is None else self.implicit
@@ -151,6 +159,11 @@ class ModelConfig(RankingConfig, FitConfig):
         reg = base.reg if self.reg is None else self.reg
         objective = Objective(reg, exponent, implicit, alpha, nonnegative)
         return Spec(rank if self.rank is None else self.rank, objective)
+
+    @property
+    def posterior(self) -> PosteriorOptions | None:
+        """The Bayesian method that trains; None: a ridge."""
+        return None
 
     def objective_words(self, spec: Spec, source: str | None) -> str:
         """Say which objective a λ belongs to, and who says so.
@@ -186,8 +199,76 @@ class TrainConfig(ModelConfig):
         MODEL,
         "take rank, lambda and the rest of the objective of a sweep's best point",
     )
+    method: Method = option(
+        BAYES,
+        "ridge: least squares with --lambda; variational and sample learn prior and noise from the "
+        "ratings, with biases: nothing to tune",
+        "ridge",
+    )
+    noise: NoiseChoice | None = option(
+        BAYES, "whether users and items may be more or less noisy, each its own (default: rows)"
+    )
+    implicit_features: CountOrNone | None = option(
+        BAYES,
+        "let the prior depend on so many directions of who has rated what: 20, say (default: 0)",
+    )
+    burn_in: CountOrNone | None = option(
+        BAYES, "sample: iterations before those that count (default: 40)"
+    )
+    samples: Count | None = option(BAYES, "sample: iterations that count (default: 160)")
     store: TargetStore | None = option(RESULT, "publish the model into this store")
     output: OutputFolder | None = option(RESULT, "write the model into this folder instead")
+
+    @property
+    def posterior(self) -> PosteriorOptions | None:
+        """The Bayesian method that trains; None: a ridge."""
+        if self.method == "ridge":
+            return None
+        given: dict[str, Any] = {
+            "rank": self.rank,
+            "noise": self.noise,
+            "n_features": self.implicit_features,
+            "burn_in": self.burn_in,
+            "samples": self.samples,
+            # Their defaults are those of the ridge.
+            "tol": self.tol if "tol" in self.model_fields_set else None,
+            "max_iter": self.max_iter if "max_iter" in self.model_fields_set else None,
+        }
+        return PosteriorOptions(
+            self.method,
+            seed=self.seed,
+            dtype=self.dtype,
+            **{name: value for name, value in given.items() if value is not None},
+        )
+
+    def method_words(self, options: PosteriorOptions) -> str:
+        """Say how a Bayesian method is going to train."""
+        features = f", {options.n_features} implicit features" if options.n_features else ""
+        noise = "of each user and item" if options.noise == "rows" else "shared by all ratings"
+        return f"{options.method}, rank {options.n_factors}, noise {noise}{features}"
+
+    @model_validator(mode="after")
+    def _method_takes(self) -> Self:
+        """Refuse what would have no effect with the method."""
+        refused = {
+            "ridge": ("noise", "implicit_features", "burn_in", "samples"),
+            "variational": (*NOT_BAYES, "burn_in", "samples"),
+            "sample": (*NOT_BAYES, "tol", "max_iter"),
+        }
+        for name in refused[self.method]:
+            value = getattr(self, name)
+            if name in self.model_fields_set and value is not None and value is not False:
+                shown = option_name(name) + ("" if value is True else f" {value}")
+                raise ConfigError(
+                    f"{shown} with --method {self.method}: has no effect: leave it out, or use "
+                    "another method"
+                )
+        if self.method != "ridge" and self.exchange == "shuffle":
+            raise ConfigError(
+                f"--exchange shuffle with --method {self.method}: not usable: every worker needs "
+                "what is known of all rows of the other side: leave one of the two out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -25,7 +25,7 @@ from als_spark.solve.solver import RowSolver, RowSums, add_sums
 from als_spark.spark.session import described
 from als_spark.spark.shared import HasValue, shared
 from als_spark.spark.worker import prepare_worker
-from als_spark.train.backend import HalfStep, Solved, as_array
+from als_spark.train.backend import AnyHalfStep, Solved, as_array
 from als_spark.types import FloatArray, IntArray, Side
 
 SliceNumber = tuple[int, int]
@@ -64,7 +64,7 @@ class Exchange(Protocol):
     """Solves the rows of one side's blocks, wherever these are."""
 
     def solve(
-        self, steps: Sequence[HalfStep], label: str
+        self, steps: Sequence[AnyHalfStep], label: str
     ) -> tuple[list[SolvedSlice], list[SharedSums]]:
         """Solve a half-step of models that fit into a worker, in one pass over the blocks.
 
@@ -85,7 +85,7 @@ class BroadcastExchange:
     partitions: Sequence[int]
 
     def solve(
-        self, steps: Sequence[HalfStep], label: str
+        self, steps: Sequence[AnyHalfStep], label: str
     ) -> tuple[list[SolvedSlice], list[SharedSums]]:
         """See :class:`Exchange`."""
         solvers = [step.row_solver() for step in steps]
@@ -108,7 +108,7 @@ class BroadcastExchange:
 
 def join_solved(
     side: Side,
-    step: HalfStep,
+    step: AnyHalfStep,
     k: int,
     solved: Sequence[SolvedSlice],
     shared: Sequence[SharedSums],

@@ -30,9 +30,9 @@ from als_spark.spark.train.exchange import (
 from als_spark.spark.worker import prepare_worker
 from als_spark.train.backend import (
     AnyFactors,
+    AnyHalfStep,
     FactorPair,
     Factors,
-    HalfStep,
     Solved,
     Start,
     as_array,
@@ -120,7 +120,7 @@ class PartitionedRatings:
         n_rows = self.stats[side].degrees.size
         return [start_array(start, n_rows, side) for start in starts]
 
-    def solve(self, side: Side, steps: Sequence[HalfStep], label: str) -> list[Solved]:
+    def solve(self, side: Side, steps: Sequence[AnyHalfStep], label: str) -> list[Solved]:
         """Run a half-step of several models: a Spark job, or a few where they are too large."""
         results: list[Solved] = []
         for group in self.plan.groups(side, [step.fixed.shape[1] for step in steps]):

@@ -23,7 +23,7 @@ from als_spark.spark.train.factor_blocks import DistributedFactors, distinct_sto
 from als_spark.spark.train.routed_blocks import RoutedBlocks
 from als_spark.spark.train.routed_half_step import RoutedHalfStep
 from als_spark.spark.train.routed_tasks import ErrorModel, ErrorTask, errors_routed
-from als_spark.train.backend import AnyFactors, FactorPair, Factors, HalfStep, Solved
+from als_spark.train.backend import AnyFactors, AnyHalfStep, FactorPair, Factors, HalfStep, Solved
 from als_spark.train.grid import Collector, run_grid
 from als_spark.train.loop import OnIteration
 from als_spark.train.metrics import ErrorSums
@@ -70,14 +70,19 @@ class RoutedRatings(RoutedBlocks):
         """Unpersist everything but the factors."""
         self.resources.close()
 
-    def solve(self, side: Side, steps: Sequence[HalfStep], label: str) -> list[Solved]:
+    def solve(self, side: Side, steps: Sequence[AnyHalfStep], label: str) -> list[Solved]:
         """Run a half-step of several models: a Spark job, or a few where they are too large."""
         results: list[Solved] = []
+        ridge = [step for step in steps if isinstance(step, HalfStep)]
+        if len(ridge) < len(steps):
+            raise ConfigError(
+                'a Bayesian method with `exchange="shuffle"`: its half-steps need what is known of '
+                'all rows of the other side: use `exchange="broadcast"`'
+            )
         n_fixed = self.sides[side].n_needed if self.stays(other_side(side)) else None
-        ranks = [step.fixed.shape[1] for step in steps]
-        for group in self.plan.groups(side, ranks, n_fixed):
+        for group in self.plan.groups(side, [step.fixed.shape[1] for step in ridge], n_fixed):
             with described(self.context, label):
-                results += RoutedHalfStep(self, side, steps[group]).run()
+                results += RoutedHalfStep(self, side, ridge[group]).run()
         return results
 
     def errors(

@@ -28,6 +28,7 @@ from als_spark.cli.options import job_parser, parse
 from als_spark.errors import ConfigError
 from als_spark.nightly.checks import CheckLimits
 from als_spark.solve.objective import Objective
+from als_spark.train.bayes.options import PosteriorOptions
 from tests.conftest import ROOT
 
 LEAST = {
@@ -224,6 +225,37 @@ class TestSpec:
     def test_what_is_given_and_what_is_not(self, fields, other, spec):
         assert TrainConfig(**LEAST[TrainConfig], **fields).spec(other) == spec
 
+    @pytest.mark.parametrize(
+        ("fields", "option"),
+        [
+            ({"noise": "rows"}, "--noise rows with --method ridge"),
+            ({"implicit_features": 20}, "--implicit-features 20 with --method ridge"),
+            ({"samples": 9}, "--samples 9 with --method ridge"),
+            ({"method": "variational", "burn_in": 5}, "--burn-in 5 with --method variational"),
+            ({"method": "variational", "reg": 0.1}, "--lambda 0.1 with --method variational"),
+            ({"method": "variational", "implicit": True}, "--implicit with --method variational"),
+            ({"method": "variational", "refit": True}, "--refit with --method variational"),
+            ({"method": "sample", "nonnegative": True}, "--nonnegative with --method sample"),
+            ({"method": "sample", "accelerate": True}, "--accelerate with --method sample"),
+            ({"method": "sample", "tol": 0.1}, "--tol 0.1 with --method sample"),
+            ({"method": "sample", "exchange": "shuffle"}, "--exchange shuffle with --method sam"),
+        ],
+    )
+    def test_what_a_method_does_not_take_is_refused(self, fields, option):
+        with pytest.raises(ConfigError, match=f"^{option}"):
+            resolve(TrainConfig, None, {**LEAST[TrainConfig], **fields})
+
+    def test_a_method_has_its_own_defaults(self):
+        least = LEAST[TrainConfig]
+        assert TrainConfig(**least).posterior is None
+        assert TrainConfig(**least, method="variational").posterior == PosteriorOptions()
+        given = {"method": "sample", "rank": 3, "seed": 4, "samples": 5, "noise": "shared"}
+        assert TrainConfig(**least, **given, dtype="float64").posterior == PosteriorOptions(
+            "sample", 3, "shared", samples=5, seed=4, dtype="float64"
+        )
+        variational = TrainConfig(**least, method="variational", tol=0.1, implicit_features=7)
+        assert variational.posterior == PosteriorOptions(n_features=7, tol=0.1)
+
     def test_a_model_with_biases_is_no_model_to_follow(self):
         biased = Spec(7, Objective(0.3, 1.0, bias_reg=0.1, mean=3.0))
         config = TrainConfig(**LEAST[TrainConfig], rank=5)
@@ -385,7 +417,16 @@ OTHER_VALUES = {
     "recommend_for": "items",
     "increments": ("a.csv", "b.csv"),
     "from_sweep": "sweep",
+    "method": "sample",
+    "noise": "shared",
 }
+OF_METHODS = {
+    "noise": "variational",
+    "implicit_features": "variational",
+    "burn_in": "sample",
+    "samples": "sample",
+}
+"""Options that belong to a method, which is then given, too."""
 
 
 @pytest.mark.parametrize(
@@ -397,6 +438,8 @@ def test_every_field_has_an_option_that_changes_it_alone(kind, name):
         del least["ratings"]
     if name == "model" or (kind is TrainConfig and name == "output"):
         del least["store"]
+    if kind is TrainConfig and name in OF_METHODS:
+        least["method"] = OF_METHODS[name]
     default = getattr(kind(**LEAST[kind]), name)
     declared = option_types(kind)[name].base
     if declared is bool:

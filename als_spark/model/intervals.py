@@ -1,0 +1,160 @@
+"""Predictions with their uncertainty: the posterior of a variational model, by original ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from als_spark.errors import ConfigError, DataError
+from als_spark.files.json_files import decode, write_json
+from als_spark.model.ids import IdIndex
+from als_spark.train.bayes.spread import Moments
+from als_spark.types import FloatArray
+
+POSTERIOR_FORMAT = "als_spark.posterior/1"
+POSTERIOR_FILE = "posterior.json"
+SIDE_FILES = ("user_posterior.parquet", "item_posterior.parquet")
+
+
+class Intervals(NamedTuple):
+    """Predictions of pairs; NaN where the model does not know an id. All are (n,) float64."""
+
+    prediction: FloatArray
+    deviation: FloatArray
+    """Standard deviation of the prediction: what is not known of user and item."""
+    lower: FloatArray
+    """Between here and ``upper`` a rating is to be expected, its noise included."""
+    upper: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalModel:
+    """A variational posterior with the original ids.
+
+    Attributes
+    ----------
+    users, items : IdIndex
+        Ids in the order of the moments' rows.
+    moments : Moments
+    """
+
+    users: IdIndex
+    items: IdIndex
+    moments: Moments
+
+    def __repr__(self) -> str:
+        """Say how large it is."""
+        return f"<IntervalModel: {len(self.users):,} users, {len(self.items):,} items>"
+
+    def predict(
+        self,
+        users: pa.Array | Sequence[Any],
+        items: pa.Array | Sequence[Any],
+        coverage: float = 0.9,
+    ) -> Intervals:
+        """Predict ratings, and where they will probably be.
+
+        Parameters
+        ----------
+        users, items : sequences of ids, of equal length
+        coverage : float
+            Share of ratings that is to be within the intervals, between 0 and 1.
+
+        Raises
+        ------
+        ConfigError
+            If the two lists differ in length, or the coverage is none.
+        """
+        if not 0 < coverage < 1:
+            raise ConfigError(f"coverage={coverage!r}: use a share between 0 and 1, such as 0.9")
+        user_rows, item_rows = self.users.rows_of(users), self.items.rows_of(items)
+        if user_rows.size != item_rows.size:
+            raise ConfigError(
+                f"{user_rows.size} users and {item_rows.size} items given: "
+                "a prediction needs one of each"
+            )
+        known = (user_rows >= 0) & (item_rows >= 0)
+        found = Intervals(*(np.full(known.size, np.nan) for _ in Intervals._fields))
+        means, deviations, noises = self.moments.predict(user_rows[known], item_rows[known])
+        half = NormalDist().inv_cdf(0.5 + coverage / 2) * np.hypot(deviations, noises)
+        values = (means, deviations, means - half, means + half)
+        for whole, own in zip(found, values, strict=True):
+            whole[known] = own
+        return found
+
+
+def save_intervals(model: IntervalModel, folder: Path) -> None:
+    """Write what intervals need beside a model: two Parquet files and ``posterior.json``.
+
+    Each Parquet file has the columns ``id``, ``scale`` (t), ``mean`` (fixed-size list: bias, then
+    factors) and ``covariance`` (fixed-size list: the lower triangle, row by row), all float64.
+    """
+    moments = model.moments
+    for k, (name, ids) in enumerate(zip(SIDE_FILES, (model.users, model.items), strict=True)):
+        table = pa.table(
+            {
+                "id": ids.ids,
+                "scale": pa.array(moments.scales[k]),
+                "mean": _lists(moments.rows[k]),
+                "covariance": _lists(moments.packed[k]),
+            }
+        )
+        pq.write_table(table, folder / name, use_dictionary=False)
+    description = {"format": POSTERIOR_FORMAT, "mean": moments.mean, "noise": moments.noise}
+    write_json(folder / POSTERIOR_FILE, description)
+
+
+def load_intervals(folder: str | Path) -> IntervalModel:
+    """Read what :func:`save_intervals` wrote, such as ``train --method variational`` does.
+
+    Raises
+    ------
+    DataError
+        If the folder holds no such files, or damaged ones.
+    """
+    folder = Path(folder)
+    try:
+        description = decode((folder / POSTERIOR_FILE).read_bytes())
+        if description.get("format") != POSTERIOR_FORMAT:
+            raise ValueError(f"the format is not {POSTERIOR_FORMAT!r}")
+        mean, noise = (float(description[key]) for key in ("mean", "noise"))
+        tables = [pq.read_table(folder / name).combine_chunks() for name in SIDE_FILES]
+        sides = [
+            (_numbers(table, "mean"), _numbers(table, "covariance"), table["scale"].to_numpy())
+            for table in tables
+        ]
+        size = sides[0][0].shape[1]
+        for table, (rows, packed, scales) in zip(tables, sides, strict=True):
+            if (rows.shape[1], packed.shape[1]) != (size, size * (size + 1) // 2):
+                raise ValueError("the files are of different ranks")
+            if not all(np.isfinite(own).all() for own in (rows, packed, scales)):
+                raise ValueError("a number is missing, or not finite")
+            if table["id"].null_count:
+                raise ValueError("an id is missing")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"{folder} holds no readable posterior ({reason}): give the folder of a model that was "
+            "trained with --method variational"
+        ) from error
+    users, items = (IdIndex(table["id"].combine_chunks()) for table in tables)
+    pairs = list(zip(*sides, strict=True))
+    return IntervalModel(users, items, Moments(mean, noise, *pairs))
+
+
+def _lists(numbers: FloatArray) -> pa.Array:
+    flat = pa.array(np.ascontiguousarray(numbers).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, numbers.shape[1])
+
+
+def _numbers(table: pa.Table, name: str) -> FloatArray:
+    lists = table[name].combine_chunks()
+    numbers: FloatArray = lists.flatten().to_numpy().reshape(len(lists), lists.type.list_size)
+    return numbers

@@ -1,0 +1,127 @@
+"""One model by a Bayesian method, in the place of a ridge: for train."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from als_spark.errors import ConfigError
+from als_spark.model.intervals import IntervalModel
+from als_spark.solve.objective import Objective
+from als_spark.spark.train.run import PreparedRatings
+from als_spark.train.backend import HeldFactors
+from als_spark.train.bayes.chains import effective_size, split_r_hat
+from als_spark.train.bayes.loop import Posterior, PosteriorRecord, train_posterior
+from als_spark.train.bayes.options import PosteriorOptions
+from als_spark.train.bayes.serve import served
+from als_spark.train.bayes.spread import Moments
+from als_spark.train.records import IterationRecord, ModelSpec, PointResult
+
+LARGEST_TABLE = 2 << 30
+"""Bytes that the posterior rows of a side may have; they are on the driver, and in every worker."""
+
+
+class FittedPosterior(NamedTuple):
+    """What a training leaves."""
+
+    factors: HeldFactors
+    objective: Objective
+    """That the factors belong to."""
+    result: PointResult
+    intervals: IntervalModel | None
+    """None where samples were drawn."""
+    description: dict[str, Any]
+    """Of the method, for that of the model."""
+
+
+def fit_posterior(
+    prepared: PreparedRatings,
+    options: PosteriorOptions,
+    on_iteration: Callable[[IterationRecord], None],
+) -> FittedPosterior:
+    """Train a model by a Bayesian method on prepared ratings.
+
+    Raises
+    ------
+    ConfigError
+        If the posterior rows of a side are too large, or the plan shuffles factors.
+    SolveError
+        If a row's system has no finite solution.
+    """
+    size = options.n_factors + 1
+    columns = size + 2 + (size * (size + 1) // 2 if options.method == "variational" else 0)
+    largest = max(stats.degrees.size for stats in prepared.stats.values())
+    if columns * largest * 8 > LARGEST_TABLE:
+        raise ConfigError(
+            f"`rank={options.n_factors}` with `method={options.method}`: what is known of "
+            f"{largest:,} rows takes {columns * largest * 8 / 1e9:.1f} GB, more than "
+            f"{LARGEST_TABLE / 1e9:.1f}: use a smaller rank"
+            + (", or sample" if options.method == "variational" else "")
+        )
+
+    def tell(record: PosteriorRecord) -> None:
+        on_iteration(_iteration(record, options))
+
+    posterior = train_posterior(
+        prepared.backend, prepared.stats["user"], options, on_iteration=tell
+    )
+    factors, objective = served(posterior)
+    spec = ModelSpec(0, options.n_factors, objective)
+    errors = prepared.backend.errors([factors], f"errors of {options.method}")[0]
+    result = PointResult(
+        spec=spec,
+        iterations=len(posterior.history),
+        evaluations=len(posterior.history),
+        converged=posterior.converged,
+        objective=-posterior.history[-1].bound,
+        seconds=posterior.history[-1].seconds,
+        errors={split: sums.means() for split, sums in errors.items()},
+        history=tuple(_iteration(record, options) for record in posterior.history),
+    )
+    intervals = None
+    if options.method == "variational":
+        summary = prepared.summary
+        intervals = IntervalModel(summary.users, summary.items, Moments.of(posterior))
+    return FittedPosterior(
+        HeldFactors(*factors), objective, result, intervals, _described(posterior)
+    )
+
+
+def _iteration(record: PosteriorRecord, options: PosteriorOptions) -> IterationRecord:
+    """Say what an iteration did in the words of the ridge: what is minimised is −bound."""
+    return IterationRecord(
+        *(0, options.n_factors, record.noise**2, record.iteration),
+        *(-record.bound, record.change, record.seconds),
+    )
+
+
+def _described(posterior: Posterior) -> dict[str, Any]:
+    """Return the options, and what was learnt, as a model's description has them."""
+    options = posterior.options
+    learnt: dict[str, Any] = {
+        **asdict(options),
+        "rank": options.n_factors,
+        "noise_deviation": posterior.noise_deviation,
+    }
+    if options.method == "variational":
+        learnt |= {"bound": posterior.history[-1].bound}
+        del learnt["burn_in"], learnt["samples"]
+    else:
+        kept = posterior.history[options.burn_in :]
+        chain = np.array([record.noise for record in kept])
+        learnt |= {
+            "r_hat": _finite(split_r_hat(chain)),
+            "effective_samples": _finite(effective_size(chain)),
+        }
+        del learnt["tol"], learnt["max_iter"]
+    if options.noise == "rows":
+        learnt["freedom"] = {side: state.freedom for side, state in posterior.sides.items()}
+    return {"method": options.method, "posterior": learnt}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""Bayesian factorisation on the half-steps of any backend: see :mod:`als_spark.solve.posterior`."""

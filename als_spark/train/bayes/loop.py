@@ -1,0 +1,221 @@
+"""Train a Bayesian factorisation on any backend that brings fixed factors to its ratings.
+
+Users and items take turns, as in ridge ALS; between half-steps the driver learns, from the rows
+that came back, the prior of their side and the noise (Salakhutdinov and Mnih 2008, "Bayesian
+Probabilistic Matrix Factorization using Markov Chain Monte Carlo", section 3.3; Lim and Teh 2007,
+"Variational Bayesian Approach to Movie Rating Prediction", section 3.2). Every update of
+``variational`` is the best one given all others, so its lower bound of the logarithm of the
+evidence never falls.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from als_spark.solve.posterior import Columns, Draw
+from als_spark.train.backend import Backend
+from als_spark.train.bayes.features import implicit_features
+from als_spark.train.bayes.mean import SampleMean
+from als_spark.train.bayes.noise import RATE, SHAPE, Gammas, noise_given
+from als_spark.train.bayes.options import PosteriorOptions
+from als_spark.train.bayes.side import SideState, generator_of, start_side
+from als_spark.train.bayes.steps import run_step
+from als_spark.train.metrics import SideStats
+from als_spark.types import SIDES, FloatArray, Side, other_side
+
+
+@dataclass(frozen=True, slots=True)
+class PosteriorRecord:
+    """What one iteration (all users, then all items) did.
+
+    ``bound`` is the lower bound of the log evidence, NaN where samples are drawn; ``change`` its
+    growth as a share, or ∞ in the first iteration; ``noise`` the standard deviation of a rating's
+    noise: see :attr:`Posterior.noise_deviation`.
+    """
+
+    iteration: int
+    bound: float
+    change: float
+    noise: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """A trained Bayesian factorisation, by dense rows.
+
+    Attributes
+    ----------
+    options : PosteriorOptions
+    mean : float
+        m: the mean of the training ratings.
+    sides : mapping of side to SideState
+        At the end of the last iteration.
+    noise : float
+        a: the precision of the noise where t is 1; its expectation, or the mean of its draws.
+    users, items : (n_rows, D) float64
+        Bias and factors of each row, whose products are the predictions.
+    converged : bool
+        Whether the bound has ended the training; sampling does all its iterations.
+    history : tuple of PosteriorRecord
+    """
+
+    options: PosteriorOptions
+    mean: float
+    sides: Mapping[Side, SideState]
+    noise: float
+    users: FloatArray
+    items: FloatArray
+    converged: bool
+    history: tuple[PosteriorRecord, ...] = field(default=(), repr=False)
+
+    def __repr__(self) -> str:
+        """Say which method, and how far it has come."""
+        return (
+            f"<Posterior: {self.options.method}, rank {self.options.n_factors}, "
+            f"{len(self.history)} iterations>"
+        )
+
+    def predict(self, users: np.ndarray, items: np.ndarray) -> FloatArray:
+        """Predict the ratings of pairs of dense rows: (n,) float64."""
+        x, y = self.users[users], self.items[items]
+        products: FloatArray = np.einsum("nd,nd->n", x[:, 1:], y[:, 1:])
+        predicted: FloatArray = self.mean + x[:, 0] + y[:, 0] + products
+        return predicted
+
+    @property
+    def noise_deviation(self) -> float:
+        """Standard deviation of the noise of a rating, the geometric mean over the ratings."""
+        return _deviation(self.noise, self.sides)
+
+
+def train_posterior(
+    backend: Backend,
+    stats: SideStats,
+    options: PosteriorOptions,
+    *,
+    on_iteration: Callable[[PosteriorRecord], None] | None = None,
+) -> Posterior:
+    """Train a Bayesian factorisation of explicit ratings.
+
+    Parameters
+    ----------
+    backend : Backend
+        Where the ratings are: in this process, or partitioned, with factors that are broadcast.
+    stats : SideStats
+        Of the users' training ratings.
+    options : PosteriorOptions
+    on_iteration : callable, optional
+        Called with the record of each iteration.
+
+    Raises
+    ------
+    ConfigError
+        If the backend keeps factors on the executors (``exchange="shuffle"``).
+    SolveError
+        If a row's system has no finite solution.
+    """
+    training = _Training(backend, stats, options)
+    history: list[PosteriorRecord] = []
+    began, converged = time.perf_counter(), False
+    while len(history) < options.iterations and not converged:
+        training.iterate()
+        bound = training.bound() if options.method == "variational" else math.nan
+        change = math.inf
+        if history and options.method == "variational":
+            last = history[-1].bound
+            change = (bound - last) / abs(last)
+            converged = change < options.tol
+        history.append(
+            PosteriorRecord(
+                *(len(history) + 1, bound, change, _deviation(training.noise, training.sides)),
+                time.perf_counter() - began,
+            )
+        )
+        if on_iteration is not None:
+            on_iteration(history[-1])
+    return training.end(converged, tuple(history))
+
+
+def _deviation(noise: float, sides: Mapping[Side, SideState]) -> float:
+    logs = math.log(noise)
+    for state in sides.values():
+        rated = state.rated
+        logs += float(np.average(np.log(state.scales[rated]), weights=state.degrees[rated]))
+    return math.exp(-0.5 * logs)
+
+
+class _Training:
+    """The state of a training, and its steps."""
+
+    def __init__(self, backend: Backend, stats: SideStats, options: PosteriorOptions) -> None:
+        self._backend, self._options = backend, options
+        self._n_ratings = int(stats.degrees.sum(dtype=np.int64))
+        self._mean = stats.mean
+        self._iteration = 0
+        self.noise = 1.0
+        self._law: Gammas | None = None
+        self._draws: list[float] = []
+        columns = Columns(options.n_factors + 1, options.method)
+        features: Mapping[Side, FloatArray | None] = dict.fromkeys(SIDES)
+        if options.n_features:
+            features = implicit_features(backend, options.n_features, options.seed)
+        self.sides: dict[Side, SideState] = {
+            side: start_side(side, columns, backend.degrees(side), features[side], options.seed)
+            for side in SIDES
+        }
+        self._samples = SampleMean(options.n_factors) if options.method == "sample" else None
+
+    def iterate(self) -> None:
+        """Do one iteration."""
+        self._iteration += 1
+        for side in SIDES:
+            self._half_step(side)
+        items = self.sides["item"]
+        self._law = noise_given(self._n_ratings, items.weighted_errors)
+        if self._samples is None:
+            self.noise = float(self._law.mean)
+            return
+        generator = generator_of(self._options.seed, self._iteration, "item").spawn(1)[0]
+        self.noise = float(self._law.draw(generator))
+        if self._iteration > self._options.burn_in:
+            self._samples.add(self.sides["user"].means, items.means)
+            self._draws.append(self.noise)
+
+    def _half_step(self, side: Side) -> None:
+        options, state, other = self._options, self.sides[side], self.sides[other_side(side)]
+        draw = Draw(options.seed, self._iteration)
+        solver = state.solver(other.fixed(self._mean, options.dtype), self.noise, draw)
+        label = f"{options.method}, iteration {self._iteration}: {side}s"
+        table, _ = run_step(self._backend, side, solver, other.table, state.columns.total, label)
+        self.sides[side] = state.learnt(
+            table,
+            self.noise,
+            generator_of(options.seed, self._iteration, side),
+            rows_noise=options.noise == "rows",
+            ridge=self._iteration > 1,
+        )
+
+    def bound(self) -> float:
+        """Return the lower bound of the log evidence."""
+        assert self._law is not None
+        total = 0.5 * self._n_ratings * (float(self._law.mean_log) - math.log(2 * math.pi))
+        total -= 0.5 * float(self._law.mean) * self.sides["item"].weighted_errors
+        total += self._law.bound(SHAPE, RATE)
+        return total + sum(state.bound() for state in self.sides.values())
+
+    def end(self, converged: bool, history: tuple[PosteriorRecord, ...]) -> Posterior:
+        """Return what is learnt."""
+        users, items = (self.sides[side].means for side in SIDES)
+        noise = self.noise
+        if self._samples is not None:
+            users, items = self._samples.mean()
+            noise = float(np.mean(self._draws))
+        return Posterior(
+            self._options, self._mean, self.sides, noise, users, items, converged, history
+        )

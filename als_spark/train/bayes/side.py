@@ -1,0 +1,191 @@
+"""One side of a Bayesian factorisation between two half-steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from als_spark.solve.philox import normals
+from als_spark.solve.posterior import (
+    Columns,
+    Draw,
+    FixedSide,
+    PosteriorSolver,
+    RowPriors,
+    pack,
+    unpack,
+)
+from als_spark.train.bayes.noise import FREEDOMS, Gammas, log_freedoms, scales_given
+from als_spark.train.bayes.prior import PriorPosterior, first_prior, learn_prior
+from als_spark.types import SIDES, DType, FloatArray, IntArray, Side
+
+START_SPREAD = 0.1
+"""Standard deviation of the factors that the first half-step is solved against."""
+START_VARIANCE = 0.01
+"""The variance that they are taken to have."""
+START_FREEDOM = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class SideState:
+    """What is known of the rows of a side.
+
+    Attributes
+    ----------
+    columns : Columns
+    table : (n_rows, columns) float64
+        Posterior rows: see :mod:`als_spark.solve.posterior`; a row without a rating has its prior
+        mean.
+    features : (n_rows, K) float64
+        1, and the features of each row.
+    degrees : (n_rows,) int
+        Training ratings of each row.
+    prior : PriorPosterior
+        What the rows tell of their prior.
+    coefficients, precision : (K, D) and (D, D)
+        B and Λ of the next half-step: expectations, or a draw.
+    scales : (n_rows,) float64
+        t of each row: expectations, or draws.
+    scale_law : Gammas or None
+        The distributions of t; None where noise is shared.
+    freedom : float
+        df of t.
+    """
+
+    columns: Columns
+    table: FloatArray
+    features: FloatArray
+    degrees: IntArray
+    prior: PriorPosterior
+    coefficients: FloatArray
+    precision: FloatArray
+    scales: FloatArray
+    scale_law: Gammas | None = None
+    freedom: float = START_FREEDOM
+
+    @property
+    def rated(self) -> np.ndarray:
+        """(n_rows,) bool: whether the row has a training rating."""
+        rated: np.ndarray = self.degrees > 0
+        return rated
+
+    @property
+    def means(self) -> FloatArray:
+        """(n_rows, D) mean, or draw, of each row: bias, then factors."""
+        return self.columns.means(self.table)
+
+    @property
+    def prior_means(self) -> FloatArray:
+        """(n_rows, D) Bᵀ f of each row."""
+        return self.features @ self.coefficients
+
+    @property
+    def weighted_errors(self) -> float:
+        """Σ a⁻¹ times what the precision of a rating multiplies: t_u t_i E(error²)."""
+        return float(self.scales[self.rated] @ self.columns.errors(self.table)[self.rated])
+
+    def fixed(self, mean: float, dtype: DType) -> FixedSide:
+        """Prepare the side for the half-step of the other."""
+        return FixedSide.of(self.table, self.columns, self.scales, mean, dtype)
+
+    def solver(self, fixed: FixedSide, noise: float, draw: Draw) -> PosteriorSolver:
+        """Return what finds the posterior of the rows, with the precision a of the noise."""
+        weights = np.ones(self.degrees.size)
+        priors = RowPriors(self.prior_means, self.precision, weights, noise * self.scales)
+        return PosteriorSolver(self.columns, fixed, priors, draw)
+
+    def learnt(
+        self,
+        table: FloatArray,
+        noise: float,
+        generator: np.random.Generator,
+        *,
+        rows_noise: bool,
+        ridge: bool,
+    ) -> SideState:
+        """Take new posterior rows, and learn noise and prior from them.
+
+        ``noise`` is a, the ``generator`` draws where the method samples; ``rows_noise`` says
+        whether t is learnt, ``ridge`` whether γ is learnt anew.
+        """
+        rated = self.rated
+        self.columns.means(table)[~rated] = self.prior_means[~rated]
+        if self.columns.n_covariances:
+            self.columns.packed(table)[~rated] = pack(np.linalg.inv(self.precision)[None])
+        state = replace(self, table=table)
+        if rows_noise:
+            state = state._with_scales(noise, generator)
+        spread = np.zeros_like(self.precision)
+        if self.columns.n_covariances:
+            total = self.columns.packed(table)[rated].sum(axis=0)
+            spread = unpack(total[None], self.columns.size)[0]
+        diagonal = self.prior.next_ridge() if ridge else self.prior.ridge
+        rows = self.columns.means(table)[rated]
+        prior = learn_prior(rows, spread, self.features[rated], diagonal)
+        if self.columns.kind == "sample":
+            coefficients, precision = prior.draw(generator)
+        else:
+            coefficients, precision = prior.coefficients, prior.precision
+        return replace(state, prior=prior, coefficients=coefficients, precision=precision)
+
+    def _with_scales(self, noise: float, generator: np.random.Generator) -> SideState:
+        """Learn t of each row, and df."""
+        law = scales_given(self.degrees, self.columns.errors(self.table), noise, self.freedom)
+        rated = self.rated
+        if self.columns.kind == "sample":
+            scales = law.draw(generator)
+            logs = log_freedoms(scales[rated], np.log(scales[rated]))
+            chances = np.exp(logs - logs.max())
+            freedom = float(generator.choice(FREEDOMS, p=chances / chances.sum()))
+        else:
+            scales = law.mean
+            logs = log_freedoms(scales[rated], law.mean_log[rated])
+            freedom = float(FREEDOMS[logs.argmax()])
+        return replace(self, scales=scales, scale_law=law, freedom=freedom)
+
+    def bound(self) -> float:
+        """Return what the side adds to the lower bound (its share of the ratings' apart)."""
+        rated, columns, prior = self.rated, self.columns, self.prior
+        table, features = self.table[rated], self.features[rated]
+        left = columns.means(table) - features @ prior.coefficients
+        moments = unpack(columns.packed(table).sum(axis=0)[None], columns.size)[0] + left.T @ left
+        squares = float(np.einsum("de,de->", prior.precision, moments))
+        squares += columns.size * float(
+            np.einsum("nk,kl,nl->", features, prior.covariance, features, optimize=True)
+        )
+        total = 0.5 * int(rated.sum()) * (prior.log_det + columns.size) - 0.5 * squares
+        total += 0.5 * float(columns.log_dets(table).sum()) + prior.bound()
+        if self.scale_law is not None:
+            law = Gammas(self.scale_law.shape[rated], self.scale_law.rate[rated])
+            half = 0.5 * self.freedom
+            total += 0.5 * float(self.degrees[rated] @ law.mean_log) + law.bound(half, half)
+        return total
+
+
+def start_side(
+    side: Side, columns: Columns, degrees: IntArray, features: FloatArray | None, seed: int
+) -> SideState:
+    """Return a side before the first half-step: random factors, no biases.
+
+    ``features`` (n_rows, k) are those that the prior mean depends on.
+    """
+    n, size = degrees.size, columns.size
+    table = np.zeros((n, columns.total))
+    # The start of the features has iteration 0 of the seed itself.
+    drawn = normals(np.arange(n), size, seed=seed + 1, iteration=0, side=side)
+    columns.means(table)[:, 1:] = START_SPREAD * drawn[:, 1:]
+    if columns.n_covariances:
+        columns.packed(table)[:] = pack(START_VARIANCE * np.eye(size)[None])
+    ones = np.ones((n, 1))
+    whole = ones if features is None else np.concatenate([ones, features], axis=1)
+    prior = first_prior(size, whole.shape[1])
+    return SideState(
+        columns, table, whole, degrees, prior, prior.coefficients, np.eye(size), np.ones(n)
+    )
+
+
+def generator_of(seed: int, iteration: int, side: Side) -> np.random.Generator:
+    """Return the driver's random numbers of a half-step."""
+    key = np.random.SeedSequence([seed, iteration, SIDES.index(side), 1])
+    return np.random.Generator(np.random.Philox(key))

@@ -1,0 +1,140 @@
+"""A variational posterior by ids: intervals, files; and what is served of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from als_spark.errors import ConfigError, DataError
+from als_spark.model.factor_model import FactorModel
+from als_spark.model.foldin import fold_in
+from als_spark.model.ids import IdIndex
+from als_spark.model.intervals import IntervalModel, load_intervals, save_intervals
+from als_spark.solve.blocks import build_block
+from als_spark.solve.posterior import Columns, FixedSide, PosteriorSolver, RowPriors
+from als_spark.train.bayes.loop import Posterior, train_posterior
+from als_spark.train.bayes.options import PosteriorOptions
+from als_spark.train.bayes.serve import served, user_prior
+from als_spark.train.bayes.spread import Moments
+from als_spark.train.local import LocalBackend
+from als_spark.train.metrics import SideStats
+from tests.unit.train.test_posterior_loop import make_backend, make_ratings
+
+Trained = tuple[LocalBackend, SideStats, Posterior]
+
+
+@pytest.fixture(scope="module")
+def trained() -> Trained:
+    backend, stats = make_backend(make_ratings(60, 40))
+    options = PosteriorOptions(rank=3, dtype="float64", n_features=2)
+    return backend, stats, train_posterior(backend, stats, options)
+
+
+@pytest.fixture
+def model(trained: Trained) -> IntervalModel:
+    posterior = trained[2]
+    users = IdIndex(pa.array([f"u{k}" for k in range(60)]))
+    return IntervalModel(users, IdIndex(pa.array(range(100, 140))), Moments.of(posterior))
+
+
+def test_variances_are_those_of_draws(trained: Trained) -> None:
+    moments = Moments.of(trained[2])
+    means, deviations, _ = moments.predict(np.array([4]), np.array([7]))
+    rng = np.random.default_rng(0)
+    draws = []
+    for k, row in enumerate((4, 7)):
+        size = moments.rows[k].shape[1]
+        covariance = np.zeros((size, size))
+        covariance[np.tril_indices(size)] = moments.packed[k][row]
+        covariance += np.tril(covariance, -1).T
+        draws.append(rng.multivariate_normal(moments.rows[k][row], covariance, 200_000))
+    x, y = draws
+    drawn = moments.mean + x[:, 0] + y[:, 0] + np.einsum("nd,nd->n", x[:, 1:], y[:, 1:])
+    assert drawn.mean() == pytest.approx(means[0], abs=0.01)
+    assert drawn.std() == pytest.approx(deviations[0], rel=0.02)
+
+
+def test_intervals_cover_what_they_say() -> None:
+    rows, columns, values, truth = make_ratings(150, 100, seed=4)
+    held_out = np.random.default_rng(1).random(rows.size) < 0.2
+    kept = rows[~held_out], columns[~held_out], values[~held_out], truth
+    posterior = train_posterior(*make_backend(kept), PosteriorOptions(rank=4))
+    index = IdIndex(pa.array(range(150)))
+    model = IntervalModel(index, index, Moments.of(posterior))
+    users, items, ratings = rows[held_out], columns[held_out], values[held_out]
+    for share, slack in ((0.5, 0.05), (0.9, 0.03)):
+        found = model.predict(users.tolist(), items.tolist(), share)
+        within = (found.lower <= ratings) & (ratings <= found.upper)
+        assert within.mean() == pytest.approx(share, abs=slack)
+        half = NormalDist().inv_cdf(0.5 + share / 2)
+        assert (found.upper - found.lower > 2 * half * found.deviation).all()
+
+
+def test_files_bring_back_the_same(model: IntervalModel, tmp_path: Path) -> None:
+    save_intervals(model, tmp_path)
+    users, items = ["u1", "u59", "who"], [100, 139, 100]
+    expected, found = model.predict(users, items), load_intervals(tmp_path).predict(users, items)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert np.isnan(one[2])
+        assert np.isfinite(one[:2]).all()
+
+
+def test_damaged_files_are_refused(model: IntervalModel, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no readable posterior .*--method variational"):
+        load_intervals(tmp_path)
+    save_intervals(model, tmp_path)
+    path = tmp_path / "posterior.json"
+    description = json.loads(path.read_text())
+    path.write_text(json.dumps({**description, "format": "other"}))
+    with pytest.raises(DataError, match=r"the format is not 'als_spark.posterior/1'"):
+        load_intervals(tmp_path)
+    path.write_text(json.dumps({**description, "noise": None}))
+    with pytest.raises(DataError, match="no readable posterior"):
+        load_intervals(tmp_path)
+
+
+def test_unusable_questions_are_refused(model: IntervalModel, trained: Trained) -> None:
+    with pytest.raises(ConfigError, match="coverage=90: use a share"):
+        model.predict(["u1"], [100], 90)
+    with pytest.raises(ConfigError, match="1 users and 2 items"):
+        model.predict(["u1"], [100, 101])
+    options = PosteriorOptions("sample", rank=2, burn_in=1, samples=2)
+    with pytest.raises(ConfigError, match="sampled model keeps the mean"):
+        Moments.of(train_posterior(*trained[:2], options))
+
+
+@pytest.mark.parametrize("method", ["variational", "sample"])
+def test_plain_factors_predict_the_same_and_fold_users_in(trained: Trained, method: str) -> None:
+    backend, stats, posterior = trained
+    if method == "sample":
+        options = PosteriorOptions("sample", rank=3, burn_in=5, samples=9, dtype="float64")
+        posterior = train_posterior(backend, stats, options)
+    factors, objective = served(posterior)
+    users, items = np.repeat(np.arange(60), 40), np.tile(np.arange(40), 60)
+    predicted = np.einsum("nd,nd->n", factors.users[users], factors.items[items])
+    np.testing.assert_allclose(predicted, posterior.predict(users, items), atol=1e-9)
+    item_stats = SideStats.of(40, [backend.blocks["item"]])
+    index = IdIndex(pa.array(range(60))), IdIndex(pa.array(range(40)))
+    model = FactorModel(*index, factors, stats, item_stats, objective.as_record())
+    ratings = np.array([5.0, 1.0, 4.0])
+    folded = fold_in(model, "user", [900, 900, 900], [2, 5, 11], ratings)
+    # The posterior mean under the prior of users, by the half-step of the method.
+    mean, covariance = user_prior(posterior)
+    size = mean.size
+    columns = Columns(size, "mean")
+    table = np.zeros((40, columns.total))
+    columns.means(table)[:] = posterior.items
+    priors = RowPriors(
+        mean[None], np.linalg.inv(covariance), np.ones(1), np.full(1, 1 / objective.reg)
+    )
+    fixed = FixedSide.of(table, columns, np.ones(40), posterior.mean, "float64")
+    block = build_block(np.zeros(3, int), np.array([2, 5, 11]), ratings, n_rows=1, n_columns=40)
+    x = PosteriorSolver(columns, fixed, priors).solve(block, side="user")[0][0, :size]
+    expected = posterior.mean + x[0] + posterior.items[:, 0] + posterior.items[:, 1:] @ x[1:]
+    np.testing.assert_allclose(folded.factors[0] @ factors.items.T, expected, atol=1e-5)

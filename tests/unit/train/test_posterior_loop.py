@@ -1,0 +1,206 @@
+"""The Bayesian methods on the in-process backend."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats as distributions
+
+from als_spark.errors import ConfigError
+from als_spark.solve.blocks import build_block
+from als_spark.train.bayes.chains import effective_size, split_r_hat
+from als_spark.train.bayes.features import implicit_features
+from als_spark.train.bayes.loop import train_posterior
+from als_spark.train.bayes.mean import SampleMean
+from als_spark.train.bayes.noise import Gammas
+from als_spark.train.bayes.options import PosteriorOptions
+from als_spark.train.bayes.prior import first_prior, learn_prior
+from als_spark.train.local import LocalBackend
+from als_spark.train.metrics import SideStats
+
+NOISE = 0.5
+
+
+def make_ratings(n_users=150, n_items=100, rank=3, share=0.35, seed=0):
+    """Ratings of a known model, with noise of a known size: dense triples."""
+    rng = np.random.default_rng(seed)
+    users, items = rng.normal(size=(n_users, rank)), rng.normal(size=(n_items, rank))
+    truth = 3 + rng.normal(size=(n_users, 1)) * 0.4 + rng.normal(size=n_items) * 0.4
+    truth = truth + users @ items.T / np.sqrt(rank)
+    rated = rng.random(truth.shape) < share
+    # A user and an item without ratings.
+    rated[-1], rated[:, -1] = False, False
+    rows, columns = np.nonzero(rated)
+    return rows, columns, truth[rated] + NOISE * rng.normal(size=rows.size), truth
+
+
+def make_backend(ratings):
+    rows, columns, values, truth = ratings
+    n_users, n_items = truth.shape
+    by_user = build_block(rows, columns, values, n_rows=n_users, n_columns=n_items)
+    by_item = build_block(columns, rows, values, n_rows=n_items, n_columns=n_users)
+    return LocalBackend(by_user, by_item), SideStats.of(n_users, [by_user])
+
+
+@pytest.fixture(scope="module")
+def ratings():
+    return make_ratings()
+
+
+@pytest.fixture(scope="module")
+def known(ratings):
+    return make_backend(ratings)
+
+
+@pytest.mark.parametrize("noise", ["shared", "rows"])
+@pytest.mark.parametrize("n_features", [0, 5])
+def test_the_bound_never_falls(known, noise, n_features):
+    options = PosteriorOptions(
+        rank=4, noise=noise, n_features=n_features, tol=0, max_iter=40, dtype="float64"
+    )
+    bounds = [record.bound for record in train_posterior(*known, options).history]
+    assert len(bounds) >= 30
+    steps = np.diff(bounds)
+    assert (steps >= -1e-10 * np.abs(bounds[1:])).all()
+    assert steps[0] > 0
+
+
+@pytest.mark.parametrize("method", ["variational", "sample"])
+def test_known_ratings_are_recovered_with_their_noise(ratings, known, method):
+    rows, columns, _, truth = ratings
+    options = PosteriorOptions(method, rank=3, noise="shared", burn_in=30, samples=40, tol=1e-5)
+    heard = []
+    found = train_posterior(*known, options, on_iteration=heard.append)
+    assert tuple(heard) == found.history
+    assert found.noise_deviation == pytest.approx(NOISE, rel=0.03)
+    held_out = np.ones(truth.shape, bool)
+    held_out[rows, columns] = False
+    held_out[-1], held_out[:, -1] = False, False
+    users, items = np.nonzero(held_out)
+    error = np.sqrt(np.mean((found.predict(users, items) - truth[users, items]) ** 2))
+    # The spread of the truth is above 1, the mean of all ratings is that far off.
+    assert error < 0.4
+    if method == "variational":
+        # Nothing is known of the last user: it gets the mean of its side.
+        prior = found.sides["user"].coefficients[0]
+        np.testing.assert_allclose(found.users[-1], prior, atol=2e-3)
+
+
+def test_samples_are_the_same_however_rows_lie(ratings):
+    rows, columns, values, truth = ratings
+    options = PosteriorOptions("sample", rank=3, burn_in=2, samples=6, dtype="float64")
+    expected = train_posterior(*make_backend(ratings), options)
+    order = np.random.default_rng(1).permutation(rows.size)
+    shuffled = rows[order], columns[order], values[order], truth
+    again = train_posterior(*make_backend(shuffled), options)
+    np.testing.assert_allclose(again.users, expected.users, rtol=1e-9, atol=1e-9)
+    other = PosteriorOptions("sample", rank=3, burn_in=2, samples=6, dtype="float64", seed=1)
+    assert not np.allclose(train_posterior(*make_backend(ratings), other).users, expected.users)
+
+
+def test_the_prior_of_rows_is_the_conjugate_one():
+    """Against the moments of Normal-Wishart draws, and a plain computation (BPMF, equation 14)."""
+    rng = np.random.default_rng(0)
+    n, size = 40, 3
+    rows = rng.normal(size=(n, size)) + 1
+    first = first_prior(size, 1)
+    learnt = learn_prior(rows, np.zeros((size, size)), np.ones((n, 1)), first.ridge)
+    mean, covariance = rows.mean(axis=0), np.cov(rows.T, bias=True)
+    np.testing.assert_allclose(learnt.coefficients[0], n * mean / (n + 2))
+    inverse = np.eye(size) + n * covariance + 2 * n / (2 + n) * np.outer(mean, mean)
+    np.testing.assert_allclose(learnt.scale, np.linalg.inv(inverse))
+    assert learnt.freedom == size + n
+    draws = [learnt.draw(rng) for _ in range(4000)]
+    precisions = np.array([precision for _, precision in draws])
+    np.testing.assert_allclose(precisions.mean(axis=0), learnt.precision, atol=0.05)
+    means = np.array([coefficients[0] for coefficients, _ in draws])
+    np.testing.assert_allclose(means.mean(axis=0), learnt.coefficients[0], atol=0.02)
+    # The marginal of the mean is a Student t distribution of this covariance.
+    spread = np.linalg.inv(learnt.scale) / (n + 2) / (learnt.freedom - size - 1)
+    np.testing.assert_allclose(np.cov(means.T), spread, atol=0.1 * spread.max())
+    wishart = distributions.wishart(learnt.freedom, learnt.scale)
+    logs = np.linalg.slogdet(wishart.rvs(4000, random_state=1))[1]
+    assert learnt.log_det == pytest.approx(logs.mean(), abs=0.05)
+
+
+def test_divergences_are_those_of_the_distributions():
+    law = Gammas(np.array([2.0, 5.0]), np.array([1.5, 3.0]))
+    expected = 0.0
+    for shape, rate in zip(law.shape, law.rate, strict=True):
+        own = distributions.gamma(shape, scale=1 / rate)
+        prior = distributions.gamma(0.5, scale=1 / 0.7)
+        expected -= own.expect(lambda x, own=own, prior=prior: own.logpdf(x) - prior.logpdf(x))
+    assert law.bound(0.5, 0.7) == pytest.approx(expected, rel=1e-6)
+    # A prior is no divergence away from itself.
+    assert first_prior(3, 2).bound() == pytest.approx(0, abs=1e-12)
+
+
+def test_implicit_features_are_the_largest_directions(ratings, known):
+    rows, columns, _, truth = ratings
+    chosen = np.zeros(truth.shape)
+    chosen[rows, columns] = 1
+    degrees = np.maximum(chosen.sum(axis=1), 1)
+    left, values, right = np.linalg.svd(chosen / np.sqrt(degrees)[:, None])
+    found = implicit_features(known[0], 2)
+    for side, vectors in (("user", left[:, :2]), ("item", right[:2].T)):
+        rated = known[0].degrees(side) > 0
+        wanted = (vectors * values[:2])[rated]
+        wanted -= wanted.mean(axis=0)
+        got = found[side][rated]
+        assert np.mean(got**2) == pytest.approx(1)
+        assert not found[side][~rated].any()
+        size = np.sqrt(np.mean(wanted**2))
+        # The largest stands apart from the noise of the others; the second does not as clearly.
+        one, other = got[:, 0], wanted[:, 0] / size
+        np.testing.assert_allclose(one * np.sign(one @ other), other, atol=1e-2)
+
+
+def test_the_mean_of_samples_is_cut_to_the_nearest_of_the_rank():
+    rng = np.random.default_rng(0)
+    mean, total = SampleMean(2), 0.0
+    base = rng.normal(size=(30, 2)), rng.normal(size=(20, 2))
+    biases = []
+    for _ in range(11):
+        users, items = (
+            np.column_stack(
+                [rng.normal(size=side.shape[0]), side + 0.01 * rng.normal(size=side.shape)]
+            )
+            for side in base
+        )
+        mean.add(users, items)
+        biases.append(users[:, 0])
+        total = total + users[:, 1:] @ items[:, 1:].T
+    users, items = mean.mean()
+    np.testing.assert_allclose(users[:, 0], np.mean(biases, axis=0))
+    left, values, right = np.linalg.svd(total / 11)
+    nearest = (left[:, :2] * values[:2]) @ right[:2]
+    np.testing.assert_allclose(users[:, 1:] @ items[:, 1:].T, nearest, atol=1e-4)
+
+
+def test_chains_are_judged():
+    rng = np.random.default_rng(0)
+    independent = rng.normal(size=2000)
+    assert split_r_hat(independent) == pytest.approx(1, abs=0.01)
+    assert effective_size(independent) == pytest.approx(2000, rel=0.15)
+    assert split_r_hat(independent + np.linspace(0, 5, 2000)) > 1.5
+    slow = np.zeros(20_000)
+    for k in range(1, slow.size):
+        slow[k] = 0.9 * slow[k - 1] + rng.normal()
+    # An autoregressive chain of ρ = 0.9 is worth (1 − ρ) / (1 + ρ) of its length.
+    assert effective_size(slow) == pytest.approx(20_000 / 19, rel=0.25)
+    assert np.isnan(split_r_hat(np.ones(3)))
+    assert np.isnan(effective_size(np.ones(3)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"method": "gibbs"}, "method='gibbs': use variational or sample"),
+        ({"noise": "none"}, "noise='none': use rows or shared"),
+        ({"rank": 0}, "rank=0: use a whole number of at least 1"),
+        ({"tol": float("nan")}, "tol=nan: use a finite number"),
+    ],
+)
+def test_unusable_options_are_refused(wrong, words):
+    with pytest.raises(ConfigError, match=words):
+        PosteriorOptions(**wrong)
