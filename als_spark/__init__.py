@@ -28,7 +28,7 @@ _HOMES = {
     "Pipeline": "ml.pipeline",
     "Posterior": "train.bayes.loop",
     "PosteriorOptions": "train.bayes.options",
-    "PrepareOptions": "spark.prepare.prepare",
+    "PrepareOptions": "spark.prepare.options",
     "RankingRule": "train.ranking",
     "RatingBlock": "solve.blocks",
     "SideStats": "train.metrics",

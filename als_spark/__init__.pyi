@@ -26,7 +26,7 @@ from als_spark.solve.objective import Objective as Objective
 from als_spark.spark.predict.evaluate import evaluate_models as evaluate_models
 from als_spark.spark.predict.recommend import recommend_for_all as recommend_for_all
 from als_spark.spark.predict.recommend import similar_items_for_all as similar_items_for_all
-from als_spark.spark.prepare.prepare import PrepareOptions as PrepareOptions
+from als_spark.spark.prepare.options import PrepareOptions as PrepareOptions
 from als_spark.spark.prepare.prepare import prepare_ratings as prepare_ratings
 from als_spark.spark.read.columns import source_from_frame as source_from_frame
 from als_spark.spark.read.sources import SourceOptions as SourceOptions

@@ -36,7 +36,8 @@ from als_spark.report.pages.sweep import sweep_page
 from als_spark.report.table import results_table
 from als_spark.solve.objective import IMPLICIT_CAVEAT
 from als_spark.spark.output import output_folder
-from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings, prepare_typed
+from als_spark.spark.prepare.options import PrepareOptions
+from als_spark.spark.prepare.prepare import prepare_ratings, prepare_typed
 from als_spark.spark.read.columns import typed_ratings, union_typed
 from als_spark.spark.read.failures import unreadable_files_are_named
 from als_spark.spark.read.sources import sample_ratings

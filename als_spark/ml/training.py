@@ -18,7 +18,8 @@ from als_spark.ml.summary import ALSTrainingSummary
 from als_spark.model.ids import IdIndex, as_id_array
 from als_spark.model.warm_start import take_known
 from als_spark.solve.objective import Objective
-from als_spark.spark.prepare.prepare import PrepareOptions, prepare_typed
+from als_spark.spark.prepare.options import PrepareOptions
+from als_spark.spark.prepare.prepare import prepare_typed
 from als_spark.spark.train.run import train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.metrics import ErrorSums

@@ -28,7 +28,8 @@ from als_spark.nightly.run_record import (
 from als_spark.nightly.starts import Start, cold_start
 from als_spark.report.overview import run_lines
 from als_spark.spark.predict.evaluate import Evaluation, RankingOptions, evaluate_models
-from als_spark.spark.prepare.prepare import PrepareOptions, prepare_typed
+from als_spark.spark.prepare.options import PrepareOptions
+from als_spark.spark.prepare.prepare import prepare_typed
 from als_spark.spark.read.bad_rows import refuse_bad_rows
 from als_spark.spark.read.facts import DataFacts
 from als_spark.spark.read.failures import unreadable_files_are_named
@@ -58,11 +59,11 @@ class FitOptions:
     bad_rows, duplicates
         What becomes of unusable rows, and of pairs that were rated more than once.
     placement, partitions
-        As in :class:`~als_spark.spark.prepare.prepare.PrepareOptions`.
+        As in :class:`~als_spark.spark.prepare.options.PrepareOptions`.
     refit : bool
         Train the model on with all ratings, once it is measured and has won.
     exchange
-        As in :class:`~als_spark.spark.prepare.prepare.PrepareOptions`.
+        As in :class:`~als_spark.spark.prepare.options.PrepareOptions`.
     posterior : PosteriorOptions or None
         The Bayesian method that trains; None: a ridge.
     """

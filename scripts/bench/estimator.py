@@ -32,7 +32,8 @@ from pyspark.sql import functions as F
 
 import als_spark
 from als_spark.solve.objective import Objective
-from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
+from als_spark.spark.prepare.options import PrepareOptions
+from als_spark.spark.prepare.prepare import prepare_ratings
 from als_spark.spark.read.columns import source_from_frame
 from als_spark.spark.read.split import SplitOptions
 from als_spark.spark.train.run import train_grid

@@ -87,7 +87,8 @@ def measure(
     session: SparkSession, frame: DataFrame, rank: int, n_iterations: int, exchange: Any
 ) -> dict[str, Any]:
     """Prepare and train once."""
-    from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
+    from als_spark.spark.prepare.options import PrepareOptions
+    from als_spark.spark.prepare.prepare import prepare_ratings
     from als_spark.spark.read.columns import source_from_frame
     from als_spark.spark.read.split import SplitOptions
 

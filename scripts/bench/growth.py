@@ -96,7 +96,8 @@ def main(argv: list[str] | None = None) -> int:
 def measure(n_ratings: int, rank: int, repeats: int) -> dict[str, Any]:
     """Prepare and train on so many ratings."""
     from als_spark.solve.objective import Objective
-    from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
+    from als_spark.spark.prepare.options import PrepareOptions
+    from als_spark.spark.prepare.prepare import prepare_ratings
     from als_spark.spark.read.columns import source_from_frame
     from als_spark.spark.read.split import SplitOptions
     from als_spark.train.loop import train_models

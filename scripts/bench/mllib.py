@@ -192,7 +192,8 @@ def fit_ours(
     session: Any, frame: Any, rank: int, n_iterations: int, objective: Objective | None = None
 ) -> Fit:
     """Fit with the ratings placement, whatever the size."""
-    from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
+    from als_spark.spark.prepare.options import PrepareOptions
+    from als_spark.spark.prepare.prepare import prepare_ratings
     from als_spark.spark.read.columns import source_from_frame
     from als_spark.spark.read.split import SplitOptions
     from als_spark.train.loop import train_models

@@ -22,7 +22,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
+from als_spark.spark.prepare.options import PrepareOptions
+from als_spark.spark.prepare.prepare import prepare_ratings
 from als_spark.spark.read.sources import SourceOptions, read_source
 from als_spark.spark.train.run import train_grid
 from als_spark.train.grid import SweepCollector, grid_specs

@@ -194,7 +194,8 @@ def products_alone(shapes: list[tuple[Callable[..., Any], tuple[int, ...]]]) -> 
 
 def measure_spark(ratings: Ratings, rank: int, repeats: int) -> list[float]:
     """Seconds of each iteration on Spark, in the ratings placement."""
-    from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
+    from als_spark.spark.prepare.options import PrepareOptions
+    from als_spark.spark.prepare.prepare import prepare_ratings
     from als_spark.spark.read.columns import source_from_frame
     from als_spark.spark.read.split import SplitOptions
 

@@ -34,7 +34,8 @@ from als_spark.spark.predict.recommend import (
     recommend_for_all,
     similar_items_for_all,
 )
-from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
+from als_spark.spark.prepare.options import PrepareOptions
+from als_spark.spark.prepare.prepare import prepare_ratings
 from als_spark.spark.read.columns import source_from_frame
 from als_spark.spark.read.sources import SourceOptions, read_source
 from als_spark.train.loop import train_models

@@ -20,7 +20,8 @@ from als_spark.spark.prepare.encode import (
     encode_ratings,
     summarise,
 )
-from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
+from als_spark.spark.prepare.options import PrepareOptions
+from als_spark.spark.prepare.prepare import prepare_ratings
 from als_spark.spark.read.bad_rows import BadRowCounts
 from als_spark.spark.read.columns import source_from_frame, typed_ratings
 from als_spark.spark.read.split import SplitOptions, split_ratings

@@ -14,7 +14,8 @@ from chispa import assert_df_equality
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
+from als_spark.spark.prepare.options import PrepareOptions
+from als_spark.spark.prepare.prepare import prepare_ratings
 from als_spark.spark.read.columns import source_from_frame, typed_ratings
 from als_spark.spark.read.sources import SourceOptions, read_source
 from als_spark.spark.read.split import (

@@ -15,7 +15,8 @@ from als_spark.model.factor_model import FactorModel
 from als_spark.model.ids import IdIndex
 from als_spark.solve.topk import Seen, top_items
 from als_spark.spark.predict.evaluate import RANKING_MEASURES, RankingOptions, evaluate_models
-from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
+from als_spark.spark.prepare.options import PrepareOptions
+from als_spark.spark.prepare.prepare import prepare_ratings
 from als_spark.spark.read.columns import source_from_frame
 from als_spark.spark.read.split import SplitOptions
 from als_spark.spark.train.run import PreparedRatings, train_grid

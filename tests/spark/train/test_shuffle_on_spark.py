@@ -15,7 +15,8 @@ from pyspark.sql import DataFrame, SparkSession
 from als_spark.errors import ConfigError, SolveError
 from als_spark.ml.als import ALS
 from als_spark.solve.objective import Objective
-from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
+from als_spark.spark.prepare.options import PrepareOptions
+from als_spark.spark.prepare.prepare import prepare_ratings
 from als_spark.spark.read.columns import source_from_frame
 from als_spark.spark.read.split import SplitOptions
 from als_spark.spark.train.best import best_model
