@@ -45,6 +45,8 @@ SESSION_DEFAULTS = {
 """Settings of a session that :func:`start_session` makes; whoever sets one of them wins."""
 
 
+_UNCHOSEN = "python3"
+"""What PySpark runs tasks with where nobody has said anything."""
 _PYTHON = "spark.pyspark.python"
 _SOCKETS = "/tmp"
 """Short: the path of a socket has about a hundred characters at most."""
@@ -123,11 +125,15 @@ def use_this_interpreter(context: SparkContext) -> None:
 
     For a session that the user has started: PySpark takes the ``python3`` on ``PATH``, which may be
     of another version than the interpreter of an environment that was not activated, or lack its
-    packages. Of effect for all tasks that are made from now on.
+    packages. PySpark reads ``PYSPARK_PYTHON`` as the session starts; where it was set later, as a
+    cell of a notebook may do, it is taken here. Of effect for all tasks that are made from now on.
     """
-    if os.environ.get("PYSPARK_PYTHON") or not str(context.master).startswith("local"):
+    if not str(context.master).startswith("local"):
         return
-    context.pythonExec = context.getConf().get(_PYTHON, None) or sys.executable
+    chosen = os.environ.get("PYSPARK_PYTHON")
+    if chosen and context.pythonExec != _UNCHOSEN:
+        return
+    context.pythonExec = chosen or context.getConf().get(_PYTHON, None) or sys.executable
 
 
 def check_local_dirs(conf: SparkConf) -> None:

@@ -79,19 +79,25 @@ def test_what_is_wrong_with_the_workers(text, problem):
 
 
 @pytest.mark.parametrize(
-    ("master", "chosen", "variable", "expected"),
+    ("master", "chosen", "variable", "at_start", "expected"),
     [
-        ("local[2]", None, None, sys.executable),
-        ("local[2]", "/of/conf", None, "/of/conf"),
-        ("local[2]", None, "/of/env", "python3"),
-        ("spark://a:7077", None, None, "python3"),
+        ("local[2]", None, None, "python3", sys.executable),
+        ("local[2]", "/of/conf", None, "python3", "/of/conf"),
+        # Set before the session started, and after it, as a cell of a notebook may do.
+        ("local[2]", None, "/of/env", "/of/env", "/of/env"),
+        ("local[2]", None, "/of/env", "python3", "/of/env"),
+        ("local[2]", "/of/conf", "/later", "/of/env", "/of/env"),
+        ("spark://a:7077", None, None, "python3", "python3"),
+        ("spark://a:7077", None, "/later", "python3", "python3"),
     ],
 )
-def test_the_interpreter_of_a_session_that_runs(monkeypatch, master, chosen, variable, expected):
+def test_the_interpreter_of_a_session_that_runs(
+    monkeypatch, master, chosen, variable, at_start, expected
+):
     monkeypatch.delenv("PYSPARK_PYTHON", raising=False)
     if variable:
         monkeypatch.setitem(os.environ, "PYSPARK_PYTHON", variable)
     conf = SimpleNamespace(get=lambda _, usual: chosen or usual)
-    context = SimpleNamespace(master=master, pythonExec="python3", getConf=lambda: conf)
+    context = SimpleNamespace(master=master, pythonExec=at_start, getConf=lambda: conf)
     use_this_interpreter(context)
     assert context.pythonExec == expected
