@@ -61,7 +61,7 @@ _HOMES = {
     "source_from_frame": "spark.read.columns",
     "start_session": "spark.session",
     "start_states": "train.state",
-    "store_at": "spark.hadoop",
+    "store_at": "spark.store_files",
     "train_grid": "spark.train.run",
     "train_models": "train.loop",
     "train_posterior": "train.bayes.loop",

@@ -23,7 +23,6 @@ from als_spark.model.recommend import similar_items as similar_items
 from als_spark.solve.blocks import RatingBlock as RatingBlock
 from als_spark.solve.blocks import build_block as build_block
 from als_spark.solve.objective import Objective as Objective
-from als_spark.spark.hadoop import store_at as store_at
 from als_spark.spark.predict.evaluate import evaluate_models as evaluate_models
 from als_spark.spark.predict.recommend import recommend_for_all as recommend_for_all
 from als_spark.spark.predict.recommend import similar_items_for_all as similar_items_for_all
@@ -34,6 +33,7 @@ from als_spark.spark.read.sources import SourceOptions as SourceOptions
 from als_spark.spark.read.sources import read_source as read_source
 from als_spark.spark.read.split import SplitOptions as SplitOptions
 from als_spark.spark.session import start_session as start_session
+from als_spark.spark.store_files import store_at as store_at
 from als_spark.spark.train.best import best_model as best_model
 from als_spark.spark.train.run import train_grid as train_grid
 from als_spark.store.store import ModelStore as ModelStore

@@ -11,6 +11,8 @@
 #   roofline    what a half-step spends its time on, and what Spark adds
 #   recommend   Spark MLlib's recommendForAllUsers, from the same factors
 #   implicit    implicit feedback: MLlib's ALS, and implicit's (C, OpenMP), with their rankings
+#   exchange    broadcast against shuffle of the fixed factors; 1,000 iterations
+#   lists       what recommend serves: implicit's lists, the popular items, before and after a refit
 #   estimator   als_spark.ALS for MLlib's: a notebook's cross-validation, objectives, what it costs
 #   overview    als-spark inspect against Spark's df.summary() of three columns
 #
@@ -20,7 +22,7 @@ set -euo pipefail
 # shellcheck source=scripts/lib/environment.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"
 
-QUESTIONS='mllib cmfrec notebook accelerate accuracy growth roofline recommend implicit estimator overview'
+QUESTIONS='mllib cmfrec notebook accelerate accuracy growth roofline recommend implicit exchange lists estimator overview'
 question=${1:-}
 known=
 for name in $QUESTIONS all; do

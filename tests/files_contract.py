@@ -14,6 +14,8 @@ from als_spark.store.files import SCRATCH, Files
 class FilesContract:
     # Seconds in which the implementation writes a small file, more often than not.
     writing = 0.03
+    # Folders of the root that writing a file makes.
+    scratch = (SCRATCH,)
 
     @pytest.fixture
     def files(self) -> Files:
@@ -31,7 +33,7 @@ class FilesContract:
     def test_create_and_read(self, files, data):
         assert files.create("a/b/x.json", data)
         assert files.read("a/b/x.json") == data
-        assert files.names("") == ["a", SCRATCH]
+        assert files.names("") == ["a", *self.scratch]
         assert files.names("a") == ["b"]
         assert files.exists("a/b")
         assert files.exists("")
@@ -79,6 +81,17 @@ class FilesContract:
             files.rename("one", "two")
         assert files.sizes("one") == {"x": 3}
         assert files.sizes("two") == {"y": 3}
+
+    def test_settle(self, files):
+        for path in ("staging/one/x", "staging/one/deep/y", "staging/one/list", "staging/two/x"):
+            files.create(path, path.encode())
+        files.settle("staging/one", "versions/1", "list", b"whole")
+        assert files.sizes("versions/1") == {"deep/y": 18, "list": 5, "x": 13}
+        assert not files.exists("staging/one")
+        with pytest.raises(FileExistsError):
+            files.settle("staging/two", "versions/1", "list", b"other")
+        assert files.read("versions/1/list") == b"whole"
+        assert files.read("staging/two/x") == b"staging/two/x"
 
     def test_remove(self, files):
         for path in ("a/x", "a/b/y", "c"):

@@ -12,7 +12,15 @@ from typing import NamedTuple
 from als_spark.cli.config.settings import JobConfig, Role, option_name, paths_of
 from als_spark.errors import ConfigError
 from als_spark.files.json_files import decode
-from als_spark.files.places import Place, address_parts, colon_hint, lies_in, local_path, places_of
+from als_spark.files.places import (
+    Place,
+    address_parts,
+    colon_hint,
+    lies_in,
+    local_path,
+    places_of,
+    split_address,
+)
 from als_spark.files.writable import check_writable, place_problem
 from als_spark.model.files import DESCRIPTION_FILE, MODEL_FORMAT
 from als_spark.store.layout import MARK, STORE_FORMAT
@@ -136,6 +144,25 @@ def check_places(
                 continue
             if _may_exist(holder) and lies_in(folder, holder):
                 raise ConfigError(f"{target}: lies in {path}: give a folder outside of it")
+
+
+def refuse_lost_results(given: Sequence[GivenPath], deploy_mode: str) -> None:
+    """Refuse to write to the disk of a driver that runs on a cluster: its folder goes with it.
+
+    A ``file:`` URI is taken for what it says: there may be a disk that all machines share.
+
+    Raises
+    ------
+    ConfigError
+    """
+    for target in given if deploy_mode == "cluster" else ():
+        here = target.role in WRITTEN and local_path(target.text) is not None
+        if here and split_address(target.text).scheme != "file":
+            raise ConfigError(
+                f"{target}: the driver runs on the cluster (--deploy-mode cluster), and a folder "
+                "of its machine is lost with it: give a URI of a file system of the cluster "
+                "(hdfs://, s3a://), or of a disk that all machines share (file:///)"
+            )
 
 
 def _may_exist(place: Place) -> bool:

@@ -18,6 +18,7 @@ from als_spark.cli.paths import (
     parents_of,
     read_local,
     refuse_foreign_home,
+    refuse_lost_results,
 )
 from als_spark.errors import ConfigError
 from als_spark.files.outputs import Kind, StagedFolder, check_local_target, replaced_folder
@@ -72,9 +73,11 @@ def check_paths(session: SparkSession, config: JobConfig) -> None:
     Raises
     ------
     ConfigError
-        If an input lies in what the run writes, or that in another model or store.
+        If an input lies in what the run writes, or that in another model or store; if it would be
+        written to the disk of a driver that runs on a cluster.
     """
     given = given_paths(config)
+    refuse_lost_results(given, session.sparkContext.getConf().get("spark.submit.deployMode") or "")
     places = {path: place_of(session, path.text, path.role == "input") for path in given}
     check_places(
         given, places.__getitem__, lambda path: [place for place in [places[path]] if place]

@@ -127,7 +127,7 @@ def _opened(path: str) -> Iterator[ModelStore]:
             yield open_store(path)
         return
     from als_spark.cli.spark_job import job_session
-    from als_spark.spark.hadoop import store_at
+    from als_spark.spark.store_files import store_at
 
     with job_session("store") as session:
         yield store_at(session, path)

@@ -15,7 +15,7 @@ from als_spark.errors import DataError
 from als_spark.files.places import local_path
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.files import load_model
-from als_spark.spark.hadoop import HadoopFiles, store_at
+from als_spark.spark.store_files import files_at, store_at
 from als_spark.store.store import ModelStore, open_store
 
 
@@ -54,7 +54,7 @@ def open_model(session: SparkSession | None, config: StoredModelConfig) -> OpenM
             target = Path(folder) / "model"
             parent, name = posixpath.split(config.model.rstrip("/"))
             try:
-                HadoopFiles(session, parent).download(name, target)
+                files_at(session, parent).download(name, target)
             except FileNotFoundError as error:
                 raise DataError(
                     f"--model {config.model}: there is no such folder: check the path"

@@ -25,7 +25,7 @@ from als_spark.ml.summary import HasSummary
 from als_spark.model.factor_model import FactorModel
 from als_spark.solve.objective import Objective
 from als_spark.spark.frames import check_frame
-from als_spark.spark.hadoop import store_at
+from als_spark.spark.store_files import store_at
 from als_spark.types import SIDES, Side
 
 

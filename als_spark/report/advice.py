@@ -11,6 +11,8 @@ __all__ = ["edges", "next_command"]
 _LARGEST_RANK = 10_000
 _WEIGHTED = "--exponent 1 --lambdas 0.05,0.1,0.2"
 """Where the plain ridge does badly: the λ that usually do well at ν = 1."""
+_FOR_LISTS = "--implicit --exponent 0.5 --lambdas 0.5,1,2,4"
+"""For lists; a λ of explicit ratings means nothing there. See docs/lists.md."""
 
 
 def edges(chosen: PointResult, ranks: Sequence[int], regs: Sequence[float]) -> Iterator[str]:
@@ -69,7 +71,7 @@ def next_command(
     objective = chosen.spec.objective
     plain = objective.exponent == 0 and not objective.implicit
     if for_lists and beaten and not objective.implicit:
-        options = ["--implicit"]
+        options = [_FOR_LISTS]
     elif plain and (beaten or (len(ranks) > 1 and chosen.rank == min(ranks) == 1)):
         options = [_WEIGHTED, *_ranks_beyond(chosen.rank, ranks)[-1:]]
         if max(ranks) < 10:

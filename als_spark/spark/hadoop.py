@@ -1,4 +1,4 @@
-"""Any file system that Hadoop has a client for, and model stores on it."""
+"""Any file system that Hadoop has a client for."""
 
 # ruff: noqa: D102 - what the methods do, Tree says.
 
@@ -15,11 +15,7 @@ from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from als_spark.errors import ConfigError
-from als_spark.files.places import local_path
 from als_spark.files.trees import Entry
-from als_spark.store.files import Files
-from als_spark.store.store import ModelStore, open_store
 
 _KINDS: dict[str, type[OSError]] = {
     "java.io.FileNotFoundException": FileNotFoundError,
@@ -28,14 +24,16 @@ _KINDS: dict[str, type[OSError]] = {
     "org.apache.hadoop.security.AccessControlException": PermissionError,
     "java.nio.file.AccessDeniedException": PermissionError,
 }
+_CONDITIONAL = "fs.option.create.conditional.overwrite"
+"""Hadoop's name (3.4.2 and newer) of an object that is created only if it is not there."""
 
 
 class HadoopTree:
     """The file system of a URI, through Spark's JVM; see :class:`als_spark.files.trees.Tree`.
 
     ``rename`` and ``place`` are one step on file systems whose rename is, HDFS above all. On object
-    stores a rename copies, and the look for the target before it is a step of its own: there two
-    runs that start in the same moment are not kept apart.
+    stores a rename copies, and the look for the target before it is a step of its own; there
+    :meth:`create` keeps two runs apart that start in the same moment, if :attr:`creates_alone`.
 
     The file system is that of ``uri``; OSError if it is unknown or does not answer.
     """
@@ -129,6 +127,34 @@ class HadoopTree:
             finally:
                 stream.close()
 
+    @cached_property
+    def creates_alone(self) -> bool:
+        """Tell whether :meth:`create` works: whether the store knows conditional writes."""
+        with _os_errors():
+            return bool(self._system.hasPathCapability(self._path(self._uri), _CONDITIONAL))
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write an object that must not be there yet, in one step; False if it is there.
+
+        True also if an earlier attempt did it, whose answer was lost.
+        """
+        try:
+            with _os_errors():
+                builder = self._system.createFile(self._path(path)).recursive().overwrite(True)
+                stream = builder.must(_CONDITIONAL, "true").build()
+                # The condition is that of the request which the end of the stream makes.
+                try:
+                    stream.write(bytearray(data))
+                finally:
+                    stream.close()
+        except OSError as error:
+            # Clients have several names for it.
+            try:
+                return self.read(path) == data
+            except FileNotFoundError:
+                raise error from None
+        return True
+
     def exists(self, path: str) -> bool:
         with _os_errors():
             return bool(self._system.exists(self._path(path)))
@@ -219,7 +245,8 @@ class HadoopTree:
             # What is not there yet lies where its first parent that is there does.
             while not self._system.exists(inside) and inside.getParent() is not None:
                 inside = inside.getParent()
-            known = str(self._system.makeQualified(inside))
+            # The root alone ends with a slash.
+            known = str(self._system.makeQualified(inside)).rstrip("/")
             whole = str(self._system.makeQualified(asked))
             return str(self._system.resolvePath(inside)).rstrip("/") + whole[len(known) :]
 
@@ -248,42 +275,6 @@ class HadoopTree:
     def _local(self, path: Path) -> Any:
         # A scheme and a path, so that no character of the path is taken for a part of a URI.
         return self._hadoop.Path("file", None, str(path.absolute()))
-
-
-class HadoopFiles(Files):
-    """Files below the URI of a folder; ConfigError if its file system does not answer."""
-
-    def __init__(self, session: SparkSession, root: str) -> None:
-        try:
-            tree = HadoopTree(session, root)
-        except OSError as error:
-            raise ConfigError(
-                f"{root}: its file system does not answer ({error}): check the address"
-            ) from error
-        super().__init__(tree, root.rstrip("/"))
-
-
-def store_at(session: SparkSession, path: str) -> ModelStore:
-    """Return the model store in a directory of any file system.
-
-    Parameters
-    ----------
-    session : SparkSession
-        Knows the file systems.
-    path : str
-        A path, or a URI. Those of this machine are read and written without Spark.
-
-    Raises
-    ------
-    ConfigError
-        If the file system is unknown or does not answer.
-    DataError
-        If the path is a file of this machine.
-    """
-    local = local_path(path)
-    if local is not None:
-        return open_store(local)
-    return ModelStore(HadoopFiles(session, path), path.rstrip("/"))
 
 
 def _entry(status: Any, place: Path | None) -> Entry:

@@ -100,6 +100,11 @@ class Files:
         self._tree.make_folder(trees.parent_of(whole))
         self._tree.rename(self._at(source), whole)
 
+    def settle(self, source: str, target: str, name: str, data: bytes) -> None:
+        """Give a folder its last file and its name; FileExistsError if the name is taken."""
+        self.replace(f"{source}/{name}", data)
+        self.rename(source, target)
+
     def remove(self, path: str) -> None:
         """Delete a file or an empty folder; nothing happens if it is absent.
 

@@ -79,7 +79,8 @@ def leased(
         return encode({"version": version, "owner": owner, "expires": expires})
 
     try:
-        files.create(path, content())
+        # No other process has the name.
+        files.replace(path, content())
     except OSError:
         yield False
         return

@@ -229,11 +229,10 @@ class ModelStore(StoreReader):
             if name in used or self.files.exists(f"{VERSIONS}/{name}"):
                 continue
             content = Manifest(name, time_text(now), listed).encoded()
-            self.files.replace(f"{staged}/{MANIFEST}", content)
             # Noted before the step, which may be interrupted.
             placed[:] = [name]
             try:
-                self.files.rename(staged, f"{VERSIONS}/{name}")
+                self.files.settle(staged, f"{VERSIONS}/{name}", MANIFEST, content)
             except FileExistsError:
                 placed.clear()
                 continue

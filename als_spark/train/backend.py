@@ -140,7 +140,8 @@ class HeldFactors(NamedTuple):
     def __repr__(self) -> str:
         """Say how large they are."""
         (n_users, rank), n_items = self.users.shape, self.items.shape[0]
-        return f"<HeldFactors: {n_users:,} users, {n_items:,} items, rank {rank}>"
+        sizes = f"{n_users:,} users, {n_items:,} items, rank {rank}"
+        return f"<HeldFactors: {sizes}, {self.items.dtype}>"
 
     def plain(self, objective: Objective) -> HeldFactors:
         """Return factors whose products are the predictions, of trained ones."""

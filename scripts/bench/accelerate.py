@@ -148,18 +148,14 @@ class CountingBackend:
         self._backend = backend
         self.evaluations = 0
 
-    def degrees(self, side: Any, *, positive: bool = False) -> Any:
-        """Pass on."""
-        return self._backend.degrees(side, positive=positive)
+    def __getattr__(self, name: str) -> Any:
+        """Pass on what is not counted."""
+        return getattr(self._backend, name)
 
     def solve(self, side: Any, steps: Any, label: str) -> Any:
         """Count and pass on."""
         self.evaluations += side == "user"
         return self._backend.solve(side, steps, label)
-
-    def errors(self, models: Any, label: str) -> Any:
-        """Pass on."""
-        return self._backend.errors(models, label)
 
 
 def movielens() -> Ratings:

@@ -162,7 +162,9 @@ def measure_implicit(ratings: Ratings, options: Any) -> dict[str, Any]:
     return {"threads": os.cpu_count(), "ranks": rows}
 
 
-def fit_implicit(confidences: Any, rank: int, reg: float, n_iterations: int) -> tuple[Any, Any]:
+def fit_implicit(
+    confidences: Any, rank: int, reg: float, n_iterations: int, seed: int = 1
+) -> tuple[Any, Any]:
     """Fit ``implicit``'s ALS, by Cholesky."""
     from implicit.cpu.als import AlternatingLeastSquares
 
@@ -175,7 +177,7 @@ def fit_implicit(confidences: Any, rank: int, reg: float, n_iterations: int) -> 
         use_cg=False,
         iterations=n_iterations,
         num_threads=os.cpu_count() or 1,
-        random_state=1,
+        random_state=seed,
     )
     model.fit(confidences, show_progress=False)
     return model.user_factors, model.item_factors

@@ -264,3 +264,25 @@ def draw_implicit(result: Mapping[str, Any], path: Path) -> None:
     series = {name: [row["test"][key] for key in measures] for name, row in found.items()}
     draw_bars(rankings, list(measures.values()), series, "mean over users")
     _finish(figure, rankings, len(series), path)
+
+
+def draw_lists(result: Mapping[str, Any], path: Path) -> None:
+    """Draw NDCG of everybody's lists, for each way of holding out and group of users."""
+    figure = new_figure(11.5, 4.6)
+    body = titled(
+        figure,
+        "Lists: als_spark, implicit and the popular items",
+        f"{result['data']}, rank {result['rank']}; the last {result['held_out']:.0%} held out, "
+        "both tuned on the same inner part",
+    )
+    panels = body.subplots(1, len(result["cuts"]))
+    for panel, (name, cut) in zip(panels, result["cuts"].items(), strict=True):
+        groups = cut["groups"]
+        labels = [f"{group}: {row['users']}" for group, row in groups.items()]
+        series = {
+            which: [row["ndcg"][which] for row in groups.values()]
+            for which in next(iter(groups.values()))["ndcg"]
+        }
+        draw_bars(panel, labels, series, f"NDCG@{result['top']}")
+        panel.set_title(name, fontsize=11)
+    _finish(figure, panels[0], len(series), path)

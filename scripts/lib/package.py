@@ -38,8 +38,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CODE = "als_spark.zip"
 ENVIRONMENT = "als_spark_env.tar.gz"
 
-# What code on an executor may import; the driver has the rest (pyspark, matplotlib, jinja2, tqdm).
+# What code on an executor may import; Spark has PySpark.
 EXECUTOR_DISTRIBUTIONS = ("numpy", "pyarrow", "scipy", "threadpoolctl")
+# What the driver imports besides: for a driver that runs on the cluster (--deploy-mode cluster).
+DRIVER_DISTRIBUTIONS = ("jinja2", "matplotlib", "psutil", "pydantic", "tqdm")
 
 # Left out of the environment: what no running program reads.
 LEFT_OUT = frozenset({"__pycache__", "include", "test", "tests"})
@@ -154,7 +156,7 @@ def interpreter_files() -> Iterator[tuple[str, Path]]:
                 break
 
 
-def environment_files() -> Iterator[tuple[str, Path | bytes, bool]]:
+def environment_files(distributions: Iterable[str]) -> Iterator[tuple[str, Path | bytes, bool]]:
     """Yield ``(name in the archive, file or content, executable)`` of the environment."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     launcher = LAUNCHER.format(version=version).encode()
@@ -162,20 +164,22 @@ def environment_files() -> Iterator[tuple[str, Path | bytes, bool]]:
         yield f"bin/{name}", launcher, True
     for name, path in interpreter_files():
         yield f"python/{name}", path, os.access(path, os.X_OK)
-    for distribution in with_dependencies(EXECUTOR_DISTRIBUTIONS):
+    for distribution in with_dependencies(distributions):
         for name, path in package_files(distribution):
             yield f"packages/{name}", path, os.access(path, os.X_OK)
 
 
-def write_environment(target: Path) -> None:
-    """Write the archive for ``--archives``."""
+def write_environment(target: Path, distributions: Iterable[str]) -> None:
+    """Write the archive for ``--archives``, with these distributions and what they require."""
     # Level 6 makes it 2 % smaller than level 3 in twice the time.
     with (
         target.open("wb") as raw,
         gzip.GzipFile("", "wb", compresslevel=3, fileobj=raw, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
-        for name, source, executable in sorted(environment_files(), key=lambda file: file[0]):
+        for name, source, executable in sorted(
+            environment_files(distributions), key=lambda file: file[0]
+        ):
             entry = tarfile.TarInfo(name)
             entry.mode = 0o755 if executable else 0o644
             content: IO[bytes]
@@ -216,11 +220,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--output", type=Path, default=ROOT / "dist", metavar="DIR", help="default: dist/"
     )
-    output: Path = parser.parse_args(argv).output.resolve()
+    parser.add_argument(
+        "--driver",
+        action="store_true",
+        help="the environment has what a driver imports too, for --deploy-mode cluster",
+    )
+    options = parser.parse_args(argv)
+    output: Path = options.output.resolve()
+    distributions = EXECUTOR_DISTRIBUTIONS + (DRIVER_DISTRIBUTIONS if options.driver else ())
     output.mkdir(parents=True, exist_ok=True)
     for name, write in (
         (CODE, lambda part: write_code(part, ROOT / "als_spark")),
-        (ENVIRONMENT, write_environment),
+        (ENVIRONMENT, lambda part: write_environment(part, distributions)),
     ):
         # Beside, then renamed: a submission never picks up half a file.
         part = output / f".{name}.part"

@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 
 QUESTIONS = (
     *("mllib", "cmfrec", "notebook", "accelerate", "growth", "roofline", "recommend"),
-    *("implicit", "estimator", "overview", "accuracy"),
+    *("implicit", "exchange", "lists", "estimator", "overview", "accuracy"),
 )
 
 
@@ -85,6 +85,27 @@ def test_recommend_quickly(tmp_path: Path) -> None:
     assert row["agreement"]["share_of_equal_items"] > 0.99
     assert all(seconds > 0 for seconds in row["seconds"].values())
     assert (tmp_path / "recommend.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_lists_quickly(tmp_path: Path, movielens: Path) -> None:
+    words = ("--quick", "--repeats", "1", "--data", str(movielens))
+    run("lists", *words, "--output", str(tmp_path))
+    result = json.loads((tmp_path / "lists.json").read_text())
+    assert set(result["cuts"]) == {"by time", "by user"}
+    for cut in result["cuts"].values():
+        ndcg = cut["groups"]["all users"]["ndcg"]
+        assert all(0 < value < 1 for value in ndcg.values())
+        for found in cut["groups"].values():
+            for which, compared in found["ours_minus"].items():
+                difference = found["ndcg"]["als_spark"] - found["ndcg"][which]
+                assert compared["difference"] == pytest.approx(difference)
+                assert compared["low"] <= compared["difference"] <= compared["high"]
+        assert 0.5 < cut["explicit_rmse"]["after"] < 1.5
+    known = result["cuts"]["by user"]["groups"]["users with earlier ratings"]
+    assert known["ours_minus"]["implicit"]["low"] > -0.05
+    assert known["ndcg"]["als_spark"] > known["ndcg"]["popular items"]
+    assert (tmp_path / "lists.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow

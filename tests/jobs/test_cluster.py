@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -149,7 +151,6 @@ class TestPackage:
 
     def test_same_input_same_bytes(self, tmp_path, monkeypatch):
         module = load_package_script()
-        monkeypatch.setattr(module, "EXECUTOR_DISTRIBUTIONS", ["threadpoolctl"])
         monkeypatch.setattr(module, "interpreter_files", lambda: iter(()))
         code, environment = [], []
         for name in ("a", "b"):
@@ -157,7 +158,7 @@ class TestPackage:
             shutil.copytree(ROOT / "als_spark", copy)
             module.write_code(tmp_path / "zip", copy)
             code.append((tmp_path / "zip").read_bytes())
-            module.write_environment(tmp_path / "tar")
+            module.write_environment(tmp_path / "tar", ["threadpoolctl"])
             environment.append((tmp_path / "tar").read_bytes())
         assert code[0] == code[1]
         assert environment[0] == environment[1]
@@ -168,10 +169,31 @@ class TestPackage:
         # Not what a distribution would take for its extras, though it is installed.
         assert module.with_dependencies(["scipy"]) == ["numpy", "scipy"]
 
+    def test_a_driver_on_the_cluster_gets_all_that_the_package_requires(
+        self, monkeypatch, tmp_path
+    ):
+        module = load_package_script()
+        required = {
+            re.match(r"[\w.-]+", requirement)[0]
+            for requirement in metadata.requires("als-spark")
+            if "extra ==" not in requirement
+        }
+        packed = {*module.EXECUTOR_DISTRIBUTIONS, *module.DRIVER_DISTRIBUTIONS}
+        # PySpark is Spark's own.
+        assert packed == required - {"pyspark"}
+        written = []
+        monkeypatch.setattr(module, "write_code", lambda part, _: part.touch())
+        monkeypatch.setattr(
+            module, "write_environment", lambda part, names: (part.touch(), written.append(names))
+        )
+        for more in ([], ["--driver"]):
+            module.main(["--output", str(tmp_path), *more])
+        assert [set(names) for names in written] == [{*module.EXECUTOR_DISTRIBUTIONS}, packed]
+
     def test_a_failed_build_leaves_nothing_half_written(self, tmp_path, monkeypatch):
         module = load_package_script()
 
-        def fail(part):
+        def fail(part, distributions):
             part.write_bytes(b"half")
             raise OSError("disk full")
 

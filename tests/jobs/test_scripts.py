@@ -375,6 +375,9 @@ class TestRun:
             (["scripts/cluster.sh", "start", "--core", "1"], {}, "no option --core"),
             (["scripts/cluster.sh", "start", "--workers", "0"], {}, "0 is not a positive whole"),
             (["scripts/cluster.sh", "start", "--python", "nix"], {}, "--python nix"),
+            (["scripts/cluster.sh", "start", "--manager", "mesos"], {}, "no manager mesos"),
+            (["scripts/cluster.sh", "start", "--memory", "2"], {}, "--memory 2 is not like 2g"),
+            (["scripts/cluster.sh", "stop", "--manager", "yarn", "--port", "9"], {}, "no --work"),
         ],
     )
     def test_wrong_use_is_exit_code_2_and_one_line(self, checkout, command, env, complaint):

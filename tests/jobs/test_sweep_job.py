@@ -181,6 +181,27 @@ def test_two_runs_with_one_seed_write_the_same_files(tmp_path: Path, placement: 
 
 
 @pytest.mark.usefixtures("spark")
+def test_shuffled_factors_are_those_of_broadcast(tmp_path: Path) -> None:
+    argv = ["--ranks", "2", "--lambdas", "1", "--max-iter", "2", "--dtype", "float64"]
+    found = []
+    for exchange in ("broadcast", "shuffle"):
+        out = tmp_path / exchange
+        assert main([*argv, "--exchange", exchange, "--output", str(out)]) == 0
+        run = json.loads((out / "run.json").read_text())
+        assert run["exchange"] == {"user": exchange, "item": exchange}
+        assert run["config"]["exchange"] == exchange
+        (point,) = results(out)
+        errors = ("train_mse", "train_mae", "test_mse", "test_mae")
+        numbers = [point[key] for key in ("objective", *errors)]
+        numbers.append(run["baselines"]["biases"]["test"]["mse"])
+        found.append((numbers, load_model(out / "best_model").factors))
+    (numbers, factors), (others, wanted) = found
+    np.testing.assert_allclose(numbers, others, rtol=1e-9)
+    for own, same in zip(factors, wanted, strict=True):
+        np.testing.assert_allclose(own, same, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.usefixtures("spark")
 def test_a_second_run_replaces_the_first_whole(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main([*SMALL, "--output", str(out)]) == 0

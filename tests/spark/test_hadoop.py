@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from als_spark.errors import ConfigError, DataError
-from als_spark.spark.hadoop import HadoopFiles, HadoopTree, store_at
+from als_spark.spark.hadoop import HadoopTree
+from als_spark.spark.store_files import files_at, store_at
 from als_spark.store.files import LocalFiles
 from als_spark.store.store import open_store
 from tests.files_contract import FilesContract
@@ -30,7 +31,7 @@ class TestHadoopFiles(FilesContract):
 
     @pytest.fixture
     def files(self, spark, mount):
-        return HadoopFiles(spark, f"{mount}/new/store")
+        return files_at(spark, f"{mount}/new/store")
 
 
 class TestWithoutFileContext(FilesContract):
@@ -40,13 +41,13 @@ class TestWithoutFileContext(FilesContract):
 
     @pytest.fixture
     def files(self, spark, mount):
-        files = HadoopFiles(spark, f"{mount}/new/store")
+        files = files_at(spark, f"{mount}/new/store")
         files._tree._context = None
         return files
 
 
 def test_the_rename_of_the_older_interface_fails(spark, mount, monkeypatch):
-    files = HadoopFiles(spark, f"{mount}/s")
+    files = files_at(spark, f"{mount}/s")
     files._tree._context = None
     files.create("one/x", b"")
 
@@ -75,15 +76,22 @@ def test_a_scheme_without_the_younger_interface(spark, mount):
     assert HadoopTree(spark, f"{mount}/s")._context is not None
 
 
+def test_what_is_not_there_below_the_root(spark):
+    # The first parent that is there is the root itself, as on a new HDFS.
+    tree = HadoopTree(spark, "file:///")
+    assert tree.resolved("file:///no-such-folder/x") == "file:/no-such-folder/x"
+    assert tree.resolved("file:///") == "file:/"
+
+
 def test_exceptions_that_pyspark_renames(spark):
     hadoop = spark.sparkContext._jsc.hadoopConfiguration()
     hadoop.set("fs.misnamed.impl", "org.apache.hadoop.fs.RawLocalFileSystem")
     with pytest.raises(ConfigError, match=r"IllegalArgumentException: Wrong FS: .*check the addre"):
-        HadoopFiles(spark, "misnamed:///x")
+        files_at(spark, "misnamed:///x")
 
 
 def test_an_answer_that_was_lost(spark, mount, monkeypatch):
-    files = HadoopFiles(spark, f"{mount}/s")
+    files = files_at(spark, f"{mount}/s")
     real = files._tree.rename
 
     def rename(source, target):
@@ -97,7 +105,7 @@ def test_an_answer_that_was_lost(spark, mount, monkeypatch):
 
 
 def test_a_failure_is_not_hidden(spark, mount, monkeypatch):
-    files = HadoopFiles(spark, f"{mount}/s")
+    files = files_at(spark, f"{mount}/s")
 
     def rename(source, target):
         raise OSError("disk full")

@@ -45,7 +45,7 @@ def objects():
         f"<RatingBlock: {users.size:,} ratings, 400 rows, 250 columns>": by_user,
         f"<LocalBackend: {users.size:,} ratings of 400 users and 250 items>": backend,
         "<LoopState: rank 2, λ = 0.1, 2 iterations, stopped>": states[0],
-        "<Factors: 400 users, 250 items, rank 2, float32>": states[0].factors,
+        "<HeldFactors: 400 users, 250 items, rank 2, float32>": states[0].factors,
         "<FactorModel: 400 users, 250 items, rank 2, λ = 0.1>": model,
         "<IdIndex: 250 ids, string>": model.items,
         f"<SideStats: {users.size:,} ratings of 400 rows>": model.user_stats,

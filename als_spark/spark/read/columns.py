@@ -26,6 +26,7 @@ from als_spark.spark.read.ids import (
     changed_column,
     mark_ids,
     missing_text,
+    odd_name,
     typed_id,
 )
 from als_spark.spark.read.names import quoted
@@ -227,7 +228,7 @@ def _id_column(source: Source, role: str) -> TypedId:
     if found is None:
         raise _wrong_type(source, role, "whole numbers or text")
     if source.is_text:
-        undecoded = _undecoded(source, role, found.value)
+        undecoded = F.when(F.col(odd_name(role)), _undecoded(source, role, found.value))
         found = found._replace(problem=F.coalesce(found.problem, undecoded))
     return found
 
@@ -303,8 +304,9 @@ def _seconds(value: Column) -> Column:
 
 def _is_javas(text: Column) -> Column:
     """Tell what is a number to Java alone, such as 4d, 4f and 0x1p3."""
-    text = F.lower(F.trim(text))
-    return F.substring(text, -1, 1).isin("d", "f") | text.contains("x")
+    text = F.trim(text)
+    hexadecimal = text.contains("x") | text.contains("X")
+    return reduce(Column.__or__, (text.endswith(letter) for letter in "dDfF"), hexadecimal)
 
 
 def _column(source: Source, role: str) -> tuple[Column, T.DataType]:

@@ -2,7 +2,8 @@
 
 The plan of a run chooses one exchange for each side (:class:`als_spark.spark.planner.Plan`):
 
-- ``broadcast``: every worker gets all fixed factors, the driver all solved rows. Each task reads
+- ``broadcast``: every worker gets all fixed factors, of which those of an executor share one copy
+  (:mod:`als_spark.spark.shared`), the driver all solved rows. Each task reads
   its block once, slice by slice, solves the rows of every model inside ``mapPartitions`` with
   NumPy, and returns them.
 - ``shuffle``: the fixed factors stay on the executors, and each block gets the rows that it needs.
@@ -16,12 +17,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from pyspark import RDD, Broadcast, SparkContext
+from pyspark import RDD, SparkContext
 
 from als_spark.errors import SolveError
 from als_spark.solve.blocks import RatingBlock
 from als_spark.solve.solver import RowSolver, RowSums, add_sums
-from als_spark.spark.session import broadcasted, described
+from als_spark.spark.session import described
+from als_spark.spark.shared import HasValue, shared
 from als_spark.spark.worker import prepare_worker
 from als_spark.train.backend import AnyHalfStep, Solved, as_array
 from als_spark.types import FloatArray, IntArray, Side
@@ -87,21 +89,21 @@ class BroadcastExchange:
     ) -> tuple[list[SolvedSlice], list[SharedSums]]:
         """See :class:`Exchange`."""
         solvers = [step.row_solver() for step in steps]
-        with described(self.context, label), broadcasted(self.context, solvers) as broadcast:
+        with described(self.context, label), shared(self.context, solvers) as broadcast:
             solve = partial(solve_partition, side=self.side, solvers=broadcast)
             returned = self.context.runJob(self.slices, solve, self.partitions)
         solved: list[SolvedSlice] = []
-        shared: list[SharedSums] = []
+        sums: list[SharedSums] = []
         for part in returned:
             if isinstance(part, SolveError):
                 raise part
             if isinstance(part, SharedSums):
-                shared.append(part)
+                sums.append(part)
             else:
                 solved.append(part)
         solved.sort(key=lambda part: part.number)
-        shared.sort(key=lambda part: part.number)
-        return solved, shared
+        sums.sort(key=lambda part: part.number)
+        return solved, sums
 
 
 def join_solved(
@@ -133,7 +135,7 @@ def join_solved(
 
 
 def solve_partition(
-    slices: Iterable[TrainSlice], *, side: Side, solvers: Broadcast[list[RowSolver]]
+    slices: Iterable[TrainSlice], *, side: Side, solvers: HasValue[list[RowSolver]]
 ) -> Iterator[SolvedSlice | SharedSums | SolveError]:
     """Solve the rows of a partition's slices for every model: runs on an executor.
 

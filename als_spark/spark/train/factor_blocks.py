@@ -19,11 +19,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from pyspark import RDD, Broadcast, SparkContext, StorageLevel
+from pyspark import RDD, SparkContext, StorageLevel
 
 from als_spark.solve.implicit import gram_of_all
 from als_spark.solve.objective import Objective
 from als_spark.spark.session import described
+from als_spark.spark.shared import HasValue, SharedBroadcast
 from als_spark.spark.worker import prepare_worker
 from als_spark.train.backend import Start
 from als_spark.train.start import start_array
@@ -91,17 +92,21 @@ class FactorStore:
     ----------
     rdd : RDD of FactorBlock, and of whatever else its tasks have to report
         Not persisted yet. Its lineage is cut off as soon as it has been computed, so that it is no
-        longer after a thousand iterations than after one.
+        longer after a thousand iterations than after one: by files, which outlive executors, if the
+        Spark context has a checkpoint directory, else by what the executors have persisted.
     number : int
         Of the store: see :func:`new_number`.
-    task : Broadcast
+    task : SharedBroadcast
         What the tasks of the RDD read. Spark sends a reference to it along with the RDD whenever
         this is read, so it ends with the store.
     """
 
-    def __init__(self, rdd: RDD[Any], number: int, task: Broadcast[Any]) -> None:
+    def __init__(self, rdd: RDD[Any], number: int, task: SharedBroadcast[Any]) -> None:
         rdd.setName("als_spark: factors").persist(StorageLevel.MEMORY_AND_DISK_DESER)
-        rdd.localCheckpoint()
+        if rdd.ctx.getCheckpointDir() is None:
+            rdd.localCheckpoint()
+        else:
+            rdd.checkpoint()
         self.rdd = rdd
         self.number = number
         self._task = task
@@ -114,7 +119,7 @@ class FactorStore:
 
     def end_task(self) -> None:
         """Free the executors' memory of what the tasks read, once the RDD is computed."""
-        self._task.unpersist(blocking=False)
+        self._task.unpersist()
 
 
 def new_number() -> int:
@@ -122,12 +127,18 @@ def new_number() -> int:
     return next(_numbers)
 
 
-def _free(rdd: RDD[Any], task: Broadcast[Any]) -> None:
+def _free(rdd: RDD[Any], task: SharedBroadcast[Any]) -> None:
     # The session may have ended.
     if rdd.ctx._jsc is not None:
         with suppress(Exception):
             rdd.unpersist()
-            task.destroy(blocking=False)
+            task.destroy()
+            files = rdd.getCheckpointFile()
+            if files is not None:
+                # Which Spark would leave there.
+                jvm: Any = rdd.ctx._jvm
+                path = jvm.org.apache.hadoop.fs.Path(files)
+                path.getFileSystem(rdd.ctx._jsc.hadoopConfiguration()).delete(path, True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,12 +259,13 @@ def send_partition(
 
 
 def start_partition(
-    places: Iterable[Place], *, starts: Broadcast[list[Start]], side: Side, store: int
+    places: Iterable[Place], *, starts: HasValue[list[Start]], side: Side, store: int
 ) -> Iterator[FactorBlock]:
     """Make the starting factors of a block: runs on an executor."""
     prepare_worker()
+    every = starts.value
     for place in places:
-        factors = [start_array(start, 0, side, place.rows) for start in starts.value]
+        factors = [start_array(start, 0, side, place.rows) for start in every]
         yield FactorBlock(store, place.rows, factors)
 
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pyspark import RDD, Broadcast, SparkContext
+from pyspark import RDD, SparkContext
 
 from als_spark.spark.planner import Plan
-from als_spark.spark.session import broadcasted, described
+from als_spark.spark.session import described
+from als_spark.spark.shared import HasValue, shared
 from als_spark.spark.train.exchange import (
     BroadcastExchange,
     Exchange,
@@ -123,12 +124,12 @@ class PartitionedRatings:
         """Run a half-step of several models: a Spark job, or a few where they are too large."""
         results: list[Solved] = []
         for group in self.plan.groups(side, [step.fixed.shape[1] for step in steps]):
-            solved, shared = self.exchanges[side].solve(steps[group], label)
+            solved, sums = self.exchanges[side].solve(steps[group], label)
             for k, step in enumerate(steps[group]):
-                solver = step.row_solver() if shared else None
+                solver = step.row_solver() if sums else None
                 results.append(
                     join_solved(
-                        *(side, step, k, solved, shared),
+                        *(side, step, k, solved, sums),
                         rows=self.rows[side],
                         degrees=self.degrees(side, positive=step.objective.implicit),
                         solver=solver,
@@ -146,9 +147,9 @@ class PartitionedRatings:
             parts = self.context.union([parts, self.evaluation])
             partitions += range(self.slices.getNumPartitions(), parts.getNumPartitions())
         arrays = [Factors(*map(as_array, model)) for model in models]
-        with described(self.context, label), broadcasted(self.context, arrays) as shared:
+        with described(self.context, label), shared(self.context, arrays) as handle:
             found = self.context.runJob(
-                parts, partial(errors_of_partition, models=shared), partitions
+                parts, partial(errors_of_partition, models=handle), partitions
             )
         return [
             ErrorSums.by_split((split, sums[k]) for split, sums in found)
@@ -161,12 +162,12 @@ class PartitionedRatings:
         """Measure the rankings of several models in one Spark job."""
         if self.ranking is None:
             return [{} for _ in models]
-        ranker, parts, shared = self.ranking.ranker, self.ranking.parts, self.ranking.shared
+        ranker, parts, own = self.ranking.ranker, self.ranking.parts, self.ranking.shared
         candidates = ranker.candidates(models)
-        with described(self.context, label), broadcasted(self.context, candidates) as broadcast:
+        with described(self.context, label), shared(self.context, candidates) as broadcast:
             rank = partial(rank_partition, models=broadcast, top=ranker.top)
             found = self.context.runJob(parts, rank, self._partitions("user"))
-        found += sum_rankings(shared, candidates, ranker.top)
+        found += sum_rankings(own, candidates, ranker.top)
         return ranker.means(found, len(models))
 
     def _partitions(self, side: Side) -> range:
@@ -176,17 +177,18 @@ class PartitionedRatings:
 
 
 def errors_of_partition(
-    parts: Iterable[TrainSlice | EvaluationPart], *, models: Broadcast[list[Factors]]
+    parts: Iterable[TrainSlice | EvaluationPart], *, models: HasValue[list[Factors]]
 ) -> Iterator[tuple[SplitName, list[ErrorSums]]]:
     """Sum the errors of every model over a partition's parts: runs on an executor."""
     prepare_worker()
+    every = models.value
     for part in parts:
         rated = part if isinstance(part, EvaluationPart) else EvaluationPart("train", part.ratings)
-        yield rated.split, [rated.errors(*factors) for factors in models.value]
+        yield rated.split, [rated.errors(*factors) for factors in every]
 
 
 def rank_partition(
-    parts: Iterable[RankingPart], *, models: Broadcast[list[Factors]], top: int
+    parts: Iterable[RankingPart], *, models: HasValue[list[Factors]], top: int
 ) -> Iterator[tuple[SplitName, list[RankingSums]]]:
     """Sum the ranking measures of every model over a partition's users: runs on an executor."""
     prepare_worker()

@@ -14,6 +14,7 @@ from pyspark import RDD, SparkContext
 from als_spark.solve.implicit import gram_of_all
 from als_spark.spark.planner import Plan
 from als_spark.spark.session import described
+from als_spark.spark.shared import share
 from als_spark.spark.train.exchange import SliceNumber
 from als_spark.spark.train.factor_blocks import (
     DistributedFactors,
@@ -100,7 +101,7 @@ class RoutedBlocks:
         assert places is not None
         number = new_number()
         with described(self.context, f"starting factors of the {side}s"):
-            task = self.context.broadcast(list(starts))
+            task = share(self.context, list(starts))
             run = partial(start_partition, starts=task, side=side, store=number)
             made = places.mapPartitions(run, preservesPartitioning=True)
             store = FactorStore(made, number, task)

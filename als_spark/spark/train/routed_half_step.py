@@ -13,7 +13,7 @@ from pyspark import RDD
 
 from als_spark.errors import SolveError
 from als_spark.solve.solver import RowSolver, add_sums
-from als_spark.spark.session import broadcasted
+from als_spark.spark.shared import share, shared
 from als_spark.spark.train.exchange import SharedSums, SolvedSlice, join_solved
 from als_spark.spark.train.factor_blocks import (
     DistributedFactors,
@@ -68,8 +68,8 @@ class RoutedHalfStep:
             task = HalfStepTask(self._side, shared_rows, self._models)
             if self._current:
                 return self._leave(whole, task)
-            with broadcasted(blocks.context, task) as shared:
-                return self._collect(whole, partial(solve_routed, task=shared, store=None))
+            with shared(blocks.context, task) as handle:
+                return self._collect(whole, partial(solve_routed, task=handle, store=None))
 
     def _model(self, k: int) -> BlockModel:
         step = self._steps[k]
@@ -97,11 +97,11 @@ class RoutedHalfStep:
             if isinstance(part, SolveError):
                 raise part
         solved = sorted((p for p in returned if isinstance(p, SolvedSlice)), key=_number)
-        shared = sorted((p for p in returned if isinstance(p, SharedSums)), key=_number)
+        sums = sorted((p for p in returned if isinstance(p, SharedSums)), key=_number)
         blocks, side = self._blocks, self._side
         return [
             join_solved(
-                *(side, step, k, solved, shared),
+                *(side, step, k, solved, sums),
                 rows=blocks.sides[side].rows,
                 degrees=blocks.degrees(side, positive=step.objective.implicit),
                 solver=self._solver(k),
@@ -111,10 +111,10 @@ class RoutedHalfStep:
 
     def _leave(self, whole: RDD[Any], task: HalfStepTask) -> list[Solved]:
         """Leave the solved rows in a new store."""
-        number, shared = new_number(), self._blocks.context.broadcast(task)
-        solve = partial(solve_routed, task=shared, store=number)
+        number, handle = new_number(), share(self._blocks.context, task)
+        solve = partial(solve_routed, task=handle, store=number)
         solved = whole.mapPartitionsWithIndex(solve, preservesPartitioning=True)
-        store = FactorStore(solved, number, shared)
+        store = FactorStore(solved, number, handle)
         reports = store.rdd.mapPartitions(reports_of_partition).collect()
         store.end_task()
         reports.sort(key=lambda report: report.block)
@@ -127,7 +127,7 @@ class RoutedHalfStep:
         side, objective, before = self._side, self._steps[k].objective, self._current[k]
         sums = [report.sums[k] for report in reports]
         found = sorted((part for report in reports for part in report.shared), key=_number)
-        shared = before.shared.copy()
+        few = before.shared.copy()
         if found:
             rows, equations = add_sums([(part.rows, part.sums[k]) for part in found])
             degrees = self._blocks.degrees(side)[rows]
@@ -135,11 +135,11 @@ class RoutedHalfStep:
             factors, loss = self._solver(k).solve_sums(equations, rows, counted, side=side)
             at = np.searchsorted(before.shared_rows, rows)
             more = self._n_others, loss
-            sums.append(sums_of(objective, factors, shared[at], (degrees, counted), *more))
-            shared[at] = factors
+            sums.append(sums_of(objective, factors, few[at], (degrees, counted), *more))
+            few[at] = factors
         total = add_up(sums)
         new = DistributedFactors(
-            *(store, k, side, before.n_rows, before.dtype, before.shared_rows, shared),
+            *(store, k, side, before.n_rows, before.dtype, before.shared_rows, few),
             gram=total.gram,
         )
         measures = Measures(math.sqrt(total.squared_change), total.penalty, total.squares)

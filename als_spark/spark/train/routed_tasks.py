@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from pyspark import Broadcast
 
 from als_spark.errors import SolveError
 from als_spark.solve.implicit import gram_of_all
@@ -20,6 +19,7 @@ from als_spark.solve.linalg import row_dots
 from als_spark.solve.objective import Objective
 from als_spark.solve.routing import CompactFactors, Needs
 from als_spark.solve.solver import RowSolver
+from als_spark.spark.shared import HasValue
 from als_spark.spark.train.exchange import (
     SharedSums,
     SolvedSlice,
@@ -151,7 +151,7 @@ class _Reader:
 
 
 def solve_routed(
-    index: int, parts: Iterable[Any], *, task: Broadcast[HalfStepTask], store: int | None
+    index: int, parts: Iterable[Any], *, task: HasValue[HalfStepTask], store: int | None
 ) -> Iterator[SolvedSlice | SharedSums | SolveError | BlockReport | FactorBlock]:
     """Solve the rows of a block for every model: runs on an executor.
 
@@ -259,7 +259,7 @@ class ErrorTask(NamedTuple):
 
 
 def errors_routed(
-    parts: Iterable[Any], *, task: Broadcast[ErrorTask]
+    parts: Iterable[Any], *, task: HasValue[ErrorTask]
 ) -> Iterator[tuple[SplitName, list[ErrorSums]]]:
     """Sum the errors of every model over the ratings of a block: runs on an executor."""
     prepare_worker()

@@ -17,7 +17,8 @@ from functools import partial
 import numpy as np
 
 from als_spark.errors import ConfigError
-from als_spark.spark.session import broadcasted, described
+from als_spark.spark.session import described
+from als_spark.spark.shared import shared
 from als_spark.spark.train.factor_blocks import DistributedFactors, distinct_stores
 from als_spark.spark.train.routed_blocks import RoutedBlocks
 from als_spark.spark.train.routed_half_step import RoutedHalfStep
@@ -127,8 +128,8 @@ class RoutedRatings(RoutedBlocks):
             own = [m for m in users if isinstance(m, DistributedFactors)]
             parts += [store.rdd for store in distinct_stores(own)]
             whole = self.beside([*parts, self.sides["user"].ratings])
-            shared = temporary.enter_context(broadcasted(self.context, task))
-            found = whole.mapPartitions(partial(errors_routed, task=shared)).collect()
+            handle = temporary.enter_context(shared(self.context, task))
+            found = whole.mapPartitions(partial(errors_routed, task=handle)).collect()
         return [
             ErrorSums.by_split((split, sums[k]) for split, sums in found)
             for k in range(len(models))

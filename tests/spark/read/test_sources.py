@@ -494,7 +494,7 @@ def test_columns_of_parquet_that_spark_cannot_read(spark: SparkSession, tmp_path
     pq.write_table(table, path)
     source = read_source(spark, SourceOptions(path=str(path)))
     (words,) = source.words
-    assert words.endswith("rating = rating; passed over: moment, half, time, id")
+    assert words.endswith("rating = rating (float); passed over: moment, half, time, id")
     wanted = [("u", 7, 3.5), ("v", 8, 4.0)]
     found = typed_ratings(source, need_timestamp=False).orderBy("user")
     assert [tuple(row)[:3] for row in found.collect()] == wanted

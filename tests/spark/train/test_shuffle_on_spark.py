@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.errors import ConfigError, SolveError
+from als_spark.ml.als import ALS
 from als_spark.solve.objective import Objective
 from als_spark.spark.prepare.prepare import PrepareOptions, prepare_ratings
 from als_spark.spark.read.columns import source_from_frame
@@ -29,7 +31,7 @@ from als_spark.train.records import ModelSpec, TrainingOptions
 from als_spark.train.state import LoopState, start_states
 
 EXACT = PrepareOptions(
-    dtype="float64", cold_start="initial", split=SplitOptions(seed=3), ranks=(2, 3)
+    dtype="float64", cold_start="initial", split=SplitOptions(seed=3), ranks=(30,)
 )
 OPTIONS = TrainingOptions(dtype="float64", seed=5, tol=0.0, max_iter=3)
 MIXED = {
@@ -154,19 +156,45 @@ def test_the_lineage_and_what_is_kept_stay_as_they_are(
     spark: SparkSession, frame: DataFrame
 ) -> None:
     context = spark.sparkContext
-    sizes = []
+    sizes: list[int] = []
 
     def look(states: Any) -> None:
         gc.collect()
         stores = [own.store for own in states[0].factors]
-        lineages = [store.rdd._jrdd.rdd().toDebugString().count("\n") for store in stores]
-        sizes.append((context._jsc.getPersistentRDDs().size(), *lineages))
+        for store in stores:
+            lineage = store.rdd._jrdd.rdd().toDebugString()
+            assert "LocalCheckpointRDD" in lineage
+            assert "Shuffled" not in lineage
+        sizes.append(context._jsc.getPersistentRDDs().size())
 
     with prepared_as(spark, frame, "shuffle", 2) as prepared:
         train_models(prepared.backend, SPECS[:1], replace(OPTIONS, max_iter=4), on_states=look)
+    assert len(sizes) == 4
     assert len(set(sizes[1:])) == 1
-    # Of a store nothing but itself and what its checkpoint stands for.
-    assert sizes[-1][1:] == (1, 1)
+
+
+def test_with_a_checkpoint_directory_factors_outlive_what_is_persisted(
+    spark: SparkSession, frame: DataFrame, tmp_path: Path
+) -> None:
+    context = spark.sparkContext
+    context.setCheckpointDir(str(tmp_path))
+    try:
+        with prepared_as(spark, frame, "shuffle", 2) as prepared:
+            (state,) = train_models(prepared.backend, SPECS[:1], OPTIONS)
+            factors = state.factors.collect()
+            stores = [own.store for own in state.factors]
+            for store in stores:
+                # As if the executors had died.
+                store.rdd._jrdd.unpersist(True)
+            for again, own in zip(state.factors.collect(), factors, strict=True):
+                np.testing.assert_array_equal(again, own)
+            more = replace(OPTIONS, max_iter=4)
+            continue_training(prepared.backend, [replace(state, stopped=False)], more)
+            gc.collect()
+            # Those that something refers to, of both sides, and no others.
+            assert len(list(tmp_path.glob("*/rdd-*"))) == 2
+    finally:
+        context._jsc.sc().setCheckpointDir(None)
 
 
 def test_trainings_begin_stop_and_go_on_as_in_one_process(
@@ -216,3 +244,19 @@ def test_what_cannot_be_done_is_told(spark: SparkSession, frame: DataFrame) -> N
         assert train(prepared, specs=SPECS[:1]).models[0][0].iterations == 3
         (start,) = start_states(prepared.backend, SPECS[:1], OPTIONS)
         assert "HeldFactors" in repr(start.factors)
+
+
+def test_the_estimator_and_a_warm_start(spark: SparkSession, frame: DataFrame) -> None:
+    als = ALS(rank=2, maxIter=2, regParam=0.1, seed=1)
+    wanted = als.fit(frame)
+    shuffled = als.copy({als.exchange: "shuffle"})
+    for model, other in (
+        (shuffled.fit(frame), wanted),
+        (
+            shuffled.copy({als.initialModel: wanted}).fit(frame),
+            als.copy({als.initialModel: wanted}).fit(frame),
+        ),
+    ):
+        for own, same in zip(model.side_factors, other.side_factors, strict=True):
+            assert own.ids == same.ids
+            np.testing.assert_allclose(own.factors, same.factors, rtol=0, atol=1e-4)

@@ -187,13 +187,14 @@ def train_models_of(prepared: PreparedRatings, options: TrainingOptions) -> list
     return train_models(prepared.backend, [ModelSpec(0, 2, Objective(0.5))], options)
 
 
+@pytest.mark.parametrize("exchange", ["broadcast", "shuffle"])
 def test_models_too_large_for_a_worker_go_in_groups(
-    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, exchange: Any
 ) -> None:
-    options = replace(OPTIONS, max_iter=3, tol=0.0)
+    options = replace(OPTIONS, max_iter=2, tol=0.0)
     outcomes = []
     for _ in range(2):
-        ready = replace(EXACT, placement="ratings", partitions=2)
+        ready = replace(EXACT, placement="ratings", partitions=2, exchange=exchange)
         with prepare_ratings(spark, source_from_frame(frame_of(spark)), ready) as prepared:
             outcomes.append(sweep(prepared, [2, 3], [1.0], options))
         monkeypatch.setattr(planning, "WORKER_BYTES", 1)

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from als_spark.cli.paths import GivenPath, check_name, parents_of, refuse_foreign_home
+from als_spark.cli.paths import (
+    GivenPath,
+    check_name,
+    parents_of,
+    refuse_foreign_home,
+    refuse_lost_results,
+)
 from als_spark.errors import ConfigError
 from als_spark.model.files import MODEL_FORMAT
 from als_spark.store.layout import STORE_FORMAT
@@ -42,6 +48,21 @@ class TestForeignHome:
             f"--store {target}: lies in the {what} s3a://box/models: give a folder outside of it"
         )
         refuse_foreign_home(given, parents_of("s3a://box/other/a"), read)
+
+
+class TestDriverOnTheCluster:
+    @pytest.mark.parametrize("role", ["output", "target store"])
+    @pytest.mark.parametrize("text", ["results", "/results/sweep"])
+    def test_its_own_disk_is_refused(self, role: str, text: str) -> None:
+        given = [GivenPath("--ratings", "input", "ratings"), GivenPath("--to", role, text)]  # type: ignore[arg-type]
+        with pytest.raises(ConfigError) as info:
+            refuse_lost_results(given, "cluster")
+        assert str(info.value).startswith(f"--to {text}: the driver runs on the cluster (--deploy-")
+        refuse_lost_results(given, "client")
+
+    @pytest.mark.parametrize("text", ["hdfs:///a", "s3a://box/a", "file:///shared/a"])
+    def test_what_outlives_it(self, text: str) -> None:
+        refuse_lost_results([GivenPath("--output", "output", text)], "cluster")
 
 
 class TestNames:

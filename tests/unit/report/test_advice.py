@@ -98,8 +98,8 @@ def test_a_model_that_the_biases_beat(best: PointResult, options: str | None) ->
 @pytest.mark.parametrize(
     ("best", "beaten", "options"),
     [
-        (point(5, 1.0), True, "--implicit"),
-        (point(20, 0.1, 1.0), True, "--implicit"),
+        (point(5, 1.0), True, "--implicit --exponent 0.5 --lambdas 0.5,1,2,4"),
+        (point(20, 0.1, 1.0), True, "--implicit --exponent 0.5 --lambdas 0.5,1,2,4"),
         (point(5, 1.0), False, None),
         (point(20, 1.0), False, "--ranks 20,40,80"),
         (point(5, 4.0, implicit=True), True, "--lambdas 4,8,16"),

@@ -139,8 +139,8 @@ def test_workers_of_the_script_hold_executors_of_the_configuration():
     script = (ROOT / "scripts" / "cluster.sh").read_text("utf-8")
     memory = re.search(r"^spark\.executor\.memory\s+(\d+)g$", conf, re.MULTILINE)
     cores = re.search(r"^spark\.executor\.cores\s+(\d+)$", conf, re.MULTILINE)
-    of_worker = re.search(r"CLUSTER_MEMORY:-(\d+)g", script)
-    cores_of_worker = re.search(r"CLUSTER_CORES:-(\d+)", script)
+    of_worker = re.search(r"memory=\$\{memory:-(\d+)g", script)
+    cores_of_worker = re.search(r"cores=\$\{cores:-(\d+)", script)
     assert memory is not None
     assert of_worker is not None
     assert cores_of_worker is not None

@@ -862,7 +862,7 @@ class TestReaders:
         def refuse(*_arguments):
             raise PermissionError(13, "read-only")
 
-        monkeypatch.setattr(LocalFiles, "create", refuse)
+        monkeypatch.setattr(LocalFiles, "replace", refuse)
         monkeypatch.setattr(LocalFiles, "remove", refuse)
         assert value_of(open_store(root).load()) == 1
         assert not (root / "readers").exists() or not any((root / "readers").iterdir())
