@@ -75,7 +75,7 @@ class TestIntoAFolder:
         posterior = {"posterior.json", "user_posterior.parquet", "item_posterior.parquet"}
         assert {path.name for path in out.iterdir()} == FILES | posterior
         model, intervals, run = load_model(out), load_intervals(out), record_of(out / "run.json")
-        assert "variational, rank 2, noise of each user and item" in capsys.readouterr().err
+        assert "d=2, variational, noise 0." in capsys.readouterr().out
         assert (run["training"]["rank"], run["settings"]["method"]) == (2, "variational")
         assert run["training"]["iterations"] == 6
         bounds = [-objective for _, objective, _ in run["training"]["history"]]

@@ -16,8 +16,9 @@ from tests.pages_of_docs import PAGES, code_blocks, name_of
 
 GUIDE = ROOT / "docs" / "python.md"
 Capture = pytest.CaptureFixture[str]
-# Those need no Spark: tests/unit/model/test_export.py and tests/bench/test_held_out.py run them.
-WITHOUT_SPARK = {"serving.md", "lists.md"}
+# Those need no Spark: tests/unit/model/test_export.py, tests/bench/test_held_out.py and
+# tests/unit/model/test_intervals.py run them.
+WITHOUT_SPARK = {"serving.md", "lists.md", "bayes.md"}
 WITH_PYTHON = [
     page for page in PAGES if code_blocks(page, "python") and page.name not in WITHOUT_SPARK
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,8 @@ from als_spark.train.bayes.serve import served, user_prior
 from als_spark.train.bayes.spread import Moments
 from als_spark.train.local import LocalBackend
 from als_spark.train.metrics import SideStats
+from tests.conftest import ROOT
+from tests.pages_of_docs import code_blocks
 from tests.unit.train.test_posterior_loop import make_backend, make_ratings
 
 Trained = tuple[LocalBackend, SideStats, Posterior]
@@ -138,3 +141,22 @@ def test_plain_factors_predict_the_same_and_fold_users_in(trained: Trained, meth
     x = PosteriorSolver(columns, fixed, priors).solve(block, side="user")[0][0, :size]
     expected = posterior.mean + x[0] + posterior.items[:, 0] + posterior.items[:, 1:] @ x[1:]
     np.testing.assert_allclose(folded.factors[0] @ factors.items.T, expected, atol=1e-5)
+
+
+def test_the_blocks_of_the_page_run(
+    trained: Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    index = IdIndex(pa.array(range(60))), IdIndex(pa.array(range(40)))
+    (tmp_path / "model").mkdir()
+    save_intervals(IntervalModel(*index, Moments.of(trained[2])), tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    first, second = code_blocks(ROOT / "docs" / "bayes.md", "python")
+    names: dict[str, Any] = {}
+    exec(first, names)
+    assert np.isfinite(names["found"]).all()
+    exec(second, names)
+    assert names["posterior"].converged
+    assert capsys.readouterr().out.count("\n") >= 2
