@@ -380,6 +380,7 @@ class TestKept:
         assert lake.retrain("--increments", today, "--margin", "0.2") == 0
         assert lake.last()["outcome"] == "published"
 
+    @pytest.mark.slow
     def test_another_margin_is_another_decision(self, lake: Lake) -> None:
         options = ("--increments", lake.file("today.csv", fresh_lines()), "--max-iter", "1")
         useless = ("--rank", "1", "--lambda", "1000", "--margin", "0")
@@ -389,6 +390,7 @@ class TestKept:
         assert lake.retrain(*options, *useless[:-1], "9") == 0
         assert lake.last()["outcome"] == "published"
 
+    @pytest.mark.slow
     def test_small_steps_down_do_not_add_up(
         self, lake: Lake, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -512,6 +514,7 @@ class TestDataChecks:
         assert lake.retrain() == 0
         assert lake.last()["outcome"] == "unchanged"
 
+    @pytest.mark.slow
     def test_a_little_less_every_night_adds_up(
         self, lake: Lake, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -733,6 +736,7 @@ class TestDamage:
         assert nothing == "no older version is intact: there is nothing to compare with"
         assert lake.store.load().description["start"] == "cold"
 
+    @pytest.mark.slow
     def test_the_next_model_is_trained_as_the_lost_ones_were(self, tmp_path: Path) -> None:
         lake = Lake(tmp_path)
         sources = ("--ratings", str(lake.base), "--store", str(lake.path), "--max-iter", "3")
@@ -758,6 +762,7 @@ class TestDamage:
         assert lake.last()["outcome"] == "published"
         assert lake.store.current() not in (first, second)
 
+    @pytest.mark.slow
     def test_an_older_version_takes_over_whatever_becomes_of_the_challenger(
         self, lake: Lake
     ) -> None:
@@ -778,6 +783,7 @@ class TestDamage:
         assert lake.retrain("--increments", today, "--margin", "0.2") == 0
         assert lake.last()["previous_version"] == old
 
+    @pytest.mark.slow
     def test_after_a_rollback(self, lake: Lake) -> None:
         today = lake.file("today.csv", fresh_lines(0.5))
         assert lake.retrain("--increments", today, "--margin", "0.2") == 0

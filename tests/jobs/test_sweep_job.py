@@ -287,6 +287,7 @@ def read_until(process: subprocess.Popen[str], pattern: str) -> str:
 
 
 @pytest.mark.usefixtures("spark")
+@pytest.mark.slow
 def test_one_core_and_two_give_the_same(start: Start, tmp_path: Path) -> None:
     argv = ["--ranks", "1,3", "--lambdas", "2", "--max-iter", "4", "--dtype", "float64"]
     argv += ["--placement", "ratings", "--output"]

@@ -17,6 +17,8 @@ NOTEBOOK = ROOT / "docs" / "tutorial.ipynb"
 EXECUTE = Path(sys.executable).parent / "jupyter-execute"
 Cells = list[dict[str, Any]]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory: pytest.TempPathFactory) -> Cells:
