@@ -256,7 +256,9 @@ class TestCluster:
             assert [found[name] for name in packed] == [None] * 4
         assert answer["sweeps"] == [0, 0], answer["said"]
 
-    @pytest.mark.parametrize("placement", PLACEMENTS)
+    @pytest.mark.parametrize(
+        "placement", [PLACEMENTS[0], pytest.param(PLACEMENTS[1], marks=pytest.mark.slow)]
+    )
     def test_the_sweep_gives_the_results_of_local_mode(
         self, there, master, spark, tmp_path, placement
     ):

@@ -119,6 +119,7 @@ def test_errors_and_rankings(
     assert "popular items, users that the model knows" in page.text
 
 
+@pytest.mark.slow
 def test_a_folder_without_what_was_seen_and_with_bad_rows(
     lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

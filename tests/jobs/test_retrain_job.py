@@ -413,6 +413,7 @@ class TestKept:
         assert lake.retrain(*options, "--max-decline", "9") == 0
         assert lake.last()["outcome"] == "published"
 
+    @pytest.mark.slow
     def test_by_a_measure_of_rankings(self, lake: Lake) -> None:
         today = lake.file("today.csv", fresh_lines())
         options = ("--increments", today, "--measure", "recall", "--margin", "1", "--top", "5")
@@ -572,6 +573,7 @@ class TestBadInput:
         assert "holds something else (thesis.txt) and is no model store" in capsys.readouterr().err
         assert [path.name for path in lake.path.iterdir()] == ["thesis.txt"]
 
+    @pytest.mark.slow
     def test_text_among_the_ids_of_a_model_of_integers(
         self, lake: Lake, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -75,6 +75,7 @@ def test_of_two_that_start_together_one_runs(start: Start, tmp_path: Path) -> No
         ("iteration 1, ", True),
     ],
 )
+@pytest.mark.slow
 def test_sigterm(
     start: Start, lake: Lake, phase: str, mounted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,6 +123,7 @@ def test_retrain_at_an_iteration_of_its_refit(lake: Lake, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("job", ["train", "evaluate", "recommend"])
+@pytest.mark.slow
 def test_an_output_folder_stays_as_it_was(
     job: str, lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -322,6 +322,7 @@ def check_kept(folder: Path) -> None:
     assert "of the grid" not in page.text
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_finished_points(start: Start, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

@@ -30,6 +30,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_drill(tmp_path, models):
     root, stop = tmp_path / "store", tmp_path / "stop"
     open_store(root).publish(models[0], run="first")
