@@ -21,6 +21,7 @@ from pyspark.sql.types import (
 )
 
 from als_spark.ml.errors import InvalidArgument, InvalidRatings
+from als_spark.spark.casts import try_cast
 from als_spark.spark.read.facts import Summary
 from als_spark.spark.read.names import quoted
 
@@ -125,7 +126,7 @@ def id_or_null(name: str, kind: DataType) -> Column:
     """Return a column of numbers or text as ids of a type, null where a value is no such id."""
     if isinstance(kind, StringType):
         return F.col(quoted(name))
-    exact = F.expr(f"try_cast({quoted(name)} as {kind.simpleString()})")
+    exact = try_cast(quoted(name), kind.simpleString())
     return F.when(exact == F.col(quoted(name)), exact)
 
 

@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from als_spark.errors import ConfigError, DataError
+from als_spark.spark.casts import try_cast
 from als_spark.spark.frames import check_frame
 from als_spark.spark.read.dialect import is_number
 from als_spark.spark.read.ids import (
@@ -315,8 +316,7 @@ def _column(source: Source, role: str) -> tuple[Column, T.DataType]:
 
 
 def _try_cast(source: Source, role: str, kind: str) -> Column:
-    # try_cast is no method of a column in every supported PySpark.
-    return F.expr(f"try_cast({quoted(source.columns[role])} as {kind})")
+    return try_cast(quoted(source.columns[role]), kind)
 
 
 def _wrong_type(source: Source, role: str, wanted: str) -> DataError:

@@ -21,7 +21,7 @@ from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 from als_spark.errors import DataError
 from als_spark.files.places import local_path, split_address, undecodable
 from als_spark.spark.hadoop import HadoopTree
-from als_spark.spark.read.passed_over import refuse_passed_over
+from als_spark.spark.read.passed_over import COMPRESSIONS, refuse_passed_over
 from als_spark.spark.session import encoding_of_names
 from als_spark.types import Format
 
@@ -40,7 +40,7 @@ _COLONS = {
     "fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
     "fs.file.impl.disable.cache": "true",
 }
-_COMPRESSED = re.compile(r"\.(gz|bz2|zst|snappy|lz4|deflate)$")
+_COMPRESSED = re.compile(rf"{COMPRESSIONS}$")
 
 _MAGIC = (
     (b"\x1f\x8b", "compressed by gzip", "let its name end in .gz"),

@@ -25,6 +25,7 @@ from pyspark.sql import types as T
 
 from als_spark.errors import DataError
 from als_spark.model.ids import LARGEST_EXACT, LARGEST_EXACT_FLOAT, IdIndex, fits_int64
+from als_spark.spark.casts import try_cast
 from als_spark.spark.read.names import quoted
 from als_spark.spark.read.options import NULL_WORDS as NULL_WORDS
 from als_spark.types import SIDES, IntArray, Side
@@ -128,7 +129,7 @@ def _odd(trimmed: str, null_words: Sequence[str]) -> Column:
     text = F.expr(trimmed)
     # Spark takes 15.7 for the bigint 15, and drops what surrounds it.
     unlike = (text < "!") | text.contains(".") | text.endswith("\t") | text.endswith("\r")
-    is_number = F.expr(f"try_cast({trimmed} as bigint)").isNotNull()
+    is_number = try_cast(trimmed, "bigint").isNotNull()
     odd = text.contains("+") | (F.octet_length(text) != F.length(text))
     words = [word for word in null_words if word]
     if words:
@@ -259,8 +260,7 @@ def id_shape(typed: DataFrame, side: Side) -> Column:
     if not isinstance(typed.schema[side].dataType, T.StringType):
         return F.lit(WHOLE)
     zeros = (column.startswith("0") | column.startswith("-0")) & (F.length(column) > 1)
-    # try_cast is no method of a column in every supported PySpark.
-    other = F.expr(f"try_cast({quoted(side)} as bigint)").isNull() | column.startswith("+")
+    other = try_cast(quoted(side), "bigint").isNull() | column.startswith("+")
     return F.when(zeros, F.lit(ZEROS)).when(other, F.lit(OTHER)).otherwise(F.lit(WHOLE))
 
 

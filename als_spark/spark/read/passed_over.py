@@ -13,9 +13,11 @@ from als_spark.errors import DataError
 from als_spark.files.places import local_path, split_address
 from als_spark.spark.hadoop import HadoopTree
 
+COMPRESSIONS = r"\.(gz|bz2|zst|snappy|lz4|deflate)"
+"""How names of files end that Hadoop takes apart."""
 _DATA = re.compile(
     r"(^|/)part-[^./]*$"
-    r"|\.(csv|tsv|txt|dat|data|json|jsonl|ndjson|parquet|pq)(\.(gz|bz2|zst|snappy|lz4|deflate))?$"
+    rf"|\.(csv|tsv|txt|dat|data|json|jsonl|ndjson|parquet|pq)({COMPRESSIONS})?$"
 )
 """How names of ratings end, rather than those of marks such as _SUCCESS and _metadata."""
 _MOST_FOLDERS = 100

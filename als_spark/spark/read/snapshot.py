@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType
 
 from als_spark.errors import DataError
+from als_spark.spark.casts import try_cast
 from als_spark.spark.read.bad_rows import BadRowCounts, count_rows
 from als_spark.spark.read.columns import typed_ratings, union_typed
 from als_spark.spark.read.duplicates import last_of_group, rating_of_group
@@ -178,7 +179,7 @@ def _integers_only(typed: DataFrame, sides: Collection[Side]) -> DataFrame:
             continue
         # The usual form, and 64 bits: as als_spark.model.ids.fits_int64 has it.
         whole = F.col(side).rlike("^(0|-?[1-9][0-9]{0,18})$")
-        whole &= F.expr(f"try_cast({side} as bigint)").isNotNull()
+        whole &= try_cast(side, "bigint").isNotNull()
         words = f"{side} is text, where the current version has whole numbers"
         shown = [F.concat(F.lit(f"{name}="), F.col(name)) for name in ("user", "item", "rating")]
         typed = typed.withColumn(
