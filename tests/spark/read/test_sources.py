@@ -414,6 +414,7 @@ def test_ids_in_typed_files(
     assert ids_of(source) == (indexed, indexed)
 
 
+@pytest.mark.spark35
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
@@ -444,6 +445,7 @@ def test_a_folder_without_files_and_a_path_without_anything(
         read(spark, tmp_path / "x.csv")
 
 
+@pytest.mark.spark35
 def test_a_table_that_is_not_there(spark: SparkSession) -> None:
     with pytest.raises(DataError, match=r"^table nope: cannot be read: .*`nope` cannot be found.*"):
         read_source(spark, SourceOptions(table="nope"))
@@ -455,6 +457,7 @@ def broken(path: Path) -> None:
     path.write_bytes(gzip.compress(text("user,item,rating", *lines))[:300_000])
 
 
+@pytest.mark.spark35
 def test_a_file_that_breaks_in_the_middle_is_named(spark: SparkSession, tmp_path: Path) -> None:
     broken(tmp_path / "r.csv.gz")
     source = read_source(spark, SourceOptions(path=str(tmp_path / "r.csv.gz")))
