@@ -146,6 +146,14 @@ LENGTHS = {
     "short rows": Case(
         {"a.dat": b"1::101::3::7\n9::101::1\n2::102\n2::102::4::9\n"}, [A, C], [FIELDS] * 2
     ),
+    "rows of another length behind what is read": Case(
+        {"a.csv": b"user,item,rating,title\n1,101,3,x\n9,101,1\n2,102,4,y\n5,5,5,z,z\n"},
+        [A, C],
+        [FIELDS] * 2,
+    ),
+    "a separator in a name that is not read": Case(
+        {"a.csv": b"name,user,item,rating\nAnn,1,101,3\nDoe, Jane,7,101,4\n"}, [A], [FIELDS]
+    ),
     "no header": Case({"a.txt": b"1\t101\t3\n9\t101\t1\t\n"}, [A], [FIELDS]),
 }
 REVIEW = b'userId,movieId,rating,review\n9,101,1,"nice, see\n9,102,1\nfor why"\n2,102,4,ok\n'
