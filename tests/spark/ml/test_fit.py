@@ -96,7 +96,6 @@ class TestCallback:
             assert [record.objective for record in own] == model.summary.objectiveHistory
         assert len(heard) == 7
 
-    @pytest.mark.spark35
     def test_what_it_raises_ends_the_fit(
         self, spark: SparkSession, frame: DataFrame, placement: str
     ) -> None:
