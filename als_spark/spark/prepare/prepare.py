@@ -120,5 +120,5 @@ def prepare_typed(
             packing = Packing(session, chunks, summary, options, label)
             placement, stats, n_ratings, n_duplicates, mean = packing.place()
     return PreparedRatings(
-        summary, stats, n_ratings, n_duplicates, rejected, packing.plan, placement, mean
+        summary, stats, n_ratings, n_duplicates, rejected, packing.plan, placement, *mean
     )
