@@ -19,7 +19,6 @@ from als_spark.nightly.run_log import RunNotes, new_record
 from als_spark.nightly.run_record import Spec
 from als_spark.nightly.tracking import check_tracking
 from als_spark.nightly.train import outcome_words, train_into_store, train_model
-from als_spark.solve.objective import Objective
 from als_spark.spark.output import output_folder
 from als_spark.spark.read.sources import SourceOptions
 
@@ -30,7 +29,7 @@ def _run(config: TrainConfig) -> int:
     if config.mlflow is not None:
         check_tracking(config.mlflow)
     if config.posterior is not None:
-        spec = Spec(config.posterior.n_factors, Objective(0.0))
+        spec = Spec(config.posterior.n_factors, config.posterior.objective)
         work = _into_store if config.output is None else _into_folder
         say(work(config, spec, config.method_words(config.posterior)))
         return EXIT_DONE

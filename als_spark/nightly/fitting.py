@@ -15,7 +15,7 @@ from als_spark.errors import EmptySourceError
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.intervals import IntervalModel
 from als_spark.nightly.holdout import HoldoutRule, held_out
-from als_spark.nightly.posterior import fit_posterior
+from als_spark.nightly.posterior import fit_posterior, method_name
 from als_spark.nightly.run_log import RunNotes
 from als_spark.nightly.run_record import (
     DataRecord,
@@ -65,7 +65,7 @@ class FitOptions:
     exchange
         As in :class:`~als_spark.spark.prepare.options.PrepareOptions`.
     posterior : PosteriorOptions or None
-        The Bayesian method that trains; None: a ridge.
+        What trains with a learnt prior; None: a ridge towards zero.
     """
 
     open_source: OpenSource
@@ -102,12 +102,12 @@ class FitOptions:
             split=split,
             test_fraction=test_fraction,
             seed=seed,
-            tol=training.tol if self.posterior is None else self.posterior.tol,
+            tol=training.tol if self.posterior is None else self.posterior.tolerance,
             max_iter=training.max_iter if self.posterior is None else self.posterior.iterations,
             dtype=training.dtype,
             accelerate=training.accelerate,
             refit=self.refit,
-            method="ridge" if self.posterior is None else self.posterior.method,
+            method="ridge" if self.posterior is None else method_name(self.posterior),
         )
 
 
@@ -280,7 +280,7 @@ class Fitting:
         return Fitted(model, result)
 
     def _fit_posterior(self, ready: ReadyRatings, options: PosteriorOptions) -> Fitted:
-        """Train a model by a Bayesian method."""
+        """Train a model with a learnt prior."""
         start, progress = cold_start("a model of its own"), self._notes.progress
         with progress.phase("training"):
             fitted = fit_posterior(ready.prepared, options, progress.on_iteration)

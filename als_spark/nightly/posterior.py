@@ -1,4 +1,4 @@
-"""One model by a Bayesian method, in the place of a ridge: for train."""
+"""One model with a learnt prior, in the place of a ridge towards zero: for train."""
 
 from __future__ import annotations
 
@@ -38,12 +38,17 @@ class FittedPosterior(NamedTuple):
     """Of the method, for that of the model."""
 
 
+def method_name(options: PosteriorOptions) -> str:
+    """Return what records call the method; ``ridge`` alone is one towards zero."""
+    return "ridge towards a mean" if options.method == "ridge" else options.method
+
+
 def fit_posterior(
     prepared: PreparedRatings,
     options: PosteriorOptions,
     on_iteration: Callable[[IterationRecord], None],
 ) -> FittedPosterior:
-    """Train a model by a Bayesian method on prepared ratings.
+    """Train a model with a learnt prior on prepared ratings.
 
     Raises
     ------
@@ -93,8 +98,9 @@ def fit_posterior(
 
 def _iteration(record: PosteriorRecord, options: PosteriorOptions) -> IterationRecord:
     """Say what an iteration did in the words of the ridge: what is minimised is −bound."""
+    reg = options.objective.reg if options.method == "ridge" else record.noise**2
     return IterationRecord(
-        *(0, options.n_factors, record.noise**2, record.iteration),
+        *(0, options.n_factors, reg, record.iteration),
         *(-record.bound, record.change, record.seconds),
     )
 
@@ -102,11 +108,19 @@ def _iteration(record: PosteriorRecord, options: PosteriorOptions) -> IterationR
 def _described(posterior: Posterior) -> dict[str, Any]:
     """Return the options, and what was learnt, as a model's description has them."""
     options = posterior.options
-    learnt: dict[str, Any] = {
-        **asdict(options),
-        "rank": options.n_factors,
-        "noise_deviation": posterior.noise_deviation,
-    }
+    learnt: dict[str, Any] = {**asdict(options), "rank": options.n_factors}
+    if options.method == "ridge":
+        objective = options.objective
+        learnt |= {
+            "tol": options.tolerance,
+            "reg": objective.reg,
+            "exponent": objective.exponent,
+            "feature_ridge": options.feature_rows,
+        }
+        del learnt["noise"], learnt["burn_in"], learnt["samples"]
+        return {"method": method_name(options), "posterior": learnt}
+    del learnt["reg"], learnt["exponent"], learnt["feature_ridge"]
+    learnt |= {"tol": options.tolerance, "noise_deviation": posterior.noise_deviation}
     if options.method == "variational":
         learnt |= {"bound": posterior.history[-1].bound}
         del learnt["burn_in"], learnt["samples"]
@@ -120,7 +134,7 @@ def _described(posterior: Posterior) -> dict[str, Any]:
         del learnt["tol"], learnt["max_iter"]
     if options.noise == "rows":
         learnt["freedom"] = {side: state.freedom for side, state in posterior.sides.items()}
-    return {"method": options.method, "posterior": learnt}
+    return {"method": method_name(options), "posterior": learnt}
 
 
 def _finite(value: float) -> float | None:

@@ -58,7 +58,7 @@ def outcome_words(fitted: Fitted, notes: RunNotes) -> str:
         measured += f"; {refit_words(notes.record.refit)}"
     posterior = fitted.model.description.get("posterior")
     what = result.spec.objective.brief
-    if posterior is not None:
+    if posterior is not None and posterior["method"] != "ridge":
         what = f"{posterior['method']}, noise {posterior['noise_deviation']:.3f}"
         ended = "all samples drawn" if posterior["method"] == "sample" else ended
     return f"d={result.rank}, {what}: {ended} after {result.iterations} iterations{measured}"

@@ -93,6 +93,19 @@ class TestIntoAFolder:
         assert (told["method"], told["samples"], told["n_features"]) == ("sample", 5, 3)
         assert record_of(out / "run.json")["training"]["iterations"] == 7
         assert "sample, noise" in capsys.readouterr().out
+        assert main([*options, "--lambda", "4", "--max-iter", "3"]) == 0
+        assert {path.name for path in out.iterdir()} == FILES
+        model, run = load_model(out), record_of(out / "run.json")
+        told = model.description["posterior"]
+        assert (told["reg"], told["feature_ridge"], told["n_features"]) == (4, 300, 3)
+        assert model.description["lambda_reg"] == 4
+        assert run["settings"]["method"] == "ridge towards a mean"
+        assert run["training"]["iterations"] == 3
+        assert run["challenger"]["rmse"] < 1.5
+        said = capsys.readouterr().out
+        assert "d=2, lambda=4, exponent=0: stopped by the cap after 3 iterations" in said
+        assert main([*options, "--lambda", "0"]) == 2
+        assert "--lambda 0.0: use a finite number above 0" in capsys.readouterr().err
 
     def test_files_and_errors_agree(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

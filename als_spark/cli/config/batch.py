@@ -6,6 +6,7 @@ Fields are named as the options and the TOML keys (``reg`` is ``lambda``, ``reco
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -56,7 +57,12 @@ from als_spark.nightly.comparison import LARGER_IS_BETTER, Measure
 from als_spark.nightly.run_record import Spec
 from als_spark.solve.objective import Objective
 from als_spark.spark.read.options import NULL_WORDS
-from als_spark.train.bayes.options import NoiseChoice, PosteriorOptions
+from als_spark.train.bayes.options import (
+    FEATURE_RIDGE,
+    RIDGE,
+    NoiseChoice,
+    PosteriorOptions,
+)
 from als_spark.types import BadRows, Duplicates, Quoting
 
 Audience = Literal["users", "items", "similar-items"]
@@ -72,6 +78,8 @@ NOT_BAYES = (
     *("reg", "exponent", "implicit", "alpha", "nonnegative", "from_sweep", "refit", "accelerate"),
 )
 """Options of a ridge: the Bayesian methods learn prior and noise, of explicit ratings."""
+NOT_TOWARDS_A_MEAN = tuple(name for name in NOT_BAYES if name not in ("reg", "exponent"))
+"""Options of a ridge towards zero: one towards a mean has biases, of explicit ratings."""
 Method = Literal["ridge", "variational", "sample"]
 CHAMPION = "champion and challenger"
 _BASE = "default: that of the sweep or the current version, else"
@@ -162,7 +170,7 @@ class ModelConfig(RankingConfig, FitConfig):
 
     @property
     def posterior(self) -> PosteriorOptions | None:
-        """The Bayesian method that trains; None: a ridge."""
+        """What trains with a learnt prior; None: a ridge towards zero."""
         return None
 
     def objective_words(self, spec: Spec, source: str | None) -> str:
@@ -210,7 +218,14 @@ class TrainConfig(ModelConfig):
     )
     implicit_features: CountOrNone | None = option(
         BAYES,
-        "let the prior depend on so many directions of who has rated what: 20, say (default: 0)",
+        "let the prior depend on so many directions of who has rated what: 20, say (default: 0); "
+        f"a ridge then has biases, and --lambda (default: {RIDGE:g}), --exponent (default: 0) and "
+        "rank (default: 16) of its own",
+    )
+    feature_ridge: Reg | None = option(
+        BAYES,
+        "ridge with --implicit-features: the features' coefficients weigh as much as so many rows "
+        f"(default: {FEATURE_RIDGE:g})",
     )
     burn_in: CountOrNone | None = option(
         BAYES, "sample: iterations before those that count (default: 40)"
@@ -221,8 +236,8 @@ class TrainConfig(ModelConfig):
 
     @property
     def posterior(self) -> PosteriorOptions | None:
-        """The Bayesian method that trains; None: a ridge."""
-        if self.method == "ridge":
+        """What trains with a learnt prior; None: a ridge towards zero."""
+        if self.method == "ridge" and not self.implicit_features:
             return None
         given: dict[str, Any] = {
             "rank": self.rank,
@@ -230,6 +245,9 @@ class TrainConfig(ModelConfig):
             "n_features": self.implicit_features,
             "burn_in": self.burn_in,
             "samples": self.samples,
+            "reg": self.reg,
+            "exponent": self.exponent,
+            "feature_ridge": self.feature_ridge,
             # Their defaults are those of the ridge.
             "tol": self.tol if "tol" in self.model_fields_set else None,
             "max_iter": self.max_iter if "max_iter" in self.model_fields_set else None,
@@ -242,8 +260,12 @@ class TrainConfig(ModelConfig):
         )
 
     def method_words(self, options: PosteriorOptions) -> str:
-        """Say how a Bayesian method is going to train."""
+        """Say how a method with a learnt prior is going to train."""
         features = f", {options.n_features} implicit features" if options.n_features else ""
+        if options.method == "ridge":
+            note = options.objective.note
+            own = f"biases{features} with the ridge of {options.feature_rows:g} rows"
+            return f"ridge, rank {options.n_factors}, {options.objective.brief}: {note}; {own}"
         noise = "of each user and item" if options.noise == "rows" else "shared by all ratings"
         return f"{options.method}, rank {options.n_factors}, noise {noise}{features}"
 
@@ -251,24 +273,32 @@ class TrainConfig(ModelConfig):
     def _method_takes(self) -> Self:
         """Refuse what would have no effect with the method."""
         refused = {
-            "ridge": ("noise", "implicit_features", "burn_in", "samples"),
-            "variational": (*NOT_BAYES, "burn_in", "samples"),
-            "sample": (*NOT_BAYES, "tol", "max_iter"),
+            "ridge": ("noise", "burn_in", "samples"),
+            "variational": (*NOT_BAYES, "burn_in", "samples", "feature_ridge"),
+            "sample": (*NOT_BAYES, "tol", "max_iter", "feature_ridge"),
         }
-        for name in refused[self.method]:
-            value = getattr(self, name)
-            if name in self.model_fields_set and value is not None and value is not False:
-                shown = option_name(name) + ("" if value is True else f" {value}")
-                raise ConfigError(
-                    f"{shown} with --method {self.method}: has no effect: leave it out, or use "
-                    "another method"
-                )
-        if self.method != "ridge" and self.exchange == "shuffle":
+        self._refuse(refused[self.method], f"--method {self.method}")
+        chosen = f"--method {self.method}"
+        if self.method == "ridge":
+            chosen = f"--implicit-features {self.implicit_features or 0}"
+            if self.posterior is None:
+                self._refuse(("feature_ridge",), chosen, "use --implicit-features 20, say")
+            else:
+                self._refuse(NOT_TOWARDS_A_MEAN, chosen, "leave the features out")
+        if self.posterior is not None and self.exchange == "shuffle":
             raise ConfigError(
-                f"--exchange shuffle with --method {self.method}: not usable: every worker needs "
+                f"--exchange shuffle with {chosen}: not usable: every worker needs "
                 "what is known of all rows of the other side: leave one of the two out"
             )
         return self
+
+    def _refuse(self, names: Iterable[str], chosen: str, else_: str = "use another method") -> None:
+        """Refuse options that would have no effect with what was chosen."""
+        for name in names:
+            value = getattr(self, name)
+            if name in self.model_fields_set and value is not None and value is not False:
+                shown = option_name(name) + ("" if value is True else f" {value}")
+                raise ConfigError(f"{shown} with {chosen}: has no effect: leave it out, or {else_}")
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -5,7 +5,10 @@ that came back, the prior of their side and the noise (Salakhutdinov and Mnih 20
 Probabilistic Matrix Factorization using Markov Chain Monte Carlo", section 3.3; Lim and Teh 2007,
 "Variational Bayesian Approach to Movie Rating Prediction", section 3.2). Every update of
 ``variational`` is the best one given all others, so its lower bound of the logarithm of the
-evidence never falls.
+evidence never falls. So does every update of ``ridge``, whose objective never rises: rows, then the
+coefficients of their mean (Koren, Bell and Volinsky 2009, "Matrix Factorization Techniques for
+Recommender Systems", with the mean of Agarwal and Chen 2009, "Regression-based Latent Factor
+Models", equation 4).
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from als_spark.solve.posterior import Columns, Draw
+from als_spark.solve.posterior import Draw
 from als_spark.train.backend import Backend
 from als_spark.train.bayes.features import implicit_features
 from als_spark.train.bayes.mean import SampleMean
@@ -33,9 +36,9 @@ from als_spark.types import SIDES, FloatArray, Side, other_side
 class PosteriorRecord:
     """What one iteration (all users, then all items) did.
 
-    ``bound`` is the lower bound of the log evidence, NaN where samples are drawn; ``change`` its
-    growth as a share, or ∞ in the first iteration; ``noise`` the standard deviation of a rating's
-    noise: see :attr:`Posterior.noise_deviation`.
+    ``bound`` is the lower bound of the log evidence, NaN where samples are drawn, and minus the
+    objective of a ridge; ``change`` its growth as a share, or ∞ in the first iteration; ``noise``
+    the standard deviation of a rating's noise: see :attr:`Posterior.noise_deviation`.
     """
 
     iteration: int
@@ -57,11 +60,12 @@ class Posterior:
     sides : mapping of side to SideState
         At the end of the last iteration.
     noise : float
-        a: the precision of the noise where t is 1; its expectation, or the mean of its draws.
+        a: the precision of the noise where t is 1; its expectation, or the mean of its draws. Of a
+        ridge the inverse of the mean squared error of the training ratings.
     users, items : (n_rows, D) float64
         Bias and factors of each row, whose products are the predictions.
     converged : bool
-        Whether the bound has ended the training; sampling does all its iterations.
+        Whether bound or objective has ended the training; sampling does all its iterations.
     history : tuple of PosteriorRecord
     """
 
@@ -125,12 +129,12 @@ def train_posterior(
     began, converged = time.perf_counter(), False
     while len(history) < options.iterations and not converged:
         training.iterate()
-        bound = training.bound() if options.method == "variational" else math.nan
+        bound = training.bound()
         change = math.inf
-        if history and options.method == "variational":
+        if history and options.method != "sample":
             last = history[-1].bound
             change = (bound - last) / abs(last)
-            converged = change < options.tol
+            converged = change < options.tolerance
         history.append(
             PosteriorRecord(
                 *(len(history) + 1, bound, change, _deviation(training.noise, training.sides)),
@@ -161,13 +165,11 @@ class _Training:
         self.noise = 1.0
         self._law: Gammas | None = None
         self._draws: list[float] = []
-        columns = Columns(options.n_factors + 1, options.method)
         features: Mapping[Side, FloatArray | None] = dict.fromkeys(SIDES)
         if options.n_features:
             features = implicit_features(backend, options.n_features, options.seed)
         self.sides: dict[Side, SideState] = {
-            side: start_side(side, columns, backend.degrees(side), features[side], options.seed)
-            for side in SIDES
+            side: start_side(side, backend.degrees(side), features[side], options) for side in SIDES
         }
         self._samples = SampleMean(options.n_factors) if options.method == "sample" else None
 
@@ -177,6 +179,9 @@ class _Training:
         for side in SIDES:
             self._half_step(side)
         items = self.sides["item"]
+        if self._options.method == "ridge":
+            self.noise = self._n_ratings / max(items.weighted_errors, math.ulp(0.0))
+            return
         self._law = noise_given(self._n_ratings, items.weighted_errors)
         if self._samples is None:
             self.noise = float(self._law.mean)
@@ -190,9 +195,13 @@ class _Training:
     def _half_step(self, side: Side) -> None:
         options, state, other = self._options, self.sides[side], self.sides[other_side(side)]
         draw = Draw(options.seed, self._iteration)
-        solver = state.solver(other.fixed(self._mean, options.dtype), self.noise, draw)
+        noise = 1.0 if options.method == "ridge" else self.noise
+        solver = state.solver(other.fixed(self._mean, options.dtype), noise, draw)
         label = f"{options.method}, iteration {self._iteration}: {side}s"
         table, _ = run_step(self._backend, side, solver, other.table, state.columns.total, label)
+        if options.method == "ridge":
+            self.sides[side] = state.with_mean(table)
+            return
         self.sides[side] = state.learnt(
             table,
             self.noise,
@@ -202,7 +211,12 @@ class _Training:
         )
 
     def bound(self) -> float:
-        """Return the lower bound of the log evidence."""
+        """Return the lower bound of the log evidence: see :class:`PosteriorRecord`."""
+        if self._options.method == "sample":
+            return math.nan
+        if self._options.method == "ridge":
+            penalties = sum(state.penalty() for state in self.sides.values())
+            return -(self.sides["item"].weighted_errors + penalties)
         assert self._law is not None
         total = 0.5 * self._n_ratings * (float(self._law.mean_log) - math.log(2 * math.pi))
         total -= 0.5 * float(self._law.mean) * self.sides["item"].weighted_errors

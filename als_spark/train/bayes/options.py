@@ -1,4 +1,4 @@
-"""What is to be trained by a Bayesian method, and what it leaves."""
+"""What is to be trained by a Bayesian method, or by a ridge towards a learnt mean."""
 
 from __future__ import annotations
 
@@ -7,78 +7,132 @@ from dataclasses import dataclass
 from typing import Literal
 
 from als_spark.errors import ConfigError
+from als_spark.solve.objective import Objective
 from als_spark.types import DType
 
-PosteriorMethod = Literal["variational", "sample"]
+PosteriorMethod = Literal["variational", "sample", "ridge"]
 NoiseChoice = Literal["rows", "shared"]
 
-RANKS: dict[PosteriorMethod, int] = {"variational": 8, "sample": 16}
+RANKS: dict[PosteriorMethod, int] = {"variational": 8, "sample": 16, "ridge": 16}
 """The ranks that are taken where none is given."""
+TOLERANCES: dict[PosteriorMethod, float] = {"variational": 3e-4, "sample": 0.0, "ridge": 2e-3}
+"""Where none is given; a ridge fits noise if it goes on for long."""
+RIDGE, FEATURE_RIDGE = 20.0, 300.0
+"""λ and κ of ``ridge`` where none is given: for ratings from 1 to 5."""
 
 
 @dataclass(frozen=True, slots=True)
 class PosteriorOptions:
-    """How a Bayesian factorisation is trained; nothing needs to be tuned.
+    """How a factorisation with a learnt prior is trained.
+
+    Nothing needs to be tuned but λ of a ridge.
 
     Attributes
     ----------
-    method : {"variational", "sample"}
+    method : {"variational", "sample", "ridge"}
         ``variational`` keeps mean and covariance of each row; ``sample`` draws rows by Gibbs
-        sampling, and predicts by the mean over the samples.
+        sampling, and predicts by the mean over the samples; ``ridge`` minimises squared errors and
+        the distances of rows, biases included, from a mean that depends on the features::
+
+            Σ_Ω (r_ui − m − b_u − c_i − u_u·v_i)² + λ Σ_sides (Σ_rows n^ν |x − Bᵀ f|² + κ n̄ |B|²)
+
+        with n̄ the mean of n^ν over the rows (of the mean alone, in B, κ is 2).
     rank : int, optional
-        Number of factors d; 8, or 16 to sample, if not given.
+        Number of factors d; 8 for ``variational``, else 16, if not given.
     noise : {"rows", "shared"}
         Whether users and items with much or little noise are told apart, or all ratings are as
-        noisy as each other.
+        noisy as each other; a ridge takes them for that.
     n_features : int
         Implicit features that the prior means of rows depend on (see
         :mod:`als_spark.train.bayes.features`); 0: none.
-    tol : float
-        ``variational`` stops at the first iteration whose bound is less than this share above that
-        of the one before.
+    tol : float, optional
+        ``variational`` and ``ridge`` stop at the first iteration that changes bound, or objective,
+        by less than this share; 3e-4, or 2e-3 for a ridge, if not given.
     max_iter : int
-        Cap on the iterations of ``variational``.
+        Cap on the iterations of ``variational`` and ``ridge``.
     burn_in, samples : int
         Iterations of ``sample`` before those that count, and those that do.
     seed : int
         Of the start, the features and the samples.
     dtype : {"float32", "float64"}
         Of the products of ratings and factors; systems are solved in float64.
+    reg : float, optional
+        λ of ``ridge``, above 0; 20 if not given.
+    exponent : float, optional
+        ν of ``ridge``; 0 if not given.
+    feature_ridge : float, optional
+        κ of ``ridge``, above 0: the coefficients of the features weigh as much as so many rows; 300
+        if not given.
 
     Raises
     ------
     ConfigError
-        If a value is none that it may have.
+        If a value is none that it may have, or λ, ν or κ is given for another method.
     """
 
     method: PosteriorMethod = "variational"
     rank: int | None = None
     noise: NoiseChoice = "rows"
     n_features: int = 0
-    tol: float = 3e-4
+    tol: float | None = None
     max_iter: int = 1000
     burn_in: int = 40
     samples: int = 160
     seed: int = 0
     dtype: DType = "float32"
+    reg: float | None = None
+    exponent: float | None = None
+    feature_ridge: float | None = None
 
     def __post_init__(self) -> None:
         """Check every member."""
         words = {
-            "method": ("variational", "sample"),
+            "method": ("variational", "sample", "ridge"),
             "noise": ("rows", "shared"),
             "dtype": ("float32", "float64"),
         }
         for name, known in words.items():
             if getattr(self, name) not in known:
-                raise ConfigError(f"{name}={getattr(self, name)!r}: use {' or '.join(known)}")
+                raise ConfigError(f"{name}={getattr(self, name)!r}: use {_either(known)}")
         least = {"rank": 1, "n_features": 0, "max_iter": 1, "burn_in": 0, "samples": 1, "seed": 0}
         for name, smallest in least.items():
             value = self.n_factors if name == "rank" else getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
                 raise ConfigError(f"{name}={value!r}: use a whole number of at least {smallest}")
-        if not (math.isfinite(self.tol) and self.tol >= 0):
+        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise ConfigError(f"tol={self.tol!r}: use a finite number of at least 0, such as 3e-4")
+        self._check_ridge()
+
+    def _check_ridge(self) -> None:
+        for name in ("reg", "exponent", "feature_ridge"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if self.method != "ridge":
+                raise ConfigError(
+                    f"`{name}={value!r}` with `method={self.method}`: has no effect: leave it out, "
+                    'or use method="ridge"'
+                )
+            if not (math.isfinite(value) and (value > 0 or (value == 0 and name == "exponent"))):
+                least = "of at least 0" if name == "exponent" else "above 0"
+                raise ConfigError(f"`{name}={value!r}`: use a finite number {least}")
+
+    @property
+    def objective(self) -> Objective:
+        """λ and ν of a ridge; λ is 0 of the methods that learn it."""
+        if self.method != "ridge":
+            return Objective(0.0)
+        return Objective(RIDGE if self.reg is None else self.reg, self.exponent or 0.0)
+
+    @property
+    def tolerance(self) -> float:
+        """The share that ends the training."""
+        return TOLERANCES[self.method] if self.tol is None else self.tol
+
+    @property
+    def feature_rows(self) -> float:
+        """κ of a ridge."""
+        return FEATURE_RIDGE if self.feature_ridge is None else self.feature_ridge
 
     @property
     def n_factors(self) -> int:
@@ -88,4 +142,8 @@ class PosteriorOptions:
     @property
     def iterations(self) -> int:
         """How many iterations there are at most."""
-        return self.max_iter if self.method == "variational" else self.burn_in + self.samples
+        return self.burn_in + self.samples if self.method == "sample" else self.max_iter
+
+
+def _either(words: tuple[str, ...]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"

@@ -112,6 +112,27 @@ def first_prior(size: int, n_features: int, ridge: float = 1.0) -> PriorPosterio
     )
 
 
+def nearest_mean(
+    rows: FloatArray, features: FloatArray, weights: FloatArray, ridge: FloatArray
+) -> FloatArray:
+    """Return the (K, D) coefficients B that Σ g |x − Bᵀ f|² + ḡ Σ_k ω_k |B_k|² is smallest at.
+
+    Parameters
+    ----------
+    rows : (n, D) float64
+    features : (n, K) float64
+        1, and the features of each row.
+    weights : (n,) float64
+        g of each row; ḡ is their mean.
+    ridge : (K,) float64
+        ω.
+    """
+    weighted = features * weights[:, None]
+    system = weighted.T @ features + np.diag(ridge * weights.mean())
+    coefficients: FloatArray = np.linalg.solve(system, weighted.T @ rows)
+    return coefficients
+
+
 def learn_prior(
     rows: FloatArray, spread: FloatArray, features: FloatArray, ridge: FloatArray
 ) -> PriorPosterior:

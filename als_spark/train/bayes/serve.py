@@ -8,7 +8,8 @@ so that in the coordinates x̃ the posterior of a user is a ridge with λ = 1 / 
 on items that have the factors Rᵀ z_i and a constant each. That is the objective of biased factors
 (:mod:`als_spark.solve.biases`) whose user biases are held at zero: by a ridge on them that is
 :data:`HELD` times as large. A user that is folded in gets the posterior mean under the learnt
-prior.
+prior. Of a ridge C is the identity and λ its own: the user gets the row that a half-step would give
+to one whose prior mean is the mean of all users'.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def served(posterior: Posterior) -> tuple[Factors, Objective]:
     factors : Factors
         (n_users, D + 2) and (n_items, D + 2), of the dtype of the options.
     objective : Objective
-        That new users are solved by; λ is the variance of the noise where t is 1.
+        That new users are solved by; λ is the variance of the noise where t is 1, or that of a
+        ridge.
     """
     mean, covariance = user_prior(posterior)
     root = np.linalg.cholesky(covariance)
@@ -40,8 +42,11 @@ def served(posterior: Posterior) -> tuple[Factors, Objective]:
     items = posterior.items.copy()
     constants = items[:, 0] + mean[0] + items[:, 1:] @ mean[1:]
     items[:, 0] = 1
-    reg = posterior.noise_deviation**2
-    objective = Objective(reg, bias_reg=HELD * reg, mean=posterior.mean)
+    reg, exponent = posterior.noise_deviation**2, 0.0
+    if posterior.options.method == "ridge":
+        own = posterior.options.objective
+        reg, exponent = own.reg, own.exponent
+    objective = Objective(reg, exponent, bias_reg=HELD * reg, mean=posterior.mean)
     ones, dtype = np.ones(users.shape[0]), posterior.options.dtype
     return (
         Factors(
@@ -64,6 +69,8 @@ def user_prior(posterior: Posterior) -> tuple[FloatArray, FloatArray]:
         means = state.prior_means[rated]
         covariance = np.linalg.inv(state.precision) + np.cov(means.T, bias=True)
         return means.mean(axis=0), covariance
+    if posterior.options.method == "ridge":
+        return state.prior_means[rated].mean(axis=0), np.eye(state.columns.size)
     rows = posterior.users[rated]
     covariance = np.cov(rows.T, bias=True)
     # A direction that nobody uses still has a prior.

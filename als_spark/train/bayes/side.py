@@ -11,13 +11,15 @@ from als_spark.solve.posterior import (
     Columns,
     Draw,
     FixedSide,
+    Kind,
     PosteriorSolver,
     RowPriors,
     pack,
     unpack,
 )
 from als_spark.train.bayes.noise import FREEDOMS, Gammas, log_freedoms, scales_given
-from als_spark.train.bayes.prior import PriorPosterior, first_prior, learn_prior
+from als_spark.train.bayes.options import PosteriorMethod, PosteriorOptions
+from als_spark.train.bayes.prior import PriorPosterior, first_prior, learn_prior, nearest_mean
 from als_spark.types import SIDES, DType, FloatArray, IntArray, Side
 
 START_SPREAD = 0.1
@@ -25,6 +27,12 @@ START_SPREAD = 0.1
 START_VARIANCE = 0.01
 """The variance that they are taken to have."""
 START_FREEDOM = 10.0
+KINDS: dict[PosteriorMethod, Kind] = {
+    "variational": "variational",
+    "sample": "sample",
+    "ridge": "mean",
+}
+"""What a half-step of each method finds of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +52,15 @@ class SideState:
     prior : PriorPosterior
         What the rows tell of their prior.
     coefficients, precision : (K, D) and (D, D)
-        B and Λ of the next half-step: expectations, or a draw.
+        B and Λ of the next half-step: expectations, or a draw; λ times the identity of a ridge.
     scales : (n_rows,) float64
         t of each row: expectations, or draws.
     scale_law : Gammas or None
         The distributions of t; None where noise is shared.
     freedom : float
         df of t.
+    weights : (n_rows,) float64 or None
+        n^ν of each row, which multiplies its precision; None: all are 1.
     """
 
     columns: Columns
@@ -63,6 +73,7 @@ class SideState:
     scales: FloatArray
     scale_law: Gammas | None = None
     freedom: float = START_FREEDOM
+    weights: FloatArray | None = None
 
     @property
     def rated(self) -> np.ndarray:
@@ -91,7 +102,7 @@ class SideState:
 
     def solver(self, fixed: FixedSide, noise: float, draw: Draw) -> PosteriorSolver:
         """Return what finds the posterior of the rows, with the precision a of the noise."""
-        weights = np.ones(self.degrees.size)
+        weights = np.ones(self.degrees.size) if self.weights is None else self.weights
         priors = RowPriors(self.prior_means, self.precision, weights, noise * self.scales)
         return PosteriorSolver(self.columns, fixed, priors, draw)
 
@@ -129,6 +140,26 @@ class SideState:
             coefficients, precision = prior.coefficients, prior.precision
         return replace(state, prior=prior, coefficients=coefficients, precision=precision)
 
+    def with_mean(self, table: FloatArray) -> SideState:
+        """Take new rows of a ridge, and solve the coefficients of their mean."""
+        rated, weights = self.rated, self.weights
+        assert weights is not None
+        rows = self.columns.means(table)
+        rows[~rated] = self.prior_means[~rated]
+        coefficients = nearest_mean(
+            rows[rated], self.features[rated], weights[rated], self.prior.ridge
+        )
+        return replace(self, table=table, coefficients=coefficients)
+
+    def penalty(self) -> float:
+        """Return what the side adds to the objective of a ridge."""
+        rated, weights, own = self.rated, self.weights, self.coefficients
+        assert weights is not None
+        left = (self.means - self.prior_means)[rated]
+        distances = float(np.einsum("n,nd,de,ne->", weights[rated], left, self.precision, left))
+        ridge = self.prior.ridge * weights[rated].mean()
+        return distances + float(np.einsum("k,kd,de,ke->", ridge, own, self.precision, own))
+
     def _with_scales(self, noise: float, generator: np.random.Generator) -> SideState:
         """Learn t of each row, and df."""
         law = scales_given(self.degrees, self.columns.errors(self.table), noise, self.freedom)
@@ -164,21 +195,31 @@ class SideState:
 
 
 def start_side(
-    side: Side, columns: Columns, degrees: IntArray, features: FloatArray | None, seed: int
+    side: Side, degrees: IntArray, features: FloatArray | None, options: PosteriorOptions
 ) -> SideState:
     """Return a side before the first half-step: random factors, no biases.
 
     ``features`` (n_rows, k) are those that the prior mean depends on.
     """
+    columns = Columns(options.n_factors + 1, KINDS[options.method])
     n, size = degrees.size, columns.size
     table = np.zeros((n, columns.total))
     # The start of the features has iteration 0 of the seed itself.
-    drawn = normals(np.arange(n), size, seed=seed + 1, iteration=0, side=side)
+    drawn = normals(np.arange(n), size, seed=options.seed + 1, iteration=0, side=side)
     columns.means(table)[:, 1:] = START_SPREAD * drawn[:, 1:]
     if columns.n_covariances:
         columns.packed(table)[:] = pack(START_VARIANCE * np.eye(size)[None])
     ones = np.ones((n, 1))
     whole = ones if features is None else np.concatenate([ones, features], axis=1)
+    if options.method == "ridge":
+        prior = first_prior(size, whole.shape[1], options.feature_rows)
+        objective = options.objective
+        weights = objective.weights(np.maximum(degrees, 1)) / objective.reg
+        precision = objective.reg * np.eye(size)
+        return SideState(
+            *(columns, table, whole, degrees, prior, prior.coefficients, precision, np.ones(n)),
+            weights=weights,
+        )
     prior = first_prior(size, whole.shape[1])
     return SideState(
         columns, table, whole, degrees, prior, prior.coefficients, np.eye(size), np.ones(n)

@@ -51,8 +51,12 @@ class Moments:
         Raises
         ------
         ConfigError
-            If it was sampled: a mean over samples has no covariances.
+            If it was sampled, for a mean over samples has no covariances, or is a ridge.
         """
+        if posterior.options.method == "ridge":
+            raise ConfigError(
+                'a ridge has no covariances: intervals are those of method="variational"'
+            )
         if posterior.options.method != "variational":
             raise ConfigError(
                 "a sampled model keeps the mean of its samples alone: intervals are those of "

@@ -112,12 +112,17 @@ def test_unusable_questions_are_refused(model: IntervalModel, trained: Trained) 
         Moments.of(train_posterior(*trained[:2], options))
 
 
-@pytest.mark.parametrize("method", ["variational", "sample"])
+@pytest.mark.parametrize("method", ["variational", "sample", "ridge"])
 def test_plain_factors_predict_the_same_and_fold_users_in(trained: Trained, method: str) -> None:
     backend, stats, posterior = trained
     if method == "sample":
         options = PosteriorOptions("sample", rank=3, burn_in=5, samples=9, dtype="float64")
         posterior = train_posterior(backend, stats, options)
+    if method == "ridge":
+        options = PosteriorOptions("ridge", rank=3, n_features=2, reg=3.0, dtype="float64")
+        posterior = train_posterior(backend, stats, options)
+        with pytest.raises(ConfigError, match="a ridge has no covariances"):
+            Moments.of(posterior)
     factors, objective = served(posterior)
     users, items = np.repeat(np.arange(60), 40), np.tile(np.arange(40), 60)
     predicted = np.einsum("nd,nd->n", factors.users[users], factors.items[items])

@@ -65,6 +65,78 @@ def test_the_bound_never_falls(known, noise, n_features):
     assert steps[0] > 0
 
 
+@pytest.mark.parametrize(("exponent", "n_features"), [(0.0, 5), (0.7, 5), (0.0, 0)])
+def test_a_ridge_towards_a_mean_is_best_where_it_stops(known, exponent, n_features):
+    """Against the objective computed densely, and against changes of everything learnt."""
+    backend, stats = known
+    options = PosteriorOptions(
+        *("ridge", 3, "shared", n_features),
+        reg=2.0,
+        exponent=exponent,
+        feature_ridge=6.0,
+        dtype="float64",
+        tol=1e-13,
+        max_iter=400,
+    )
+    found = train_posterior(backend, stats, options)
+    bounds = np.array([record.bound for record in found.history])
+    assert (np.diff(bounds) >= -1e-10 * np.abs(bounds[1:])).all()
+    assert bounds[-1] > bounds[0]
+    users, items, values = backend.blocks["user"].triples()
+    rated = {side: found.sides[side].rated for side in ("user", "item")}
+    start = []
+    for side in rated:
+        state = found.sides[side]
+        start += [state.means, state.coefficients]
+
+    def objective(user_rows, user_mean, item_rows, item_mean):
+        x, y = user_rows[users], item_rows[items]
+        predicted = stats.mean + x[:, 0] + y[:, 0] + np.sum(x[:, 1:] * y[:, 1:], axis=1)
+        total = np.sum((values - predicted) ** 2)
+        for side, rows, mean in (("user", user_rows, user_mean), ("item", item_rows, item_mean)):
+            state = found.sides[side]
+            counts = backend.degrees(side)[rated[side]] ** exponent
+            left = (rows - state.features @ mean)[rated[side]]
+            ridge = np.array([2.0] + [6.0] * (mean.shape[0] - 1))
+            total += 2.0 * (counts @ np.sum(left**2, axis=1))
+            total += 2.0 * counts.mean() * (ridge @ np.sum(mean**2, axis=1))
+        return total
+
+    least = objective(*start)
+    assert least == pytest.approx(-bounds[-1], rel=1e-9)
+    rng = np.random.default_rng(0)
+    for k, part in enumerate(start):
+        change = 1e-3 * rng.normal(size=part.shape)
+        for sign in (-1, 1):
+            moved = [own + sign * change if at == k else own for at, own in enumerate(start)]
+            assert objective(*moved) > least
+    # A row without a rating has the mean of its side.
+    np.testing.assert_allclose(found.users[-1], found.sides["user"].coefficients[0], atol=1e-3)
+
+
+def test_features_of_a_ridge_bring_rows_of_few_ratings_nearer(ratings):
+    """Who has rated what tells of the rows: such ratings are made here, and held out."""
+    rng = np.random.default_rng(3)
+    tastes, kinds = rng.integers(0, 3, 200), rng.integers(0, 3, 80)
+    effect = rng.normal(size=(3, 3))
+    truth = 3 + effect[tastes][:, kinds]
+    rated = rng.random(truth.shape) < np.where(tastes[:, None] == kinds, 0.25, 0.05)
+    held_out = ~rated & (rng.random(truth.shape) < 0.2)
+    rows, columns = np.nonzero(rated)
+    values = truth[rated] + 0.5 * rng.normal(size=rows.size)
+    backend, stats = make_backend((rows, columns, values, truth))
+    errors = []
+    for n_features in (0, 4):
+        options = PosteriorOptions(
+            "ridge", 4, n_features=n_features, reg=4.0, feature_ridge=20.0, max_iter=30
+        )
+        found = train_posterior(backend, stats, options)
+        users, items = np.nonzero(held_out)
+        left = found.predict(users, items) - truth[held_out]
+        errors.append(float(np.sqrt(np.mean(left**2))))
+    assert errors[1] < 0.9 * errors[0]
+
+
 @pytest.mark.parametrize("method", ["variational", "sample"])
 def test_known_ratings_are_recovered_with_their_noise(ratings, known, method):
     rows, columns, _, truth = ratings
@@ -195,10 +267,15 @@ def test_chains_are_judged():
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"method": "gibbs"}, "method='gibbs': use variational or sample"),
+        ({"method": "gibbs"}, "method='gibbs': use variational, sample or ridge"),
         ({"noise": "none"}, "noise='none': use rows or shared"),
         ({"rank": 0}, "rank=0: use a whole number of at least 1"),
         ({"tol": float("nan")}, "tol=nan: use a finite number"),
+        ({"reg": 2.0}, "`reg=2.0` with `method=variational`: has no effect"),
+        ({"method": "sample", "exponent": 0.0}, "`exponent=0.0` with `method=sample`: has no eff"),
+        ({"method": "ridge", "reg": 0.0}, "`reg=0.0`: use a finite number above 0"),
+        ({"method": "ridge", "exponent": -1.0}, "`exponent=-1.0`: use a finite number of at"),
+        ({"method": "ridge", "feature_ridge": float("inf")}, "`feature_ridge=inf`: use a finite"),
     ],
 )
 def test_unusable_options_are_refused(wrong, words):

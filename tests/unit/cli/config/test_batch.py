@@ -229,7 +229,13 @@ class TestSpec:
         ("fields", "option"),
         [
             ({"noise": "rows"}, "--noise rows with --method ridge"),
-            ({"implicit_features": 20}, "--implicit-features 20 with --method ridge"),
+            ({"feature_ridge": 9.0}, "--feature-ridge 9.0 with --implicit-features 0"),
+            ({"implicit_features": 5, "refit": True}, "--refit with --implicit-features 5"),
+            ({"implicit_features": 5, "implicit": True}, "--implicit with --implicit-features 5"),
+            ({"implicit_features": 5, "accelerate": True}, "--accelerate with --implicit-feat"),
+            ({"implicit_features": 5, "exchange": "shuffle"}, "--exchange shuffle with --impl"),
+            ({"implicit_features": 5, "noise": "rows"}, "--noise rows with --method ridge"),
+            ({"method": "sample", "feature_ridge": 9.0}, "--feature-ridge 9.0 with --method sam"),
             ({"samples": 9}, "--samples 9 with --method ridge"),
             ({"method": "variational", "burn_in": 5}, "--burn-in 5 with --method variational"),
             ({"method": "variational", "reg": 0.1}, "--lambda 0.1 with --method variational"),
@@ -255,6 +261,16 @@ class TestSpec:
         )
         variational = TrainConfig(**least, method="variational", tol=0.1, implicit_features=7)
         assert variational.posterior == PosteriorOptions(n_features=7, tol=0.1)
+        assert TrainConfig(**least, implicit_features=0).posterior is None
+        ridge = TrainConfig(**least, implicit_features=7)
+        assert ridge.posterior == PosteriorOptions("ridge", n_features=7)
+        given = {"reg": 3.0, "exponent": 0.5, "feature_ridge": 40.0, "rank": 2, "max_iter": 9}
+        assert TrainConfig(**least, **given, implicit_features=7).posterior == PosteriorOptions(
+            "ridge", 2, n_features=7, max_iter=9, reg=3.0, exponent=0.5, feature_ridge=40.0
+        )
+        words = ridge.method_words(ridge.posterior)
+        assert words.startswith("ridge, rank 16, lambda=20, exponent=0: ridge λ|x|² for each row")
+        assert words.endswith("biases, 7 implicit features with the ridge of 300 rows")
 
     def test_a_model_with_biases_is_no_model_to_follow(self):
         biased = Spec(7, Objective(0.3, 1.0, bias_reg=0.1, mean=3.0))
@@ -422,12 +438,12 @@ OTHER_VALUES = {
     "noise": "shared",
 }
 OF_METHODS = {
-    "noise": "variational",
-    "implicit_features": "variational",
-    "burn_in": "sample",
-    "samples": "sample",
+    "noise": {"method": "variational"},
+    "feature_ridge": {"implicit_features": 5},
+    "burn_in": {"method": "sample"},
+    "samples": {"method": "sample"},
 }
-"""Options that belong to a method, which is then given, too."""
+"""Options that belong to others, which are then given, too."""
 
 
 @pytest.mark.parametrize(
@@ -440,7 +456,7 @@ def test_every_field_has_an_option_that_changes_it_alone(kind, name):
     if name == "model" or (kind is TrainConfig and name == "output"):
         del least["store"]
     if kind is TrainConfig and name in OF_METHODS:
-        least["method"] = OF_METHODS[name]
+        least |= OF_METHODS[name]
     default = getattr(kind(**LEAST[kind]), name)
     declared = option_types(kind)[name].base
     if declared is bool:
