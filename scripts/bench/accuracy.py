@@ -1,13 +1,15 @@
 """How far the errors of explicit ratings fall: ridge, ridge with biases, and the Bayesian methods.
 
 Five random folds of MovieLens latest-small where it is there, else of synthetic ratings, in one
-process. The ridges get the point of a grid over λ and ν that is best on a tenth of each fold's
-training ratings, and are trained on all of them; the Bayesian methods get nothing. Cold ratings
+process; or, with ``--split time``, the last tenth of the ratings by time. The ridges get the point
+of a grid over λ and ν that is best on a tenth of each fold's training ratings (by time: the last
+tenth of them), and are trained on all of them; the Bayesian methods get nothing. Cold ratings
 count, predicted by the prior (of a ridge: by zeros beside the mean).
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import time
@@ -20,6 +22,7 @@ import numpy as np
 
 from als_spark.solve.blocks import build_block
 from als_spark.solve.objective import Objective
+from als_spark.train.baseline import fit_biases
 from als_spark.train.bayes.loop import train_posterior
 from als_spark.train.bayes.options import PosteriorOptions
 from als_spark.train.bayes.spread import Moments
@@ -27,16 +30,29 @@ from als_spark.train.local import LocalBackend
 from als_spark.train.loop import train_models
 from als_spark.train.metrics import SideStats
 from als_spark.train.records import ModelSpec, TrainingOptions
-from als_spark.types import FloatArray, IntArray
+from als_spark.types import SIDES, FloatArray, IntArray
 from scripts.bench.common import MOVIELENS, bench_parser, write_result
 
 FOLDS, SEED, FEATURES = 5, 0, 20
+LATEST = 0.1
+"""Share of the ratings that a split by time holds out."""
 RIDGES = [
     (rank, reg, exponent)
     for rank in (8, 16)
     for reg, exponent in ((6, 0.0), (10, 0.0), (15, 0.0), (0.1, 1.0), (0.15, 1.0), (0.2, 1.0))
 ]
 """d, λ and ν of the grid."""
+BIASED = [
+    (rank, reg, exponent)
+    for rank in (8, 16)
+    for reg, exponent in (
+        *((10, 0.0), (15, 0.0), (20, 0.0), (30, 0.0)),
+        *((0.15, 1.0), (0.2, 1.0), (0.3, 1.0), (0.4, 1.0)),
+    )
+]
+"""The same with biases, which call for more of it."""
+TOWARDS_A_MEAN = [16.0, 20.0, 25.0]
+"""λ of the ridge whose rows have a mean: the one weight that is tuned."""
 COVERAGES = (0.5, 0.9)
 
 
@@ -46,6 +62,8 @@ class Known(NamedTuple):
     users: IntArray
     items: IntArray
     values: FloatArray
+    times: IntArray
+    """When they were given."""
 
     def take(self, chosen: Any) -> Known:
         """Return some of them."""
@@ -59,35 +77,49 @@ Method = Callable[[Known, Known, tuple[int, int]], Measured]
 def main(argv: list[str] | None = None) -> int:
     """Run the comparison."""
     parser = bench_parser(__doc__, repeats=FOLDS)
+    parser.add_argument("--split", choices=["random", "time"], default="random")
+    parser.add_argument("--methods", type=named_methods, help="of these alone, commas between")
     options = parser.parse_args(argv)
     known = quick_ratings() if options.quick or not MOVIELENS.is_file() else movielens()
     if not MOVIELENS.is_file():
         print(f"{MOVIELENS} is not there: synthetic ratings only", file=sys.stderr)
     sizes = int(known.users.max()) + 1, int(known.items.max()) + 1
-    fold_of = np.empty(known.values.size, np.int64)
-    order = np.random.default_rng(SEED).permutation(known.values.size)
-    fold_of[order] = np.arange(known.values.size) % FOLDS
-    methods = make_methods(quick=options.quick)
+    methods = make_methods(quick=options.quick, by_time=options.split == "time")
+    if options.methods is not None:
+        methods = {name: methods[name] for name in options.methods}
     found: dict[str, list[Measured]] = {name: [] for name in methods}
-    for fold in range(min(options.repeats, FOLDS)):
-        train, test = known.take(fold_of != fold), known.take(fold_of == fold)
+    folds = cut_folds(known, options.repeats, by_time=options.split == "time")
+    cold = [float(np.mean(unrated(train, sizes, test))) for train, test in folds]
+    print(f"cold: {', '.join(f'{share:.1%}' for share in cold)} of the ratings held out")
+    for fold, (train, test) in enumerate(folds):
         for name, method in methods.items():
             began = time.perf_counter()
             measured = method(train, test, sizes)
             found[name].append({**measured, "seconds": time.perf_counter() - began})
-            print(f"fold {fold}, {name}: RMSE {measured['rmse']:.4f}", flush=True)
+            told = ", ".join(f"{key} {value:.4f}" for key, value in measured.items())
+            print(f"fold {fold}, {name}: {told}", flush=True)
     rows = {
-        name: {key: float(np.mean([fold[key] for fold in folds])) for key in folds[0]}
-        for name, folds in found.items()
+        name: {key: float(np.mean([fold[key] for fold in each])) for key in each[0]}
+        for name, each in found.items()
     }
     for name, row in rows.items():
-        print(f"{name}: RMSE {row['rmse']:.4f}, MAE {row['mae']:.4f}, {row['seconds']:.1f} s")
+        covered = "".join(
+            f", {row[f'coverage_{share:g}']:.1%} in the interval of {share:.0%}"
+            for share in COVERAGES
+            if f"coverage_{share:g}" in row
+        )
+        print(
+            f"{name}: RMSE {row['rmse']:.4f} (warm {row['warm']:.4f}), MAE {row['mae']:.4f}, "
+            f"{row['seconds']:.1f} s{covered}"
+        )
     result = {
-        "question": "errors on held-out ratings of random folds",
+        "question": "errors on held-out ratings",
+        "split": options.split,
         "ratings": int(known.values.size),
-        "folds": min(options.repeats, FOLDS),
+        "folds": len(folds),
+        "cold": cold,
         "seed": SEED,
-        "ridge_grid": RIDGES,
+        "ridge_grids": {"ridge": RIDGES, "biases": BIASED, "mean": TOWARDS_A_MEAN},
         "methods": rows,
         "each_fold": found,
     }
@@ -95,7 +127,41 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def make_methods(*, quick: bool) -> dict[str, Method]:
+def named_methods(text: str) -> list[str]:
+    """Read names of methods.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If one is none.
+    """
+    names, known = text.split(","), make_methods(quick=False, by_time=False)
+    for name in names:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"{name!r}: use names of {', '.join(known)}")
+    return names
+
+
+def cut_folds(known: Known, n_folds: int, *, by_time: bool) -> list[tuple[Known, Known]]:
+    """Cut ratings into those to train on and those held out, as often as is asked for."""
+    n = known.values.size
+    if by_time:
+        last = latest(known)
+        return [(known.take(~last), known.take(last))]
+    fold_of = np.empty(n, np.int64)
+    fold_of[np.random.default_rng(SEED).permutation(n)] = np.arange(n) % FOLDS
+    chosen = range(min(n_folds, FOLDS))
+    return [(known.take(fold_of != fold), known.take(fold_of == fold)) for fold in chosen]
+
+
+def latest(known: Known) -> Any:
+    """Tell which ratings are the last tenth by time; ties by their order."""
+    last = np.zeros(known.times.size, bool)
+    last[np.argsort(known.times, kind="stable")[round(known.times.size * (1 - LATEST)) :]] = True
+    return last
+
+
+def make_methods(*, quick: bool, by_time: bool) -> dict[str, Method]:
     """List what is compared."""
     fewer: dict[str, Any] = {"burn_in": 3, "samples": 4, "rank": 3} if quick else {}
     few: dict[str, Any] = {"max_iter": 4, "rank": 3} if quick else {}
@@ -103,10 +169,21 @@ def make_methods(*, quick: bool) -> dict[str, Method]:
     def bayes(**options: Any) -> Method:
         return lambda *problem: by_posterior(PosteriorOptions(**options), *problem)
 
-    grid = RIDGES[2:4] if quick else RIDGES
+    def ridge(grid: list[tuple[int, float, float]], biases: bool) -> Method:
+        points = grid[2:4] if quick else grid
+        return lambda *problem: by_ridge(points, biases, by_time, *problem)
+
+    def towards(n_features: int) -> Method:
+        regs = TOWARDS_A_MEAN[:2] if quick else TOWARDS_A_MEAN
+        points = [PosteriorOptions("ridge", reg=reg, n_features=n_features, **few) for reg in regs]
+        return lambda *problem: by_best(points, by_time, *problem)
+
     return {
-        "ridge": lambda *problem: by_ridge(grid, False, *problem),
-        "ridge with biases": lambda *problem: by_ridge(grid, True, *problem),
+        "biases alone": by_biases,
+        "ridge": ridge(RIDGES, False),
+        "ridge with biases": ridge(BIASED, True),
+        "ridge towards a mean": towards(0),
+        "ridge towards a mean, features": towards(FEATURES),
         "variational, shared noise": bayes(noise="shared", **few),
         "variational": bayes(**few),
         "variational, features": bayes(n_features=FEATURES, **few),
@@ -115,22 +192,52 @@ def make_methods(*, quick: bool) -> dict[str, Method]:
     }
 
 
+def by_biases(train: Known, test: Known, sizes: tuple[int, int]) -> Measured:
+    """Take damped means of users and items alone."""
+    backend = backend_of(train, sizes)
+    stats = {
+        side: SideStats.of(n, [backend.blocks[side]]) for side, n in zip(SIDES, sizes, strict=True)
+    }
+    users, items = fit_biases(backend, stats, "biases").collect()
+    predicted = np.einsum("nd,nd->n", users[test.users], items[test.items])
+    return errors_of(predicted - test.values, unrated(train, sizes, test))
+
+
+def by_best(
+    points: list[PosteriorOptions], by_time: bool, train: Known, test: Known, sizes: tuple[int, int]
+) -> Measured:
+    """Train the point that is best on an inner validation part."""
+    inner = inner_part(train, by_time=by_time)
+    errors = [
+        by_posterior(point, train.take(~inner), train.take(inner), sizes)["rmse"]
+        for point in points
+    ]
+    best = points[int(np.argmin(errors))]
+    return {**by_posterior(best, train, test, sizes), "reg": best.objective.reg}
+
+
+def inner_part(train: Known, *, by_time: bool) -> Any:
+    """Tell which training ratings λ is chosen by."""
+    if by_time:
+        return latest(train)
+    return np.random.default_rng(SEED + 1).random(train.values.size) < 0.1
+
+
 def by_ridge(
     grid: list[tuple[int, float, float]],
     biases: bool,
+    by_time: bool,
     train: Known,
     test: Known,
     sizes: tuple[int, int],
 ) -> Measured:
     """Train the point that is best on an inner validation part."""
-    inner = np.random.default_rng(SEED + 1).random(train.values.size) < 0.1
-    errors = [
-        errors_of(train_ridge(point, biases, train.take(~inner), train.take(inner), sizes))["rmse"]
-        for point in grid
-    ]
+    inner = inner_part(train, by_time=by_time)
+    fitted, left = train.take(~inner), train.take(inner)
+    errors = [np.mean(train_ridge(point, biases, fitted, left, sizes) ** 2) for point in grid]
     best = grid[int(np.argmin(errors))]
     rank, reg, exponent = best
-    found = errors_of(train_ridge(best, biases, train, test, sizes))
+    found = errors_of(train_ridge(best, biases, train, test, sizes), unrated(train, sizes, test))
     return {**found, "rank": rank, "reg": reg, "exponent": exponent}
 
 
@@ -170,7 +277,8 @@ def by_posterior(
     backend = backend_of(train, sizes)
     stats = SideStats.of(sizes[0], [backend.blocks["user"]])
     posterior = train_posterior(backend, stats, options)
-    found = errors_of(posterior.predict(test.users, test.items) - test.values)
+    left = posterior.predict(test.users, test.items) - test.values
+    found = errors_of(left, unrated(train, sizes, test))
     found |= {"iterations": len(posterior.history), "noise": posterior.noise_deviation}
     if options.method == "variational":
         means, deviations, noises = Moments.of(posterior).predict(test.users, test.items)
@@ -180,14 +288,18 @@ def by_posterior(
     return found
 
 
-def errors_of(errors: FloatArray) -> Measured:
-    """Return RMSE and MAE."""
-    return {"rmse": float(np.sqrt(np.mean(errors**2))), "mae": float(np.mean(np.abs(errors)))}
+def errors_of(errors: FloatArray, cold: Any) -> Measured:
+    """Return RMSE, that of the ratings that are not cold, and MAE."""
+    return {
+        "rmse": float(np.sqrt(np.mean(errors**2))),
+        "warm": float(np.sqrt(np.mean(errors[~cold] ** 2))),
+        "mae": float(np.mean(np.abs(errors))),
+    }
 
 
 def backend_of(known: Known, sizes: tuple[int, int]) -> LocalBackend:
     """Pack ratings."""
-    users, items, values = known
+    users, items, values, _ = known
     by_user = build_block(users, items, values, n_rows=sizes[0], n_columns=sizes[1])
     by_item = build_block(items, users, values, n_rows=sizes[1], n_columns=sizes[0])
     return LocalBackend(by_user, by_item)
@@ -197,7 +309,7 @@ def movielens() -> Known:
     """MovieLens latest-small."""
     table = np.genfromtxt(MOVIELENS, delimiter=",", skip_header=1)
     users, items = (np.unique(table[:, k], return_inverse=True)[1] for k in (0, 1))
-    return Known(users, items, table[:, 2])
+    return Known(users, items, table[:, 2], table[:, 3].astype(np.int64))
 
 
 def quick_ratings() -> Known:
@@ -206,7 +318,8 @@ def quick_ratings() -> Known:
     rated = rng.random((80, 60)) < 0.3
     truth = 3 + rng.normal(size=(80, 2)) @ rng.normal(size=(2, 60)) / 2
     users, items = np.nonzero(rated)
-    return Known(users, items, truth[rated] + 0.5 * rng.normal(size=users.size))
+    values = truth[rated] + 0.5 * rng.normal(size=users.size)
+    return Known(users, items, values, rng.permutation(users.size))
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ from als_spark.train.bayes.options import PosteriorMethod, PosteriorOptions
 from als_spark.train.bayes.prior import PriorPosterior, first_prior, learn_prior, nearest_mean
 from als_spark.types import SIDES, DType, FloatArray, IntArray, Side
 
-START_SPREAD = 0.1
-"""Standard deviation of the factors that the first half-step is solved against."""
+START_SPREAD: dict[PosteriorMethod, float] = {"variational": 0.1, "sample": 0.1, "ridge": 0.5}
+"""Standard deviation of the factors that the first half-step is solved against: a large ridge would
+take long to leave zero."""
 START_VARIANCE = 0.01
 """The variance that they are taken to have."""
 START_FREEDOM = 10.0
@@ -206,7 +207,7 @@ def start_side(
     table = np.zeros((n, columns.total))
     # The start of the features has iteration 0 of the seed itself.
     drawn = normals(np.arange(n), size, seed=options.seed + 1, iteration=0, side=side)
-    columns.means(table)[:, 1:] = START_SPREAD * drawn[:, 1:]
+    columns.means(table)[:, 1:] = START_SPREAD[options.method] * drawn[:, 1:]
     if columns.n_covariances:
         columns.packed(table)[:] = pack(START_VARIANCE * np.eye(size)[None])
     ones = np.ones((n, 1))
