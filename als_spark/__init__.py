@@ -31,6 +31,7 @@ _HOMES = {
     "PrepareOptions": "spark.prepare.options",
     "RankingRule": "train.ranking",
     "RatingBlock": "solve.blocks",
+    "Risk": "model.risk",
     "SideStats": "train.metrics",
     "SolveError": "errors",
     "SourceOptions": "spark.read.sources",

@@ -20,6 +20,7 @@ from als_spark.model.intervals import load_intervals as load_intervals
 from als_spark.model.recommend import popular_items as popular_items
 from als_spark.model.recommend import recommend as recommend
 from als_spark.model.recommend import similar_items as similar_items
+from als_spark.model.risk import Risk as Risk
 from als_spark.solve.blocks import RatingBlock as RatingBlock
 from als_spark.solve.blocks import build_block as build_block
 from als_spark.solve.objective import Objective as Objective

@@ -21,10 +21,11 @@ from als_spark.cli.spark_job import (
     warn_of_no_effect,
 )
 from als_spark.cli.spark_paths import check_files_read
-from als_spark.cli.stored import open_model
+from als_spark.cli.stored import OpenModel, open_model
 from als_spark.files.places import table_name
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.foldin import FoldedRows
+from als_spark.model.risk import Risk
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.output import spark_output
 from als_spark.spark.predict.recommend import recommend_for_all, similar_items_for_all
@@ -46,13 +47,13 @@ def _run(config: RecommendConfig) -> int:
     with job_with_output("recommend", config, config.output, spark_output) as (job, target):
         session, progress = job.session, job.progress
         with progress.phase("reading the model"):
-            opened = open_model(session, config)
+            opened = open_model(session, config, intervals=config.risk != "neutral")
         progress.write(
             f"{opened.label}: {len(opened.model.users):,} users, {len(opened.model.items):,} items"
         )
         with (
             unreadable_files_are_named(_label(config)),
-            _answers(config, session, opened.model, progress) as answers,
+            _answers(config, session, opened.model, progress, _risk(config, opened)) as answers,
             progress.phase("recommending"),
             described(session.sparkContext, "writing recommendations"),
         ):
@@ -65,7 +66,11 @@ def _run(config: RecommendConfig) -> int:
 
 @contextmanager
 def _answers(
-    config: RecommendConfig, session: SparkSession, model: FactorModel, progress: ProgressReporter
+    config: RecommendConfig,
+    session: SparkSession,
+    model: FactorModel,
+    progress: ProgressReporter,
+    risk: Risk | None,
 ) -> Iterator[DataFrame]:
     side: Side = "user" if config.recommend_for == "users" else "item"
     listed = seen = new = folded = None
@@ -122,8 +127,18 @@ def _answers(
         seen=seen,
         folded=folded,
         min_ratings=least,
+        risk=risk,
     ) as answers:
         yield answers
+
+
+def _risk(config: RecommendConfig, opened: OpenModel) -> Risk | None:
+    """Say what is recommended by, in the place of predictions."""
+    if config.risk == "neutral":
+        return None
+    assert opened.intervals is not None
+    coverage = 0.9 if config.coverage is None else config.coverage
+    return Risk(config.risk, opened.intervals, coverage, config.seed or 0)
 
 
 def _read_listed(

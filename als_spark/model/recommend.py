@@ -27,8 +27,9 @@ from als_spark.errors import ConfigError
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.foldin import FoldedRows
 from als_spark.model.ids import IdIndex, as_id_array, ids_like
+from als_spark.model.risk import Risk
 from als_spark.solve.blocks import counting_argsort
-from als_spark.solve.topk import Seen, TopItems, top_items
+from als_spark.solve.topk import LowerBound, Seen, TopItems, top_items
 from als_spark.types import FloatArray, IntArray, Side, other_side
 
 Source = Literal["model", "fold_in", "popular"]
@@ -46,6 +47,8 @@ class Candidates(NamedTuple):
     ties by rising id."""
     means: FloatArray
     """(n,) Mean training rating."""
+    bound: LowerBound | None = None
+    """How scores come from the factors; None: by their products."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,8 @@ class Asked:
     def answer(self, candidates: Candidates, top: int, seen: Seen | None) -> TopItems:
         """Find the best candidates of each id."""
         if self.source != "popular":
-            return top_items(self.factors[self.rows], candidates.factors, top, seen)
+            factors = self.factors[self.rows]
+            return top_items(factors, candidates.factors, top, seen, candidates.bound)
         # By factors of rank one, whose products are the places.
         places = -1.0 * candidates.places[:, None]
         rows, _ = top_items(np.ones((len(self.ids), 1)), places, top, seen)
@@ -104,6 +108,7 @@ def plan_recommendations(
     folded: FoldedRows | None = None,
     popular: bool = True,
     min_ratings: int = 1,
+    risk: Risk | None = None,
 ) -> Plan:
     """Sort out who is answered from which source.
 
@@ -123,7 +128,21 @@ def plan_recommendations(
         are users if this is False.
     min_ratings : int
         What has fewer training ratings is not recommended. It is answered as before.
+    risk : Risk, optional
+        What is recommended by, of a variational model; predictions if not given.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`recommend` does.
     """
+    if risk is not None:
+        if folded is not None:
+            raise ConfigError(
+                f"folded {folded.side}s with `risk={risk.kind}`: nothing tells how uncertain they "
+                "are: leave one of the two out"
+            )
+        model = risk.apply(model)
     if folded is not None and folded.side != side:
         raise ConfigError(
             f"folded {folded.side}s given to recommend to {side}s: fold in {side}s, or extend the "
@@ -131,6 +150,8 @@ def plan_recommendations(
         )
     other = other_side(side)
     candidates = candidates_of(model, other, min_ratings)
+    if risk is not None:
+        candidates = candidates._replace(bound=risk.bound)
     top = _usable_top(top, candidates)
     own = model.side(side)
     chosen = None if ids is None else ids_like(own.ids, ids, f"{side} id").unique()
@@ -205,12 +226,13 @@ def recommend(
     folded: FoldedRows | None = None,
     popular: bool = True,
     min_ratings: int = 1,
+    risk: Risk | None = None,
 ) -> pa.Table:
     """Recommend items to users, or users to items, in this process.
 
     Parameters
     ----------
-    model, ids, top, side, folded, popular, min_ratings
+    model, ids, top, side, folded, popular, min_ratings, risk
         See :func:`plan_recommendations`.
     exclude : pair of (n,) ids, optional
         Users and items: pairs that are not recommended, such as those rated already.
@@ -224,12 +246,17 @@ def recommend(
     ------
     ConfigError
         If ``top`` is not positive, the folded rows are of the other side, the pairs to exclude are
-        not pairs, or nothing has ``min_ratings``.
+        not pairs, nothing has ``min_ratings``, or ``risk`` is of another model or given with
+        folded rows.
     DataError
         If an id is missing or not of the model's kind.
     """
     plan = plan_recommendations(
-        model, side, top, ids, folded=folded, popular=popular, min_ratings=min_ratings
+        *(model, side, top, ids),
+        folded=folded,
+        popular=popular,
+        min_ratings=min_ratings,
+        risk=risk,
     )
     pairs = None
     if exclude is not None:

@@ -50,8 +50,36 @@ class TopItems(NamedTuple):
     """(n_users, top) float64; NaN where fewer than ``top`` are left."""
 
 
+class LowerBound(NamedTuple):
+    """Scores that are a mean less a deviation: both are products of the factors."""
+
+    n_means: int
+    """Columns of the factors whose product is the mean; that of the others is the variance."""
+    times: float
+    """How many deviations are subtracted."""
+
+    def block(self, users: FloatArray, items: FloatArray, out: FloatArray) -> None:
+        """Score all pairs: (n_users, columns) times (columns, n_items)."""
+        k = self.n_means
+        spreads = np.maximum(users[:, k:] @ items[k:], 0)
+        np.matmul(users[:, :k], items[:k], out=out)
+        out -= self.times * np.sqrt(spreads, out=spreads)
+
+    def pairs(self, users: FloatArray, items: FloatArray) -> FloatArray:
+        """Score pairs of rows: (n, columns) and (n, columns)."""
+        k = self.n_means
+        spreads = np.maximum(np.einsum("pd,pd->p", users[:, k:], items[:, k:]), 0)
+        scores: FloatArray = np.einsum("pd,pd->p", users[:, :k], items[:, :k])
+        scores -= self.times * np.sqrt(spreads)
+        return scores
+
+
 def top_items(
-    user_factors: FloatArray, item_factors: FloatArray, top: int, seen: Seen | None = None
+    user_factors: FloatArray,
+    item_factors: FloatArray,
+    top: int,
+    seen: Seen | None = None,
+    bound: LowerBound | None = None,
 ) -> TopItems:
     """Find the items with the largest scores of each user, leaving ``seen`` ones out.
 
@@ -66,6 +94,8 @@ def top_items(
     top : int
         Items wanted for each user.
     seen : Seen, optional
+    bound : LowerBound, optional
+        How scores come from the factors, which are float64 then; by their products if not given.
 
     Raises
     ------
@@ -86,6 +116,9 @@ def top_items(
     wanted, top = top, min(top, n_items)
     found = TopItems(np.full((n_users, top), -1, np.int32), np.full((n_users, top), -np.inf))
     dtype, slack = _precision(user_factors, item_factors)
+    if bound is not None:
+        # A variance near zero has a root that is off by as much as the root of what it is off by.
+        slack = slack + bound.times * np.sqrt(slack)
     width = max(min(n_items, BLOCK_ITEMS), 1)
     # The best so far are held beside the scores of a block, and may be the more of the two.
     height = max(min(n_users, SCORES_BYTES // (max(width, top) * dtype.itemsize)), 1)
@@ -99,12 +132,15 @@ def top_items(
             shape = (users.shape[0], items.shape[0])
             size = shape[0] * shape[1]
             block = scores[:size].reshape(shape)
-            np.matmul(users.astype(dtype, copy=False), transposed, out=block)
+            if bound is None:
+                np.matmul(users.astype(dtype, copy=False), transposed, out=block)
+            else:
+                bound.block(users.astype(dtype, copy=False), transposed, block)
             if seen is not None:
                 _leave_out(block, seen, start, first)
             best = TopItems(found.rows[part], found.scores[part])
             pairs = _candidates(block, above[:size], best, slack[part])
-            _merge(best, *pairs, users, items, first)
+            _merge(best, *pairs, users, items, first, bound)
     found.scores[found.rows < 0] = np.nan
     if wanted == top:
         return found
@@ -173,6 +209,7 @@ def _merge(
     user_factors: FloatArray,
     item_factors: FloatArray,
     first: int,
+    bound: LowerBound | None,
 ) -> None:
     """Score candidates in float64, and put them among the best so far."""
     n_users, top = best.rows.shape
@@ -189,7 +226,11 @@ def _merge(
         # In arrays of float64, not by a cast inside einsum, whose buffers would cut the sums.
         known = user_factors[users[part]].astype(np.float64, copy=False)
         scored = item_factors[items[part]].astype(np.float64, copy=False)
-        falling[users[part], places[part]] = -np.einsum("pd,pd->p", known, scored)
+        if bound is None:
+            scores = np.einsum("pd,pd->p", known, scored)
+        else:
+            scores = bound.pairs(known, scored)
+        falling[users[part], places[part]] = -scores
     rows[users, places] = items + first
     # Stable, and the items of earlier blocks, and of smaller rows, stand before the others.
     order = np.argsort(falling, axis=1, kind="stable")[:, :top]

@@ -66,9 +66,11 @@ from als_spark.train.bayes.options import (
 from als_spark.types import BadRows, Duplicates, Quoting
 
 Audience = Literal["users", "items", "similar-items"]
+RiskChoice = Literal["averse", "neutral", "thompson"]
 OutputFormat = Literal["parquet", "json"]
 
 Margin = Annotated[float, Field(ge=0, examples=[0.01]), Shown("SHARE")]
+Coverage = Annotated[float, Field(gt=0, lt=1, examples=[0.9]), Shown("SHARE")]
 Minutes = Annotated[float, Field(ge=0.05, le=1e6, examples=[10]), Shown("MINUTES")]
 Tracker = Annotated[str, Field(min_length=1), Shown("URI", role="tracking")]
 Version = Annotated[str, Field(min_length=1), Shown("V")]
@@ -439,6 +441,14 @@ class RecommendConfig(StoredModelConfig):
     about = "Write the best items of every user (or users of every item, or similar items)."
 
     top: TopCount = option("recommendations", "how many recommendations each gets", 10)
+    risk: RiskChoice = option(
+        "recommendations",
+        "of a variational model: by the prediction (neutral), the lower bound of the rating's "
+        "interval (averse), or a draw from the posterior (thompson)",
+        "neutral",
+    )
+    coverage: Coverage | None = option("recommendations", "averse: of the interval (default: 0.9)")
+    seed: CountOrNone | None = option("recommendations", "thompson: of the draw (default: 0)")
     min_ratings: Count = option(
         "recommendations",
         "recommend only items (--for items: users) with so many training ratings",
@@ -490,6 +500,15 @@ class RecommendConfig(StoredModelConfig):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
+        if self.risk != "neutral":
+            self._risk_goes()
+        for name, kind in (("coverage", "averse"), ("seed", "thompson")):
+            value = getattr(self, name)
+            if value is not None and self.risk != kind:
+                raise ConfigError(
+                    f"--{name} {value} with --risk {self.risk}: has no effect: leave it out, or "
+                    f"use --risk {kind}"
+                )
         if self.fold_in is not None and self.recommend_for != "users":
             raise ConfigError(
                 f"--fold-in {self.fold_in}: users are folded in, so it goes with --for users"
@@ -500,3 +519,16 @@ class RecommendConfig(StoredModelConfig):
                 "out: leave the option out, or use --for users"
             )
         return self
+
+    def _risk_goes(self) -> None:
+        """Refuse what has no uncertainty beside a risk."""
+        if self.fold_in is not None:
+            raise ConfigError(
+                f"--fold-in {self.fold_in} with --risk {self.risk}: nothing tells how uncertain "
+                "folded users are: leave one of the two out"
+            )
+        if self.recommend_for == "similar-items":
+            raise ConfigError(
+                f"--risk {self.risk} with --for similar-items: similar items are not recommended "
+                "by predictions: leave it out, or use --for users"
+            )

@@ -41,6 +41,7 @@ from als_spark.model.recommend import (
     plan_recommendations,
     plan_similar_items,
 )
+from als_spark.model.risk import Risk
 from als_spark.solve.blocks import counting_argsort
 from als_spark.spark.arrow import (
     CHUNK_ROWS,
@@ -110,6 +111,7 @@ def recommend_for_all(
     folded: FoldedRows | None = None,
     popular: bool = True,
     min_ratings: int = 1,
+    risk: Risk | None = None,
     partitions: int | None = None,
 ) -> AnswerFrame:
     """Recommend items to users, or users to items, as a DataFrame.
@@ -121,7 +123,7 @@ def recommend_for_all(
     Parameters
     ----------
     session : SparkSession
-    model, side, top, ids, folded, popular, min_ratings
+    model, side, top, ids, folded, popular, min_ratings, risk
         See :func:`als_spark.model.recommend.plan_recommendations`.
     seen : DataFrame, optional
         Columns ``user`` and ``item``, original ids as integers or strings: pairs that are not
@@ -140,13 +142,17 @@ def recommend_for_all(
     Raises
     ------
     ConfigError
-        If ``top`` or ``partitions`` is not positive, the folded rows are of the other side, or
-        nothing has ``min_ratings``.
+        If ``top`` or ``partitions`` is not positive, the folded rows are of the other side,
+        nothing has ``min_ratings``, or ``risk`` is of another model or given with folded rows.
     DataError
         If an id is missing or not of the model's kind, or ``seen`` lacks a column.
     """
     plan = plan_recommendations(
-        model, side, top, ids, folded=folded, popular=popular, min_ratings=min_ratings
+        *(model, side, top, ids),
+        folded=folded,
+        popular=popular,
+        min_ratings=min_ratings,
+        risk=risk,
     )
     label = f"recommending {plan.found_name}s to {plan.asked_name}s"
     return _answers(session, plan, seen, partitions, label)

@@ -435,6 +435,7 @@ OTHER_VALUES = {
     "increments": ("a.csv", "b.csv"),
     "from_sweep": "sweep",
     "method": "sample",
+    "risk": "averse",
     "noise": "shared",
 }
 OF_METHODS = {
@@ -444,6 +445,7 @@ OF_METHODS = {
     "samples": {"method": "sample"},
 }
 """Options that belong to others, which are then given, too."""
+OF_RISKS = {"coverage": "averse", "seed": "thompson"}
 
 
 @pytest.mark.parametrize(
@@ -457,6 +459,8 @@ def test_every_field_has_an_option_that_changes_it_alone(kind, name):
         del least["store"]
     if kind is TrainConfig and name in OF_METHODS:
         least |= OF_METHODS[name]
+    if kind is RecommendConfig and name in OF_RISKS:
+        least["risk"] = OF_RISKS[name]
     default = getattr(kind(**LEAST[kind]), name)
     declared = option_types(kind)[name].base
     if declared is bool:
