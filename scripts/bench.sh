@@ -6,7 +6,7 @@
 #   cmfrec      cmfrec's ALS (C, OpenMP), exact and by conjugate gradients
 #   notebook    the source notebook's loop, and MLlib fitted point after point, on MovieLens
 #   accelerate  plain against accelerated training
-#   accuracy    errors of ridges with a tuned λ, and of the Bayesian methods, on five folds
+#   accuracy    errors of ridges with a tuned λ, and of the Bayesian methods, on five folds, or by time
 #   growth      time and memory of 1 to 25 million ratings, in a driver heap of 4 GB
 #   roofline    what a half-step spends its time on, and what Spark adds
 #   recommend   Spark MLlib's recommendForAllUsers, from the same factors

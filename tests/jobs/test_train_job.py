@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from als_spark.model.files import load_model
 from als_spark.model.intervals import load_intervals
+from jobs.recommend import main as recommend
 from jobs.train import main
 from tests.jobs.nightly import BASE, N_BASE, SMALL, Lake, fresh_lines, held_out_by_time
 
@@ -86,6 +88,16 @@ class TestIntoAFolder:
         np.testing.assert_allclose(model.predict(users, items)[known], found.prediction[known])
         within = (found.lower <= BASE.ratings) & (BASE.ratings <= found.upper)
         assert 0.8 < within[known].mean() < 1
+        served = ["--model", str(out), "--output", str(tmp_path / "best"), "--top", "4"]
+        assert recommend([*served, "--risk", "averse", "--coverage", "0.6"]) == 0
+        rows = pq.read_table(tmp_path / "best").to_pylist()
+        rated = model.items.ids.to_numpy()[model.item_stats.degrees > 0].tolist()
+        for row in [row for row in rows if row["source"] == "model"][:5]:
+            lower = intervals.predict([row["user"]] * len(rated), rated, 0.6).lower
+            order = np.argsort(-lower, kind="stable")[:4]
+            given = [(pair["item"], pair["score"]) for pair in row["recommendations"]]
+            assert [item for item, _ in given] == [rated[k] for k in order]
+            np.testing.assert_allclose([score for _, score in given], lower[order])
         # A sampled model has no intervals: those of the earlier run are gone.
         assert main([*options, "--method", "sample", "--burn-in", "2", "--samples", "5"]) == 0
         assert {path.name for path in out.iterdir()} == FILES
@@ -93,6 +105,9 @@ class TestIntoAFolder:
         assert (told["method"], told["samples"], told["n_features"]) == ("sample", 5, 3)
         assert record_of(out / "run.json")["training"]["iterations"] == 7
         assert "sample, noise" in capsys.readouterr().out
+        assert recommend([*served, "--risk", "thompson"]) == 2
+        refused = capsys.readouterr().err
+        assert f"{out} has no intervals, so nothing tells how uncertain" in refused
         assert main([*options, "--lambda", "4", "--max-iter", "3"]) == 0
         assert {path.name for path in out.iterdir()} == FILES
         model, run = load_model(out), record_of(out / "run.json")

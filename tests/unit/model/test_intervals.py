@@ -13,6 +13,7 @@ import pytest
 
 from als_spark.errors import ConfigError, DataError
 from als_spark.model.factor_model import FactorModel
+from als_spark.model.files import save_model
 from als_spark.model.foldin import fold_in
 from als_spark.model.ids import IdIndex
 from als_spark.model.intervals import IntervalModel, load_intervals, save_intervals
@@ -155,13 +156,19 @@ def test_the_blocks_of_the_page_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     index = IdIndex(pa.array(range(60))), IdIndex(pa.array(range(40)))
-    (tmp_path / "model").mkdir()
+    backend, stats, posterior = trained
+    factors, objective = served(posterior)
+    item_stats = SideStats.of(40, [backend.blocks["item"]])
+    model = FactorModel(*index, factors, stats, item_stats, objective.as_record())
+    save_model(model, tmp_path / "model")
     save_intervals(IntervalModel(*index, Moments.of(trained[2])), tmp_path / "model")
     monkeypatch.chdir(tmp_path)
-    first, second = code_blocks(ROOT / "docs" / "bayes.md", "python")
+    first, risk, second = code_blocks(ROOT / "docs" / "bayes.md", "python")
     names: dict[str, Any] = {}
     exec(first, names)
     assert np.isfinite(names["found"]).all()
+    exec(risk, names)
+    assert names["risk"].coverage == 0.8
     exec(second, names)
     assert names["posterior"].converged
     assert capsys.readouterr().out.count("\n") >= 2

@@ -128,6 +128,13 @@ REFUSED = {
         ({"files": 0}, "--files 0: not usable"),
         ({"bad_rows": "keep"}, "--bad-rows keep: not usable: use one of error, drop"),
         ({"recommend_for": "items", "fold_in": "f"}, "--fold-in f: users are folded in"),
+        ({"risk": "averse", "fold_in": "f"}, "--fold-in f with --risk averse: nothing tells"),
+        (
+            {"risk": "thompson", "recommend_for": "similar-items"},
+            "--risk thompson with --for similar-items: similar items are not recommended",
+        ),
+        ({"coverage": 0.5}, "--coverage 0.5 with --risk neutral: has no effect"),
+        ({"seed": 3, "risk": "averse"}, "--seed 3 with --risk averse: .* use --risk thompson"),
         ({"recommend_for": "similar-items", "exclude_seen": "f"}, "--exclude-seen f: similar"),
         ({"output": ""}, "--output is missing"),
     ],
