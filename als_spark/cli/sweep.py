@@ -25,8 +25,8 @@ from als_spark.errors import DataError
 from als_spark.files.json_files import write_json
 from als_spark.files.outputs import INTERRUPTED_FOLDER, StagedFolder
 from als_spark.files.places import local_path
-from als_spark.model.factor_model import FactorModel
 from als_spark.model.files import save_refitted
+from als_spark.model.large_model import AnyModel
 from als_spark.nightly.refit import PHASE, refit_model, refit_words
 from als_spark.redaction import redact_all
 from als_spark.report.advice import edges, next_command
@@ -79,7 +79,7 @@ class _Run:
         self._collector = SweepCollector(self._selected_on, job.progress.on_finished, self._judge)
         self._popular: Popular = {}
         self._biases: Biases = {}
-        self._refitted: FactorModel | None = None
+        self._refitted: AnyModel | None = None
         self._facts: dict[str, Any] = {
             "versions": all_versions(job.session),
             "spark_master": job.session.sparkContext.master,
@@ -285,7 +285,7 @@ class _Run:
         self._facts["refit"] = record.as_dict()
         progress.write(refit_words(record))
 
-    def _best_model(self, outcome: SweepOutcome, prepared: PreparedRatings) -> FactorModel:
+    def _best_model(self, outcome: SweepOutcome, prepared: PreparedRatings) -> AnyModel:
         best = outcome.points[outcome.best]
         more = {"seed": self._config.seed, "result": best.as_record(best=True)}
         more |= seen_record(prepared)

@@ -12,8 +12,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.errors import EmptySourceError
-from als_spark.model.factor_model import FactorModel
 from als_spark.model.intervals import IntervalModel
+from als_spark.model.large_model import AnyModel
 from als_spark.nightly.holdout import HoldoutRule, held_out
 from als_spark.nightly.posterior import fit_posterior
 from als_spark.nightly.run_log import RunNotes
@@ -114,10 +114,10 @@ class FitOptions:
 class Fitted(NamedTuple):
     """A trained model with the record of its training."""
 
-    model: FactorModel
+    model: AnyModel
     """What is measured on the held-out ratings."""
     result: PointResult
-    refitted: FactorModel | None = None
+    refitted: AnyModel | None = None
     """The same, trained on with all ratings; None where that is not asked for."""
     intervals: IntervalModel | None = None
     """What intervals need, where the method has it."""
@@ -325,7 +325,7 @@ class Fitting:
     def measure(
         self,
         ready: ReadyRatings,
-        models: Mapping[str, FactorModel],
+        models: Mapping[str, AnyModel],
         unseen_by: HoldoutRule | None = None,
     ) -> dict[str, Evaluation]:
         """Measure models on the held-out ratings; what is trained on is not recommended.

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -40,6 +40,10 @@ class RemoteFactors(Protocol):
 
     def collect(self) -> FloatArray:
         """Return them as an array of this process."""
+        ...
+
+    def pieces(self) -> Iterator[FloatArray]:
+        """Bring them to this process in the order of their rows, in pieces of bounded size."""
         ...
 
 

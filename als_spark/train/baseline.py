@@ -25,7 +25,7 @@ import numpy as np
 from als_spark.solve.objective import Objective
 from als_spark.train.backend import Backend, Factors, HalfStep, HeldFactors
 from als_spark.train.metrics import SideStats
-from als_spark.types import FloatArray, Side
+from als_spark.types import SIDES, FloatArray, Side
 
 ITEM_DAMPING = 25.0
 """β_item: as if an item had so many ratings more, all of them the mean."""
@@ -67,20 +67,18 @@ def damped_means(stats: Mapping[Side, SideStats]) -> Factors:
     Parameters and result are as in :func:`fit_biases`.
     """
     mean = stats["user"].mean
-    return _as_factors(
-        mean,
-        _damped(stats["user"], mean, USER_DAMPING),
-        _damped(stats["item"], mean, ITEM_DAMPING),
-    )
+    return Factors(*(bias_factors(stats[side], side, mean) for side in SIDES))
+
+
+def bias_factors(stats: SideStats, side: Side, mean: float) -> FloatArray:
+    """(n, 2) float64 factors of one side of :func:`damped_means`, by the mean of all ratings."""
+    if side == "user":
+        biases = mean + _damped(stats, mean, USER_DAMPING)
+        return np.column_stack([biases, np.ones(biases.size)])
+    biases = _damped(stats, mean, ITEM_DAMPING)
+    return np.column_stack([np.ones(biases.size), biases])
 
 
 def _damped(stats: SideStats, mean: float, damping: float) -> FloatArray:
     biases: FloatArray = (stats.sums - mean * stats.degrees) / (stats.degrees + damping)
     return biases
-
-
-def _as_factors(mean: float, users: FloatArray, items: FloatArray) -> Factors:
-    return Factors(
-        np.column_stack([mean + users, np.ones(users.size)]),
-        np.column_stack([np.ones(items.size), items]),
-    )

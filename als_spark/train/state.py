@@ -133,7 +133,8 @@ def start_states(
         Of all models, or of each.
     starts : sequence of Factors or None, optional
         Starting factors, one a model, (n_users, rank) and (n_items, rank); drawn by
-        :func:`als_spark.train.start.initial_factors` if not given. Biases start at 0.
+        :func:`als_spark.train.start.initial_factors` if not given, as is a side of no rows. Biases
+        start at 0.
 
     Raises
     ------
@@ -164,7 +165,7 @@ def start_states(
             [
                 Start(
                     *(spec.rank, own.seed, own.dtype, spec.objective.columns(spec.rank)),
-                    None if start is None else start[k],
+                    None if start is None or len(start[k]) == 0 else start[k],
                 )
                 for spec, own, start in zip(specs, each, given, strict=True)
             ],
@@ -183,7 +184,8 @@ def start_states(
 
 def _check_start(start: Factors, sizes: tuple[int, int], rank: int) -> None:
     expected = ((sizes[0], rank), (sizes[1], rank))
-    if (start.users.shape, start.items.shape) != expected:
+    found = start.users.shape, start.items.shape
+    if any(own not in (whole, (0, rank)) for own, whole in zip(found, expected, strict=True)):
         raise ConfigError(
             f"starting factors of shapes {start.users.shape} and {start.items.shape} given, "
             f"{expected[0]} and {expected[1]} needed: one row for each user and each item"

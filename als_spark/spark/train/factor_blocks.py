@@ -201,6 +201,74 @@ class DistributedFactors:
             factors[rows] = own
         return factors
 
+    def pieces(self) -> Iterator[FloatArray]:
+        """Bring them to the driver in the order of their rows, one piece at a time."""
+        ordered, _ = in_order(self)
+        with described(ordered.ctx, f"fetching the factors of the {self.side}s piece by piece"):
+            try:
+                yield from ordered.toLocalIterator()
+            finally:
+                drop_shuffle(ordered)
+
+
+PIECE_BYTES = 16 << 20
+"""Factors of a piece of a side, in the order of its rows: see :func:`in_order`."""
+
+
+def in_order(model: DistributedFactors) -> tuple[RDD[FloatArray], int]:
+    """Put the factors of a side in the order of its rows, on the executors.
+
+    Returns
+    -------
+    RDD of (height, columns) arrays, int
+        One array a partition, of the rows from the partition's number times the height on; and the
+        height. The RDD shuffles factors once: :func:`drop_shuffle` frees that.
+    """
+    n_rows, columns = model.shape
+    height = max(PIECE_BYTES // max(columns * model.dtype.itemsize, 1), 1)
+    n_pieces = max(-(-n_rows // height), 1)
+    cut = partial(cut_by_rows, source=model.source, height=height)
+    placed = sent_to(model.store.rdd.mapPartitions(cut), n_pieces)
+    fill = partial(
+        fill_piece,
+        shape=(height, n_rows),
+        shared=(model.shared_rows, model.shared.astype(model.dtype, copy=False)),
+    )
+    return placed.mapPartitionsWithIndex(fill), height
+
+
+def cut_by_rows(
+    parts: Iterable[Any], *, source: Source, height: int
+) -> Iterator[tuple[int, tuple[IntArray, FloatArray]]]:
+    """Cut the factors of a block by the pieces that their rows belong to: runs on an executor."""
+    prepare_worker()
+    for rows, own in _rows_of_partition(parts, source=source):
+        pieces = rows // height
+        # Rows rise.
+        starts = np.flatnonzero(np.diff(pieces, prepend=-1))
+        for begin, end in itertools.pairwise([*starts.tolist(), rows.size]):
+            yield int(pieces[begin]), (rows[begin:end], own[begin:end])
+
+
+def fill_piece(
+    number: int,
+    parts: Iterable[tuple[int, tuple[IntArray, FloatArray]]],
+    *,
+    shape: tuple[int, int],
+    shared: tuple[IntArray, FloatArray],
+) -> Iterator[FloatArray]:
+    """Put the rows of a piece together: runs on an executor."""
+    prepare_worker()
+    height, n_rows = shape
+    first = number * height
+    rows, factors = shared
+    piece = np.empty((min(height, n_rows - first), factors.shape[1]), factors.dtype)
+    here = (rows >= first) & (rows < first + height)
+    piece[rows[here] - first] = factors[here]
+    for _, (own, values) in parts:
+        piece[own - first] = values
+    yield piece
+
 
 def _rows_of_partition(
     parts: Iterable[Any], *, source: Source
