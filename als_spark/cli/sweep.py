@@ -153,6 +153,7 @@ class _Run:
             partitions=config.partitions,
             ranking=config.ranking,
             exchange=config.exchange,
+            accelerate=config.training.accelerate,
         )
         self._options = options
         label = self._label()

@@ -127,6 +127,7 @@ def train_together(
         dtype=DTYPE,
         ranks=[s.objective.columns(s.rank) for s in specs],
         exchange=shared.exchange,
+        accelerate=any(params.getAccelerate() for params in models.values()),
     )
     kinds = [
         to_arrow_type(id_type(dataset.schema, name, native=shared.native))

@@ -90,6 +90,7 @@ class FitOptions:
             placement=self.placement,
             partitions=self.partitions,
             exchange=self.exchange,
+            accelerate=self.training.accelerate,
         )
 
     def settings(self, spec: Spec) -> TrainingSettings:

@@ -50,6 +50,8 @@ LEAST_BYTES = 64 << 20
 BROADCAST_SHARE = 4
 """The fixed factors of a model are broadcast if they take at most one part in so many of a worker's
 memory: they are there as they have come and as the kernels pad them, beside all else."""
+LARGEST_SHARE = 2
+"""The same where they have to be broadcast: twice their size must fit."""
 GRID_SHARE = 4
 """The packed ratings, held whole, may take one part in so many of a worker's memory."""
 MERGE_BYTES = 96
@@ -129,6 +131,7 @@ def plan(
     *,
     exchange: ExchangeChoice | Mapping[Side, ExchangeName] = "auto",
     ranked: bool = False,
+    accelerated: bool = False,
 ) -> Plan:
     """Decide how a run uses the cluster.
 
@@ -136,7 +139,7 @@ def plan(
     bytes that Spark allows a Python worker (see the function of that name), ``exchange`` how the
     fixed factors reach the blocks of both sides, or of each. An exchange that is not ``auto``
     implies that the ratings are partitioned. ``ranked`` says that ranking measures are asked for,
-    which need all factors broadcast.
+    ``accelerated`` that a model is accelerated: both need the items' factors broadcast.
 
     Raises
     ------
@@ -158,7 +161,8 @@ def plan(
     if placement == "grid":
         return Plan("grid", 1, None, {}, worker_bytes, sizes)
     n_blocks = choose_blocks(sizes, worker_bytes) if partitions is None else partitions
-    chosen = choose_exchange(sizes, worker_bytes, exchange, ranked=ranked)
+    needs = ["ranking measures"] * ranked + ["acceleration"] * accelerated
+    chosen = choose_exchange(sizes, worker_bytes, exchange, needs)
     return Plan("ratings", n_blocks, SLICE_BYTES, chosen, worker_bytes, sizes)
 
 
@@ -166,31 +170,49 @@ def choose_exchange(
     sizes: Sizes,
     worker_bytes: int,
     exchange: ExchangeChoice | Mapping[Side, ExchangeName],
-    *,
-    ranked: bool,
+    needs_items: Sequence[str] = (),
 ) -> dict[Side, ExchangeName]:
     """Choose how the fixed factors reach the blocks of each side.
 
-    Broadcast, unless those of the largest model would take too much of a worker's memory. Raises
-    ConfigError where rankings are to be measured, and a side is to be shuffled.
+    Broadcast, unless those of the largest model would take too much of a worker's memory.
+    ``needs_items`` names what is asked for that needs the items' factors broadcast, also where they
+    take more than that.
+
+    Raises
+    ------
+    ConfigError
+        If those are to be shuffled nonetheless, or would hardly fit, where nobody has chosen.
     """
+    n_rows = {"user": sizes.n_users, "item": sizes.n_items}
+    row_bytes = max(sizes.ranks, default=0) * sizes.itemsize
     chosen: dict[Side, ExchangeName]
     if isinstance(exchange, Mapping):
         chosen = {side: exchange[side] for side in SIDES}
-    elif exchange == "auto" and not ranked:
-        n_rows = {"user": sizes.n_users, "item": sizes.n_items}
-        row_bytes = max(sizes.ranks, default=0) * sizes.itemsize
+    elif exchange == "auto":
         limit = worker_bytes // BROADCAST_SHARE
         chosen = {
             side: "shuffle" if n_rows[other_side(side)] * row_bytes > limit else "broadcast"
             for side in SIDES
         }
+        if needs_items:
+            chosen["user"] = "broadcast"
     else:
-        chosen = dict.fromkeys(SIDES, "broadcast" if exchange == "auto" else exchange)
-    if ranked and "shuffle" in chosen.values():
+        chosen = dict.fromkeys(SIDES, exchange)
+    if not needs_items:
+        return chosen
+    asked = " and ".join(needs_items)
+    if chosen["user"] == "shuffle":
         raise ConfigError(
-            '`exchange="shuffle"` with ranking measures: they need the factors of all users and '
-            'items in every worker: use `exchange="broadcast"`, or measure errors alone'
+            f"the items' factors shuffled with {asked}, which need them whole: use "
+            '`exchange="auto"`, which shuffles the users\' alone if they are large, or leave '
+            f"{asked} out"
+        )
+    item_bytes = sizes.n_items * row_bytes
+    if exchange == "auto" and item_bytes > worker_bytes // LARGEST_SHARE:
+        raise ConfigError(
+            f"{asked} need the items' factors broadcast, and those of {sizes.n_items:,} items take "
+            f"{item_bytes >> 20:,} MB, more than half of the {worker_bytes >> 20:,} MB of a Python "
+            f'worker: use a smaller rank, leave {asked} out, or try it with `exchange="broadcast"`'
         )
     return chosen
 

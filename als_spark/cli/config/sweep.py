@@ -205,7 +205,7 @@ class FitConfig(RatingsConfig):
         if self.exchange == "shuffle" and self.accelerate:
             raise ConfigError(
                 "--exchange shuffle with --accelerate: not usable: the extrapolation needs the "
-                "items' factors on the driver: leave one of the two out"
+                "items' factors on the driver: use --exchange auto, which shuffles the users' alone"
             )
         return self
 
@@ -323,7 +323,7 @@ class SweepConfig(FitConfig):
             asked = [*self._asking_for_rankings, f"--ranking-users {self.ranking_users}"][0]
             raise ConfigError(
                 f"--exchange shuffle with {asked}: not usable: ranking measures need the factors "
-                "of all users and items in every worker: leave one of the two out"
+                "of all items in every worker: use --exchange auto, which shuffles the users' alone"
             )
         return self
 

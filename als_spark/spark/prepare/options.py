@@ -25,7 +25,8 @@ class PrepareOptions:
 
     ``ranks`` has a rank for every model that will be trained: the blocks are balanced for them.
     With a ``ranking`` the ranking measures of models can be had, too. The ``exchange`` may be given
-    by side: how the fixed factors reach the blocks of that side.
+    by side: how the fixed factors reach the blocks of that side. ``accelerate`` says that there
+    are models to accelerate.
     """
 
     split: SplitOptions = field(default_factory=SplitOptions)
@@ -38,3 +39,4 @@ class PrepareOptions:
     partitions: int | None = None
     ranking: RankingRule | None = None
     exchange: ExchangeChoice | Mapping[Side, ExchangeName] = "auto"
+    accelerate: bool = False

@@ -29,6 +29,7 @@ from als_spark.spark.train.factor_blocks import (
     sent_to,
     start_partition,
 )
+from als_spark.spark.train.partitioned import PartitionedRankings
 from als_spark.train.backend import AnyFactors, Start
 from als_spark.train.metrics import SideStats
 from als_spark.train.start import start_array
@@ -79,6 +80,8 @@ class RoutedBlocks:
     plan : Plan
     resources : ExitStack
         Freed at the end; factors stay until nothing refers to them.
+    ranking : PartitionedRankings or None
+        Where rankings are asked for.
     """
 
     context: SparkContext
@@ -87,6 +90,7 @@ class RoutedBlocks:
     positives: Mapping[Side, IntArray]
     plan: Plan
     resources: ExitStack
+    ranking: PartitionedRankings | None = None
 
     def degrees(self, side: Side, *, positive: bool = False) -> IntArray:
         """See :class:`als_spark.train.backend.Backend`."""
