@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 from pyspark.sql import DataFrame, Observation, SparkSession
@@ -21,10 +21,10 @@ from als_spark.cli.spark_job import (
     warn_of_no_effect,
 )
 from als_spark.cli.spark_paths import check_files_read
-from als_spark.cli.stored import open_model
+from als_spark.cli.stored import open_large_model
 from als_spark.files.places import table_name
-from als_spark.model.factor_model import FactorModel
 from als_spark.model.foldin import FoldedRows
+from als_spark.model.large_model import AnyModel
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.output import spark_output
 from als_spark.spark.predict.recommend import recommend_for_all, similar_items_for_all
@@ -43,10 +43,16 @@ from als_spark.types import Side
 
 
 def _run(config: RecommendConfig) -> int:
-    with job_with_output("recommend", config, config.output, spark_output) as (job, target):
+    with (
+        job_with_output("recommend", config, config.output, spark_output) as (job, target),
+        ExitStack() as stack,
+    ):
         session, progress = job.session, job.progress
+        # What solves users, and what is similar, needs the items whole.
+        whole = config.fold_in is not None or config.recommend_for == "similar-items"
+        near: list[Side] = ["item"] if whole else []
         with progress.phase("reading the model"):
-            opened = open_model(session, config)
+            opened = open_large_model(session, config, stack, near)
         progress.write(
             f"{opened.label}: {len(opened.model.users):,} users, {len(opened.model.items):,} items"
         )
@@ -65,7 +71,7 @@ def _run(config: RecommendConfig) -> int:
 
 @contextmanager
 def _answers(
-    config: RecommendConfig, session: SparkSession, model: FactorModel, progress: ProgressReporter
+    config: RecommendConfig, session: SparkSession, model: AnyModel, progress: ProgressReporter
 ) -> Iterator[DataFrame]:
     side: Side = "user" if config.recommend_for == "users" else "item"
     listed = seen = new = folded = None
@@ -152,7 +158,7 @@ def _read_listed(
 def _tell_known(
     config: RecommendConfig,
     listed: ListedIds,
-    model: FactorModel,
+    model: AnyModel,
     side: Side,
     folded: FoldedRows | None,
     progress: ProgressReporter,

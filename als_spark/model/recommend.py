@@ -166,13 +166,15 @@ def plan_recommendations(
 
 
 def plan_similar_items(
-    model: FactorModel, top: int = 10, ids: IdList | None = None, *, min_ratings: int = 1
+    model: AnyModel, top: int = 10, ids: IdList | None = None, *, min_ratings: int = 1
 ) -> Plan:
     """Plan the items most similar to each item, by the cosine of their factors, in float64.
 
     Items without a training rating have no similar items, and are similar to none. A row of zeros
     has the cosine 0 with every other. Parameters as in :func:`plan_recommendations`.
     """
+    if not isinstance(model.factors.items, np.ndarray):
+        raise ConfigError("similar items of a model whose items are elsewhere: collect() it first")
     candidates = candidates_of(model, "item")
     chosen = None if ids is None else ids_like(model.items, ids, "item id").unique()
     plan = plan_similar(candidates, "item", top, chosen)

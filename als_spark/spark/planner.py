@@ -151,9 +151,7 @@ def plan(
             f'`exchange="{exchange}"` with `placement="grid"`: whole models are trained in a task, '
             "so no factors travel: leave one of the two out"
         )
-    worker_bytes = WORKER_BYTES
-    if worker_limit is not None:
-        worker_bytes = min(worker_bytes, max(worker_limit - LIBRARY_BYTES, LEAST_BYTES))
+    worker_bytes = usable_bytes(worker_limit)
     if placement == "auto" and exchange != "auto":
         placement = "ratings"
     if placement == "auto":
@@ -215,6 +213,13 @@ def choose_exchange(
             f'worker: use a smaller rank, leave {asked} out, or try it with `exchange="broadcast"`'
         )
     return chosen
+
+
+def usable_bytes(worker_limit: int | None) -> int:
+    """Return what a Python worker may need beyond its libraries, given what Spark allows it."""
+    if worker_limit is None:
+        return WORKER_BYTES
+    return min(WORKER_BYTES, max(worker_limit - LIBRARY_BYTES, LEAST_BYTES))
 
 
 def worker_limit(conf: Mapping[str, str]) -> int | None:

@@ -37,7 +37,8 @@ def side_frame(session: SparkSession, model: AnyModel, side: Side) -> DataFrame:
     own = LargeSide(*model.side(side))
     factors = own.factors
     if isinstance(factors, StoredFactors):
-        frame = session.read.parquet(factors.address)
+        # A path with brackets is no pattern.
+        frame = session.read.option("__globPaths__", "false").parquet(factors.address)
         return frame.select(
             F.col("id"),
             F.col("n_ratings").cast("int"),

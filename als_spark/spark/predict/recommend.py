@@ -31,7 +31,6 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import IntegralType
 
 from als_spark.errors import ConfigError, DataError
-from als_spark.model.factor_model import FactorModel
 from als_spark.model.foldin import FoldedRows
 from als_spark.model.large_model import AnyModel
 from als_spark.model.recommend import (
@@ -129,7 +128,7 @@ def recommend_for_all(
 
 def similar_items_for_all(
     session: SparkSession,
-    model: FactorModel,
+    model: AnyModel,
     *,
     top: int = 10,
     ids: IdList | None = None,
