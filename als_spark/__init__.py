@@ -20,6 +20,7 @@ _HOMES = {
     "IntervalModel": "model.intervals",
     "IterationRecord": "train.records",
     "Judge": "train.records",
+    "LargeModel": "model.large_model",
     "LocalBackend": "train.local",
     "LoopState": "train.state",
     "ModelSpec": "train.records",

@@ -17,6 +17,7 @@ from als_spark.model.foldin import extend_model as extend_model
 from als_spark.model.foldin import fold_in as fold_in
 from als_spark.model.intervals import IntervalModel as IntervalModel
 from als_spark.model.intervals import load_intervals as load_intervals
+from als_spark.model.large_model import LargeModel as LargeModel
 from als_spark.model.recommend import popular_items as popular_items
 from als_spark.model.recommend import recommend as recommend
 from als_spark.model.recommend import similar_items as similar_items

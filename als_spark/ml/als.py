@@ -91,7 +91,7 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
     exchange : {"auto", "broadcast", "shuffle"}
         How the fixed factors reach the ratings: sent whole to every worker, or in the rows that
         each needs, from where they were solved; auto: each side by its size. The factors are the
-        same. Not with ``accelerate``, if the items' are shuffled.
+        same. With ``accelerate`` the items' are broadcast: not with "shuffle".
     initialModel : ALSModel, optional
         A model of the same rank from whose factors the iterations start, such as that of
         yesterday; ids that it lacks start as usual. Saved with the estimator.

@@ -73,7 +73,7 @@ def grouped(
         if sum(own.nbytes for own in held) >= size:
             yield np.concatenate(held)
             held = []
-    if held and any(len(own) for own in held):
+    if any(len(own) for own in held):
         yield np.concatenate(held)
 
 
