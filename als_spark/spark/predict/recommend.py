@@ -122,7 +122,11 @@ def recommend_for_all(
     )
     label = f"recommending {plan.found_name}s to {plan.asked_name}s"
     handles: list[Handle] = []
-    far = far_rows(session, model, side, min_ratings, handles)
+    try:
+        far = far_rows(session, model, side, min_ratings, handles)
+    except BaseException:
+        destroy(handles)
+        raise
     return _answers(session, plan, seen, partitions, label, far, handles)
 
 
