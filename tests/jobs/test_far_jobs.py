@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pyspark.sql import SparkSession
 
 from als_spark.cli import evaluate, recommend, retrain, sweep, train
 from als_spark.model.factor_files import read_side
@@ -110,8 +111,7 @@ def test_sweep_evaluate_and_recommend(tmp_path: Path, far: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("spark")
-def test_train_and_retrain(tmp_path: Path, far: Any) -> None:
+def test_train_and_retrain(spark: SparkSession, tmp_path: Path, far: Any) -> None:
     first = str(write_ratings(tmp_path / "first.csv", 1, 0.4))
     second = str(write_ratings(tmp_path / "second.csv", 2, 0.5))
     model = ["--rank", str(RANK), "--lambda", "1"]
@@ -137,3 +137,15 @@ def test_train_and_retrain(tmp_path: Path, far: Any) -> None:
             assert one.ids.ids.equals(two.ids.ids)
             np.testing.assert_allclose(one.factors, two.factors, rtol=0, atol=1e-9)
         assert own.description["start"] == same.description["start"] == "warm"
+    # Executors read the store where it is, the driver its copy.
+    hadoop: Any = spark.sparkContext._jsc
+    mount = "fs.viewfs.mounttable.farjobs.link./stores"
+    hadoop.hadoopConfiguration().set(mount, f"file://{tmp_path}")
+    found = []
+    for store in (tmp_path / "near", "viewfs://farjobs/stores/far"):
+        out = tmp_path / f"top {len(found)}"
+        argv = ["--store", str(store), "--exclude-seen", second, "--top", "3"]
+        assert recommend.main([*argv, "--format", "json", "--output", str(out)]) == 0
+        found.append(answers(out))
+    assert len(found[0]) == N_USERS
+    close(*found)
