@@ -201,12 +201,14 @@ def worker_limit(conf: Mapping[str, str]) -> int | None:
     An executor's ``spark.executor.pyspark.memory`` (in MiB unless it has a unit) is shared by the
     workers of its cores.
     """
-    written = conf.get("spark.executor.pyspark.memory", "").strip().lower()
-    found = re.fullmatch(r"(\d+)([bkmgtp]?)b?", written)
-    if found is None:
-        return None
-    number, unit = found.groups()
-    return (int(number) << _SHIFTS[unit]) // max(int(conf.get("spark.executor.cores", "1")), 1)
+    size = memory_bytes(conf.get("spark.executor.pyspark.memory", ""))
+    return None if size is None else size // max(int(conf.get("spark.executor.cores", "1")), 1)
+
+
+def memory_bytes(text: str) -> int | None:
+    """Read a size as Spark writes it: 512m, 4g, 1024 (MiB); None if it is none."""
+    found = re.fullmatch(r"(\d+)([bkmgtp]?)b?", text.strip().lower())
+    return None if found is None else int(found[1]) << _SHIFTS[found[2]]
 
 
 def choose_placement(sizes: Sizes, worker_bytes: int = WORKER_BYTES) -> PlacementName:

@@ -272,7 +272,7 @@ class TrainConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if (self.store is None) == (self.output is None):
+        if self.writes and (self.store is None) == (self.output is None):
             raise ConfigError(
                 "--store and --output: give one of the two: the store that the model is "
                 "published into, or a folder for it"
