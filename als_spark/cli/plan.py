@@ -30,16 +30,16 @@ class Planned(NamedTuple):
     """What a job would train."""
 
     ranks: Sequence[int]
-    work: Workload
+    workload: Workload
     exchange: ExchangeChoice
 
 
 def plan_sweep(config: SweepConfig) -> int:
     """Print what a sweep needs; return the exit code: 2 if it could only fail."""
     held_out = config.validation_fraction + (0.0 if config.test else config.test_fraction)
-    work = Workload(train_share=1 - held_out, rankings=config.ranking is not None)
+    workload = Workload(train_share=1 - held_out, rankings=config.ranking is not None)
     ranks = [spec.rank for spec in grid_specs(config.ranks, config.objectives)]
-    return _plan(config, Planned(ranks, work, config.exchange))
+    return _plan(config, Planned(ranks, workload, config.exchange))
 
 
 def plan_model(config: ModelConfig, rank: int) -> int:
@@ -48,8 +48,8 @@ def plan_model(config: ModelConfig, rank: int) -> int:
     method = "ridge" if posterior is None else posterior.method
     forced = posterior is not None and config.placement != "grid"
     exchange: ExchangeChoice = "broadcast" if forced else config.exchange
-    work = Workload(method, train_share=1 - config.test_fraction)
-    return _plan(config, Planned([rank], work, exchange))
+    workload = Workload(method, train_share=1 - config.test_fraction)
+    return _plan(config, Planned([rank], workload, exchange))
 
 
 def _plan(config: FitConfig, planned: Planned) -> int:
@@ -113,7 +113,7 @@ def _estimate(
     return estimate_training(
         sizes,
         resources,
-        work=planned.work,
+        workload=planned.workload,
         placement=config.placement,
         partitions=config.partitions,
         exchange=planned.exchange,

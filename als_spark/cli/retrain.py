@@ -25,7 +25,7 @@ from als_spark.report.progress import ProgressReporter
 
 def _run(config: RetrainConfig) -> int:
     if config.plan:
-        return plan_model(config, _rank(config))
+        return plan_model(config, plan_rank(config))
     if config.mlflow is not None:
         check_tracking(config.mlflow)
     with job_progress("retrain") as progress, ExitStack() as stack:
@@ -51,7 +51,7 @@ def _run(config: RetrainConfig) -> int:
     return log.exit_code
 
 
-def _rank(config: RetrainConfig) -> int:
+def plan_rank(config: RetrainConfig) -> int:
     """Rank of the model that a plan is of: as given, of the current version, or the default."""
     if config.rank is not None:
         return config.rank

@@ -45,7 +45,7 @@ def _training(record: Mapping[str, Any]) -> Iterator[Sequence[str]]:
     numbers = ", ".join(f"{counts[name]:,} {name}" for name in ("users", "items", "ratings"))
     yield "ratings", f"{numbers} ({record['counted']})"
     size = {4: "float32", 8: "float64"}[record["itemsize"]]
-    method = record["work"]["method"]
+    method = record["workload"]["method"]
     models = f"{len(ranks)} models" if len(ranks) > 1 else "1 model"
     rank = f"{min(ranks)} to {max(ranks)}" if min(ranks) < max(ranks) else f"{ranks[0]}"
     yield "models", f"{models} of rank {rank}, {size}{'' if method == 'ridge' else f', {method}'}"

@@ -31,12 +31,15 @@ from als_spark.spark.arrow import CHUNK_ROWS
 from als_spark.spark.estimate import rates
 from als_spark.spark.estimate.assumed import row_work
 from als_spark.spark.planner import MERGE_BYTES
-from scripts.bench.common import bench_parser, bench_session, write_result
+from als_spark.types import ExchangeChoice
+from scripts.bench.common import bench_parser, bench_session, synthetic_frame, write_result
 from scripts.bench.processes import peaks, reset, resident
 from scripts.bench.synthetic import generate
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
+
+    from als_spark.spark.train.run import PreparedRatings
 
 RANKS = (1, 10, 20, 50, 100, 200)
 KERNEL_DATA = ((1_000_000, 70_000, 10_700), (1_500_000, 9_000, 3_000))
@@ -174,17 +177,18 @@ def measure_spark(session: SparkSession, quick: bool, repeats: int) -> dict[str,
     context = session.sparkContext
     cores = default_partitions(context)
     own = resident()
+    small = measure_small(session, quick)
+    worker = peaks().worker
     array = np.random.default_rng(0).random((4 if quick else MEGABYTES) * 2**17)
 
     def job(n_tasks: int) -> float:
-        tasks = context.parallelize(range(n_tasks), n_tasks).mapPartitions(worker_memory)
+        tasks = context.parallelize(range(n_tasks), n_tasks).mapPartitions(count_only)
         return timed(tasks.collect, 5 * repeats)
 
     for _ in range(3):
         job(cores)
     few, many = job(cores), job(16 * cores)
     task = (many - few) / 15
-    memory = context.parallelize(range(cores), cores).mapPartitions(worker_memory).collect()
 
     def broadcast() -> None:
         with shared(context, [array]) as handle:
@@ -208,7 +212,7 @@ def measure_spark(session: SparkSession, quick: bool, repeats: int) -> dict[str,
         sent_to(pairs, cores).mapPartitions(count_only).collect()
 
     found = {
-        "JOB_SECONDS": few,
+        **small,
         "TASK_SECONDS": task,
         "BROADCAST_RATE": n_bytes / max(timed(broadcast, repeats) - few, 1e-6),
         "COLLECT_RATE": n_bytes / max(timed(collect, repeats) - few, 1e-6),
@@ -216,11 +220,44 @@ def measure_spark(session: SparkSession, quick: bool, repeats: int) -> dict[str,
         / cores
         / max(timed(lambda: slices.mapPartitions(count_only).collect(), repeats) - few, 1e-6),
         "SHUFFLE_RATE": n_bytes / cores / max(timed(shuffle, repeats) - 2 * few, 1e-6),
-        "WORKER_BASE": float(max(memory)),
+        "WORKER_BASE": float(worker),
         "DRIVER_BASE": float(own),
     }
     slices.unpersist()
     return {**found, **measure_packing(session, 100_000 if quick else 3_000_000)}
+
+
+def measure_small(session: SparkSession, quick: bool) -> dict[str, float]:
+    """Measure half-steps that cost hardly more than their Spark jobs, with either exchange."""
+    from als_spark.train.loop import train_models
+    from als_spark.train.records import ModelSpec, TrainingOptions
+
+    data = generate(5_000, 700, 200)
+    options = TrainingOptions(tol=0.0, max_iter=6 if quick else 40)
+    found = {}
+    with synthetic_frame(session, data) as frame:
+        for exchange in ("broadcast", "shuffle"):
+            with prepared_ratings(session, frame, exchange) as prepared:
+                spec = ModelSpec(0, 2, Objective(0.1, 1.0))
+                (model,) = train_models(prepared.backend, [spec], options)
+            seconds = np.diff([record.seconds for record in model.history])
+            found[exchange] = statistics.median(seconds.tolist()) / 2
+    return {"JOB_SECONDS": found["broadcast"], "SHUFFLE_JOB_SECONDS": found["shuffle"]}
+
+
+def prepared_ratings(
+    session: SparkSession, frame: DataFrame, exchange: ExchangeChoice = "auto", **more: Any
+) -> PreparedRatings:
+    """Prepare ratings as training has them."""
+    from als_spark.spark.prepare.options import PrepareOptions
+    from als_spark.spark.prepare.prepare import prepare_ratings
+    from als_spark.spark.read.columns import source_from_frame
+    from als_spark.spark.read.split import SplitOptions
+
+    options = PrepareOptions(
+        split=SplitOptions(test_fraction=0.0), ranks=[10], placement="ratings", exchange=exchange
+    )
+    return prepare_ratings(session, source_from_frame(frame), options, **more)
 
 
 def timed(work: Callable[[], Any], repeats: int) -> float:
@@ -235,14 +272,7 @@ def timed(work: Callable[[], Any], repeats: int) -> float:
 
 def measure_packing(session: SparkSession, n_ratings: int) -> dict[str, float]:
     """Measure what a packed rating takes of the JVM, and a rating that is packed of a worker."""
-    from als_spark.spark.prepare.options import PrepareOptions
-    from als_spark.spark.prepare.prepare import prepare_ratings
-    from als_spark.spark.read.columns import source_from_frame
-    from als_spark.spark.read.split import SplitOptions
-    from scripts.bench.common import synthetic_frame
-
     context = session.sparkContext
-    run = PrepareOptions(split=SplitOptions(test_fraction=0.0), ranks=[10], placement="ratings")
     found: list[int] = []
 
     @contextmanager
@@ -252,8 +282,8 @@ def measure_packing(session: SparkSession, n_ratings: int) -> dict[str, float]:
         found.append(peaks().worker)
 
     with synthetic_frame(session, generate(n_ratings)) as frame:
-        source, n_parts = source_from_frame(frame), frame.rdd.getNumPartitions()
-        with prepare_ratings(session, source, run, phase=phase) as prepared:
+        n_parts = frame.rdd.getNumPartitions()
+        with prepared_ratings(session, frame, phase=phase) as prepared:
             java: Any = context._jsc
             stored = sum(
                 info.memSize() + info.diskSize()
@@ -276,16 +306,6 @@ def tell_constants(found: dict[str, float]) -> None:
     for name, value in found.items():
         known = MERGE_BYTES if name == "MERGE_BYTES" else getattr(rates, name)
         print(f"{name}: {value:.4g} (code: {known:.4g})")
-
-
-def worker_memory(tasks: Iterable[int]) -> Iterator[int]:
-    """Tell the memory of a worker with its libraries: runs on an executor."""
-    import als_spark.spark.train.exchange  # noqa: F401
-    from als_spark.spark.worker import prepare_worker
-
-    prepare_worker()
-    for _ in tasks:
-        yield resident()
 
 
 def partial_touch(handle: Any) -> Callable[[Iterable[int]], Iterator[float]]:

@@ -29,7 +29,7 @@ def of_session(context: SparkContext) -> Resources:
 
 
 def check_plan(
-    decided: Plan, resources: Resources, work: Workload, warn: Callable[[str], None]
+    decided: Plan, resources: Resources, workload: Workload, warn: Callable[[str], None]
 ) -> None:
     """Stop a training that could only run out of memory; warn of what may be too small for it.
 
@@ -38,7 +38,7 @@ def check_plan(
     ConfigError
         With what is too small, and the setting to change.
     """
-    estimate = estimate_plan(decided, resources, work)
+    estimate = estimate_plan(decided, resources, workload)
     for finding in estimate.findings:
         if finding.certain:
             raise ConfigError(f"this training could only run out of memory: {finding}")

@@ -28,7 +28,7 @@ class Estimate:
         How it uses the cluster.
     resources : Resources
         The cluster.
-    work : Workload
+    workload : Workload
     reasons : mapping of str to str
         Why placement and exchanges are what they are, by ``placement``, ``user`` and ``item``.
     traffic : mapping of side to Traffic
@@ -43,7 +43,7 @@ class Estimate:
 
     plan: Plan
     resources: Resources
-    work: Workload
+    workload: Workload
     reasons: Mapping[str, str]
     traffic: Mapping[Side, Traffic]
     memory: Mapping[str, Need]
@@ -79,7 +79,7 @@ class Estimate:
             },
             "ranks": list(sizes.ranks),
             "itemsize": sizes.itemsize,
-            "work": asdict(self.work),
+            "workload": asdict(self.workload),
             "cluster": asdict(self.resources),
             "plan": self.plan.as_record(),
             "reasons": dict(self.reasons),
@@ -96,7 +96,7 @@ def estimate_training(
     sizes: Sizes,
     resources: Resources,
     *,
-    work: Workload = DEFAULT_WORKLOAD,
+    workload: Workload = DEFAULT_WORKLOAD,
     placement: PlacementChoice = "auto",
     partitions: int | None = None,
     exchange: ExchangeChoice | Mapping[Side, ExchangeName] = "auto",
@@ -113,7 +113,7 @@ def estimate_training(
         Counts, ranks of all models, bytes of a factor, and the cores of all executors.
     resources : Resources
         The cluster.
-    work : Workload, optional
+    workload : Workload, optional
         Method, share of the ratings to train on, rankings, weights.
     placement, partitions, exchange
         As in :class:`~als_spark.spark.prepare.options.PrepareOptions`.
@@ -126,19 +126,21 @@ def estimate_training(
     decided = plan(
         *(sizes, placement, partitions, resources.worker_limit),
         exchange=exchange,
-        ranked=work.rankings,
+        ranked=workload.rankings,
     )
     choices = (placement, partitions, exchange)
-    return estimate_plan(decided, resources, work, reasons(decided, *choices, work=work))
+    return estimate_plan(
+        decided, resources, workload, reasons(decided, *choices, workload=workload)
+    )
 
 
 def estimate_plan(
-    decided: Plan, resources: Resources, work: Workload, why: Mapping[str, str] | None = None
+    decided: Plan, resources: Resources, workload: Workload, why: Mapping[str, str] | None = None
 ) -> Estimate:
     """Estimate what a plan needs that has been made."""
-    run = Run(decided, resources, work)
+    run = Run(decided, resources, workload)
     needs = memory(run)
     return Estimate(
-        *(decided, resources, work, why or {}, traffic(run), needs, seconds(run)),
+        *(decided, resources, workload, why or {}, traffic(run), needs, seconds(run)),
         findings(run, needs),
     )

@@ -86,7 +86,7 @@ def _other_way(run: Run) -> str:
     """Name what would need less memory, where there is something."""
     if run.plan.placement == "grid":
         return '`placement="ratings"`, or '
-    if run.work.method != "ridge" or run.work.rankings:
+    if run.workload.method != "ridge" or run.workload.rankings:
         return ""
     return '`exchange="shuffle"`, or ' + (
         '`dtype="float32"`, or ' if run.sizes.itemsize > 4 else ""

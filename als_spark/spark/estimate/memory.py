@@ -116,7 +116,7 @@ def executor_jvm(run: Run) -> Need:
     ranks = sizes.ranks
     kept: dict[str, float] = {}
     if run.plan.placement == "ratings":
-        held_out = (1 - run.work.train_share) * sizes.n_ratings * (8 + sizes.itemsize)
+        held_out = (1 - run.workload.train_share) * sizes.n_ratings * (8 + sizes.itemsize)
         one = run.rating_bytes + rates.JVM_RATING
         kept["ratings by user and by item"] = (2 * run.n_train * one + held_out) / n
         # Two generations: that of the last half-step, and the new one.

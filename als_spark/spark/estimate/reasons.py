@@ -16,7 +16,7 @@ def reasons(
     partitions: int | None,
     exchange: ExchangeChoice | Mapping[Side, ExchangeName],
     *,
-    work: Workload,
+    workload: Workload,
 ) -> dict[str, str]:
     """Say why placement, blocks and exchanges were chosen."""
     found = {"placement": _placement(decided, placement, exchange)}
@@ -24,7 +24,7 @@ def reasons(
         return found
     found["blocks"] = _blocks(decided, partitions)
     for side in decided.exchange:
-        found[side] = _exchange(decided, side, exchange, work)
+        found[side] = _exchange(decided, side, exchange, workload)
     return found
 
 
@@ -62,11 +62,11 @@ def _exchange(
     decided: Plan,
     side: Side,
     exchange: ExchangeChoice | Mapping[Side, ExchangeName],
-    work: Workload,
+    workload: Workload,
 ) -> str:
     if exchange != "auto":
         return "as asked for"
-    if work.rankings:
+    if workload.rankings:
         return "ranking measures need all factors in every worker"
     sizes = decided.sizes
     n_fixed = sizes.n_items if side == "user" else sizes.n_users

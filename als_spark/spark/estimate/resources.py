@@ -149,7 +149,7 @@ def pairs_of(text: str, option: str, known: tuple[str, ...], example: str) -> di
         if name not in known or not equals or name in given:
             problem = "is there twice" if name in given else f"is none of {', '.join(known)}"
             raise ConfigError(
-                f"`{option}={text}`: {part.strip() or name!r} {problem}: use {example}"
+                f"`{option}={text}`: {part.strip() or repr(name)} {problem}: use {example}"
             )
         given[name] = value
     return given

@@ -5,7 +5,8 @@ from __future__ import annotations
 from als_spark.spark.estimate import rates
 from als_spark.spark.estimate.assumed import side_work
 from als_spark.spark.estimate.work import Run, Traffic, traffic
-from als_spark.types import SIDES, Side
+from als_spark.spark.planner import CALL_SECONDS
+from als_spark.types import SIDES, Side, other_side
 
 
 def seconds(run: Run) -> dict[str, float]:
@@ -14,11 +15,11 @@ def seconds(run: Run) -> dict[str, float]:
     cores = run.resources.all_cores
     if run.plan.placement == "grid":
         # Whole models side by side, the largest first: an iteration of each.
-        largest = max(
-            side_seconds(run, "user", rank) + side_seconds(run, "item", rank)
+        each = [
+            sum(side_seconds(run, side, rank) for side in SIDES) + CALL_SECONDS
             for rank in run.sizes.ranks
-        )
-        return {"computing": max(computing / cores, largest)}
+        ]
+        return {"computing": max(sum(each) / cores, max(each))}
     rounds = -(-run.plan.n_blocks // cores)
     sent = traffic(run)
     jobs = {side: len(run.groups(side)) for side in SIDES}
@@ -31,13 +32,17 @@ def seconds(run: Run) -> dict[str, float]:
         "computing": computing / run.plan.n_blocks * rounds,
         "reading the ratings": reading,
         "Spark jobs": sum(
-            (2 if run.plan.exchange[side] == "shuffle" else 1)
-            * n_jobs
-            * (rates.JOB_SECONDS + (rounds - 1) * rates.TASK_SECONDS)
+            n_jobs * (job_seconds(run, side) + (rounds - 1) * rates.TASK_SECONDS)
             for side, n_jobs in jobs.items()
         ),
         "traffic": sum(traffic_seconds(run, one) for one in sent.values()),
     }
+
+
+def job_seconds(run: Run, side: Side) -> float:
+    """Seconds of an empty half-step of a side; shuffled factors, of either side, take more."""
+    routed = "shuffle" in (run.plan.exchange[side], run.plan.exchange[other_side(side)])
+    return rates.SHUFFLE_JOB_SECONDS if routed else rates.JOB_SECONDS
 
 
 def side_seconds(run: Run, side: Side, rank: int) -> float:

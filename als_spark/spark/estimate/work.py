@@ -45,7 +45,7 @@ class Run:
 
     plan: Plan
     resources: Resources
-    work: Workload
+    workload: Workload
 
     @property
     def sizes(self) -> Sizes:
@@ -70,12 +70,12 @@ class Run:
     @property
     def rating_bytes(self) -> int:
         """Bytes of a packed rating: the index of its column, its value, its weight."""
-        return 4 + self.sizes.itemsize * (2 if self.work.weights else 1)
+        return 4 + self.sizes.itemsize * (2 if self.workload.weights else 1)
 
     @property
     def n_train(self) -> float:
         """Ratings that are trained on."""
-        return self.sizes.n_ratings * self.work.train_share
+        return self.sizes.n_ratings * self.workload.train_share
 
     def stays(self, side: Side) -> bool:
         """Whether the factors of a side stay on the executors."""
@@ -83,7 +83,7 @@ class Run:
 
     def columns(self, rank: int) -> Columns | None:
         """Return what a Bayesian method keeps of a row; None of a ridge."""
-        return None if self.work.method == "ridge" else Columns(rank + 1, self.work.method)
+        return None if self.workload.method == "ridge" else Columns(rank + 1, self.workload.method)
 
     def fixed_bytes(self, rank: int) -> int:
         """Bytes of a fixed row as the solvers have it."""
