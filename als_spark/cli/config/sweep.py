@@ -218,7 +218,7 @@ class FitConfig(RatingsConfig):
     cluster: Text | None = option(
         PLAN,
         "plan for a cluster instead of this session: executors=N,cores=N,memory=16g and, if "
-        "wanted, driver=8g,overhead=8g,worker=2g,network=10 (Gbit/s)",
+        "wanted, driver=8g,machine=32g,overhead=8g,worker=2g,network=10 (Gbit/s)",
         recorded=False,
     )
     as_json: bool = option(PLAN, "print the plan as JSON", False, recorded=False)

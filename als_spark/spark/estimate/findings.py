@@ -184,12 +184,18 @@ def _doubtful(run: Run, needs: Mapping[str, Need]) -> Iterator[str]:
     own = needs["driver Python"].total
     if machine is None:
         return
+    own += min(needs["driver JVM"].total, resources.driver_memory)
+    whose = "the driver"
     if resources.local:
         own += together
+        whose = "driver and Python workers"
     if own > machine:
+        parts = needs["driver Python"].parts
+        factors = sum(size for name, size in parts.items() if "factors" in name)
+        other = _other_way(run) if 3 * factors > own else ""
         yield (
-            f"the Python processes may need {show_bytes(own)}, and this machine has "
-            f"{show_bytes(machine)}: use {_other_way(run)}a larger machine"
+            f"{whose} may need {show_bytes(own)}, and the machine has "
+            f"{show_bytes(machine)}: use {other}a larger machine"
         )
 
 

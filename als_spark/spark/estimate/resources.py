@@ -64,7 +64,7 @@ def memory_words(size: float) -> str:
     return f"{gigabytes}g" if size >= 4 << 30 else f"{-(-int(size) // (128 << 20)) * 128}m"
 
 
-STATED = ("executors", "cores", "memory", "driver", "overhead", "worker", "network")
+STATED = ("executors", "cores", "memory", "driver", "machine", "overhead", "worker", "network")
 _COUNTED_EXAMPLE = "users=1e6,items=1e5,ratings=1e8"
 _STATED_EXAMPLE = "executors=10,cores=8,memory=16g,driver=8g"
 
@@ -72,7 +72,8 @@ _STATED_EXAMPLE = "executors=10,cores=8,memory=16g,driver=8g"
 def stated(text: str) -> Resources:
     """Read a cluster as ``--cluster`` states it, such as ``executors=10,cores=8,memory=16g``.
 
-    ``memory`` and ``driver`` are the heaps of an executor and of the driver, ``overhead`` what an
+    ``memory`` and ``driver`` are the heaps of an executor and of the driver, ``machine`` is the
+    memory of the driver's machine, ``overhead`` what an
     executor's container has beyond its heap, ``worker`` what a Python worker may use, ``network``
     Gbit/s between two machines.
 
@@ -83,7 +84,7 @@ def stated(text: str) -> Resources:
     """
     given = pairs_of(text, "cluster", STATED, _STATED_EXAMPLE)
     sizes: dict[str, int | None] = {}
-    for name in ("memory", "driver", "overhead", "worker"):
+    for name in ("memory", "driver", "machine", "overhead", "worker"):
         if name not in given:
             continue
         sizes[name] = memory_bytes(given[name])
@@ -106,6 +107,7 @@ def stated(text: str) -> Resources:
         sizes.get("overhead"),
         sizes.get("worker"),
         numbers.get("network", 10.0) * GBIT,
+        machine=sizes.get("machine"),
     )
 
 

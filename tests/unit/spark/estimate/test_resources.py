@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from als_spark.errors import ConfigError
@@ -19,10 +21,10 @@ GB = 1 << 30
 
 def test_stated():
     assert stated("executors=10,cores=8,memory=16g") == Resources(10, 8, 16 * GB, 16 * GB)
-    everything = "executors=2, cores=4,memory=16g,driver=8g,overhead=6g,worker=512m,network=2.5"
-    assert stated(everything) == Resources(
-        *(2, 4, 16 * GB, 8 * GB), overhead=6 * GB, worker_limit=GB // 2, network=2.5 * GBIT
-    )
+    given = "executors=2, cores=4,memory=16g,driver=8g,overhead=6g,worker=512m,network=2.5"
+    expected = Resources(2, 4, 16 * GB, 8 * GB, 6 * GB, GB // 2, network=2.5 * GBIT)
+    assert stated(given) == expected
+    assert stated(f"{given},machine=64g") == replace(expected, machine=64 * GB)
     assert stated("executors=10,cores=8,memory=16g").all_cores == 80
 
 
