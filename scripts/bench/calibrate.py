@@ -8,14 +8,20 @@ code, predicted against measured for some configurations.
 
 from __future__ import annotations
 
+import json
+import os
+import pickle
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
+from als_spark.model.ids import IdIndex
 from als_spark.solve.blocks import build_block
 from als_spark.solve.objective import Objective
 from als_spark.solve.posterior import (
@@ -27,12 +33,20 @@ from als_spark.solve.posterior import (
     RowPriors,
     pack,
 )
-from als_spark.spark.arrow import CHUNK_ROWS
+from als_spark.spark.arrow import CHUNK_ROWS, ids_from_bytes, ids_to_bytes
 from als_spark.spark.estimate import rates
 from als_spark.spark.estimate.assumed import row_work
 from als_spark.spark.planner import MERGE_BYTES
+from als_spark.spark.read.ids import merge_ids
+from als_spark.train.loop import frobenius_distance
 from als_spark.types import ExchangeChoice
-from scripts.bench.common import bench_parser, bench_session, synthetic_frame, write_result
+from scripts.bench.common import (
+    bench_parser,
+    bench_session,
+    run_child,
+    synthetic_frame,
+    write_result,
+)
 from scripts.bench.processes import peaks, reset, resident
 from scripts.bench.synthetic import generate
 
@@ -54,14 +68,24 @@ def main(argv: list[str] | None = None) -> int:
     """Measure the constants, and compare predictions."""
     parser = bench_parser(__doc__, repeats=3)
     parser.add_argument(
-        "--part", choices=("constants", "predictions", "both"), default="both", metavar="PART"
+        "--part",
+        choices=("constants", "predictions", "both", "ids"),
+        default="both",
+        metavar="PART",
     )
     options = parser.parse_args(argv)
+    if options.part == "ids":
+        print(json.dumps(measure_ids()))
+        return 0
     result: dict[str, Any] = {"question": "constants of the estimates"}
     if options.part != "predictions":
         # Before anything else has taken memory.
+        child = [sys.executable, "-m", "scripts.bench.calibrate", "--part", "ids"]
+        ids = run_child(child, {**os.environ})
         with bench_session("calibrate") as session:
-            result["constants"] = measure_spark(session, options.quick, options.repeats)
+            found = measure_spark(session, options.quick, options.repeats)
+        driver = measure_driver(options.quick, options.repeats)
+        result["constants"] = {**ids, **found, **driver}
         tell_constants(result["constants"])
         result["kernels"] = measure_kernels(options.quick, options.repeats)
         result["posterior"] = measure_posterior(options.quick, options.repeats)
@@ -146,6 +170,54 @@ def measure_posterior(quick: bool, repeats: int) -> dict[str, float]:
         "POSTERIOR_ROWS": more / rows / exact,
         "COVARIANCE_SECONDS": (taken["variational"] - taken["sample"]) / n_ratings / n_covariances,
     }
+
+
+def measure_driver(quick: bool, repeats: int) -> dict[str, float]:
+    """Measure what the driver does with solved rows: as the loop and the exchange do it."""
+    n_rows, rank = (20_000 if quick else 500_000), 50
+    rng = np.random.default_rng(0)
+    before = rng.normal(size=(n_rows, rank)).astype(np.float32)
+    solved = before[rng.permutation(n_rows)]
+    places = np.array_split(rng.permutation(n_rows), 32)
+    parts = [solved[rows] for rows in places]
+    degrees = np.full(n_rows, 10, np.int32)
+    objective = Objective(0.1, 1.0)
+
+    def take() -> None:
+        objective.row_solver(before)
+        factors = before.copy()
+        for rows, part in zip(places, parts, strict=True):
+            factors[rows] = part
+        objective.penalty(factors, degrees)
+        frobenius_distance(factors, before)
+
+    return {"SUM_RATE": before.nbytes / best_of(take, repeats)}
+
+
+def measure_ids() -> dict[str, float]:
+    """Measure the memory of ids: on the driver, which merges those of all chunks, and in workers.
+
+    In a process of its own, which has no memory that it would use again.
+    """
+    rng = np.random.default_rng(0)
+    n_ids, n_chunks, size = 2_000_000, 8, 1_000_000
+    chunks = [
+        (ids_to_bytes(pa.array(rng.choice(n_ids, size, replace=False))), bytes(8 * size))
+        for _ in range(n_chunks)
+    ]
+    reset()
+    before = resident()
+    merge_ids([(ids_from_bytes(a), np.frombuffer(b, np.int64)) for a, b in chunks])
+    # What comes is there, too: an id and a count.
+    merging = (resident(name="VmHWM") - before) / (n_chunks * size) + 16
+    n_rows = 5_000_000
+    places = pickle.dumps((pa.array(rng.permutation(n_rows)), np.zeros(n_rows, np.int32)))
+    reset()
+    before = resident()
+    ids, _ = pickle.loads(places)
+    IdIndex(ids).rows_of(ids[:10_000])
+    looking = (resident(name="VmHWM") - before) / n_rows
+    return {"CHUNK_ID_BYTES": merging, "PLACE_BYTES": looking}
 
 
 def nonnegative_fit(system: Any) -> tuple[float, float]:

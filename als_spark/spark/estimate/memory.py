@@ -73,7 +73,8 @@ def driver_python(run: Run) -> Need:
         2 * run.n_rows[side] * run.solved_bytes(max(ranks)) for side in away
     )
     parts["half-step on its way"] = max(
-        2 * run.largest_group(side, solved=False) * (exchange == "broadcast")
+        # As the solvers have them, in one string, and that pickled.
+        3 * run.largest_group(side, solved=False) * (exchange == "broadcast")
         + 2 * run.largest_group(side, solved=True) * (not run.stays(side))
         for side, exchange in run.plan.exchange.items()
     )

@@ -1,6 +1,6 @@
 """Constants of the estimates, as `scripts/bench.sh calibrate` has measured them.
 
-Of one run, on 2 cores of an Intel Xeon, `local[2]`, 2026-11-28 (see docs/benchmarks.md).
+On 2 cores of an Intel Xeon, `local[2]`, 2026-11-28 (see docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ BROADCAST_RATE = 211e6
 """Bytes a second from the driver's Python into the workers' copies, but for the network."""
 COLLECT_RATE = 146e6
 """Bytes a second from the workers to the driver's Python, but for the network."""
+SUM_RATE = 405e6
+"""Bytes a second of solved rows that the driver puts in their places, sums, and prepares."""
 PIPE_RATE = 445e6
 """Bytes a second that a worker reads from its JVM."""
 SHUFFLE_RATE = 97e6
@@ -66,9 +68,9 @@ JVM_RATING = 0.5
 """Bytes of a rating of one side in an executor's JVM, beyond its index and its value."""
 NUMBER_BYTES = 71
 """Bytes of a rating while a worker checks and counts a chunk of ratings."""
-PLACE_BYTES = 100
+PLACE_BYTES = 62
 """Bytes of each user and item in a worker that packs: it looks up the places of all ids."""
-CHUNK_ID_BYTES = 90
+CHUNK_ID_BYTES = 83
 """Bytes of each id of each chunk in the driver's Python, while it merges what the chunks have."""
 CHUNK_ID_JVM_BYTES = 24
 """The same in the driver's JVM."""

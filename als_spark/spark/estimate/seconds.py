@@ -63,7 +63,7 @@ def traffic_seconds(run: Run, sent: Traffic) -> float:
     resources = run.resources
     copying = (
         sent.broadcast / rates.BROADCAST_RATE
-        + sent.collected / rates.COLLECT_RATE
+        + sent.collected * (1 / rates.COLLECT_RATE + 1 / rates.SUM_RATE)
         + sent.shuffled / rates.SHUFFLE_RATE / resources.all_cores
     )
     if resources.local:

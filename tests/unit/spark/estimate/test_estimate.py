@@ -120,9 +120,9 @@ class TestMemory:
     def test_more_partitions_pack_in_less(self):
         few, many = (
             estimate_training(MILLIONS, CLUSTER, partitions=n).memory["Python worker, packing"]
-            for n in (80, 800)
+            for n in (80, 160)
         )
-        assert few.parts["a block of ratings"] == 10 * many.parts["a block of ratings"]
+        assert few.parts["a block of ratings"] == 2 * many.parts["a block of ratings"]
 
     def test_in_local_mode_there_is_one_jvm(self):
         memory = estimate_training(replace(MILLIONS, cores=2), HERE).memory
