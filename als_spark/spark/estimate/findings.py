@@ -14,11 +14,11 @@ from als_spark.spark.estimate.resources import memory_words
 from als_spark.spark.estimate.words import show_bytes
 from als_spark.spark.estimate.work import Run
 from als_spark.train.bayes.options import LARGEST_TABLE
-from als_spark.types import SIDES, other_side
+from als_spark.types import other_side
 
-LEAST_COMPRESSED = 0.5
-"""What is left of a broadcast at least when Spark has compressed it: factors hardly shrink, but
-nonnegative ones have many zeros."""
+LEAST_COMPRESSED = {"ratings": 0.5, "grid": 0.2}
+"""What is left of a broadcast at least when Spark has compressed it, by placement: factors hardly
+shrink, but nonnegative ones have many zeros; packed ratings shrink more."""
 _WORKER = "spark.executor.pyspark.memory"
 _HEAP = "spark.driver.memory"
 
@@ -49,8 +49,6 @@ def _certain(run: Run) -> Iterator[str]:
     yield from _table_too_large(run)
     yield from _heap_too_small(run)
     yield from _worker_too_small(run)
-    yield from _container_too_small(run)
-    yield from _machine_too_small(run)
 
 
 def _table_too_large(run: Run) -> Iterator[str]:
@@ -68,7 +66,7 @@ def _table_too_large(run: Run) -> Iterator[str]:
 def _heap_too_small(run: Run) -> Iterator[str]:
     heap = run.resources.driver_memory
     for what, size, least in (
-        ("broadcast at once", heap_of_broadcast(run), LEAST_COMPRESSED),
+        ("broadcast at once", heap_of_broadcast(run), LEAST_COMPRESSED[run.plan.placement]),
         ("collected at once", heap_of_results(run), 1.0),
     ):
         if least * size > heap:
@@ -124,39 +122,13 @@ def _worker_too_small(run: Run) -> Iterator[str]:
                 f"{_WORKER} allows a Python worker {show_bytes(limit)}: use {_other_way(run)}"
                 f"{setting(size)}"
             )
-    # The columns of its triples, and the places of all rows.
-    merging = 16 * (run.sizes.n_ratings / run.plan.n_blocks + run.all_rows)
+    # The columns of its triples; ids and places of all rows.
+    merging = 16 * run.sizes.n_ratings / run.plan.n_blocks + 12 * run.all_rows
     if merging > limit:
         yield (
             f"packing a block of ratings takes {show_bytes(merging)} at least, and {_WORKER} "
             f"allows a Python worker {show_bytes(limit)}: use more `partitions=`, or "
             f"{setting(merging)}"
-        )
-
-
-def _container_too_small(run: Run) -> Iterator[str]:
-    overhead = run.resources.overhead
-    if overhead is None or mapped(run) <= overhead + run.resources.executor_memory:
-        return
-    size = mapped(run)
-    yield (
-        f"an executor's workers map {show_bytes(size)} of factors, and its container has "
-        f"{show_bytes(overhead + run.resources.executor_memory)}: use {_other_way(run)}"
-        f"--conf spark.executor.memoryOverhead={memory_words(2 * size)}"
-    )
-
-
-def _machine_too_small(run: Run) -> Iterator[str]:
-    machine = run.resources.machine
-    if machine is None or run.plan.placement == "grid":
-        return
-    here = [side for side in SIDES if not run.stays(side)]
-    size = sum(run.n_rows[s] * sum(map(run.solved_bytes, run.sizes.ranks)) for s in here)
-    if size > machine:
-        yield (
-            f"the factors of {len(run.sizes.ranks)} models take {show_bytes(size)}, and the "
-            f"driver's machine has {show_bytes(machine)}: use {_other_way(run)}fewer models at a "
-            "time, or a larger machine"
         )
 
 

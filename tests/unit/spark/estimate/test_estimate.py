@@ -229,17 +229,12 @@ class TestTooSmall:
         assert "`partitions=`" in words(one, certain=True)[0]
         assert estimate_training(sizes, tight, placement="ratings", partitions=8).trainable
 
-    def test_a_container_that_cannot_hold_the_factors(self):
-        tight = replace(CLUSTER, executor_memory=GB // 16, overhead=GB // 16)
-        found = estimate_training(MILLIONS, tight, exchange="broadcast")
-        assert any("memoryOverhead" in said for said in words(found, certain=True))
-
-    def test_a_machine_that_cannot_hold_the_models(self):
+    def test_a_machine_that_cannot_hold_the_models_may_swap(self):
         sizes = replace(MILLIONS, ranks=(50,) * 100)
         found = estimate_training(sizes, replace(CLUSTER, machine=16 * GB), exchange="broadcast")
-        assert any(
-            "the factors of 100 models take 19.6 GB" in said for said in words(found, certain=True)
-        )
+        assert words(found, certain=True) == []
+        said = words(found, certain=False)
+        assert any('use `exchange="shuffle"`, or a larger machine' in one for one in said)
 
     def test_a_table_of_moments_that_is_too_large(self):
         sizes = replace(MILLIONS, ranks=(50,))
