@@ -50,6 +50,7 @@ OTHERS_OPTIONS = {
     *("--quick", "--data"),  # of scripts/bench.sh and scripts/drill.sh
     "--all-files",  # of pre-commit
     *("--manager", "--driver"),  # of scripts/cluster.sh and scripts/package.sh
+    "--spark",  # of scripts/test.sh
     *("--deploy-mode", "--files", "--conf"),  # of spark-submit
 }
 every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -136,8 +136,8 @@ class ModelConfig(RankingConfig, FitConfig):
         if base.bias_reg is not None and None in (self.rank, self.reg):
             raise ConfigError(
                 "the current model has biases, which this job does not train: give --rank and "
-                "--lambda of a model without, or publish one by `train --method`, or that of "
-                "als_spark.ALS"
+                f"--lambda of a model without (--rank {rank} goes on from its factors and its two "
+                "columns of biases), or publish one by `train --method`, or that of als_spark.ALS"
             )
         exponent = base.exponent if self.exponent is None else self.exponent
         implicit = base.implicit if self.implicit is None else self.implicit

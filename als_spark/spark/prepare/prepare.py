@@ -130,7 +130,7 @@ def prepare_typed(
             check_plan(packing.plan, of_session(context), _work(options, weighted), warn)
             placement, stats, n_ratings, n_duplicates, mean = packing.place()
     return PreparedRatings(
-        summary, stats, n_ratings, n_duplicates, rejected, packing.plan, placement, mean
+        summary, stats, n_ratings, n_duplicates, rejected, packing.plan, placement, *mean
     )
 
 
