@@ -4,11 +4,12 @@
 #
 #   fortnight  a start and fourteen nights, some of them bad, with the outcome each must have
 #   kills      retrainings killed at random moments, while a reader reads all the time
+#   executors  executors and Python workers killed while sweeps and the estimator train
 set -euo pipefail
 # shellcheck source=scripts/lib/environment.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"
 
-DRILLS='fortnight kills'
+DRILLS='fortnight kills executors'
 drill=${1:-}
 known=
 for name in $DRILLS; do

@@ -91,6 +91,7 @@ class FitOptions:
             partitions=self.partitions,
             exchange=self.exchange,
             accelerate=self.training.accelerate,
+            method="ridge" if self.posterior is None else self.posterior.method,
         )
 
     def settings(self, spec: Spec) -> TrainingSettings:
@@ -229,7 +230,11 @@ class Fitting:
         progress, prepare = self._notes.progress, self._options.prepare(rank)
         split = split_ratings(snapshot.ratings, prepare.split)
         prepared = self._stack.enter_context(
-            prepare_typed(self._session, split, snapshot.label, prepare, phase=progress.phase)
+            prepare_typed(
+                *(self._session, split, snapshot.label, prepare),
+                phase=progress.phase,
+                warn=self._notes.add_warning,
+            )
         )
         summary, notes = prepared.summary, self._notes
         refuse_two_forms(snapshot.label, summary.ids, snapshot.changed)

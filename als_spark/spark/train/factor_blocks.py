@@ -23,6 +23,7 @@ from pyspark import RDD, SparkContext, StorageLevel
 
 from als_spark.solve.implicit import gram_of_all
 from als_spark.solve.objective import Objective
+from als_spark.spark.planner import PIECE_BYTES
 from als_spark.spark.session import described
 from als_spark.spark.shared import HasValue, SharedBroadcast
 from als_spark.spark.worker import prepare_worker
@@ -209,10 +210,6 @@ class DistributedFactors:
                 yield from ordered.toLocalIterator()
             finally:
                 drop_shuffle(ordered)
-
-
-PIECE_BYTES = 16 << 20
-"""Factors of a piece of a side, in the order of its rows: see :func:`in_order`."""
 
 
 def in_order(model: DistributedFactors) -> tuple[RDD[FloatArray], int]:

@@ -51,7 +51,16 @@ TYPED = {
     "partitions": ("9", 9),
     "exchange": ("shuffle", "shuffle"),
     "output": ("elsewhere", "elsewhere"),
+    "plan": (None, True),
+    "counts": ("users=9,items=9,ratings=9", "users=9,items=9,ratings=9"),
+    "cluster": ("executors=1,cores=1,memory=1g", "executors=1,cores=1,memory=1g"),
+    "as_json": (None, True),
 }
+NEEDED = {
+    "alpha": {"implicit": True},
+    **{name: {"plan": True} for name in ("counts", "cluster", "as_json")},
+}
+"""Switches without which an option has no effect."""
 FIELDS = list(SweepConfig.model_fields)
 CHOICES = {name: kind.words for name, kind in option_types(SweepConfig).items() if kind.words}
 
@@ -64,7 +73,7 @@ def test_every_field_has_an_option(field, form):
     words = [option, text] if form == "two words" else [f"{option}={text}"]
     if text is None:  # a switch
         words = [option]
-    more = {"implicit": True} if field == "alpha" else {}
+    more = NEEDED.get(field, {})
     words += [option_name(name) for name in more]
     config = parse(SweepConfig, ["--output", "out", *words])
     default = getattr(SweepConfig(output="out"), field)
