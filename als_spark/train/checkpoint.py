@@ -48,7 +48,7 @@ class Interval:
         found = _FORM.fullmatch(text)
         if found is None:
             raise ConfigError(
-                f"`checkpoint_every={text}`: not usable: give a number of iterations, such as 5, "
+                f"--checkpoint-every {text}: not usable: give a number of iterations, such as 5, "
                 "or of minutes, such as 10m"
             )
         number = int(found[1])
