@@ -211,7 +211,7 @@ def test_bits_of_an_array(tmp_path):
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "m", "10s", "", "1h", "9" * 12])
 def test_no_interval(text):
-    with pytest.raises(ConfigError, match="--checkpoint-every .*not usable"):
+    with pytest.raises(ConfigError, match=r"--checkpoint-every .*not usable"):
         Interval.parse(text)
 
 
