@@ -23,6 +23,11 @@ from als_spark.model.recommend import similar_items as similar_items
 from als_spark.solve.blocks import RatingBlock as RatingBlock
 from als_spark.solve.blocks import build_block as build_block
 from als_spark.solve.objective import Objective as Objective
+from als_spark.spark.estimate.estimate import Estimate as Estimate
+from als_spark.spark.estimate.estimate import estimate_training as estimate_training
+from als_spark.spark.estimate.resources import Resources as Resources
+from als_spark.spark.estimate.work import Workload as Workload
+from als_spark.spark.planner import Sizes as Sizes
 from als_spark.spark.predict.evaluate import evaluate_models as evaluate_models
 from als_spark.spark.predict.recommend import recommend_for_all as recommend_for_all
 from als_spark.spark.predict.recommend import similar_items_for_all as similar_items_for_all

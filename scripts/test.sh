@@ -3,21 +3,20 @@
 # other scripts: lint, format, types, tests. Stops at the first that fails. The tests run in two
 # processes, each file in one of them, those of whole jobs first; `-n 0` keeps them in one. Where a
 # Spark of theirs dies, of too little memory for instance, those that failed run once more.
-# With `--spark 3.5` instead the tests on Spark, tests/spark, in an environment of their own with the newest
-# PySpark of that line.
+# With `--spark 3.5` instead the tests on Spark, tests/spark, with the newest PySpark of that line.
 set -euo pipefail
 # shellcheck source=scripts/lib/environment.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"
 
+ensure_python test
 tests=() checks=1
 if [[ ${1:-} == --spark ]]; then
-    use_spark "${2:-}"
+    ensure_pyspark "${2:-}"
+    say "PySpark $("$VENV/bin/python" -c 'from importlib.metadata import version; print(version("pyspark"))')"
     shift 2
     tests=(tests/spark) checks=''
 fi
-ensure_python test
 ensure_java
-[[ -n $checks ]] || say "PySpark $("$VENV/bin/python" -c 'from importlib.metadata import version; print(version("pyspark"))')"
 # Spark's Python workers run `python3` unless they are told what the driver is.
 export PYSPARK_PYTHON=$VENV/bin/python PYSPARK_DRIVER_PYTHON=$VENV/bin/python
 # The tests import `tests` and `jobs` from the root, in Spark's Python workers too: those get

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from als_spark.cli.checkpoints import begin_checkpoint, open_checkpoint
-from als_spark.cli.config.settings import config_record
+from als_spark.cli.config.settings import config_record, in_options
 from als_spark.cli.config.sweep import SweepConfig
 from als_spark.cli.interrupts import Interrupted
+from als_spark.cli.plan import plan_sweep
 from als_spark.cli.program import EXIT_DONE, EXIT_INTERRUPTED, job_main, say
 from als_spark.cli.spark_job import (
     SparkJob,
@@ -55,6 +56,8 @@ RUN_FILE = "run.json"
 
 
 def _run(config: SweepConfig) -> int:
+    if config.plan:
+        return plan_sweep(config)
     n_points = len(config.ranks) * len(config.lambdas)
     with job_with_output("sweep", config, config.output, output_folder, n_points) as (job, staged):
         run = _Run(config, job, staged)
@@ -160,7 +163,10 @@ class _Run:
         label = self._label()
         with unreadable_files_are_named(label):
             prepared = prepare_ratings(
-                self._session, source, options, test_source=test, phase=self._progress.phase
+                *(self._session, source, options),
+                test_source=test,
+                phase=self._progress.phase,
+                warn=self._warn,
             )
         self._facts["source"] = source.label
         self._facts["columns"] = dict(source.columns)
@@ -178,6 +184,9 @@ class _Run:
             )
         self._note_data(prepared)
         return prepared
+
+    def _warn(self, words: str) -> None:
+        self._progress.write(f"warning: {in_options(words)}")
 
     def _label(self) -> str:
         return " + ".join(source.label for source in self._sources)
@@ -279,6 +288,7 @@ class _Run:
                 self._label(),
                 options,
                 phase=lambda name: progress.phase(f"{PHASE}{name}"),
+                warn=self._warn,
             ) as whole,
             progress.phase(f"{PHASE}training"),
         ):

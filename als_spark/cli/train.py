@@ -11,6 +11,7 @@ from als_spark.cli.config.settings import config_record, in_options
 from als_spark.cli.from_sweep import best_of_sweep
 from als_spark.cli.nightly import fit_options, run_log
 from als_spark.cli.paths import place_is_usage
+from als_spark.cli.plan import plan_model
 from als_spark.cli.program import EXIT_DONE, job_main, say
 from als_spark.cli.spark_job import SparkJob, all_versions, job_progress, job_with_output, spark_job
 from als_spark.cli.spark_paths import check_paths
@@ -33,6 +34,8 @@ RUN_FILE = "run.json"
 
 
 def _run(config: TrainConfig) -> int:
+    if config.plan:
+        return plan_model(config, _rank(config))
     if config.mlflow is not None:
         check_tracking(config.mlflow)
     if config.posterior is not None:
@@ -46,6 +49,14 @@ def _run(config: TrainConfig) -> int:
     work = _into_store if config.output is None else _into_folder
     say(work(config, spec, config.objective_words(spec, source)))
     return EXIT_DONE
+
+
+def _rank(config: TrainConfig) -> int:
+    """Rank of the model that a plan is of."""
+    if config.posterior is not None:
+        return config.posterior.n_factors
+    sweep = config.from_sweep
+    return config.spec(None if sweep is None else best_of_sweep(sweep)).rank
 
 
 def _into_folder(config: TrainConfig, spec: Spec, objective: str) -> str:

@@ -21,8 +21,9 @@ class ALSIteration:
     objective : float
         What is minimised, penalty included, after the iteration.
     rmse : float
-        Root mean squared error over the ratings of the fit, in rating units; NaN with implicit
-        preferences, which are not what the ratings are, and with weights.
+        Root mean squared error over the ratings of the fit, in rating units: √(Σ w e² / Σ w), w
+        being the weights where there is a ``weightCol``, else 1. NaN with implicit preferences,
+        which are not what the ratings are.
     change : float
         c_t = ‖U_t − U_(t−1)‖_F + ‖V_t − V_(t−1)‖_F, what ``tol`` is about.
     seconds : float
@@ -65,13 +66,14 @@ class ALSTrainingSummary:
         parameters: Mapping[str, Any],
         *,
         implicit: bool = False,
-        weighted: bool = False,
+        weight: float | None = None,
     ) -> ALSTrainingSummary:
-        """Read it from the history of a training.
+        """Read it from the history of a training; ``weight`` is that of all ratings, if not 1 each.
 
         The squared errors are what the objective has besides the penalty, so they cost no pass over
         the ratings; in 32-bit floats they are exact to some millionths of the squared ratings.
         """
+        total = n_ratings if weight is None else weight
         return cls(
             n_ratings,
             trained.converged,
@@ -80,8 +82,8 @@ class ALSTrainingSummary:
                     record.iteration,
                     record.objective,
                     math.nan
-                    if implicit or weighted
-                    else math.sqrt(max(record.objective - record.penalty, 0.0) / n_ratings),
+                    if implicit
+                    else math.sqrt(max(record.objective - record.penalty, 0.0) / total),
                     record.change,
                     record.seconds,
                 )

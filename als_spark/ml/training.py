@@ -149,7 +149,7 @@ def train_together(
             starts=[start_of(params, users, items) for params in models.values()],
             on_iteration=on_iteration,
         )
-        n_ratings, stats = prepared.n_ratings["train"], prepared.stats
+        n_ratings, weight, stats = prepared.n_ratings["train"], prepared.weight, prepared.stats
     found = {}
     for point, trained in collector.models.items():
         params, factors = models[point], trained.plain_factors.collect()
@@ -164,7 +164,7 @@ def train_together(
                 n_ratings,
                 params.deciding_params(),
                 implicit=params.getImplicitPrefs(),
-                weighted=bool(shared.weight),
+                weight=weight,
             ),
         )
     return found

@@ -98,6 +98,7 @@ class FitOptions:
             placement=self.placement,
             partitions=self.partitions,
             exchange=self.exchange,
+            method="ridge" if self.posterior is None else self.posterior.method,
         )
 
     def settings(self, spec: Spec) -> TrainingSettings:
@@ -236,7 +237,11 @@ class Fitting:
         progress, prepare = self._notes.progress, self._options.prepare(rank)
         split = split_ratings(snapshot.ratings, prepare.split)
         prepared = self._stack.enter_context(
-            prepare_typed(self._session, split, snapshot.label, prepare, phase=progress.phase)
+            prepare_typed(
+                *(self._session, split, snapshot.label, prepare),
+                phase=progress.phase,
+                warn=self._notes.add_warning,
+            )
         )
         summary, notes = prepared.summary, self._notes
         refuse_two_forms(snapshot.label, summary.ids, snapshot.changed)

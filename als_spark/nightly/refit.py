@@ -51,6 +51,7 @@ def refit(
             snapshot.label,
             options.prepare(fitted.model.rank),
             phase=lambda name: progress.phase(f"{PHASE}{name}"),
+            warn=notes.add_warning,
         )
     )
     with progress.phase(f"{PHASE}training"):

@@ -1,7 +1,6 @@
 """One plan of a run on the cluster, a pure function of sizes and choices.
 
-The constants are orders of magnitude from measurements on current x86 cores; they only have to tell
-seconds from minutes.
+Seconds are those of :mod:`als_spark.spark.estimate.rates`.
 """
 
 from __future__ import annotations
@@ -17,6 +16,13 @@ from als_spark.errors import ConfigError
 from als_spark.solve.blocks import assign_rows
 from als_spark.solve.gram import WORKSPACE_BYTES
 from als_spark.solve.routing import SHARED_ROW
+from als_spark.spark.estimate.assumed import side_work
+from als_spark.spark.estimate.rates import (
+    BROADCAST_RATE,
+    COLLECT_RATE,
+    JOB_SECONDS,
+    seconds_of,
+)
 from als_spark.types import (
     SIDES,
     ExchangeChoice,
@@ -29,14 +35,8 @@ from als_spark.types import (
     other_side,
 )
 
-FLOPS = 20e9
-"""Floating-point operations a second that a core does in a half-step, all told."""
 CALL_SECONDS = 2e-3
 """Fixed cost of one iteration of one model in one process: NumPy calls over all buckets."""
-JOB_SECONDS = 0.08
-"""Fixed cost of a Spark job with one Python task a core."""
-BYTES_PER_SECOND = 200e6
-"""Speed at which factors reach the executors and come back."""
 SLICE_BYTES = 2 << 20
 """Size of the slices in which blocks reach the workers: small pieces of memory are used again and
 again, large ones are asked of the system, and zeroed by it, each time."""
@@ -201,12 +201,14 @@ def worker_limit(conf: Mapping[str, str]) -> int | None:
     An executor's ``spark.executor.pyspark.memory`` (in MiB unless it has a unit) is shared by the
     workers of its cores.
     """
-    written = conf.get("spark.executor.pyspark.memory", "").strip().lower()
-    found = re.fullmatch(r"(\d+)([bkmgtp]?)b?", written)
-    if found is None:
-        return None
-    number, unit = found.groups()
-    return (int(number) << _SHIFTS[unit]) // max(int(conf.get("spark.executor.cores", "1")), 1)
+    size = memory_bytes(conf.get("spark.executor.pyspark.memory", ""))
+    return None if size is None else size // max(int(conf.get("spark.executor.cores", "1")), 1)
+
+
+def memory_bytes(text: str) -> int | None:
+    """Read a size as Spark writes it: 512m, 4g, 1024 (MiB); None if it is none."""
+    found = re.fullmatch(r"(\d+)([bkmgtp]?)b?", text.strip().lower())
+    return None if found is None else int(found[1]) << _SHIFTS[found[2]]
 
 
 def choose_placement(sizes: Sizes, worker_bytes: int = WORKER_BYTES) -> PlacementName:
@@ -219,16 +221,21 @@ def choose_placement(sizes: Sizes, worker_bytes: int = WORKER_BYTES) -> Placemen
     if sizes.packed_bytes > worker_bytes // GRID_SHARE:
         return "ratings"
     n_rows = sizes.n_users + sizes.n_items
-    work = [
-        (2 * 2 * sizes.n_ratings * rank**2 / 2 + n_rows * rank**3 / 3) / FLOPS + CALL_SECONDS
-        for rank in sizes.ranks
-    ]
+    work = [model_seconds(sizes, rank) + CALL_SECONDS for rank in sizes.ranks]
     # Models are handed out largest first, so the end comes with the average core or with the
     # largest model.
     by_grid = max(max(work), sum(work) / sizes.cores)
     factors = sum(sizes.ranks) * n_rows * sizes.itemsize
-    by_ratings = sum(work) / sizes.cores + 2 * JOB_SECONDS + 2 * factors / BYTES_PER_SECOND
+    traffic = factors / BROADCAST_RATE + factors / COLLECT_RATE
+    by_ratings = sum(work) / sizes.cores + 2 * JOB_SECONDS + traffic
     return "grid" if by_grid <= by_ratings else "ratings"
+
+
+def model_seconds(sizes: Sizes, rank: int) -> float:
+    """Estimate the CPU seconds of an iteration of one model."""
+    of_rating, of_row = seconds_of(rank, "float64" if sizes.itemsize == 8 else "float32")
+    work = [side_work(n, sizes.n_ratings, rank) for n in (sizes.n_users, sizes.n_items)]
+    return sum(ratings * of_rating + rows * of_row for ratings, rows in work)
 
 
 def choose_blocks(sizes: Sizes, worker_bytes: int = WORKER_BYTES) -> int:

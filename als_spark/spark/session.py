@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from py4j.protocol import Py4JJavaError
 from pyspark import Broadcast, SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
@@ -103,7 +104,23 @@ def start_session(name: str) -> SparkSession:
     # A Python that starts the JVM itself counts as a shell, whose bar Spark switches on.
     conf.set("spark.ui.showConsoleProgress", "false")
     choose_interpreter(conf, local=local)
-    return SparkSession.builder.config(conf=conf).getOrCreate()
+    return _get_or_create(SparkSession.builder.config(conf=conf))
+
+
+def _get_or_create(builder: Any) -> SparkSession:
+    """Start a session, a second time where the first met itself.
+
+    On YARN in client mode Spark adds filters to the handlers of its web page, as the application
+    master tells it to, while it attaches these: seen once in six starts of Spark 4.3 on a busy
+    machine. The start that fails has stopped its context, so nothing of it is left.
+    """
+    try:
+        session: SparkSession = builder.getOrCreate()
+    except Py4JJavaError as error:
+        if "java.util.ConcurrentModificationException" not in str(error):
+            raise
+        session = builder.getOrCreate()
+    return session
 
 
 def choose_interpreter(conf: SparkConf, *, local: bool) -> None:

@@ -3,8 +3,8 @@
 #
 #   ROOT              the checkout
 #   VENV              its environment, ROOT/.venv
-#   use_spark LINE            another environment, with a Spark of that line
 #   ensure_python     [LEVEL]   make .venv what pyproject.toml and constraints.txt say
+#   ensure_pyspark LINE       after it: VENV becomes one beside it, with a PySpark of that line
 #   ensure_java               put a Java 17+ into JAVA_HOME
 #   ensure_spark_home         set SPARK_HOME: the user's own, else the one inside pyspark
 #   run_job FILE ...          become the job
@@ -17,7 +17,6 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/streams.sh"
 
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd -P)
 VENV=$ROOT/.venv
-CONSTRAINTS=$ROOT/constraints.txt
 
 # The oldest ones that the project supports.
 PYTHON_FLOOR=3.11
@@ -40,19 +39,6 @@ give_up() {
 # Does "$1" run, and is it new enough? (A pyenv shim is on PATH but fails when it is called.)
 python_fits() {
     "$1" -I -S -c "import sys; sys.exit(sys.version_info < (${PYTHON_FLOOR/./, }))" 2>/dev/null
-}
-
-# use_spark LINE: from here on VENV is an environment of its own, ROOT/.venv-spark-LINE, with the newest
-# Spark of that line; all else is pinned as ever.
-use_spark() {
-    [[ $1 =~ ^[0-9]+\.[0-9]+$ ]] || give_up "--spark $1: give a line of Spark, such as 3.5"
-    VENV=$ROOT/.venv-spark-$1
-    CONSTRAINTS=$ROOT/.venv-spark-$1.txt
-    {
-        grep -vE '^(pyspark|py4j)==' "$ROOT/constraints.txt"
-        printf 'pyspark==%s.*\n' "$1"
-    } >"$CONSTRAINTS.part"
-    mv "$CONSTRAINTS.part" "$CONSTRAINTS"
 }
 
 # Prints the interpreter to build .venv with. `python3` first, as that is the one the user
@@ -105,17 +91,51 @@ environment_is_ready() {
 # those of scripts/test.sh; with `dev`, those of a contributor; with `bench`, what scripts/bench.sh
 # compares against.
 ensure_python() {
-    local level=${1:-run}
+    install_once "${1:-run}" install_environment "${1:-run}"
+}
+
+# ensure_pyspark LINE, after ensure_python: from here on VENV is ROOT/.venv-spark-LINE. It borrows
+# every package of .venv but PySpark, of which it has the newest of that line.
+ensure_pyspark() {
+    [[ $1 =~ ^[0-9]+\.[0-9]+$ ]] || give_up "--spark $1: give a line of Spark, such as 3.5"
+    BORROWED=$VENV
+    VENV=$ROOT/.venv-spark-$1
+    install_once pyspark install_pyspark "$1"
+}
+
+# install_once LEVEL COMMAND ...: runs the command unless VENV has that level.
+install_once() {
+    local level=$1
+    shift
     environment_is_ready "$level" && return
     # Two scripts that start at once in a fresh clone must not install into each other's way.
     if command -v flock >/dev/null; then
         exec 9<"$ROOT"
         flock 9
-        environment_is_ready "$level" || install_environment "$level" 9<&-
+        environment_is_ready "$level" || "$@" 9<&-
         exec 9<&-
     else
-        install_environment "$level"
+        "$@"
     fi
+}
+
+# What is its own comes first on the path of modules, so it hides the PySpark of .venv.
+install_pyspark() {
+    local packages started=$SECONDS install=("$BORROWED/bin/python" -m pip install -qq --disable-pip-version-check)
+    command -v uv >/dev/null && install=(uv pip install --quiet --python "$BORROWED/bin/python")
+    say "creating $VENV with PySpark $1, beside the packages of $BORROWED"
+    "$BORROWED/bin/python" -m venv --clear --without-pip "$VENV" ||
+        give_up "could not create $VENV; the reason stands above"
+    packages=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    if ! "${install[@]}" --no-build-isolation --target "$packages" "pyspark==$1.*" >&2; then
+        say "could not install PySpark $1 into $VENV; the reason stands above"
+        exit 1
+    fi
+    "$BORROWED/bin/python" -c \
+        'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+        >"$packages/borrowed.pth"
+    stamp pyspark write
+    say "environment ready after $((SECONDS - started)) s"
 }
 
 # Prints the levels that an installation of level "$1" includes.
@@ -184,7 +204,7 @@ install_packages() {
     else
         install=("$VENV/bin/python" -m pip install -qq --disable-pip-version-check)
     fi
-    install+=(--constraint "$CONSTRAINTS")
+    install+=(--constraint "$ROOT/constraints.txt")
     "${install[@]}" setuptools >&2 || return
     [[ $level == bench ]] || install+=(--no-build-isolation)
     "${install[@]}" --editable "$ROOT$extra" >&2

@@ -56,10 +56,15 @@ class TrialCheckout(Checkout):
         )
 
 
-def needs_clusters() -> None:
-    """Skip where nobody has asked for clusters, which take gigabytes, or Maven is not there."""
+def needs_asking() -> None:
+    """Skip where nobody has asked for clusters, which take gigabytes."""
     if "ALS_SPARK_TEST_CLUSTERS" not in os.environ:
-        pytest.skip("ALS_SPARK_TEST_CLUSTERS is not set: trials of YARN, HDFS and S3 are left out")
+        pytest.skip("ALS_SPARK_TEST_CLUSTERS is not set: trials of clusters are left out")
+
+
+def needs_clusters() -> None:
+    """Skip where nobody has asked for clusters, or Maven is not there."""
+    needs_asking()
     if shutil.which("mvn") is None:
         pytest.skip("needs Maven (mvn) for the jars of Hadoop")
 

@@ -57,7 +57,8 @@ def test_exit_codes(checkout: TrialCheckout) -> None:
         f"{CONF}{function}on_yarn jobs/recommend.py --store hdfs:///none --output hdfs:///no"
     )
     assert done.returncode == 2
-    assert "recommend: --store hdfs:///none: there is no model store: check the path" in done.stderr
+    # spark-submit prints all that a Python program says on its standard output.
+    assert "recommend: --store hdfs:///none: there is no model store: check the path" in done.stdout
     function = block("hdfs:///cluster/sweep").partition("on_yarn jobs")[0]
     done = checkout.commands(
         f"{CONF}{function}"

@@ -724,6 +724,17 @@ CONFIGS = [
 CASES = [*SOURCES, *COLUMNS, *ROWS, *RATINGS, *TEST_SOURCES, *OUTPUTS, *OPTIONS, *CONFIGS]
 
 
+SLOW = {
+    # The rules are those of tests/spark/read/test_columns.py; CI shows how the job tells of others.
+    *(f"row with {name}" for name in ("null item", "null rating", "blank id", "infinity")),
+    *(f"row with {name}" for name in ("overflow", "text", "Java's number", "a decimal comma")),
+    *(f"row with {name}" for name in ("unreadable timestamp", "endless timestamp", "no timestamp")),
+    *("fractional ids", "float ids past all exactness", "a rating of another world"),
+    # Either placement asks the same check.
+    *(f"{name}, ratings" for name in ("duplicates", "empty test part", "empty train part")),
+}
+
+
 def contents(folder: Path) -> dict[str, bytes | None]:
     """Everything below a folder: the bytes of files, None for folders."""
     return {
@@ -732,7 +743,13 @@ def contents(folder: Path) -> dict[str, bytes | None]:
     }
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.name, marks=pytest.mark.slow if case.name in SLOW else ())
+        for case in CASES
+    ],
+)
 def test_bad_input_is_told_in_one_line(
     case: Case, spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -757,6 +774,7 @@ def test_bad_input_is_told_in_one_line(
 def test_names_of_the_cases_are_different() -> None:
     names = [case.name for case in CASES]
     assert len(set(names)) == len(names) >= 35
+    assert set(names) > SLOW
 
 
 def test_no_output_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

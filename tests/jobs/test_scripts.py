@@ -163,6 +163,28 @@ class TestEnvironment:
         assert found.stdout.strip() == str(checkout.root / "als_spark" / "__init__.py")
         assert checkout.run("scripts/setup.sh", **offline).stderr == ""
 
+    def test_another_pyspark_borrows_all_else(self, checkout):
+        use = 'ensure_python\nensure_pyspark 3.5\nprintf %s "$VENV"'
+        first = checkout.bash(use)
+        venv = checkout.root / ".venv-spark-3.5"
+        assert (first.returncode, first.stdout) == (0, str(venv)), first.stderr
+        (packages,) = venv.glob("lib/python*/site-packages")
+        install = f"pip install --quiet --python {checkout.venv}/bin/python --no-build-isolation"
+        assert checkout.installs()[-1] == f"{install} --target {packages} pyspark==3.5.*"
+        # The stand-in for uv has installed none.
+        (packages / "pyspark.py").write_text("")
+        program = "import numpy, pyspark; print(pyspark.__file__)"
+        found = subprocess.run(
+            [venv / "bin" / "python", "-c", program], capture_output=True, text=True, check=True
+        )
+        assert found.stdout.strip() == str(packages / "pyspark.py")
+        again = checkout.bash(use)
+        assert (again.stdout, again.stderr) == (str(venv), "")
+        assert checkout.installs() == []
+        wrong = checkout.bash("ensure_pyspark newest")
+        assert wrong.returncode == 2
+        assert only_line(wrong.stderr).endswith("give a line of Spark, such as 3.5")
+
 
 def installed_as_wheel(name: str, folder: Path) -> Path:
     """Pack an installed pure Python distribution back into a wheel."""

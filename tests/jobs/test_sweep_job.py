@@ -158,7 +158,7 @@ def test_with_a_validation_part_it_chooses_and_the_test_part_does_not(
 
 
 @pytest.mark.usefixtures("spark", "drawn")
-@pytest.mark.parametrize("placement", ["ratings", "grid"])
+@pytest.mark.parametrize("placement", ["ratings", pytest.param("grid", marks=pytest.mark.slow)])
 def test_two_runs_with_one_seed_write_the_same_files(tmp_path: Path, placement: str) -> None:
     argv = [*SMALL, "--placement", placement, "--seed", "7"]
     folders = [tmp_path / "first", tmp_path / "second"]
@@ -204,14 +204,15 @@ def test_shuffled_factors_are_those_of_broadcast(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("spark")
 def test_a_second_run_replaces_the_first_whole(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert main([*SMALL, "--output", str(out)]) == 0
+    tiny = ["--lambdas", "1", "--max-iter", "2", "--output", str(out)]
+    assert main(["--ranks", "1", *tiny]) == 0
     # As if rows had been set aside.
     (out / "rejected").mkdir()
     (out / "rejected" / "rejected.jsonl").touch()
     record = json.loads((out / "_ALS_SPARK").read_text())
     record["files"].append("rejected/rejected.jsonl")
     (out / "_ALS_SPARK").write_text(json.dumps(record))
-    assert main(["--ranks", "2", "--lambdas", "1", "--max-iter", "2", "--output", str(out)]) == 0
+    assert main(["--ranks", "2", *tiny]) == 0
     assert [record["d"] for record in results(out)] == [2]
     assert {path.name for path in out.iterdir()} == FILES
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -408,7 +409,7 @@ def test_an_interrupt_keeps_the_finished_points_and_ends_the_spark_jobs(
     assert still_active(spark) == []
 
 
-@pytest.mark.parametrize("placement", ["ratings", "grid"])
+@pytest.mark.parametrize("placement", ["ratings", pytest.param("grid", marks=pytest.mark.slow)])
 def test_an_interrupt_before_the_first_point_leaves_nothing(
     spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str], placement: str
 ) -> None:

@@ -83,6 +83,7 @@ def test_what_is_not_there_below_the_root(spark):
     assert tree.resolved("file:///") == "file:/"
 
 
+@pytest.mark.spark35
 def test_exceptions_that_pyspark_renames(spark):
     hadoop = spark.sparkContext._jsc.hadoopConfiguration()
     hadoop.set("fs.misnamed.impl", "org.apache.hadoop.fs.RawLocalFileSystem")

@@ -48,6 +48,7 @@ def test_modules_are_out_of_the_collection(spark: SparkSession) -> None:
         assert threads == 1
 
 
+@pytest.mark.spark35
 def test_tasks_on_data_frames_are_prepared(spark: SparkSession) -> None:
     rows = map_in_arrow(spark.range(3, numPartitions=1), count, "frozen bigint").collect()
     assert [row.frozen > 10_000 for row in rows] == [True]

@@ -137,8 +137,8 @@ class ModelConfig(RankingConfig, FitConfig):
         if base.bias_reg is not None and None in (self.rank, self.reg):
             raise ConfigError(
                 "the current model has biases, which this job does not train: give --rank and "
-                "--lambda of a model without, or publish one by `train --method`, or that of "
-                "als_spark.ALS"
+                f"--lambda of a model without (--rank {rank} goes on from its factors and its two "
+                "columns of biases), or publish one by `train --method`, or that of als_spark.ALS"
             )
         exponent = base.exponent if self.exponent is None else self.exponent
         implicit = base.implicit if self.implicit is None else self.implicit
@@ -282,7 +282,7 @@ class TrainConfig(CheckpointConfig, ModelConfig):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if (self.store is None) == (self.output is None):
+        if self.writes and (self.store is None) == (self.output is None):
             raise ConfigError(
                 "--store and --output: give one of the two: the store that the model is "
                 "published into, or a folder for it"

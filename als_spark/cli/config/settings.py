@@ -99,6 +99,11 @@ class JobConfig(BaseModel):
     positional: ClassVar[str | None] = None
     """The field that may be given by itself, without its option."""
 
+    @property
+    def writes(self) -> bool:
+        """Whether the job writes anything."""
+        return True
+
 
 C = TypeVar("C", bound=JobConfig)
 
@@ -106,9 +111,14 @@ C = TypeVar("C", bound=JobConfig)
 REQUIRED: Any = ...
 
 
-def option(group: str, text: str, default: Any = None) -> Any:
-    """Make a field: the title that ``--help`` lists it under, its help, its default."""
-    return Field(default, description=text, json_schema_extra={"group": group})
+def option(group: str, text: str, default: Any = None, *, recorded: bool = True) -> Any:
+    """Make a field: the title that ``--help`` lists it under, its help, its default.
+
+    One that is not ``recorded`` is not in the files of a run: it asks for something else than one.
+    """
+    return Field(
+        default, description=text, json_schema_extra={"group": group}, exclude=not recorded
+    )
 
 
 class OptionType(NamedTuple):
@@ -235,8 +245,11 @@ def field_name(key: str) -> str:
 
 
 def paths_of(config: JobConfig) -> Iterator[tuple[str, Role, str]]:
-    """Give field, role and path of every path that a configuration has; tables are none."""
+    """Give field, role and path of every path that a job uses; tables are none."""
+    unused: tuple[Role, ...] = () if config.writes else ("output", "target store", "tracking")
     for name, kind in option_types(type(config)).items():
+        if kind.shown.role in unused:
+            continue
         value = getattr(config, name)
         for path in value if isinstance(value, tuple) else (value,):
             role = kind.shown.role

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pyspark import RDD, StorageLevel
@@ -61,7 +61,16 @@ from als_spark.types import (
 )
 
 _Described = SliceStats | HeldOutStats | Repeated
-_Placed = tuple[Placement, dict[Side, SideStats], dict[SplitName, int], int, float]
+
+
+class WeightedMean(NamedTuple):
+    """Mean of the training ratings, and the sum of their weights; each is 1 without weights."""
+
+    value: float
+    weight: float
+
+
+_Placed = tuple[Placement, dict[Side, SideStats], dict[SplitName, int], int, WeightedMean]
 """Ratings in their place, the training ratings of each side, sizes of the parts, repeated pairs,
 the mean training rating."""
 
@@ -287,7 +296,7 @@ class Packing:
 
     def _check(
         self, found: Iterable[_Described]
-    ) -> tuple[dict[Side, SideStats], dict[SplitName, int], int, float]:
+    ) -> tuple[dict[Side, SideStats], dict[SplitName, int], int, WeightedMean]:
         """Sum up what was packed; stop where it cannot be trained on."""
         found = list(found)
         repeated = [entry for entry in found if isinstance(entry, Repeated)]
@@ -322,10 +331,10 @@ class Packing:
             if isinstance(entry, HeldOutStats):
                 n_ratings[entry.split] = n_ratings.get(entry.split, 0) + entry.n_ratings
         weighted = [s.weighted for s in slices if s.side == "user" and s.weighted is not None]
-        mean = stats["user"].mean
+        mean = WeightedMean(stats["user"].mean, n_ratings["train"])
         if weighted:
-            sums, weights = zip(*weighted, strict=True)
-            mean = math.fsum(sums) / math.fsum(weights)
+            sums, weights = (math.fsum(values) for values in zip(*weighted, strict=True))
+            mean = WeightedMean(sums / weights, weights)
         return stats, n_ratings, n_duplicates, mean
 
 

@@ -111,6 +111,9 @@ def parquet_groups(
     if len(known) < len(schemas):
         # Spark says best what is wrong with a file that has no schema.
         return [ParquetGroup(tuple(files))]
+    if int(session.version.partition(".")[0]) < 4:
+        for file, schema in zip(files, known, strict=True):
+            _refuse_halves(schema, shown(file))
     odd = any(_odd_columns(schema) for schema in known)
     if not odd and all(schema.equals(known[0]) for schema in known):
         return [ParquetGroup(tuple(files))]
@@ -135,6 +138,16 @@ def _refuse_empty(file: str) -> None:
             f"{shown(file)}: has no bytes, as if it was never written to its end: write it anew, "
             "or remove it"
         )
+
+
+def _refuse_halves(schema: pa.Schema, label: str) -> None:
+    """Refuse numbers of 16 bits, at which Spark 3.5 fails even where nobody wants their column."""
+    for field in schema:
+        if any(map(pa.types.is_float16, _leaves(field.type))):
+            raise DataError(
+                f"{label}: the column {field.name!r} is of 16-bit floats, with which Spark 3.5 "
+                "cannot read the file: write it as float32, or use Spark 4"
+            )
 
 
 def _group_of(members: Sequence[tuple[str, pa.Schema]]) -> ParquetGroup:

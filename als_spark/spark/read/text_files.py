@@ -141,6 +141,8 @@ def read_text_group(
         escape='"',
         ignoreLeadingWhiteSpace=True,
         ignoreTrailingWhiteSpace=True,
+        # With it Spark counts the fields of those columns alone that somebody asks for.
+        columnPruning=False,
     )
     if encoding.charset != "UTF-8":
         reader = reader.option("encoding", encoding.charset)

@@ -75,6 +75,8 @@ class PreparedRatings:
     mean : float
         Mean of the training ratings, weighted where they have weights; the sums of ``stats`` are
         not.
+    weight : float
+        Sum of the weights of the training ratings; their number where they have none.
     """
 
     summary: Summary
@@ -85,6 +87,7 @@ class PreparedRatings:
     plan: Plan
     placement: Placement
     mean: float
+    weight: float
 
     def __repr__(self) -> str:
         """Say how many ratings of whom there are."""

@@ -14,6 +14,8 @@ NoiseChoice = Literal["rows", "shared"]
 
 RANKS: dict[PosteriorMethod, int] = {"variational": 8, "sample": 16}
 """The ranks that are taken where none is given."""
+LARGEST_TABLE = 2 << 30
+"""Bytes that the posterior rows of a side may have; they are on the driver, and in every worker."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -259,6 +259,7 @@ class TestOtherObjectives:
 
 
 class TestRatings:
+    @pytest.mark.spark35
     def test_numeric_types_of_ids_and_ratings(self, spark: SparkSession, ratings: Ratings) -> None:
         wanted = sides(als().fit(ratings.frame(spark)))
         users, items, values = (array.tolist() for array in ratings)
@@ -285,6 +286,7 @@ class TestRatings:
         assert {*factors_of(model.userFactors)} == {2**31 - 1}
         assert {*factors_of(model.itemFactors)} == {-(2**31)}
 
+    @pytest.mark.spark35
     @pytest.mark.parametrize(
         ("user", "item", "rating", "row", "message"),
         [
@@ -407,6 +409,7 @@ class TestParamMaps:
             for found, side in zip(sides(model), expected, strict=True):
                 assert_close(found, side, 1e-3)
 
+    @pytest.mark.spark35
     def test_threads(self, frame: DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
         calls = []
         train = training.prepare_typed

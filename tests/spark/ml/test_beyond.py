@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pyspark.errors import IllegalArgumentException, SparkRuntimeException
 from pyspark.sql import DataFrame, SparkSession
+from scipy.optimize import nnls
 
 from als_spark import ALS, ALSModel, SolveError
 from als_spark.ml import predict
@@ -209,6 +210,49 @@ class TestFoldIn:
         start = {i: [0.0] * 3 for i in (7000, 7001, 7002)}
         for item, wanted in by_hand.users_against(start, users, REG).items():
             assert found[item] == pytest.approx(wanted, abs=1e-5)
+
+    @pytest.mark.parametrize("kind", ["implicit", "nonnegative", "both", "biases"])
+    def test_every_objective(self, spark: SparkSession, frame: DataFrame, kind: str) -> None:
+        """A new user's row against its own system, solved by other means."""
+        reg, alpha = 0.3, 3.0
+        params: dict[str, Any] = {"regParam": reg, "biases": kind == "biases"}
+        params |= {"nonnegative": kind in ("nonnegative", "both")}
+        if implicit := kind in ("implicit", "both"):
+            params |= {"implicitPrefs": True, "alpha": alpha}
+        model = ALS(rank=3, maxIter=2, seed=1, **params).fit(frame)
+        items = factors_of(model.itemFactors)
+        rated = sorted(items)[:6]
+        values = np.array([5.0, 1.0, 4.0, 0.0, 2.0, 3.0])
+        rows = [(9001, i, r) for i, r in zip(rated, values.tolist(), strict=True)]
+        new = spark.createDataFrame(rows, "user int, item int, rating double")
+        folded = model.foldIn(new)
+        found = np.array(factors_of(folded.userFactors)[9001])
+        v, n = np.array([items[i] for i in rated]), len(rated)
+        weights, targets, gram = np.ones(n), values, np.zeros((3, 3))
+        if implicit:
+            # Hu, Koren, Volinsky: all items with the weight 1, those rated with 1 + α r.
+            every = np.array([*items.values()])
+            gram, n = every.T @ every, int((values > 0).sum())
+            weights, targets = alpha * values, (values > 0) * (1 + alpha * values)
+            rhs = v.T @ targets
+        elif kind == "biases":
+            # One more unknown, the user's own bias, beside the latent factors.
+            own = {row.id: row.bias for row in model.itemBiases.collect()}
+            targets = values - model.globalMean - np.array([own[i] for i in rated])
+            v = np.column_stack([v, np.ones(n)])
+            gram, rhs = np.zeros((4, 4)), v.T @ targets
+        else:
+            rhs = v.T @ targets
+        system = gram + v.T @ (weights[:, None] * v) + reg * n * np.eye(v.shape[1])
+        if params["nonnegative"]:
+            lower = np.linalg.cholesky(system)
+            wanted = nnls(lower.T, np.linalg.solve(lower, rhs))[0]
+        else:
+            wanted = np.linalg.solve(system, rhs)
+        if kind == "biases":
+            bias = {row.id: row.bias for row in folded.userBiases.collect()}[9001]
+            found = np.append(found, bias)
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5)
 
     def test_text_and_decimals(self, spark: SparkSession, frame: DataFrame) -> None:
         native = frame.selectExpr(

@@ -61,6 +61,7 @@ def check_stats(model: FactorModel, ratings: Ratings) -> None:
 
 
 class TestMllib:
+    @pytest.mark.spark35
     def test_it_loads_what_is_saved_for_it(
         self, fitted: ALSModel, frame: DataFrame, tmp_path: Path
     ) -> None:

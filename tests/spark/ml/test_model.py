@@ -65,6 +65,7 @@ def same(ours: DataFrame, theirs: DataFrame) -> list[Any]:
 
 
 class TestTransform:
+    @pytest.mark.spark35
     @pytest.mark.parametrize("strategy", ["nan", "Drop"])
     def test_predictions(self, pair: Pair, pairs: DataFrame, strategy: str) -> None:
         ours, theirs = (model.copy().setColdStartStrategy(strategy) for model in pair)
@@ -139,6 +140,7 @@ class TestTransform:
 
 
 class TestRecommend:
+    @pytest.mark.spark35
     def test_all(self, pair: Pair) -> None:
         ours, theirs = pair
         users = same(ours.recommendForAllUsers(50), theirs.recommendForAllUsers(50))
@@ -216,6 +218,7 @@ def test_factors(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestFiles:
+    @pytest.mark.spark35
     def test_ours(self, pair: Pair, pairs: DataFrame, tmp_path: Path) -> None:
         path = str(tmp_path / "model")
         pair.ours.save(path)
@@ -230,6 +233,7 @@ class TestFiles:
         loaded.setUserCol("u").write().overwrite().save(path)
         assert ALSModel.load(path).getUserCol() == "u"
 
+    @pytest.mark.spark35
     def test_mllibs(self, pair: Pair, pairs: DataFrame, tmp_path: Path) -> None:
         pair.theirs.save(str(tmp_path / "model"))
         loaded = ALSModel.load(str(tmp_path / "model"))
@@ -281,6 +285,7 @@ class TestFiles:
         with pytest.raises(IllegalArgumentException, match="userFactors: the factors are not of"):
             ALSModel.load(str(tmp_path / "model"))
 
+    @pytest.mark.spark35
     def test_inside_of_others(
         self, spark: SparkSession, pairs: DataFrame, tmp_path: Path, monkeypatch: Any
     ) -> None:

@@ -74,7 +74,8 @@ def test_items_solve_the_weighted_equations(
 ) -> None:
     if placement == "ratings":
         partitioned(monkeypatch)
-    users, items = sides(als().fit(frame))
+    model = als().fit(frame)
+    users, items = sides(model)
     kept = weights > 0
     user_ids, user_rows = np.unique(ratings.users[kept], return_inverse=True)
     item_ids, item_rows = np.unique(ratings.items[kept], return_inverse=True)
@@ -85,6 +86,15 @@ def test_items_solve_the_weighted_equations(
     )
     for row, item in enumerate(item_ids.tolist()):
         np.testing.assert_allclose(items[item], wanted[row], rtol=0, atol=1e-4)
+    # The errors are weighted as the objective weighs them.
+    predicted = [
+        np.dot(users[u], items[i])
+        for u, i in zip(ratings.users[kept].tolist(), ratings.items[kept].tolist(), strict=True)
+    ]
+    squares = (ratings.ratings[kept] - predicted) ** 2
+    rmse = math.sqrt(np.average(squares, weights=weights[kept]))
+    assert model.summary.rmse == pytest.approx(rmse, rel=1e-4)
+    assert model.summary.rmse != pytest.approx(math.sqrt(squares.mean()), rel=1e-3)
 
 
 def test_weight_zero_is_left_out(frame: DataFrame) -> None:

@@ -120,6 +120,7 @@ SEEN = {(u, i) for u in pool("user")[::2] for i in pool("item")[::3]}
 
 @pytest.mark.parametrize("name", ["challenger", "champion"])
 class TestAgainstBruteForce:
+    @pytest.mark.spark35
     def test_errors(self, name: str, found: dict[str, Evaluation]) -> None:
         mse, mae = mean_errors(MODELS[name], held_out())
         metrics = found[name].metrics

@@ -150,6 +150,7 @@ def test_the_number_of_slices_changes_not_a_bit(spark, dtype):
             assert collected(frame) == here
 
 
+@pytest.mark.spark35
 def test_listed_users_and_strangers(spark):
     model = random_model()
     known = model.users.ids[int(np.flatnonzero(model.user_stats.degrees)[0])].as_py()

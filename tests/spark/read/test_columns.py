@@ -56,6 +56,7 @@ def test_timestamps_are_not_read_where_they_are_not_needed(spark: SparkSession) 
     assert_df_equality(typed(frame), wanted, ignore_nullable=True)
 
 
+@pytest.mark.spark35
 def test_reasons_of_bad_text(spark: SparkSession) -> None:
     rows: list[tuple[str | None, ...]] = [
         (None, "1", "1", "1"),
@@ -241,6 +242,7 @@ def test_timestamps_are_seconds_since_1970(
     assert (row.problem, row.timestamp) == (None, seconds)
 
 
+@pytest.mark.spark35
 def test_times_of_a_day_and_numbers_of_java_are_no_timestamps(spark: SparkSession) -> None:
     words = ["10:30:00", "T10:30", "100d", "0x1p3", "05/04/2009", "today"]
     frame = spark.createDataFrame(

@@ -6,17 +6,20 @@ import bz2
 import gzip
 import lzma
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
-from als_spark.errors import ConfigError, DataError
+from als_spark.errors import ConfigError, DataError, UserError
 from als_spark.spark.read.columns import typed_pairs, typed_ratings
 from als_spark.spark.read.ids import INVISIBLE
 from als_spark.spark.read.sources import Source, SourceOptions, read_source
@@ -49,9 +52,12 @@ def write(folder: Path, files: dict[str, bytes | pa.Table]) -> None:
 def read(spark: SparkSession, path: Path, **options: Any) -> tuple[list[Row], list[str], Source]:
     """The usable ratings with ids as text, in rising order, and what is wrong with the others."""
     source = read_source(spark, SourceOptions(path=str(path), **options))
-    rows = typed_ratings(source, need_timestamp=False).collect()
+    return *good_and_bad(typed_ratings(source, need_timestamp=False).collect()), source
+
+
+def good_and_bad(rows: Sequence[Any]) -> tuple[list[Row], list[str]]:
     good = [(str(row.user), str(row["item"]), row.rating) for row in rows if row.problem is None]
-    return sorted(good), sorted(row.problem for row in rows if row.problem is not None), source
+    return sorted(good), sorted(row.problem for row in rows if row.problem is not None)
 
 
 FIELDS = "more or fewer fields than the first line"
@@ -139,6 +145,14 @@ LENGTHS = {
     ),
     "short rows": Case(
         {"a.dat": b"1::101::3::7\n9::101::1\n2::102\n2::102::4::9\n"}, [A, C], [FIELDS] * 2
+    ),
+    "rows of another length behind what is read": Case(
+        {"a.csv": b"user,item,rating,title\n1,101,3,x\n9,101,1\n2,102,4,y\n5,5,5,z,z\n"},
+        [A, C],
+        [FIELDS] * 2,
+    ),
+    "a separator in a name that is not read": Case(
+        {"a.csv": b"name,user,item,rating\nAnn,1,101,3\nDoe, Jane,7,101,4\n"}, [A], [FIELDS]
     ),
     "no header": Case({"a.txt": b"1\t101\t3\n9\t101\t1\t\n"}, [A], [FIELDS]),
 }
@@ -376,12 +390,40 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_read_rightly(case: Case, spark: SparkSession, tmp_path: Path) -> None:
-    write(tmp_path, case.files)
-    ratings, bad, _ = read(spark, tmp_path / case.path, **case.options)
-    assert ratings == sorted(case.ratings)
-    assert bad == case.bad
+@pytest.fixture(scope="module")
+def rows(
+    spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[Any] | UserError]:
+    """What each case is read as, or why it is refused: one job of Spark brings all rows."""
+    frames: list[DataFrame] = []
+    found: dict[str, list[Any] | UserError] = {}
+    for name, case in CASES.items():
+        folder = tmp_path_factory.mktemp("case")
+        write(folder, case.files)
+        try:
+            options = SourceOptions(path=str(folder / case.path), **case.options)
+            typed = typed_ratings(read_source(spark, options), need_timestamp=False)
+        except UserError as error:
+            found[name] = error
+            continue
+        texts = [F.col(side).cast("string").alias(side) for side in ("user", "item")]
+        frames.append(typed.select(F.lit(name).alias("case"), *texts, "rating", "problem"))
+        found[name] = []
+    for row in reduce(DataFrame.union, frames).collect():
+        of_case = found[row.case]
+        assert isinstance(of_case, list)
+        of_case.append(row)
+    return found
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_read_rightly(name: str, rows: dict[str, list[Any] | UserError]) -> None:
+    found = rows[name]
+    if isinstance(found, UserError):
+        raise found
+    ratings, bad = good_and_bad(found)
+    assert ratings == sorted(CASES[name].ratings)
+    assert bad == CASES[name].bad
 
 
 REFUSED: dict[str, tuple[dict[str, bytes | pa.Table], dict[str, Any], str]] = {

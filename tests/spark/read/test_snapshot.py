@@ -154,6 +154,7 @@ def test_mean_and_error(spark: SparkSession) -> None:
         pass
 
 
+@pytest.mark.spark35
 def test_unusable_rows_are_counted_by_source(spark: SparkSession) -> None:
     sources = [
         untimed(spark, [(1, 1, 5.0), (1, 2, math.nan), (2, 2, 1.0)]),

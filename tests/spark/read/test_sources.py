@@ -414,6 +414,7 @@ def test_ids_in_typed_files(
     assert ids_of(source) == (indexed, indexed)
 
 
+@pytest.mark.spark35
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
@@ -444,6 +445,7 @@ def test_a_folder_without_files_and_a_path_without_anything(
         read(spark, tmp_path / "x.csv")
 
 
+@pytest.mark.spark35
 def test_a_table_that_is_not_there(spark: SparkSession) -> None:
     with pytest.raises(DataError, match=r"^table nope: cannot be read: .*`nope` cannot be found.*"):
         read_source(spark, SourceOptions(table="nope"))
@@ -455,6 +457,7 @@ def broken(path: Path) -> None:
     path.write_bytes(gzip.compress(text("user,item,rating", *lines))[:300_000])
 
 
+@pytest.mark.spark35
 def test_a_file_that_breaks_in_the_middle_is_named(spark: SparkSession, tmp_path: Path) -> None:
     broken(tmp_path / "r.csv.gz")
     source = read_source(spark, SourceOptions(path=str(tmp_path / "r.csv.gz")))
@@ -477,6 +480,7 @@ def test_other_failures_pass_through(defect: Callable[[Any], Any], spark: SparkS
         spark.sparkContext.parallelize([1], 1).foreach(defect)
 
 
+@pytest.mark.spark35
 def test_columns_of_parquet_that_spark_cannot_read(spark: SparkSession, tmp_path: Path) -> None:
     moment = datetime(2023, 11, 14, 22, 13, 20, 500_000)
     table = pa.table(
@@ -492,9 +496,13 @@ def test_columns_of_parquet_that_spark_cannot_read(spark: SparkSession, tmp_path
     )
     path = tmp_path / "r.parquet"
     pq.write_table(table, path)
+    if spark.version.startswith("3."):
+        with pytest.raises(DataError, match=r"'half' is of 16-bit floats, with which Spark 3\.5 c"):
+            read_source(spark, SourceOptions(path=str(path)))
+        pq.write_table(table.drop(["half"]), path)
     source = read_source(spark, SourceOptions(path=str(path)))
     (words,) = source.words
-    assert words.endswith("rating = rating (float); passed over: moment, half, time, id")
+    assert words.replace("half, ", "").endswith("(float); passed over: moment, time, id")
     wanted = [("u", 7, 3.5), ("v", 8, 4.0)]
     found = typed_ratings(source, need_timestamp=False).orderBy("user")
     assert [tuple(row)[:3] for row in found.collect()] == wanted

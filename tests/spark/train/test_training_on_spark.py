@@ -109,6 +109,7 @@ def test_every_grid_point_is_the_notebooks_in_both_placements(
             np.testing.assert_allclose(measures(point), expected, rtol=1e-6)
 
 
+@pytest.mark.spark35
 def test_rows_with_more_work_than_a_block_are_shared(spark: SparkSession) -> None:
     # One item that every user has rated, one user who has rated every item, and few others.
     pairs = {(user, 0) for user in range(60)} | {(0, item) for item in range(50)}
@@ -323,6 +324,7 @@ def test_given_starts_are_used(spark: SparkSession, placement: str) -> None:
     assert measures(mine.points[0]) != measures(usual.points[0])
 
 
+@pytest.mark.spark35
 @pytest.mark.parametrize("placement", ["ratings", "grid"])
 def test_every_iteration_is_heard_of_once(spark: SparkSession, placement: str) -> None:
     heard: list[Any] = []
