@@ -6,6 +6,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
+from als_spark.cli.checkpoints import begin_checkpoint, open_checkpoint
 from als_spark.cli.config.settings import config_record, in_options
 from als_spark.cli.config.sweep import SweepConfig
 from als_spark.cli.interrupts import Interrupted
@@ -83,6 +84,7 @@ class _Run:
         self._popular: Popular = {}
         self._biases: Biases = {}
         self._refitted: AnyModel | None = None
+        self._checkpoint = open_checkpoint(job.session, config)
         self._facts: dict[str, Any] = {
             "versions": all_versions(job.session),
             "spark_master": job.session.sparkContext.master,
@@ -248,12 +250,18 @@ class _Run:
         if self._config.implicit:
             self._progress.write(f"warning: {IMPLICIT_CAVEAT}")
         with self._progress.phase("training"):
+            if self._checkpoint is not None:
+                words = begin_checkpoint(self._checkpoint, self._config, prepared, self._specs)
+                self._facts |= {"resumed": words} if words else {}
+                for line in words:
+                    self._progress.write(line)
             train_grid(
                 prepared,
                 self._specs,
                 self._config.training,
                 self._collector,
                 on_iteration=self._progress.on_iteration,
+                checkpoint=self._checkpoint,
             )
 
     def _refit(self, prepared: PreparedRatings) -> None:
@@ -328,6 +336,8 @@ class _Run:
         ]
         write_json(folder / "history.json", history)
         complete = not self.stopped
+        if complete and self._checkpoint is not None:
+            self._job.when_written.append(self._checkpoint.remove)
         target = local_path(self._config.output)
         if not complete and (target is None or target.exists()):
             self._staged.subfolder = INTERRUPTED_FOLDER

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from als_spark.cli.checkpoints import begin_checkpoint, open_checkpoint
 from als_spark.cli.config.batch import TrainConfig
 from als_spark.cli.config.settings import config_record, in_options
 from als_spark.cli.from_sweep import best_of_sweep
@@ -11,10 +13,11 @@ from als_spark.cli.nightly import fit_options, run_log
 from als_spark.cli.paths import place_is_usage
 from als_spark.cli.plan import plan_model
 from als_spark.cli.program import EXIT_DONE, job_main, say
-from als_spark.cli.spark_job import all_versions, job_progress, job_with_output, spark_job
+from als_spark.cli.spark_job import SparkJob, all_versions, job_progress, job_with_output, spark_job
 from als_spark.cli.spark_paths import check_paths
 from als_spark.cli.stored import store_of
 from als_spark.files.json_files import write_json
+from als_spark.nightly.fitting import FitOptions
 from als_spark.nightly.publishing import write_version
 from als_spark.nightly.run_log import RunNotes, new_record
 from als_spark.nightly.run_record import Spec
@@ -23,6 +26,9 @@ from als_spark.nightly.train import outcome_words, train_into_store, train_model
 from als_spark.solve.objective import Objective
 from als_spark.spark.output import output_folder
 from als_spark.spark.read.sources import SourceOptions
+from als_spark.spark.train.run import PreparedRatings
+from als_spark.store.checkpoint import CheckpointFolder
+from als_spark.train.records import ModelSpec
 
 RUN_FILE = "run.json"
 
@@ -59,7 +65,9 @@ def _into_folder(config: TrainConfig, spec: Spec, objective: str) -> str:
         job.progress.write(objective)
         record = new_record("train", config_record(config), all_versions(job.session))
         notes = RunNotes(record, job.progress, in_options)
-        fitted = train_model(job.session, _ratings(config), fit_options(config), spec, notes)
+        options, remove = _options(job, config)
+        job.when_written.append(remove)
+        fitted = train_model(job.session, _ratings(config), options, spec, notes)
         write_version(staged.content, fitted, notes.record)
         run = replace(notes.record, seconds=job.seconds)
         write_json(staged.content / RUN_FILE, run.as_dict())
@@ -79,10 +87,26 @@ def _into_store(config: TrainConfig, spec: Spec, objective: str) -> str:
         # Within the record too, which says what the exit code says.
         with log.recorded(), place_is_usage("--store", config.store):
             log.record = replace(log.record, versions=all_versions(job.session))
-            words = train_into_store(
-                job.session, _ratings(config), fit_options(config), spec, config.keep, log
-            )
+            options, remove = _options(job, config)
+            words = train_into_store(job.session, _ratings(config), options, spec, config.keep, log)
+        remove()
     return f"{words}\nPublished as version {log.record.version} of {config.store}."
+
+
+def _options(job: SparkJob, config: TrainConfig) -> tuple[FitOptions, Callable[[], None]]:
+    """Return how to train, and what deletes the checkpoint at the end."""
+    options, folder = fit_options(config), open_checkpoint(job.session, config)
+    if folder is None:
+        return options, lambda: None
+
+    def begin(
+        prepared: PreparedRatings, specs: Sequence[ModelSpec], tell: Callable[[str], None]
+    ) -> CheckpointFolder:
+        for line in begin_checkpoint(folder, config, prepared, specs):
+            tell(line)
+        return folder
+
+    return replace(options, checkpoint=begin), folder.remove
 
 
 def _ratings(config: TrainConfig) -> SourceOptions:

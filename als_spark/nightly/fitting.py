@@ -40,12 +40,17 @@ from als_spark.spark.read.split import TRAIN, SplitOptions, split_ratings
 from als_spark.spark.train.best import model_of
 from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.bayes.options import PosteriorOptions
+from als_spark.train.checkpoint import Checkpoint
 from als_spark.train.grid import SweepCollector
 from als_spark.train.records import ModelSpec, PointResult, TrainingOptions
 from als_spark.types import BadRows, Duplicates, ExchangeChoice, PlacementChoice, Side
 
 OpenSource = Callable[[SparkSession, SourceOptions], Source]
 """Opens a source of ratings, or raises what is wrong with it."""
+
+
+OpenCheckpoint = Callable[[PreparedRatings, Sequence[ModelSpec], Callable[[str], None]], Checkpoint]
+"""Opens the checkpoint of a training; tells what people should know of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,8 @@ class FitOptions:
         As in :class:`~als_spark.spark.prepare.options.PrepareOptions`.
     posterior : PosteriorOptions or None
         The Bayesian method that trains; None: a ridge.
+    checkpoint : callable, optional
+        Opens what the training of a ridge continues from, and keeps.
     """
 
     open_source: OpenSource
@@ -79,6 +86,7 @@ class FitOptions:
     refit: bool = False
     exchange: ExchangeChoice = "auto"
     posterior: PosteriorOptions | None = None
+    checkpoint: OpenCheckpoint | None = None
 
     def prepare(self, rank: int) -> PrepareOptions:
         """Say how ratings are split and packed for a model."""
@@ -268,14 +276,19 @@ class Fitting:
             return self._fit_posterior(ready, options.posterior)
         # By its training error, which is always finite: one point is the best anyway.
         collector = SweepCollector("train", notes.progress.on_finished)
+        specs = [ModelSpec(0, spec.rank, spec.objective)]
         with notes.progress.phase("training"):
+            checkpoint = None
+            if options.checkpoint is not None:
+                checkpoint = options.checkpoint(prepared, specs, notes.progress.write)
             train_grid(
                 prepared,
-                [ModelSpec(0, spec.rank, spec.objective)],
+                specs,
                 options.training,
                 collector,
                 starts=None if start.factors is None else [start.factors],
                 on_iteration=notes.progress.on_iteration,
+                checkpoint=checkpoint,
             )
         outcome = collector.outcome()
         assert outcome is not None

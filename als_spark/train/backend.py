@@ -56,6 +56,41 @@ def as_array(factors: AnyFactors) -> FloatArray:
     return factors if isinstance(factors, np.ndarray) else factors.collect()
 
 
+class SummedFactors:
+    """Factors that were read back, with the sum of x xᵀ that was known of them.
+
+    A backend that sums up where the factors are would get other last bits from other parts.
+    """
+
+    def __init__(self, array: FloatArray, gram: FloatArray) -> None:
+        self.array = array
+        self.gram = gram
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        n_rows, columns = self.array.shape
+        return n_rows, columns
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the numbers."""
+        return self.array.dtype
+
+    def plain(self, objective: Objective) -> SummedFactors:
+        """Return factors whose products are predictions: implicit objectives have no biases."""
+        assert objective.implicit
+        return self
+
+    def collect(self) -> FloatArray:
+        """Return them as an array of this process."""
+        return self.array
+
+    def pieces(self) -> Iterator[FloatArray]:
+        """Return them as one piece: they are here."""
+        yield self.array
+
+
 class HalfStep(NamedTuple):
     """One model's part of a half-step: solve one side with the other fixed."""
 

@@ -16,7 +16,15 @@ import numpy as np
 from als_spark.errors import ConfigError
 from als_spark.solve.objective import Objective
 from als_spark.train.acceleration import Memory, Pair, Visit, history_length
-from als_spark.train.backend import Backend, Factors, HeldFactors, Start, as_array
+from als_spark.train.backend import (
+    AnyFactors,
+    Backend,
+    Factors,
+    HeldFactors,
+    Start,
+    SummedFactors,
+    as_array,
+)
 from als_spark.train.records import IterationRecord, ModelSpec, Options, options_of_each
 from als_spark.types import SIDES, FloatArray
 
@@ -100,7 +108,15 @@ class LoopState:
 
     def as_arrays(self) -> dict[str, FloatArray]:
         """Return the arrays by name, (n_rows, rank) each."""
-        arrays = {"users": as_array(self.factors.users), "items": as_array(self.factors.items)}
+        return {name: as_array(array) for name, array in self.held_arrays().items()}
+
+    def held_arrays(self) -> dict[str, AnyFactors]:
+        """Return the arrays by name, wherever they are."""
+        arrays: dict[str, AnyFactors] = {"users": self.factors.users, "items": self.factors.items}
+        for name, held in zip(("users", "items"), self.factors, strict=True):
+            gram = getattr(held, "gram", None)
+            if gram is not None:
+                arrays[f"{name}_gram"] = gram
         if self.proposed is not None:
             arrays["proposed"] = self.proposed
         if self.memory is not None:
@@ -207,9 +223,13 @@ def from_parts(record: Mapping[str, Any], arrays: Mapping[str, FloatArray]) -> L
         IterationRecord(spec.point, spec.rank, objective.reg, k + 1, *values)
         for k, values in enumerate(record["history"])
     )
+    held: list[AnyFactors] = [arrays["users"], arrays["items"]]
+    for k, name in enumerate(("users", "items")):
+        if f"{name}_gram" in arrays:
+            held[k] = SummedFactors(arrays[name], arrays[f"{name}_gram"])
     return LoopState(
         spec,
-        HeldFactors(arrays["users"], arrays["items"]),
+        HeldFactors(*held),
         arrays.get("proposed"),
         memory,
         record["evaluations"],

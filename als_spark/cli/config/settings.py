@@ -32,9 +32,10 @@ from als_spark.files.places import table_name
 from als_spark.files.toml_files import decode_toml
 from als_spark.redaction import redact_all
 
-Role = Literal["input", "model", "store", "target store", "output", "tracking"]
+Role = Literal["input", "model", "store", "target store", "output", "tracking", "checkpoint"]
 """Of a path among the options: read by Spark or by the job; a model's folder, or a store, that is
-read; a store that is published into; a folder that is replaced; where MLflow keeps its runs."""
+read; a store that is published into; a folder that is replaced; where MLflow keeps its runs; what a
+killed run continues from."""
 
 LARGEST_COUNT = 2**31 - 1
 
@@ -65,6 +66,7 @@ InputFolder = Annotated[str, Field(min_length=1), Shown("DIR", role="input")]
 ModelFolder = Annotated[str, Field(min_length=1), Shown("DIR", role="model")]
 StoreFolder = Annotated[str, Field(min_length=1), Shown("DIR", role="store")]
 TargetStore = Annotated[str, Field(min_length=1), Shown("DIR", role="target store")]
+CheckpointFolder = Annotated[str, Field(min_length=1), Shown("DIR", role="checkpoint")]
 OutputFolder = Annotated[str, Field(min_length=1), Shown("DIR", role="output")]
 Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT), Shown("N")]
 CountOrNone = Annotated[int, Field(ge=0, le=LARGEST_COUNT), Shown("N")]

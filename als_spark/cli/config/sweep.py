@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from als_spark.cli.config.checkpoint import CheckpointConfig
 from als_spark.cli.config.settings import (
     REQUIRED,
     Alternatives,
@@ -280,7 +281,7 @@ class FitConfig(RatingsConfig):
         return TrainingOptions(self.tol, self.max_iter, self.seed, self.dtype, self.accelerate)
 
 
-class SweepConfig(FitConfig):
+class SweepConfig(CheckpointConfig, FitConfig):
     """Everything that decides a sweep.
 
     Without ratings or a table it runs on the sample of the Spark distribution.

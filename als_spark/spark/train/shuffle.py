@@ -25,6 +25,7 @@ from als_spark.spark.train.routed_half_step import RoutedHalfStep
 from als_spark.spark.train.routed_rankings import measure_rankings
 from als_spark.spark.train.routed_tasks import ErrorModel, ErrorTask, errors_routed
 from als_spark.train.backend import AnyFactors, AnyHalfStep, FactorPair, Factors, HalfStep, Solved
+from als_spark.train.checkpoint import Checkpoint
 from als_spark.train.grid import Collector, run_grid
 from als_spark.train.loop import OnIteration
 from als_spark.train.metrics import ErrorSums
@@ -51,6 +52,7 @@ class RoutedRatings(RoutedBlocks):
         *,
         starts: Sequence[Factors | None] | None = None,
         on_iteration: OnIteration | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         """Train all points side by side: see :func:`als_spark.train.grid.run_grid`.
 
@@ -65,7 +67,12 @@ class RoutedRatings(RoutedBlocks):
                 "`accelerate=` with the items' factors shuffled: the extrapolation needs them on "
                 'the driver: use `exchange="broadcast"`, or leave it out'
             )
-        run_grid(self, specs, options, collector, starts=starts, on_iteration=on_iteration)
+        run_grid(
+            *(self, specs, options, collector),
+            starts=starts,
+            on_iteration=on_iteration,
+            checkpoint=checkpoint,
+        )
 
     def close(self) -> None:
         """Unpersist everything but the factors."""

@@ -238,6 +238,7 @@ class TestSpec:
             ({"method": "sample", "nonnegative": True}, "--nonnegative with --method sample"),
             ({"method": "sample", "accelerate": True}, "--accelerate with --method sample"),
             ({"method": "sample", "tol": 0.1}, "--tol 0.1 with --method sample"),
+            ({"method": "sample", "checkpoint": "kept"}, "--checkpoint kept with --method sample"),
             ({"method": "sample", "exchange": "shuffle"}, "--exchange shuffle with --method sam"),
         ],
     )
@@ -432,6 +433,7 @@ OTHER_VALUES = {
     "from_sweep": "sweep",
     "method": "sample",
     "noise": "shared",
+    "checkpoint_every": "10m",
 }
 OF_METHODS = {
     "noise": "variational",
@@ -459,6 +461,8 @@ def test_every_field_has_an_option_that_changes_it_alone(kind, name):
         del least["store"]
     if kind is TrainConfig and name in OF_METHODS:
         least["method"] = OF_METHODS[name]
+    if name in ("checkpoint_every", "restart"):
+        least["checkpoint"] = "kept"
     switches = []
     if name in OF_PLANS and "plan" in kind.model_fields:
         least, switches = {"plan": True, "ratings": "r.csv"}, ["--plan"]

@@ -43,6 +43,9 @@ REFUSED = [
     ("dtype", "float16", "--dtype float16: not usable: use one of float32, float64"),
     ("cold_start", "nan", "--cold-start nan: not usable: use one of mean, drop, initial"),
     ("placement", "rows", "--placement rows: not usable: use one of auto, ratings, grid"),
+    ("checkpoint", "", "--checkpoint"),
+    ("checkpoint_every", "5s", "--checkpoint-every 5s: not usable: give a number of iterations"),
+    ("restart", "yes", "--restart yes: not usable"),
     ("exchange", "post", "--exchange post: not usable: use one of auto, broadcast, shuffle"),
     ("output", "", "--output is missing: give a folder for the results"),
     ("test_fraction", -0.1, r"--test-fraction -0\.1: not usable: use a number in \[0, 1\)"),
@@ -447,7 +450,8 @@ class TestShippedFile:
         named = {next(iter(tomllib.loads(line))) for line in self.commented_out()}
         named |= read_toml(SweepConfig, self.PATH).keys()
         # Of one run, not of a configuration: where it tests and where it writes, and plans.
-        assert FIELDS.keys() - named == {"test", "output", *PLANNING}
+        of_one_run = {"test", "output", "checkpoint", "checkpoint_every", "restart", *PLANNING}
+        assert FIELDS.keys() - named == of_one_run
 
 
 @pytest.mark.parametrize(
