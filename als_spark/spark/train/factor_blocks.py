@@ -32,6 +32,10 @@ from als_spark.train.start import start_array
 from als_spark.types import FloatArray, IntArray, Side
 
 _numbers = itertools.count()
+_ONCE = StorageLevel.MEMORY_AND_DISK_DESER
+_TWICE = StorageLevel(
+    _ONCE.useDisk, _ONCE.useMemory, _ONCE.useOffHeap, _ONCE.deserialized, replication=2
+)
 
 
 class Place(NamedTuple):
@@ -94,7 +98,8 @@ class FactorStore:
     rdd : RDD of FactorBlock, and of whatever else its tasks have to report
         Not persisted yet. Its lineage is cut off as soon as it has been computed, so that it is no
         longer after a thousand iterations than after one: by files, which outlive executors, if the
-        Spark context has a checkpoint directory, else by what the executors have persisted.
+        Spark context has a checkpoint directory, else by what the executors have persisted, each
+        block on two of them, so that one may be lost.
     number : int
         Of the store: see :func:`new_number`.
     task : SharedBroadcast
@@ -103,11 +108,11 @@ class FactorStore:
     """
 
     def __init__(self, rdd: RDD[Any], number: int, task: SharedBroadcast[Any]) -> None:
-        rdd.setName("als_spark: factors").persist(StorageLevel.MEMORY_AND_DISK_DESER)
+        rdd.setName("als_spark: factors")
         if rdd.ctx.getCheckpointDir() is None:
-            rdd.localCheckpoint()
+            rdd.persist(_replicated(rdd.ctx)).localCheckpoint()
         else:
-            rdd.checkpoint()
+            rdd.persist(_ONCE).checkpoint()
         self.rdd = rdd
         self.number = number
         self._task = task
@@ -121,6 +126,15 @@ class FactorStore:
     def end_task(self) -> None:
         """Free the executors' memory of what the tasks read, once the RDD is computed."""
         self._task.unpersist()
+
+
+def _replicated(context: SparkContext) -> StorageLevel:
+    """Return the level at which a block outlives one executor, where there are several."""
+    if (context.master or "local").startswith("local"):
+        return _ONCE
+    # The driver is one of them.
+    n_executors = len(context._jsc.sc().statusTracker().getExecutorInfos()) - 1
+    return _ONCE if n_executors < 2 else _TWICE
 
 
 def new_number() -> int:
