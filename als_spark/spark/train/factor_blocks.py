@@ -130,9 +130,7 @@ class FactorStore:
 
 def _replicated(context: SparkContext) -> StorageLevel:
     """Return the level at which a block outlives one executor, where there are several."""
-    if (context.master or "local").startswith("local"):
-        return _ONCE
-    # The driver is one of them.
+    # The driver is one of them; in local mode there is no other.
     n_executors = len(context._jsc.sc().statusTracker().getExecutorInfos()) - 1
     return _ONCE if n_executors < 2 else _TWICE
 
