@@ -23,12 +23,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from als_spark.errors import ConfigError, DataError
 from als_spark.files.json_files import decode, encode, shortened
+from als_spark.store.arrays import read_array, write_array
 from als_spark.store.files import SCRATCH, Files
 from als_spark.train.backend import as_array
 from als_spark.train.checkpoint import (
@@ -349,23 +348,6 @@ class _Damage:
             raise DataError(f"{self._where}: is missing: {self._anew}") from error
         if isinstance(error, KeyError | TypeError | ValueError | pa.ArrowException):
             raise DataError(f"{self._where}: damaged ({error}): {self._anew}") from error
-
-
-def write_array(path: Path, array: FloatArray) -> None:
-    """Write an (n, k) array as a column of lists, bit for bit."""
-    values = pa.array(np.ascontiguousarray(array).reshape(-1))
-    lists = pa.FixedSizeListArray.from_arrays(values, array.shape[1])
-    # A dictionary might take -0.0 for 0.0.
-    pq.write_table(pa.table({"values": lists}), path, use_dictionary=False, compression="none")
-
-
-def read_array(path: Path) -> FloatArray:
-    """Read what :func:`write_array` has written."""
-    column = pq.read_table(path).column("values")
-    k, kind = column.type.list_size, column.type.value_type.to_pandas_dtype()
-    parts = [np.zeros((0, k), kind)]
-    parts += [chunk.flatten().to_numpy().reshape(-1, k) for chunk in column.chunks]
-    return np.concatenate(parts)
 
 
 def _states_folder(number: int) -> str:
