@@ -192,14 +192,18 @@ class CheckpointFolder:
         self._last = (max((state.iterations for state in states), default=0), self._clock())
         return states
 
+    def is_due(self, states: Sequence[LoopState]) -> bool:
+        """Tell whether it is time to keep the states of models after an iteration."""
+        done = max((state.iterations for state in states if not state.stopped), default=None)
+        if done is None:
+            return False
+        return self._every.is_over(done - self._last[0], self._clock() - self._last[1])
+
     def keep_states(self, states: Sequence[LoopState]) -> None:
         """Keep the states of all models that are not finished, if it is time."""
-        running = [state for state in states if not state.stopped]
-        if not running:
+        if not self.is_due(states):
             return
-        iteration, now = max(state.iterations for state in running), self._clock()
-        if not self._every.is_over(iteration - self._last[0], now - self._last[1]):
-            return
+        iteration = max(state.iterations for state in states if not state.stopped)
         with self._lock:
             self._number += 1
             left = [state for state in states if state.spec.point not in self._done]
