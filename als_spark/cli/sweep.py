@@ -17,12 +17,12 @@ from als_spark.cli.spark_job import (
     all_versions,
     data_facts,
     job_with_output,
-    open_ratings,
     tables_record,
     tell_data,
     tell_source,
     write_rejected,
 )
+from als_spark.cli.sweep_input import open_sources, prepare_options
 from als_spark.errors import DataError
 from als_spark.files.json_files import write_json
 from als_spark.files.outputs import INTERRUPTED_FOLDER, StagedFolder
@@ -38,12 +38,9 @@ from als_spark.report.pages.sweep import sweep_page
 from als_spark.report.table import results_table
 from als_spark.solve.objective import IMPLICIT_CAVEAT
 from als_spark.spark.output import output_folder
-from als_spark.spark.prepare.options import PrepareOptions
 from als_spark.spark.prepare.prepare import prepare_ratings, prepare_typed
 from als_spark.spark.read.columns import typed_ratings, union_typed
 from als_spark.spark.read.failures import unreadable_files_are_named
-from als_spark.spark.read.sources import sample_ratings
-from als_spark.spark.read.split import SplitOptions
 from als_spark.spark.session import blas_threads_of_workers
 from als_spark.spark.train.best import model_of, seen_record
 from als_spark.spark.train.run import PreparedRatings, train_grid
@@ -129,37 +126,12 @@ class _Run:
 
     def _prepare(self) -> PreparedRatings:
         config = self._config
-        need_timestamp = config.split == "time" or config.duplicates == "last"
-        path = config.ratings
-        if path is None and config.table is None:
-            path = sample_ratings()
         with self._progress.phase("looking at the ratings"):
-            source = open_ratings(
-                self._session, config, path, config.table, need_timestamp=need_timestamp
-            )
-            test = None
-            if config.test is not None:
-                test = open_ratings(
-                    self._session, config, config.test, need_timestamp=config.duplicates == "last"
-                )
+            source, test = open_sources(self._session, config)
         self._sources = [opened for opened in (source, test) if opened is not None]
         for opened in self._sources:
             tell_source(self._progress, opened)
-        options = PrepareOptions(
-            split=SplitOptions(
-                config.split, config.seed, config.test_fraction, config.validation_fraction
-            ),
-            bad_rows=config.bad_rows,
-            duplicates=config.duplicates,
-            cold_start=config.cold_start,
-            dtype=config.dtype,
-            ranks=[spec.rank for spec in self._specs],
-            placement=config.placement,
-            partitions=config.partitions,
-            ranking=config.ranking,
-            exchange=config.exchange,
-            accelerate=config.training.accelerate,
-        )
+        options = prepare_options(config, [spec.rank for spec in self._specs])
         self._options = options
         label = self._label()
         with unreadable_files_are_named(label):

@@ -23,12 +23,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from als_spark.errors import ConfigError, DataError
 from als_spark.files.json_files import decode, encode, shortened
+from als_spark.store.arrays import read_array, write_array
 from als_spark.store.files import SCRATCH, Files
 from als_spark.train.backend import as_array
 from als_spark.train.checkpoint import (
@@ -193,14 +192,18 @@ class CheckpointFolder:
         self._last = (max((state.iterations for state in states), default=0), self._clock())
         return states
 
+    def is_due(self, states: Sequence[LoopState]) -> bool:
+        """Tell whether it is time to keep the states of models after an iteration."""
+        done = max((state.iterations for state in states if not state.stopped), default=None)
+        if done is None:
+            return False
+        return self._every.is_over(done - self._last[0], self._clock() - self._last[1])
+
     def keep_states(self, states: Sequence[LoopState]) -> None:
         """Keep the states of all models that are not finished, if it is time."""
-        running = [state for state in states if not state.stopped]
-        if not running:
+        if not self.is_due(states):
             return
-        iteration, now = max(state.iterations for state in running), self._clock()
-        if not self._every.is_over(iteration - self._last[0], now - self._last[1]):
-            return
+        iteration = max(state.iterations for state in states if not state.stopped)
         with self._lock:
             self._number += 1
             left = [state for state in states if state.spec.point not in self._done]
@@ -349,23 +352,6 @@ class _Damage:
             raise DataError(f"{self._where}: is missing: {self._anew}") from error
         if isinstance(error, KeyError | TypeError | ValueError | pa.ArrowException):
             raise DataError(f"{self._where}: damaged ({error}): {self._anew}") from error
-
-
-def write_array(path: Path, array: FloatArray) -> None:
-    """Write an (n, k) array as a column of lists, bit for bit."""
-    values = pa.array(np.ascontiguousarray(array).reshape(-1))
-    lists = pa.FixedSizeListArray.from_arrays(values, array.shape[1])
-    # A dictionary might take -0.0 for 0.0.
-    pq.write_table(pa.table({"values": lists}), path, use_dictionary=False, compression="none")
-
-
-def read_array(path: Path) -> FloatArray:
-    """Read what :func:`write_array` has written."""
-    column = pq.read_table(path).column("values")
-    k, kind = column.type.list_size, column.type.value_type.to_pandas_dtype()
-    parts = [np.zeros((0, k), kind)]
-    parts += [chunk.flatten().to_numpy().reshape(-1, k) for chunk in column.chunks]
-    return np.concatenate(parts)
 
 
 def _states_folder(number: int) -> str:

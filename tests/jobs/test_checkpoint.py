@@ -56,8 +56,12 @@ def run_json(folder: Path) -> dict[str, Any]:
     ("more", "n", "words"),
     [
         (("--placement", "ratings"), 17, "resumed at iteration 4 of d=2 λ=1 and 3 more; 0 of 4"),
-        (("--exchange", "shuffle", "--implicit"), 17, "resumed at iteration 4 of d=2 λ=1 and 3"),
-        (("--placement", "grid"), 7, "resumed: "),
+        pytest.param(
+            *(("--exchange", "shuffle", "--implicit"), 17),
+            "resumed at iteration 4 of d=2 λ=1 and 3",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(("--placement", "grid"), 7, "resumed: ", marks=pytest.mark.slow),
     ],
 )
 def test_a_sweep_continues(
@@ -95,6 +99,7 @@ def test_a_sweep_continues(
     assert not kept.exists()
 
 
+@pytest.mark.slow
 def test_a_training_continues_or_begins_anew(
     tmp_path: Path, ratings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

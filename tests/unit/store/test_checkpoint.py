@@ -13,7 +13,8 @@ import pytest
 
 from als_spark.errors import ConfigError, DataError
 from als_spark.solve.objective import Objective
-from als_spark.store.checkpoint import IDENTITY, RECORD, CheckpointFolder, read_array, write_array
+from als_spark.store.arrays import read_array, write_array
+from als_spark.store.checkpoint import IDENTITY, RECORD, CheckpointFolder
 from als_spark.store.files import LocalFiles
 from als_spark.train.checkpoint import Interval
 from als_spark.train.grid import SweepCollector, run_grid
