@@ -17,6 +17,7 @@ from als_spark.model.foldin import extend_model as extend_model
 from als_spark.model.foldin import fold_in as fold_in
 from als_spark.model.intervals import IntervalModel as IntervalModel
 from als_spark.model.intervals import load_intervals as load_intervals
+from als_spark.model.large_model import LargeModel as LargeModel
 from als_spark.model.recommend import popular_items as popular_items
 from als_spark.model.recommend import recommend as recommend
 from als_spark.model.recommend import similar_items as similar_items
@@ -24,6 +25,11 @@ from als_spark.model.risk import Risk as Risk
 from als_spark.solve.blocks import RatingBlock as RatingBlock
 from als_spark.solve.blocks import build_block as build_block
 from als_spark.solve.objective import Objective as Objective
+from als_spark.spark.estimate.estimate import Estimate as Estimate
+from als_spark.spark.estimate.estimate import estimate_training as estimate_training
+from als_spark.spark.estimate.resources import Resources as Resources
+from als_spark.spark.estimate.work import Workload as Workload
+from als_spark.spark.planner import Sizes as Sizes
 from als_spark.spark.predict.evaluate import evaluate_models as evaluate_models
 from als_spark.spark.predict.recommend import recommend_for_all as recommend_for_all
 from als_spark.spark.predict.recommend import similar_items_for_all as similar_items_for_all

@@ -12,8 +12,10 @@
 #   recommend   Spark MLlib's recommendForAllUsers, from the same factors
 #   implicit    implicit feedback: MLlib's ALS, and implicit's (C, OpenMP), with their rankings
 #   exchange    broadcast against shuffle of the fixed factors; 1,000 iterations
+#   limits      factors that fit neither the driver's heap nor a worker: shuffled, and broadcast
 #   lists       what recommend serves: implicit's lists, the popular items, before and after a refit
 #   estimator   als_spark.ALS for MLlib's: a notebook's cross-validation, objectives, what it costs
+#   calibrate   the constants of the estimates (--plan), and predicted against measured
 #   overview    als-spark inspect against Spark's df.summary() of three columns
 #
 # The peers are installed into .venv/ by this script alone. The native BLAS is Debian's:
@@ -22,7 +24,7 @@ set -euo pipefail
 # shellcheck source=scripts/lib/environment.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"
 
-QUESTIONS='mllib cmfrec notebook accelerate accuracy growth roofline recommend implicit exchange lists estimator overview'
+QUESTIONS='mllib cmfrec notebook accelerate accuracy growth roofline recommend implicit exchange limits lists estimator overview calibrate'
 question=${1:-}
 known=
 for name in $QUESTIONS all; do

@@ -4,12 +4,13 @@
 #
 #   fortnight  a start and fourteen nights, some of them bad, with the outcome each must have
 #   kills      retrainings killed at random moments, while a reader reads all the time
+#   driver     sweeps with a checkpoint, killed at random moments and continued
 #   executors  executors and Python workers killed while sweeps and the estimator train
 set -euo pipefail
 # shellcheck source=scripts/lib/environment.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"
 
-DRILLS='fortnight kills executors'
+DRILLS='fortnight kills driver executors'
 drill=${1:-}
 known=
 for name in $DRILLS; do

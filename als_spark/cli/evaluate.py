@@ -23,10 +23,10 @@ from als_spark.cli.spark_job import (
     unknown_pairs,
     warn_of_no_effect,
 )
-from als_spark.cli.stored import open_model
+from als_spark.cli.stored import open_large_model
 from als_spark.errors import DataError
 from als_spark.files.json_files import write_json
-from als_spark.model.factor_model import FactorModel
+from als_spark.model.large_model import AnyModel
 from als_spark.nightly.fitting import none_relevant, warnings_of
 from als_spark.nightly.holdout import HoldoutRule
 from als_spark.redaction import redact_all
@@ -49,7 +49,8 @@ METRICS_FILE = "metrics.json"
 
 def _run(config: EvaluateConfig) -> int:
     with job_with_output("evaluate", config, config.output, output_folder) as (job, staged):
-        record = redact_all(_evaluate(config, job.session, job.progress))
+        with ExitStack() as stack:
+            record = redact_all(_evaluate(config, job.session, job.progress, stack))
         record |= {
             "started": job.began.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -72,10 +73,10 @@ def _run(config: EvaluateConfig) -> int:
 
 
 def _evaluate(
-    config: EvaluateConfig, session: SparkSession, progress: ProgressReporter
+    config: EvaluateConfig, session: SparkSession, progress: ProgressReporter, stack: ExitStack
 ) -> dict[str, Any]:
     with progress.phase("reading the model"):
-        opened = open_model(session, config)
+        opened = open_large_model(session, config, stack)
     model = opened.model
     no_effect: list[str] = []
     with progress.phase("looking at the ratings"):
@@ -93,10 +94,7 @@ def _evaluate(
             seen = open_seen(session, pairs, known, config.bad_rows, progress)
             no_effect += warn_of_no_effect(progress, unknown_pairs(seen), strict=config.strict)
     label = source.label + (f" + {config.exclude_seen}" if config.exclude_seen else "")
-    with (
-        unreadable_files_are_named(label),
-        ExitStack() as stack,
-    ):
+    with unreadable_files_are_named(label):
         with progress.phase("reading and checking ratings"):
             reading = read_snapshot(session, [source], "last")
             snapshot = stack.enter_context(reading)
@@ -200,7 +198,7 @@ def _all_cold(label: str, metrics: Mapping[str, float | int | None]) -> str | No
     )
 
 
-def _trained_on(model: FactorModel, snapshot: Snapshot) -> str | None:
+def _trained_on(model: AnyModel, snapshot: Snapshot) -> str | None:
     """Say so if the ratings are those that the model was trained on."""
     held_out: float | None
     if model.description.get("fingerprint") == snapshot.fingerprint:

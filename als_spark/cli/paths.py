@@ -25,9 +25,9 @@ from als_spark.files.writable import check_writable, place_problem
 from als_spark.model.files import DESCRIPTION_FILE, MODEL_FORMAT
 from als_spark.store.layout import MARK, STORE_FORMAT
 
-WRITTEN: tuple[Role, ...] = ("output", "target store")
+WRITTEN: tuple[Role, ...] = ("output", "target store", "checkpoint")
 READ: tuple[Role, ...] = ("input", "model", "store")
-FOLDERS: tuple[Role, ...] = ("output", "target store", "model", "store")
+FOLDERS: tuple[Role, ...] = ("output", "target store", "model", "store", "checkpoint")
 """Taken for what they say; of an input, Hadoop may take characters for a pattern."""
 
 
@@ -131,6 +131,10 @@ def check_places(
         if target.role not in WRITTEN or folder is None:
             continue
         for path in given:
+            other = home(path) if path.role in WRITTEN and path is not target else None
+            apart = "checkpoint" in (path.role, target.role)
+            if apart and other is not None and lies_in(other, folder):
+                raise ConfigError(f"{path}: lies in {target}: give a folder outside of it")
             if path.role not in READ:
                 continue
             if any(lies_in(place, folder) for place in read(path) if _may_exist(place)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 from pyspark.sql import DataFrame, Observation, SparkSession
@@ -21,10 +21,10 @@ from als_spark.cli.spark_job import (
     warn_of_no_effect,
 )
 from als_spark.cli.spark_paths import check_files_read
-from als_spark.cli.stored import OpenModel, open_model
+from als_spark.cli.stored import OpenLargeModel, OpenModel, open_large_model, open_model
 from als_spark.files.places import table_name
-from als_spark.model.factor_model import FactorModel
 from als_spark.model.foldin import FoldedRows
+from als_spark.model.large_model import AnyModel
 from als_spark.model.risk import Risk
 from als_spark.report.progress import ProgressReporter
 from als_spark.spark.output import spark_output
@@ -44,16 +44,29 @@ from als_spark.types import Side
 
 
 def _run(config: RecommendConfig) -> int:
-    with job_with_output("recommend", config, config.output, spark_output) as (job, target):
+    with (
+        job_with_output("recommend", config, config.output, spark_output) as (job, target),
+        ExitStack() as stack,
+    ):
         session, progress = job.session, job.progress
+        # What solves users, and what is similar, needs the items whole.
+        whole = config.fold_in is not None or config.recommend_for == "similar-items"
+        near: list[Side] = ["item"] if whole else []
         with progress.phase("reading the model"):
-            opened = open_model(session, config, intervals=config.risk != "neutral")
+            # What is not known of a row is with the factors of both sides.
+            opened: OpenLargeModel | OpenModel
+            risk = None
+            if config.risk == "neutral":
+                opened = open_large_model(session, config, stack, near)
+            else:
+                opened = open_model(session, config, intervals=True)
+                risk = _risk(config, opened)
         progress.write(
             f"{opened.label}: {len(opened.model.users):,} users, {len(opened.model.items):,} items"
         )
         with (
             unreadable_files_are_named(_label(config)),
-            _answers(config, session, opened.model, progress, _risk(config, opened)) as answers,
+            _answers(config, session, opened.model, progress, risk) as answers,
             progress.phase("recommending"),
             described(session.sparkContext, "writing recommendations"),
         ):
@@ -68,7 +81,7 @@ def _run(config: RecommendConfig) -> int:
 def _answers(
     config: RecommendConfig,
     session: SparkSession,
-    model: FactorModel,
+    model: AnyModel,
     progress: ProgressReporter,
     risk: Risk | None,
 ) -> Iterator[DataFrame]:
@@ -132,10 +145,9 @@ def _answers(
         yield answers
 
 
-def _risk(config: RecommendConfig, opened: OpenModel) -> Risk | None:
+def _risk(config: RecommendConfig, opened: OpenModel) -> Risk:
     """Say what is recommended by, in the place of predictions."""
-    if config.risk == "neutral":
-        return None
+    assert config.risk != "neutral"
     assert opened.intervals is not None
     coverage = 0.9 if config.coverage is None else config.coverage
     return Risk(config.risk, opened.intervals, coverage, config.seed or 0)
@@ -167,7 +179,7 @@ def _read_listed(
 def _tell_known(
     config: RecommendConfig,
     listed: ListedIds,
-    model: FactorModel,
+    model: AnyModel,
     side: Side,
     folded: FoldedRows | None,
     progress: ProgressReporter,

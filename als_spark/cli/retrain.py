@@ -5,14 +5,17 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 
-from als_spark.cli.config.batch import RetrainConfig
+from als_spark.cli.config.batch import DEFAULT_SPEC, RetrainConfig
+from als_spark.cli.config.sweep import NO_OUTPUT
 from als_spark.cli.interrupts import stop_on_signals
 from als_spark.cli.nightly import fit_options, run_log
 from als_spark.cli.paths import place_is_usage
+from als_spark.cli.plan import plan_model
 from als_spark.cli.program import job_main, say
 from als_spark.cli.spark_job import all_versions, job_progress, spark_job
 from als_spark.cli.spark_paths import check_paths
 from als_spark.cli.stored import store_of
+from als_spark.errors import ConfigError
 from als_spark.files.places import local_path
 from als_spark.nightly.retrain import Retrain, RetrainOptions
 from als_spark.nightly.run_record import Spec
@@ -21,6 +24,8 @@ from als_spark.report.progress import ProgressReporter
 
 
 def _run(config: RetrainConfig) -> int:
+    if config.plan:
+        return plan_model(config, plan_rank(config))
     if config.mlflow is not None:
         check_tracking(config.mlflow)
     with job_progress("retrain") as progress, ExitStack() as stack:
@@ -44,6 +49,22 @@ def _run(config: RetrainConfig) -> int:
         Retrain(session, retrain_options(config, progress), log).work()
     say(f"{log.record.sentence}\nThe report is runs/{log.run}/report.html in {config.store}.")
     return log.exit_code
+
+
+def plan_rank(config: RetrainConfig) -> int:
+    """Rank of the model that a plan is of: as given, of the current version, or the default."""
+    if config.rank is not None:
+        return config.rank
+    if config.store == NO_OUTPUT:
+        return DEFAULT_SPEC.rank
+    if local_path(config.store) is None:
+        raise ConfigError(
+            f"--plan with --store {config.store}: the rank of its current version is not looked "
+            "up there: give it with --rank"
+        )
+    store = store_of(None, config.store)
+    found = store.exists() and store.current() is not None
+    return store.load().rank if found else DEFAULT_SPEC.rank
 
 
 def retrain_options(config: RetrainConfig, progress: ProgressReporter) -> RetrainOptions:

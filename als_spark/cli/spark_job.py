@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -49,6 +49,8 @@ class SparkJob(NamedTuple):
     began: datetime
     clock: float
     """Of ``time.perf_counter()``, when it began."""
+    when_written: list[Callable[[], None]]
+    """Called once the output is in its place."""
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -68,9 +70,11 @@ def job_with_output(
     with (
         job_progress(kind, n_points) as progress,
         spark_job(kind, progress) as job,
-        open_output(job.session, config, output, kind, folder) as target,
     ):
-        yield job, target
+        with open_output(job.session, config, output, kind, folder) as target:
+            yield job, target
+        for finish in job.when_written:
+            finish()
 
 
 def job_progress(name: str, n_points: int = 1) -> ProgressReporter:
@@ -95,7 +99,7 @@ def spark_job(name: str, progress: ProgressReporter) -> Iterator[SparkJob]:
         progress.checkpoint = stop.check
         try:
             stop.check()
-            yield SparkJob(session, stop, progress, began, clock)
+            yield SparkJob(session, stop, progress, began, clock, [])
         except Exception as error:
             # A call that was cancelled, or whose JVM the signal has ended too.
             if stop.requested:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import posixpath
 import tempfile
+from collections.abc import Collection
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +18,11 @@ from als_spark.files.places import local_path
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.files import load_model
 from als_spark.model.intervals import POSTERIOR_FILE, IntervalModel, load_intervals
+from als_spark.model.large_model import AnyModel
+from als_spark.spark.large import load_from_folder, load_from_store, seen_by_executors
 from als_spark.spark.store_files import files_at, store_at
 from als_spark.store.store import ModelStore, open_store
+from als_spark.types import Side
 
 
 class OpenModel(NamedTuple):
@@ -30,6 +35,14 @@ class OpenModel(NamedTuple):
     """Of a store's."""
     intervals: IntervalModel | None = None
     """Where they were asked for."""
+
+
+class OpenLargeModel(NamedTuple):
+    """The same, of which a side may be elsewhere."""
+
+    model: AnyModel
+    label: str
+    version: str | None
 
 
 def store_of(session: SparkSession | None, path: str) -> ModelStore:
@@ -57,32 +70,64 @@ def open_model(
         if local is not None:
             return _opened(Path(local), config.model, None, intervals=intervals)
         assert session is not None
-        with tempfile.TemporaryDirectory(prefix="als_spark-") as folder:
-            target = Path(folder) / "model"
-            parent, name = posixpath.split(config.model.rstrip("/"))
-            try:
-                files_at(session, parent).download(name, target)
-            except FileNotFoundError as error:
-                raise DataError(
-                    f"--model {config.model}: there is no such folder: check the path"
-                ) from error
-            return _opened(target, config.model, None, intervals=intervals)
-    assert config.store is not None
-    with place_is_usage("--store", config.store):
-        store = store_of(session, config.store)
-        if not store.exists():
-            raise DataError(f"--store {config.store}: there is no model store: check the path")
-        version = config.version or store.current()
-        if version is None:
-            raise DataError(
-                f"--store {config.store}: it holds no model yet: publish one with jobs/train.py"
-            )
-        name = store.resolve(version)
+        with ExitStack() as stack:
+            folder = _downloaded(session, config.model, stack)
+            return _opened(folder, config.model, None, intervals=intervals)
+    with place_is_usage("--store", str(config.store)):
+        store, name = _version_of(session, config)
         label = f"version {name} of {config.store}"
         if intervals:
             with store.open(name) as folder:
                 return _opened(folder, label, name, intervals=True)
         return OpenModel(store.load(name), label, name)
+
+
+def open_large_model(
+    session: SparkSession,
+    config: StoredModelConfig,
+    stack: ExitStack,
+    near: Collection[Side] = (),
+) -> OpenLargeModel:
+    """Read the model that a configuration names; factors of a large side stay in their file.
+
+    They can be read until ``stack`` ends; those of the sides ``near`` are read in any case. Raises
+    what :func:`open_model` does.
+    """
+    if config.model is not None:
+        local = local_path(config.model)
+        address = seen_by_executors(session, config.model)
+        folder = local or _downloaded(session, config.model, stack)
+        return OpenLargeModel(load_from_folder(session, folder, address, near), config.model, None)
+    with place_is_usage("--store", str(config.store)):
+        store, name = _version_of(session, config)
+        model = load_from_store(session, store, name, stack, near)
+        return OpenLargeModel(model, f"version {name} of {config.store}", name)
+
+
+def _version_of(session: SparkSession | None, config: StoredModelConfig) -> tuple[ModelStore, str]:
+    """Open the store of a configuration, and find the full name of its version."""
+    assert config.store is not None
+    store = store_of(session, config.store)
+    if not store.exists():
+        raise DataError(f"--store {config.store}: there is no model store: check the path")
+    version = config.version or store.current()
+    if version is None:
+        raise DataError(
+            f"--store {config.store}: it holds no model yet: publish one with jobs/train.py"
+        )
+    return store, store.resolve(version)
+
+
+def _downloaded(session: SparkSession, model: str, stack: ExitStack) -> Path:
+    """Copy a model's folder to this machine, where it stays until ``stack`` ends."""
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="als_spark-"))
+    target = Path(folder) / "model"
+    parent, name = posixpath.split(model.rstrip("/"))
+    try:
+        files_at(session, parent).download(name, target)
+    except FileNotFoundError as error:
+        raise DataError(f"--model {model}: there is no such folder: check the path") from error
+    return target
 
 
 def _opened(folder: Path, label: str, version: str | None, *, intervals: bool) -> OpenModel:

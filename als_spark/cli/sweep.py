@@ -6,27 +6,29 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
-from als_spark.cli.config.settings import config_record
+from als_spark.cli.checkpoints import begin_checkpoint, open_checkpoint
+from als_spark.cli.config.settings import config_record, in_options
 from als_spark.cli.config.sweep import SweepConfig
 from als_spark.cli.interrupts import Interrupted
+from als_spark.cli.plan import plan_sweep
 from als_spark.cli.program import EXIT_DONE, EXIT_INTERRUPTED, job_main, say
 from als_spark.cli.spark_job import (
     SparkJob,
     all_versions,
     data_facts,
     job_with_output,
-    open_ratings,
     tables_record,
     tell_data,
     tell_source,
     write_rejected,
 )
+from als_spark.cli.sweep_input import open_sources, prepare_options
 from als_spark.errors import DataError
 from als_spark.files.json_files import write_json
 from als_spark.files.outputs import INTERRUPTED_FOLDER, StagedFolder
 from als_spark.files.places import local_path
-from als_spark.model.factor_model import FactorModel
 from als_spark.model.files import save_refitted
+from als_spark.model.large_model import AnyModel
 from als_spark.nightly.refit import PHASE, refit_model, refit_words
 from als_spark.redaction import redact_all
 from als_spark.report.advice import edges, next_command
@@ -36,12 +38,9 @@ from als_spark.report.pages.sweep import sweep_page
 from als_spark.report.table import results_table
 from als_spark.solve.objective import IMPLICIT_CAVEAT
 from als_spark.spark.output import output_folder
-from als_spark.spark.prepare.options import PrepareOptions
 from als_spark.spark.prepare.prepare import prepare_ratings, prepare_typed
 from als_spark.spark.read.columns import typed_ratings, union_typed
 from als_spark.spark.read.failures import unreadable_files_are_named
-from als_spark.spark.read.sources import sample_ratings
-from als_spark.spark.read.split import SplitOptions
 from als_spark.spark.session import blas_threads_of_workers
 from als_spark.spark.train.best import model_of, seen_record
 from als_spark.spark.train.run import PreparedRatings, train_grid
@@ -54,6 +53,8 @@ RUN_FILE = "run.json"
 
 
 def _run(config: SweepConfig) -> int:
+    if config.plan:
+        return plan_sweep(config)
     n_points = len(config.ranks) * len(config.lambdas)
     with job_with_output("sweep", config, config.output, output_folder, n_points) as (job, staged):
         run = _Run(config, job, staged)
@@ -79,7 +80,8 @@ class _Run:
         self._collector = SweepCollector(self._selected_on, job.progress.on_finished, self._judge)
         self._popular: Popular = {}
         self._biases: Biases = {}
-        self._refitted: FactorModel | None = None
+        self._refitted: AnyModel | None = None
+        self._checkpoint = open_checkpoint(job.session, config)
         self._facts: dict[str, Any] = {
             "versions": all_versions(job.session),
             "spark_master": job.session.sparkContext.master,
@@ -124,41 +126,20 @@ class _Run:
 
     def _prepare(self) -> PreparedRatings:
         config = self._config
-        need_timestamp = config.split == "time" or config.duplicates == "last"
-        path = config.ratings
-        if path is None and config.table is None:
-            path = sample_ratings()
         with self._progress.phase("looking at the ratings"):
-            source = open_ratings(
-                self._session, config, path, config.table, need_timestamp=need_timestamp
-            )
-            test = None
-            if config.test is not None:
-                test = open_ratings(
-                    self._session, config, config.test, need_timestamp=config.duplicates == "last"
-                )
+            source, test = open_sources(self._session, config)
         self._sources = [opened for opened in (source, test) if opened is not None]
         for opened in self._sources:
             tell_source(self._progress, opened)
-        options = PrepareOptions(
-            split=SplitOptions(
-                config.split, config.seed, config.test_fraction, config.validation_fraction
-            ),
-            bad_rows=config.bad_rows,
-            duplicates=config.duplicates,
-            cold_start=config.cold_start,
-            dtype=config.dtype,
-            ranks=[spec.rank for spec in self._specs],
-            placement=config.placement,
-            partitions=config.partitions,
-            ranking=config.ranking,
-            exchange=config.exchange,
-        )
+        options = prepare_options(config, [spec.rank for spec in self._specs])
         self._options = options
         label = self._label()
         with unreadable_files_are_named(label):
             prepared = prepare_ratings(
-                self._session, source, options, test_source=test, phase=self._progress.phase
+                *(self._session, source, options),
+                test_source=test,
+                phase=self._progress.phase,
+                warn=self._warn,
             )
         self._facts["source"] = source.label
         self._facts["columns"] = dict(source.columns)
@@ -176,6 +157,9 @@ class _Run:
             )
         self._note_data(prepared)
         return prepared
+
+    def _warn(self, words: str) -> None:
+        self._progress.write(f"warning: {in_options(words)}")
 
     def _label(self) -> str:
         return " + ".join(source.label for source in self._sources)
@@ -238,12 +222,18 @@ class _Run:
         if self._config.implicit:
             self._progress.write(f"warning: {IMPLICIT_CAVEAT}")
         with self._progress.phase("training"):
+            if self._checkpoint is not None:
+                words = begin_checkpoint(self._checkpoint, self._config, prepared, self._specs)
+                self._facts |= {"resumed": words} if words else {}
+                for line in words:
+                    self._progress.write(line)
             train_grid(
                 prepared,
                 self._specs,
                 self._config.training,
                 self._collector,
                 on_iteration=self._progress.on_iteration,
+                checkpoint=self._checkpoint,
             )
 
     def _refit(self, prepared: PreparedRatings) -> None:
@@ -271,6 +261,7 @@ class _Run:
                 self._label(),
                 options,
                 phase=lambda name: progress.phase(f"{PHASE}{name}"),
+                warn=self._warn,
             ) as whole,
             progress.phase(f"{PHASE}training"),
         ):
@@ -285,7 +276,7 @@ class _Run:
         self._facts["refit"] = record.as_dict()
         progress.write(refit_words(record))
 
-    def _best_model(self, outcome: SweepOutcome, prepared: PreparedRatings) -> FactorModel:
+    def _best_model(self, outcome: SweepOutcome, prepared: PreparedRatings) -> AnyModel:
         best = outcome.points[outcome.best]
         more = {"seed": self._config.seed, "result": best.as_record(best=True)}
         more |= seen_record(prepared)
@@ -317,6 +308,8 @@ class _Run:
         ]
         write_json(folder / "history.json", history)
         complete = not self.stopped
+        if complete and self._checkpoint is not None:
+            self._job.when_written.append(self._checkpoint.remove)
         target = local_path(self._config.output)
         if not complete and (target is None or target.exists()):
             self._staged.subfolder = INTERRUPTED_FOLDER

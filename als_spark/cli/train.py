@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from als_spark.cli.checkpoints import begin_checkpoint, open_checkpoint
 from als_spark.cli.config.batch import TrainConfig
 from als_spark.cli.config.settings import config_record, in_options
 from als_spark.cli.from_sweep import best_of_sweep
 from als_spark.cli.nightly import fit_options, run_log
 from als_spark.cli.paths import place_is_usage
+from als_spark.cli.plan import plan_model
 from als_spark.cli.program import EXIT_DONE, job_main, say
-from als_spark.cli.spark_job import all_versions, job_progress, job_with_output, spark_job
+from als_spark.cli.spark_job import SparkJob, all_versions, job_progress, job_with_output, spark_job
 from als_spark.cli.spark_paths import check_paths
 from als_spark.cli.stored import store_of
 from als_spark.files.json_files import write_json
+from als_spark.nightly.fitting import FitOptions
 from als_spark.nightly.publishing import write_version
 from als_spark.nightly.run_log import RunNotes, new_record
 from als_spark.nightly.run_record import Spec
@@ -21,11 +25,16 @@ from als_spark.nightly.tracking import check_tracking
 from als_spark.nightly.train import outcome_words, train_into_store, train_model
 from als_spark.spark.output import output_folder
 from als_spark.spark.read.sources import SourceOptions
+from als_spark.spark.train.run import PreparedRatings
+from als_spark.store.checkpoint import CheckpointFolder
+from als_spark.train.records import ModelSpec
 
 RUN_FILE = "run.json"
 
 
 def _run(config: TrainConfig) -> int:
+    if config.plan:
+        return plan_model(config, _rank(config))
     if config.mlflow is not None:
         check_tracking(config.mlflow)
     if config.posterior is not None:
@@ -41,13 +50,23 @@ def _run(config: TrainConfig) -> int:
     return EXIT_DONE
 
 
+def _rank(config: TrainConfig) -> int:
+    """Rank of the model that a plan is of."""
+    if config.posterior is not None:
+        return config.posterior.n_factors
+    sweep = config.from_sweep
+    return config.spec(None if sweep is None else best_of_sweep(sweep)).rank
+
+
 def _into_folder(config: TrainConfig, spec: Spec, objective: str) -> str:
     assert config.output is not None
     with job_with_output("train", config, config.output, output_folder) as (job, staged):
         job.progress.write(objective)
         record = new_record("train", config_record(config), all_versions(job.session))
         notes = RunNotes(record, job.progress, in_options)
-        fitted = train_model(job.session, _ratings(config), fit_options(config), spec, notes)
+        options, remove = _options(job, config)
+        job.when_written.append(remove)
+        fitted = train_model(job.session, _ratings(config), options, spec, notes)
         write_version(staged.content, fitted, notes.record)
         run = replace(notes.record, seconds=job.seconds)
         write_json(staged.content / RUN_FILE, run.as_dict())
@@ -67,10 +86,26 @@ def _into_store(config: TrainConfig, spec: Spec, objective: str) -> str:
         # Within the record too, which says what the exit code says.
         with log.recorded(), place_is_usage("--store", config.store):
             log.record = replace(log.record, versions=all_versions(job.session))
-            words = train_into_store(
-                job.session, _ratings(config), fit_options(config), spec, config.keep, log
-            )
+            options, remove = _options(job, config)
+            words = train_into_store(job.session, _ratings(config), options, spec, config.keep, log)
+        remove()
     return f"{words}\nPublished as version {log.record.version} of {config.store}."
+
+
+def _options(job: SparkJob, config: TrainConfig) -> tuple[FitOptions, Callable[[], None]]:
+    """Return how to train, and what deletes the checkpoint at the end."""
+    options, folder = fit_options(config), open_checkpoint(job.session, config)
+    if folder is None:
+        return options, lambda: None
+
+    def begin(
+        prepared: PreparedRatings, specs: Sequence[ModelSpec], tell: Callable[[str], None]
+    ) -> CheckpointFolder:
+        for line in begin_checkpoint(folder, config, prepared, specs):
+            tell(line)
+        return folder
+
+    return replace(options, checkpoint=begin), folder.remove
 
 
 def _ratings(config: TrainConfig) -> SourceOptions:

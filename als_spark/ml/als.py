@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from pyspark import keyword_only
 from pyspark.ml import Estimator
@@ -12,12 +11,10 @@ from pyspark.ml.param import Param
 from pyspark.ml.util import MLReadable, MLWritable
 from pyspark.sql import DataFrame, SparkSession
 
-from als_spark.errors import ConfigError
 from als_spark.ml.files import AlsReader, AlsWriter
 from als_spark.ml.fit_params import Callback, FitParams
+from als_spark.ml.fitted import FittedModels
 from als_spark.ml.model import ALSModel
-from als_spark.ml.training import Fitted, Shared, train_together
-from als_spark.spark.frames import check_frame
 
 INITIAL_MODEL = "initialModel"
 """Folder of the initial model, and its key in the metadata."""
@@ -63,7 +60,12 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         ``mean``, the mean of the training ratings, plus the bias of the one that is known.
     seed : int, optional
         Of the start. By default a hash of the name of the class, which differs between processes.
-    numUserBlocks, numItemBlocks, blockSize, checkpointInterval : int
+    checkpointInterval : int
+        Where the context has a checkpoint directory and ``seed`` is set, the training is kept
+        beside that directory every so many iterations: after this process was killed the same fit
+        in another one goes on from there, to the same factors. What is kept is deleted when the
+        fit is done. Of models that are trained together the smallest interval counts. -1: never.
+    numUserBlocks, numItemBlocks, blockSize : int
         Accepted and checked as by MLlib; without effect (see ``explainParams``).
     intermediateStorageLevel, finalStorageLevel : str
         Accepted and checked as by MLlib; without effect (see ``explainParams``).
@@ -91,7 +93,7 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
     exchange : {"auto", "broadcast", "shuffle"}
         How the fixed factors reach the ratings: sent whole to every worker, or in the rows that
         each needs, from where they were solved; auto: each side by its size. The factors are the
-        same. Not with ``accelerate``, if the items' are shuffled.
+        same. With ``accelerate`` the items' are broadcast: not with "shuffle".
     initialModel : ALSModel, optional
         A model of the same rank from whose factors the iterations start, such as that of
         yesterday; ids that it lacks start as usual. Saved with the estimator.
@@ -318,7 +320,7 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         SolveError
             If a row's system has no finite solution.
         """
-        return _Models(dataset, [self.copy(values) for values in paramMaps])
+        return FittedModels(dataset, [self.copy(values) for values in paramMaps])
 
     def write(self) -> AlsWriter:
         """Return what saves the estimator; ``format("mllib")`` for one that MLlib loads."""
@@ -344,56 +346,5 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
             self._set(initialModel=reader.load(f"{path}/{INITIAL_MODEL}"))
 
     def _fit(self, dataset: DataFrame) -> ALSModel:
-        ((_, model),) = _Models(dataset, [self])
+        ((_, model),) = FittedModels(dataset, [self])
         return model
-
-
-class _Group(NamedTuple):
-    """Models that are trained together."""
-
-    members: list[int]
-    lock: threading.Lock
-
-
-class _Models(Iterator[tuple[int, ALSModel]]):
-    """The models of several estimators, trained as they are asked for; safe for threads."""
-
-    def __init__(self, dataset: DataFrame, estimators: Sequence[ALS]) -> None:
-        check_frame(dataset, "ALS.fit")
-        session = dataset.sparkSession
-        if type(session).__module__.startswith("pyspark.sql.connect"):
-            raise ConfigError(
-                "als_spark.ALS needs a classic Spark session: over Spark Connect there is no "
-                "SparkContext to train with"
-            )
-        self._dataset = dataset
-        self._estimators = estimators
-        self._groups: dict[Shared, _Group] = {}
-        for k, estimator in enumerate(estimators):
-            group = self._groups.setdefault(Shared.of(estimator), _Group([], threading.Lock()))
-            group.members.append(k)
-        self._trained: dict[int, Fitted] = {}
-        self._next = iter(range(len(estimators)))
-        self._lock = threading.Lock()
-
-    def __next__(self) -> tuple[int, ALSModel]:
-        with self._lock:
-            k = next(self._next)
-        estimator = self._estimators[k]
-        estimator.check_params()
-        shared = Shared.of(estimator)
-        group = self._groups[shared]
-        with group.lock:
-            if k not in self._trained:
-                self._train(shared, group)
-            fitted = self._trained.pop(k)
-        model = ALSModel(self._dataset.sparkSession, *fitted[:4])
-        model._summary = fitted.summary
-        model._resetUid(estimator.uid)
-        return k, estimator._copyValues(model)
-
-    def _train(self, shared: Shared, group: _Group) -> None:
-        estimators = {k: self._estimators[k] for k in group.members}
-        for estimator in estimators.values():
-            estimator.check_params()
-        self._trained.update(train_together(self._dataset, shared, estimators))

@@ -259,7 +259,9 @@ class AlsParams(AlsModelParams, _ALSParams):
     )
     checkpointInterval = _int(
         "checkpointInterval",
-        "accepted as MLlib's and without effect: no lineage grows with the iterations",
+        "every how many iterations (>= 1) the training is kept beside the checkpoint directory of "
+        "the SparkContext, where it has one and seed is set, for the same fit after the driver has "
+        "died; -1: never",
     )
     intermediateStorageLevel = _text(
         "intermediateStorageLevel",

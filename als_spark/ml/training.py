@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import NamedTuple
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import to_arrow_type
 
 from als_spark.ml.biases import Baseline, centred
+from als_spark.ml.checkpoints import kept_fit
 from als_spark.ml.columns import check_ratings, id_type, typed_ratings
 from als_spark.ml.factors import SideFactors
 from als_spark.ml.fit_params import FitParams
@@ -20,7 +23,7 @@ from als_spark.model.warm_start import take_known
 from als_spark.solve.objective import Objective
 from als_spark.spark.prepare.options import PrepareOptions
 from als_spark.spark.prepare.prepare import prepare_typed
-from als_spark.spark.train.run import train_grid
+from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.metrics import ErrorSums
 from als_spark.train.records import ModelSpec, RankingMeans, TrainingOptions
@@ -112,6 +115,8 @@ def train_together(
 
     Raises
     ------
+    ConfigError
+        If what ``checkpointInterval`` keeps cannot be written.
     InvalidArgument
         If a column is unusable.
     InvalidRatings
@@ -127,44 +132,59 @@ def train_together(
         dtype=DTYPE,
         ranks=[s.objective.columns(s.rank) for s in specs],
         exchange=shared.exchange,
+        accelerate=any(params.getAccelerate() for params in models.values()),
     )
     kinds = [
         to_arrow_type(id_type(dataset.schema, name, native=shared.native))
         for name in (shared.user, shared.item)
     ]
     ratings = typed_ratings(dataset, *shared[:4], native=shared.native)
-    collector = _Collector()
-    with (
-        watched(models) as on_iteration,
-        prepare_typed(
-            dataset.sparkSession, ratings, "the DataFrame", options, check=check_ratings
-        ) as prepared,
-    ):
-        users, items, mean = prepared.summary.users, prepared.summary.items, prepared.mean
-        train_grid(
-            prepared,
-            [centred(spec, mean) for spec in specs],
-            [options_of(params) for params in models.values()],
-            collector,
-            starts=[start_of(params, users, items) for params in models.values()],
-            on_iteration=on_iteration,
-        )
-        n_ratings, weight, stats = prepared.n_ratings["train"], prepared.weight, prepared.stats
+    collector, each = _Collector(), [options_of(params) for params in models.values()]
+    with ExitStack() as keeping:
+        with (
+            watched(models) as on_iteration,
+            prepare_typed(
+                dataset.sparkSession, ratings, "the DataFrame", options, check=check_ratings
+            ) as prepared,
+        ):
+            users, items, mean = prepared.summary.users, prepared.summary.items, prepared.mean
+            starts = [start_of(params, users, items) for params in models.values()]
+            kept = kept_fit(ratings, [*models.values()], specs, each, starts, prepared)
+            train_grid(
+                prepared,
+                [centred(spec, mean) for spec in specs],
+                each,
+                collector,
+                starts=starts,
+                on_iteration=on_iteration,
+                checkpoint=keeping.enter_context(kept),
+            )
+        return _fitted(models, collector.models, prepared, kinds)
+
+
+def _fitted(
+    models: Mapping[int, FitParams],
+    trained: Mapping[int, LoopState],
+    prepared: PreparedRatings,
+    kinds: Sequence[pa.DataType],
+) -> dict[int, Fitted]:
+    users, items, stats = prepared.summary.users, prepared.summary.items, prepared.stats
     found = {}
-    for point, trained in collector.models.items():
-        params, factors = models[point], trained.plain_factors.collect()
+    for point, state in trained.items():
+        params, factors = models[point], state.plain_factors.collect()
+        implicit = params.getImplicitPrefs()
         found[point] = Fitted(
             SideFactors.of_index(users, factors.users, stats["user"], kinds[0]),
             SideFactors.of_index(items, factors.items, stats["item"], kinds[1]),
-            trained.spec.objective,
+            state.spec.objective,
             # Predictions of implicit preferences are none of ratings.
-            Baseline(None if params.getImplicitPrefs() else mean, params.getBiases()),
+            Baseline(None if implicit else prepared.mean, params.getBiases()),
             ALSTrainingSummary.of(
-                trained,
-                n_ratings,
+                state,
+                prepared.n_ratings["train"],
                 params.deciding_params(),
-                implicit=params.getImplicitPrefs(),
-                weight=weight,
+                implicit=implicit,
+                weight=prepared.weight,
             ),
         )
     return found

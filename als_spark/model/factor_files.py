@@ -11,7 +11,7 @@ refused by the names of file and column.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,11 +21,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from als_spark.model.ids import IdIndex
+from als_spark.model.large_model import LargeSide
+from als_spark.model.stored_factors import StoredFactors
 from als_spark.train.metrics import SideStats
 from als_spark.types import FloatArray
 
 COLUMNS = ("id", "n_ratings", "sum_ratings", "factors")
 
+_WRONG_FACTORS = (
+    "factors of type {}, where lists of 32- or 64-bit floats, all of the same length, are needed"
+)
 _Reader = Callable[[pa.Array], pa.Array]
 
 
@@ -39,8 +44,54 @@ class StoredSide(NamedTuple):
 
 def write_side(path: Path, side: StoredSide) -> None:
     """Write a file with the :data:`COLUMNS`, a row for each row of the side."""
+    # Factors are noise to a compressor: dictionaries only cost time and space.
+    pq.write_table(_table(side), path, use_dictionary=False)
+
+
+def write_pieces(
+    path: Path, ids: IdIndex, stats: SideStats, pieces: Iterable[FloatArray]
+) -> tuple[int, IdIndex]:
+    """Write what :func:`write_side` does, of factors that come in pieces; trained rows alone.
+
+    Parameters
+    ----------
+    path : Path
+    ids, stats : IdIndex, SideStats
+        Of all rows of the side.
+    pieces : iterable of (n, rank) arrays
+        Factors of all rows, in their order; each piece becomes a row group.
+
+    Returns
+    -------
+    int, IdIndex
+        The trained rows, and the ids of the others.
+    """
+    writer: pq.ParquetWriter | None = None
+    first, n_trained = 0, 0
+    try:
+        for piece in pieces:
+            part = slice(first, first + len(piece))
+            own = StoredSide(
+                IdIndex(ids.ids[part]), piece, SideStats(stats.degrees[part], stats.sums[part])
+            )
+            trained, _ = split_trained(own)
+            table = _table(trained)
+            if writer is None:
+                writer = pq.ParquetWriter(path, table.schema, use_dictionary=False)
+            if table.num_rows:
+                writer.write_table(table)
+            first, n_trained = part.stop, n_trained + table.num_rows
+    finally:
+        if writer is not None:
+            writer.close()
+    if first != len(ids):
+        raise RuntimeError(f"factors of {first} rows, where the side has {len(ids)}")
+    return n_trained, IdIndex(ids.ids.filter(pa.array(stats.degrees == 0)))
+
+
+def _table(side: StoredSide) -> pa.Table:
     values = pa.array(np.ascontiguousarray(side.factors).reshape(-1))
-    table = pa.table(
+    return pa.table(
         {
             "id": side.ids.ids,
             "n_ratings": pa.array(side.stats.degrees, pa.int32()),
@@ -48,8 +99,6 @@ def write_side(path: Path, side: StoredSide) -> None:
             "factors": pa.FixedSizeListArray.from_arrays(values, side.factors.shape[1]),
         }
     )
-    # Factors are noise to a compressor: dictionaries only cost time and space.
-    pq.write_table(table, path, use_dictionary=False)
 
 
 def write_ids(path: Path, ids: IdIndex) -> None:
@@ -67,7 +116,7 @@ def split_trained(side: StoredSide) -> tuple[StoredSide, IdIndex]:
     return own, IdIndex(side.ids.ids.filter(pa.array(~trained)))
 
 
-def with_untrained(side: StoredSide, ids: IdIndex) -> StoredSide:
+def with_untrained(side: LargeSide, ids: IdIndex) -> LargeSide:
     """Put ids without training ratings behind the rows of a side; their factors are zeros.
 
     Raises
@@ -79,10 +128,15 @@ def with_untrained(side: StoredSide, ids: IdIndex) -> StoredSide:
         raise ValueError(f"ids of type {ids.ids.type}, where the factors' are {side.ids.ids.type}")
     if known := int(np.count_nonzero(side.ids.rows_of(ids.ids) >= 0)):
         raise ValueError(f"{known:,} ids have factors")
-    more = len(ids)
-    return StoredSide(
+    more, factors = len(ids), side.factors
+    if isinstance(factors, np.ndarray):
+        factors = np.pad(factors, ((0, more), (0, 0)))
+    else:
+        assert isinstance(factors, StoredFactors)
+        factors = factors.longer(more)
+    return LargeSide(
         IdIndex(pa.concat_arrays([side.ids.ids, ids.ids])),
-        np.pad(side.factors, ((0, more), (0, 0))),
+        factors,
         SideStats(np.pad(side.stats.degrees, (0, more)), np.pad(side.stats.sums, (0, more))),
     )
 
@@ -90,6 +144,23 @@ def with_untrained(side: StoredSide, ids: IdIndex) -> StoredSide:
 def read_ids(path: Path) -> IdIndex:
     """Read a file of ids; raises what :func:`read_side` does."""
     return IdIndex(_read_columns(path, {"id": _ids})["id"])
+
+
+def read_large_side(path: Path, address: str) -> LargeSide:
+    """Read a file but for its factors, which executors read at an address.
+
+    Raises what :func:`read_side` does; of the factors nothing but their type is looked at.
+    """
+    columns = _read_columns(path, dict(zip(COLUMNS[:3], (_ids, _counts, _sums), strict=True)))
+    with pq.ParquetFile(path) as file:
+        if (count := file.schema_arrow.names.count("factors")) != 1:
+            raise ValueError(f"{path.name} has {count or 'no'} columns called factors")
+        kind = file.schema_arrow.field("factors").type
+    if not _are_factors(kind):
+        raise ValueError(f"{path.name}, column factors: {_WRONG_FACTORS.format(kind)}")
+    shape = len(columns["id"]), kind.list_size
+    factors = StoredFactors(path, address, shape, np.dtype(kind.value_type.to_pandas_dtype()))
+    return LargeSide(IdIndex(columns["id"]), factors, _stats(columns))
 
 
 def read_side(path: Path) -> StoredSide:
@@ -108,8 +179,14 @@ def read_side(path: Path) -> StoredSide:
     return StoredSide(
         IdIndex(columns["id"]),
         lists.flatten().to_numpy().reshape(len(lists), lists.type.list_size),
-        # Copies: Arrow's own arrays cannot be written.
-        SideStats(columns["n_ratings"].to_numpy().copy(), columns["sum_ratings"].to_numpy().copy()),
+        _stats(columns),
+    )
+
+
+def _stats(columns: Mapping[str, pa.Array]) -> SideStats:
+    # Copies: Arrow's own arrays cannot be written.
+    return SideStats(
+        columns["n_ratings"].to_numpy().copy(), columns["sum_ratings"].to_numpy().copy()
     )
 
 
@@ -172,11 +249,8 @@ def _sums(sums: pa.Array) -> pa.Array:
 
 
 def _lists(lists: pa.Array) -> pa.Array:
-    if not (pa.types.is_fixed_size_list(lists.type) and _is_float(lists.type.value_type)):
-        raise ValueError(
-            f"factors of type {lists.type}, where lists of 32- or 64-bit floats, all of the same "
-            "length, are needed"
-        )
+    if not _are_factors(lists.type):
+        raise ValueError(_WRONG_FACTORS.format(lists.type))
     _refuse_missing(lists)
     values = lists.flatten()
     _refuse_missing(values)
@@ -187,6 +261,10 @@ def _lists(lists: pa.Array) -> pa.Array:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
+
+
+def _are_factors(kind: pa.DataType) -> bool:
+    return pa.types.is_fixed_size_list(kind) and _is_float(kind.value_type)
 
 
 def _is_float(kind: pa.DataType) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from als_spark.errors import ConfigError
@@ -104,19 +105,46 @@ class FactorModel:
                 f"{user_rows.size} users and {item_rows.size} items given: "
                 "a prediction needs one of each"
             )
+        users, items = self.factors
         # Row −1, an unknown id, has no mean.
-        user_means = np.append(self.user_stats.means(), np.nan)[user_rows]
-        item_means = np.append(self.item_stats.means(), np.nan)[item_rows]
-        predicted = np.full(user_rows.size, np.nan)
-        known = ~np.isnan(user_means) & ~np.isnan(item_means)
-        predicted[known] = np.einsum(
-            "nd,nd->n",
-            self.factors.users[user_rows[known]],
-            self.factors.items[item_rows[known]],
-            dtype=np.float64,
+        means = (
+            np.append(self.user_stats.means(), np.nan)[user_rows],
+            np.append(self.item_stats.means(), np.nan)[item_rows],
         )
-        if cold_start == "nan":
-            return predicted
-        fallback = np.where(np.isnan(user_means), item_means, user_means)
-        fallback = np.where(np.isnan(fallback), self.user_stats.mean, fallback)
-        return np.where(known, predicted, fallback)
+        by_means, known_only = predict_pairs(
+            means,
+            self.user_stats.mean,
+            lambda known: (users[user_rows[known]], items[item_rows[known]]),
+        )
+        return known_only if cold_start == "nan" else by_means
+
+
+def predict_pairs(
+    means: tuple[FloatArray, FloatArray],
+    mean: float,
+    factors_of: Callable[[npt.NDArray[np.bool_]], tuple[FloatArray, FloatArray]],
+) -> tuple[FloatArray, FloatArray]:
+    """Predict the ratings of n pairs.
+
+    Parameters
+    ----------
+    means : pair of (n,) float64
+        Mean training rating of user and of item; NaN where there is none, and so no factors.
+    mean : float
+        Of all training ratings.
+    factors_of : callable
+        Returns (m, rank) factors of the users and of the items of the m pairs of a mask that have
+        both.
+
+    Returns
+    -------
+    pair of (n,) float64
+        Predictions, by means where a side has no factors; and the same with NaN there.
+    """
+    of_users, of_items = means
+    known = ~np.isnan(of_users) & ~np.isnan(of_items)
+    predicted = np.full(of_users.size, np.nan)
+    predicted[known] = np.einsum("nd,nd->n", *factors_of(known), dtype=np.float64)
+    fallback = np.where(np.isnan(of_users), of_items, of_users)
+    fallback = np.where(np.isnan(fallback), mean, fallback)
+    return np.where(known, predicted, fallback), predicted

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from als_spark.errors import ConfigError, DataError
 from als_spark.files.json_files import decode, shortened, write_json
 from als_spark.files.places import local_path
@@ -13,14 +15,18 @@ from als_spark.model.description import check_description
 from als_spark.model.factor_files import (
     StoredSide,
     read_ids,
+    read_large_side,
     read_side,
     split_trained,
     with_untrained,
     write_ids,
+    write_pieces,
     write_side,
 )
 from als_spark.model.factor_model import FactorModel
-from als_spark.train.backend import Factors
+from als_spark.model.ids import IdIndex
+from als_spark.model.large_model import AnyModel, LargeModel, LargeSide
+from als_spark.train.backend import Factors, HeldFactors
 from als_spark.types import SIDES, Side
 
 MODEL_FORMAT = "als_spark.model/1"
@@ -35,7 +41,7 @@ BEFORE_REFIT = "before_refit"
 """Folder, in that of a model that was refitted on all ratings, of the model that was measured."""
 
 
-def save_model(model: FactorModel, folder: str | Path) -> None:
+def save_model(model: AnyModel, folder: str | Path) -> None:
     """Write a model into a folder: two Parquet files and ``model.json``.
 
     Each Parquet file has the columns ``id`` (int64 or string), ``n_ratings`` (int32),
@@ -45,8 +51,9 @@ def save_model(model: FactorModel, folder: str | Path) -> None:
 
     Parameters
     ----------
-    model : FactorModel
-        The model.
+    model : FactorModel or LargeModel
+        The model. Factors that are on the executors come to the file in pieces of 16 MB, in the
+        order of their rows, each a row group: of a side this process has one piece at a time.
     folder : str or Path
         On this machine; created if need be. For a folder that readers may be looking at, write into
         :func:`als_spark.files.outputs.replaced_folder`.
@@ -72,9 +79,10 @@ def save_model(model: FactorModel, folder: str | Path) -> None:
         "dtype": str(model.factors.items.dtype),
     }
     for side in SIDES:
-        trained, untrained = split_trained(StoredSide(*model.side(side)))
-        write_side(folder / FACTOR_FILES[side], trained)
-        description[f"n_{side}s"] = len(trained.ids)
+        n_trained, untrained = _write_side(
+            folder / FACTOR_FILES[side], LargeSide(*model.side(side))
+        )
+        description[f"n_{side}s"] = n_trained
         # Also where the folder holds that of an earlier model.
         (folder / UNTRAINED_FILES[side]).unlink(missing_ok=True)
         if len(untrained):
@@ -83,7 +91,16 @@ def save_model(model: FactorModel, folder: str | Path) -> None:
     write_json(folder / DESCRIPTION_FILE, description)
 
 
-def save_refitted(model: FactorModel, refitted: FactorModel | None, folder: Path) -> None:
+def _write_side(path: Path, side: LargeSide) -> tuple[int, IdIndex]:
+    """Write the trained rows of a side; return their number, and the ids of the others."""
+    if not isinstance(side.factors, np.ndarray):
+        return write_pieces(path, side.ids, side.stats, side.factors.pieces())
+    trained, untrained = split_trained(StoredSide(side.ids, side.factors, side.stats))
+    write_side(path, trained)
+    return len(trained.ids), untrained
+
+
+def save_refitted(model: AnyModel, refitted: AnyModel | None, folder: Path) -> None:
     """Write a model; where there is a refitted one, write that, and the model beside it.
 
     The model is then in the folder ``before_refit/``: the measures are of it.
@@ -112,7 +129,58 @@ def load_model(folder: str | Path) -> FactorModel:
         If the folder holds no model of a known format, or an incomplete or damaged one: names the
         file and what is wrong in it.
     """
+    model = load_large(folder, {})
+    assert isinstance(model, FactorModel)
+    return model
+
+
+def load_large(folder: str | Path, addresses: Mapping[Side, str]) -> AnyModel:
+    """Read a model but for the factors of some sides, which stay in their files.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The model's folder, as this process sees it.
+    addresses : mapping of side to str
+        Where executors read the file of a side (:data:`FACTOR_FILES`) whose factors stay there.
+
+    Returns
+    -------
+    FactorModel or LargeModel
+        The latter if any stay there.
+
+    Raises
+    ------
+    DataError
+        As :func:`load_model`.
+    """
     folder = Path(folder)
+    description = read_description(folder)
+    name = DESCRIPTION_FILE
+    sides: dict[Side, LargeSide] = {}
+    try:
+        check_description(description)
+        for side in SIDES:
+            name = FACTOR_FILES[side]
+            if side in addresses:
+                sides[side] = read_large_side(folder / name, addresses[side])
+            else:
+                sides[side] = LargeSide(*read_side(folder / name))
+        _compare(folder, description, sides["user"], sides["item"])
+        for side in SIDES:
+            name = UNTRAINED_FILES[side]
+            sides[side] = _with_untrained(folder, description, side, sides[side])
+    except (OSError, ValueError) as error:
+        raise _unreadable(folder, name, error) from error
+    users, items = sides["user"], sides["item"]
+    known = users.stats, items.stats, description
+    if isinstance(users.factors, np.ndarray) and isinstance(items.factors, np.ndarray):
+        return FactorModel(users.ids, items.ids, Factors(users.factors, items.factors), *known)
+    return LargeModel(users.ids, items.ids, HeldFactors(users.factors, items.factors), *known)
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Read what ``model.json`` says of a model; DataError if it is none of a known format."""
     try:
         description = decode((folder / DESCRIPTION_FILE).read_bytes())
     except (OSError, ValueError) as error:
@@ -122,28 +190,7 @@ def load_model(folder: str | Path) -> FactorModel:
             f"{folder / DESCRIPTION_FILE}: format {shortened(repr(description.get('format')))} is "
             f"not {MODEL_FORMAT!r}: read the model with the version of als_spark that wrote it"
         )
-    name = DESCRIPTION_FILE
-    try:
-        check_description(description)
-        name = FACTOR_FILES["user"]
-        users = read_side(folder / name)
-        name = FACTOR_FILES["item"]
-        items = read_side(folder / name)
-        _compare(folder, description, users, items)
-        name = UNTRAINED_FILES["user"]
-        users = _with_untrained(folder, description, "user", users)
-        name = UNTRAINED_FILES["item"]
-        items = _with_untrained(folder, description, "item", items)
-    except (OSError, ValueError) as error:
-        raise _unreadable(folder, name, error) from error
-    return FactorModel(
-        users.ids,
-        items.ids,
-        Factors(users.factors, items.factors),
-        users.stats,
-        items.stats,
-        description,
-    )
+    return description
 
 
 def load_before_refit(folder: Path) -> FactorModel:
@@ -159,7 +206,7 @@ def load_before_refit(folder: Path) -> FactorModel:
 
 
 def _compare(
-    folder: Path, description: Mapping[str, Any], users: StoredSide, items: StoredSide
+    folder: Path, description: Mapping[str, Any], users: LargeSide, items: LargeSide
 ) -> None:
     """Refuse files that are not of one model."""
     found = (len(users.ids), len(items.ids), users.factors.shape[1], items.factors.shape[1])
@@ -178,8 +225,8 @@ def _compare(
 
 
 def _with_untrained(
-    folder: Path, description: Mapping[str, Any], side: Side, trained: StoredSide
-) -> StoredSide:
+    folder: Path, description: Mapping[str, Any], side: Side, trained: LargeSide
+) -> LargeSide:
     """Add the ids of a side that have no training ratings, if the model has such."""
     said = description.get(f"n_untrained_{side}s", 0)
     if not said:
@@ -208,7 +255,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _check_model(model: Any) -> None:
-    if isinstance(model, FactorModel):
+    if isinstance(model, FactorModel | LargeModel):
         return
     remedy = "model.toFactorModel()" if hasattr(model, "toFactorModel") else "a FactorModel"
     raise ConfigError(f"save_model takes no {type(model).__name__}: give {remedy}")

@@ -18,9 +18,10 @@ import pyarrow.compute as pc
 from als_spark.errors import ConfigError, DataError, SolveError
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.ids import IdIndex, ids_like
+from als_spark.model.large_model import AnyModel
 from als_spark.solve.blocks import build_block, sort_pairs
 from als_spark.solve.objective import Objective
-from als_spark.train.backend import Factors
+from als_spark.train.backend import Factors, as_array
 from als_spark.train.metrics import SideStats
 from als_spark.types import FloatArray, IntArray, Side, other_side
 
@@ -56,7 +57,7 @@ class FoldedRows:
 
 
 def fold_in(
-    model: FactorModel,
+    model: AnyModel,
     side: Side,
     row_ids: pa.Array | Sequence[Any],
     column_ids: pa.Array | Sequence[Any],
@@ -66,7 +67,8 @@ def fold_in(
 
     Parameters
     ----------
-    model : FactorModel
+    model : FactorModel or LargeModel
+        The factors of the other side are an array.
         Its description has ``lambda_reg``, ``exponent`` and, where they are on, the other keys of
         its objective.
     side : {"user", "item"}
@@ -124,7 +126,7 @@ def fold_in(
     try:
         factors, stats = solve_rows(
             objective,
-            columns_side.factors,
+            as_array(columns_side.factors),
             rows,
             columns,
             values,

@@ -16,7 +16,7 @@ list of (``item`` or ``user``, ``score``), best first, and ``source``, one of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -27,9 +27,11 @@ from als_spark.errors import ConfigError
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.foldin import FoldedRows
 from als_spark.model.ids import IdIndex, as_id_array, ids_like
+from als_spark.model.large_model import AnyModel
 from als_spark.model.risk import Risk
 from als_spark.solve.blocks import counting_argsort
-from als_spark.solve.topk import LowerBound, Seen, TopItems, top_items
+from als_spark.solve.topk import LowerBound, Seen, TopItems, top_items, top_of_groups
+from als_spark.train.backend import AnyFactors
 from als_spark.types import FloatArray, IntArray, Side, other_side
 
 Source = Literal["model", "fold_in", "popular"]
@@ -56,6 +58,7 @@ class Asked:
     """Ids that are answered from one source.
 
     ``rows`` has the row of each id in ``factors``, (any, rank); neither is used for ``popular``.
+    There are no rows where the factors are elsewhere: they are to be put in, in the order of ids.
     """
 
     source: Source
@@ -63,11 +66,19 @@ class Asked:
     factors: FloatArray
     rows: IntArray
 
-    def answer(self, candidates: Candidates, top: int, seen: Seen | None) -> TopItems:
-        """Find the best candidates of each id."""
+    def answer(
+        self,
+        candidates: Candidates,
+        top: int,
+        seen: Seen | None,
+        groups: Iterable[FloatArray] | None = None,
+    ) -> TopItems:
+        """Find the best candidates of each id; their factors come in groups, if these are given."""
         if self.source != "popular":
-            factors = self.factors[self.rows]
-            return top_items(factors, candidates.factors, top, seen, candidates.bound)
+            own = self.factors[self.rows]
+            if groups is not None:
+                return top_of_groups(own, groups, top, seen)
+            return top_items(own, candidates.factors, top, seen, candidates.bound)
         # By factors of rank one, whose products are the places.
         places = -1.0 * candidates.places[:, None]
         rows, _ = top_items(np.ones((len(self.ids), 1)), places, top, seen)
@@ -76,7 +87,7 @@ class Asked:
     def part(self, which: slice) -> Asked:
         """Take some of the ids, with their own factors only."""
         rows, factors = self.rows[which], self.factors
-        if self.source != "popular":
+        if self.source != "popular" and len(factors):
             rows, factors = np.arange(rows.size), factors[rows]
         return Asked(self.source, self.ids[which], factors, rows)
 
@@ -100,7 +111,7 @@ class Plan:
 
 
 def plan_recommendations(
-    model: FactorModel,
+    model: AnyModel,
     side: Side = "user",
     top: int = 10,
     ids: IdList | None = None,
@@ -114,7 +125,8 @@ def plan_recommendations(
 
     Parameters
     ----------
-    model : FactorModel
+    model : FactorModel or LargeModel
+        Where factors are not an array of this process, the plan has none in their place.
     side : {"user", "item"}
         Who gets recommendations: users, of items; or items, of users.
     top : int
@@ -142,6 +154,10 @@ def plan_recommendations(
                 f"folded {folded.side}s with `risk={risk.kind}`: nothing tells how uncertain they "
                 "are: leave one of the two out"
             )
+        if not isinstance(model, FactorModel):
+            raise ConfigError(
+                f"`risk={risk.kind}` with a model whose factors are elsewhere: give a FactorModel"
+            )
         model = risk.apply(model)
     if folded is not None and folded.side != side:
         raise ConfigError(
@@ -154,6 +170,7 @@ def plan_recommendations(
         candidates = candidates._replace(bound=risk.bound)
     top = _usable_top(top, candidates)
     own = model.side(side)
+    factors = _array_or_none(own.factors)
     chosen = None if ids is None else ids_like(own.ids, ids, f"{side} id").unique()
     groups: list[Asked] = []
     if folded is not None:
@@ -166,20 +183,22 @@ def plan_recommendations(
         rows = own.ids.rows_of(chosen)
     left = np.ones(rows.size, bool) if folded is None else folded.ids.rows_of(chosen) < 0
     trained = np.append(own.stats.degrees > 0, False)[rows]
-    _add(groups, "model", chosen, own.factors, rows, left & trained)
+    _add(groups, "model", chosen, factors, rows, left & trained)
     if popular and side == "user":
-        _add(groups, "popular", chosen, own.factors, rows, left & ~trained)
+        _add(groups, "popular", chosen, factors, rows, left & ~trained)
     return Plan(side, other, own.ids.ids.type, candidates, groups, top)
 
 
 def plan_similar_items(
-    model: FactorModel, top: int = 10, ids: IdList | None = None, *, min_ratings: int = 1
+    model: AnyModel, top: int = 10, ids: IdList | None = None, *, min_ratings: int = 1
 ) -> Plan:
     """Plan the items most similar to each item, by the cosine of their factors, in float64.
 
     Items without a training rating have no similar items, and are similar to none. A row of zeros
     has the cosine 0 with every other. Parameters as in :func:`plan_recommendations`.
     """
+    if not isinstance(model.factors.items, np.ndarray):
+        raise ConfigError("similar items of a model whose items are elsewhere: collect() it first")
     candidates = candidates_of(model, "item")
     chosen = None if ids is None else ids_like(model.items, ids, "item id").unique()
     plan = plan_similar(candidates, "item", top, chosen)
@@ -293,7 +312,7 @@ def popular_items(model: FactorModel, top: int = 10) -> pa.Table:
     return pa.table({"item": candidates.ids.take(pa.array(best)), "score": candidates.means[best]})
 
 
-def candidates_of(model: FactorModel, side: Side, min_ratings: int = 1) -> Candidates:
+def candidates_of(model: AnyModel, side: Side, min_ratings: int = 1) -> Candidates:
     """Return the rows of a side that can be recommended: those of so many training ratings.
 
     Raises
@@ -301,7 +320,7 @@ def candidates_of(model: FactorModel, side: Side, min_ratings: int = 1) -> Candi
     ConfigError
         If ``min_ratings`` is more than 1, and none has as many.
     """
-    ids, factors, stats = model.side(side)
+    ids, held, stats = model.side(side)
     kept = np.flatnonzero(stats.degrees >= max(min_ratings, 1))
     if min_ratings > 1 and kept.size == 0:
         raise ConfigError(
@@ -314,16 +333,24 @@ def candidates_of(model: FactorModel, side: Side, min_ratings: int = 1) -> Candi
     ranked = order.sort_by([("n", "ascending"), ("id", "ascending")]).column("row").to_numpy()
     places = np.empty(kept.size, np.int64)
     places[ranked] = np.arange(kept.size)
+    factors = _array_or_none(held)
     # All rows of a side are not copied.
-    factors = factors if kept.size == len(ids) else factors[kept]
+    if kept.size < len(factors):
+        factors = factors[kept]
     return Candidates(own, factors, places, stats.means()[kept])
 
 
-def answer_batch(plan: Plan, part: Asked, pairs: list[tuple[IntArray, IntArray]]) -> pa.RecordBatch:
+def answer_batch(
+    plan: Plan,
+    part: Asked,
+    pairs: list[tuple[IntArray, IntArray]],
+    groups: Iterable[FloatArray] | None = None,
+) -> pa.RecordBatch:
     """Answer the ids of ``part``, as a batch of the table of the module.
 
     ``pairs`` are the positions in ``part`` and in the candidates of what is left out; −1 for what
-    is in neither. The plan's groups are not looked at.
+    is in neither. The plan's groups are not looked at; ``groups`` are the candidates' factors where
+    the plan has none.
     """
     n, found = len(part.ids), plan.candidates.ids
     if plan.not_itself:
@@ -337,7 +364,7 @@ def answer_batch(plan: Plan, part: Asked, pairs: list[tuple[IntArray, IntArray]]
         indptr = np.zeros(n + 1, np.int64)
         np.cumsum(np.bincount(rows, minlength=n), out=indptr[1:])
         seen = Seen(indptr, columns[counting_argsort(rows, n)])
-    best = part.answer(plan.candidates, plan.top, seen)
+    best = part.answer(plan.candidates, plan.top, seen, groups)
     there = best.rows >= 0
     offsets = np.zeros(n + 1, np.int32)
     np.cumsum(there.sum(axis=1), out=offsets[1:])
@@ -365,6 +392,13 @@ def _answer_here(plan: Plan, pairs: tuple[pa.Array, pa.Array] | None) -> pa.Tabl
         empty = Asked("popular", none, np.zeros((0, 0)), np.zeros(0, np.int32))
         batches = [answer_batch(plan, empty, [])]
     return pa.Table.from_batches(batches)
+
+
+def _array_or_none(factors: AnyFactors) -> FloatArray:
+    """Return factors of this process, or no rows of them where they are elsewhere."""
+    if isinstance(factors, np.ndarray):
+        return factors
+    return np.zeros((0, factors.shape[1]), factors.dtype)
 
 
 def _add(

@@ -12,8 +12,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.errors import EmptySourceError
-from als_spark.model.factor_model import FactorModel
 from als_spark.model.intervals import IntervalModel
+from als_spark.model.large_model import AnyModel
 from als_spark.nightly.holdout import HoldoutRule, held_out
 from als_spark.nightly.posterior import fit_posterior, method_name
 from als_spark.nightly.run_log import RunNotes
@@ -40,12 +40,17 @@ from als_spark.spark.read.split import TRAIN, SplitOptions, split_ratings
 from als_spark.spark.train.best import model_of
 from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.bayes.options import PosteriorOptions
+from als_spark.train.checkpoint import Checkpoint
 from als_spark.train.grid import SweepCollector
 from als_spark.train.records import ModelSpec, PointResult, TrainingOptions
 from als_spark.types import BadRows, Duplicates, ExchangeChoice, PlacementChoice, Side
 
 OpenSource = Callable[[SparkSession, SourceOptions], Source]
 """Opens a source of ratings, or raises what is wrong with it."""
+
+
+OpenCheckpoint = Callable[[PreparedRatings, Sequence[ModelSpec], Callable[[str], None]], Checkpoint]
+"""Opens the checkpoint of a training; tells what people should know of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,8 @@ class FitOptions:
         As in :class:`~als_spark.spark.prepare.options.PrepareOptions`.
     posterior : PosteriorOptions or None
         What trains with a learnt prior; None: a ridge towards zero.
+    checkpoint : callable, optional
+        Opens what the training of a ridge continues from, and keeps.
     """
 
     open_source: OpenSource
@@ -79,6 +86,7 @@ class FitOptions:
     refit: bool = False
     exchange: ExchangeChoice = "auto"
     posterior: PosteriorOptions | None = None
+    checkpoint: OpenCheckpoint | None = None
 
     def prepare(self, rank: int) -> PrepareOptions:
         """Say how ratings are split and packed for a model."""
@@ -90,6 +98,8 @@ class FitOptions:
             placement=self.placement,
             partitions=self.partitions,
             exchange=self.exchange,
+            accelerate=self.training.accelerate,
+            method="ridge" if self.posterior is None else self.posterior.method,
         )
 
     def settings(self, spec: Spec) -> TrainingSettings:
@@ -114,10 +124,10 @@ class FitOptions:
 class Fitted(NamedTuple):
     """A trained model with the record of its training."""
 
-    model: FactorModel
+    model: AnyModel
     """What is measured on the held-out ratings."""
     result: PointResult
-    refitted: FactorModel | None = None
+    refitted: AnyModel | None = None
     """The same, trained on with all ratings; None where that is not asked for."""
     intervals: IntervalModel | None = None
     """What intervals need, where the method has it."""
@@ -228,7 +238,11 @@ class Fitting:
         progress, prepare = self._notes.progress, self._options.prepare(rank)
         split = split_ratings(snapshot.ratings, prepare.split)
         prepared = self._stack.enter_context(
-            prepare_typed(self._session, split, snapshot.label, prepare, phase=progress.phase)
+            prepare_typed(
+                *(self._session, split, snapshot.label, prepare),
+                phase=progress.phase,
+                warn=self._notes.add_warning,
+            )
         )
         summary, notes = prepared.summary, self._notes
         refuse_two_forms(snapshot.label, summary.ids, snapshot.changed)
@@ -262,14 +276,19 @@ class Fitting:
             return self._fit_posterior(ready, options.posterior)
         # By its training error, which is always finite: one point is the best anyway.
         collector = SweepCollector("train", notes.progress.on_finished)
+        specs = [ModelSpec(0, spec.rank, spec.objective)]
         with notes.progress.phase("training"):
+            checkpoint = None
+            if options.checkpoint is not None:
+                checkpoint = options.checkpoint(prepared, specs, notes.progress.write)
             train_grid(
                 prepared,
-                [ModelSpec(0, spec.rank, spec.objective)],
+                specs,
                 options.training,
                 collector,
                 starts=None if start.factors is None else [start.factors],
                 on_iteration=notes.progress.on_iteration,
+                checkpoint=checkpoint,
             )
         outcome = collector.outcome()
         assert outcome is not None
@@ -325,7 +344,7 @@ class Fitting:
     def measure(
         self,
         ready: ReadyRatings,
-        models: Mapping[str, FactorModel],
+        models: Mapping[str, AnyModel],
         unseen_by: HoldoutRule | None = None,
     ) -> dict[str, Evaluation]:
         """Measure models on the held-out ratings; what is trained on is not recommended.

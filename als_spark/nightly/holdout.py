@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from als_spark.errors import DataError
-from als_spark.model.factor_model import FactorModel
+from als_spark.model.large_model import AnyModel
 from als_spark.spark.read.split import TEST, SplitOptions, split_ratings
 from als_spark.types import SplitStrategy
 
@@ -22,7 +22,7 @@ class HoldoutRule(NamedTuple):
     seed: int
 
     @staticmethod
-    def of_model(model: FactorModel) -> HoldoutRule | None:
+    def of_model(model: AnyModel) -> HoldoutRule | None:
         """Return the rule that a model was trained under; None if it does not say."""
         try:
             return _ADAPTER.validate_python(model.description.get("holdout"), strict=True)
@@ -52,7 +52,7 @@ class HoldoutRule(NamedTuple):
 _ADAPTER = TypeAdapter(HoldoutRule)
 
 
-def unseen_by_both(champion: FactorModel, name: str, rule: HoldoutRule) -> HoldoutRule | None:
+def unseen_by_both(champion: AnyModel, name: str, rule: HoldoutRule) -> HoldoutRule | None:
     """Say what has to be held out besides a run's own rule, for a fair comparison.
 
     That is the champion's rule, where it was trained on ratings that the run holds out.

@@ -16,13 +16,10 @@ from als_spark.spark.train.run import PreparedRatings
 from als_spark.train.backend import HeldFactors
 from als_spark.train.bayes.chains import effective_size, split_r_hat
 from als_spark.train.bayes.loop import Posterior, PosteriorRecord, train_posterior
-from als_spark.train.bayes.options import PosteriorOptions
+from als_spark.train.bayes.options import LARGEST_TABLE, PosteriorOptions
 from als_spark.train.bayes.serve import served
 from als_spark.train.bayes.spread import Moments
 from als_spark.train.records import IterationRecord, ModelSpec, PointResult
-
-LARGEST_TABLE = 2 << 30
-"""Bytes that the posterior rows of a side may have; they are on the driver, and in every worker."""
 
 
 class FittedPosterior(NamedTuple):

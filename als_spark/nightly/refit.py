@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pyspark.sql import SparkSession
 
-from als_spark.model.factor_model import FactorModel
+from als_spark.model.large_model import AnyModel
 from als_spark.nightly.fitting import FitOptions, Fitted, ReadyRatings
 from als_spark.nightly.run_log import RunNotes
 from als_spark.nightly.run_record import RefitRecord
@@ -51,6 +51,7 @@ def refit(
             snapshot.label,
             options.prepare(fitted.model.rank),
             phase=lambda name: progress.phase(f"{PHASE}{name}"),
+            warn=notes.add_warning,
         )
     )
     with progress.phase(f"{PHASE}training"):
@@ -71,13 +72,13 @@ def refit(
 
 def refit_model(
     prepared: PreparedRatings,
-    model: FactorModel,
+    model: AnyModel,
     objective: Objective,
     training: TrainingOptions,
     *,
     held_out: int,
     on_iteration: OnIteration | None = None,
-) -> tuple[FactorModel, RefitRecord]:
+) -> tuple[AnyModel, RefitRecord]:
     """Train a model on, from its own factors, with ratings of which none is held out.
 
     Its description says so; what that tells of measures and of the training stays, and is of the

@@ -10,7 +10,7 @@ import numpy as np
 from pyspark.sql import SparkSession
 
 from als_spark.errors import DataError
-from als_spark.model.factor_model import FactorModel
+from als_spark.model.large_model import AnyModel
 from als_spark.nightly.checks import Check, CheckLimits, check_parts, check_unknown, check_whole
 from als_spark.nightly.comparison import LARGER_IS_BETTER, Measure, Verdict, judge
 from als_spark.nightly.fitting import FitOptions, Fitting, ReadyRatings
@@ -31,6 +31,7 @@ from als_spark.nightly.starts import Start, cold_start, warm_start
 from als_spark.report.figures.breakdown import bins_of, breakdown_figure
 from als_spark.report.figures.drawing import png_of
 from als_spark.solve.objective import IMPLICIT_CAVEAT, Objective
+from als_spark.spark.large import load_from_store
 from als_spark.spark.predict.evaluate import Evaluation
 from als_spark.spark.read.facts import DataFacts
 from als_spark.spark.read.snapshot import Snapshot
@@ -88,10 +89,15 @@ class Retrain:
         DataError
             If the ratings are unusable, or there is nothing to compare two models on.
         """
+        # A champion of which a side is large stays in the store until the end.
+        with ExitStack() as kept:
+            self._work(kept)
+
+    def _work(self, kept: ExitStack) -> None:
         options, log = self._options, self._log
         self._clean_up()
         self._based_on = self._log.store.pointer_number()
-        self._champion_name, champion = self._read_champion()
+        self._champion_name, champion = self._read_champion(kept)
         self._past = log.past_runs()
         previous, last = last_passed(self._past)
         before = None if last is None else last.settings
@@ -156,7 +162,7 @@ class Retrain:
         if removed:
             self._log.add_warning(f"removed what a killed run had left: {', '.join(removed)}")
 
-    def _read_champion(self) -> tuple[str | None, FactorModel | None]:
+    def _read_champion(self, kept: ExitStack) -> tuple[str | None, AnyModel | None]:
         """Read the current version; where it is damaged, go back to one that is not.
 
         Of a version that was refitted this is the model before the refit, which has not seen what
@@ -167,7 +173,7 @@ class Retrain:
             current = self._log.store.current()
             if current is None:
                 return None, None
-            return current, self._log.store.load_before_refit(current)
+            return current, self._load(current, kept)
         except DataError as error:
             self._damaged = True
             self._log.add_warning(f"the current version is damaged: {error}")
@@ -178,14 +184,17 @@ class Retrain:
             return None, None
         self._based_on = self._log.store.pointer_number()
         self._log.add_warning(f"rolled back to version {older}, which readers get until a new one")
-        return older, self._log.store.load_before_refit(older)
+        return older, self._load(older, kept)
+
+    def _load(self, version: str, kept: ExitStack) -> AnyModel:
+        return load_from_store(self._session, self._log.store, version, kept, before_refit=True)
 
     def _nothing_new(
         self,
         snapshot: Snapshot,
         previous: DataFacts | None,
         same_settings: bool,
-        champion: FactorModel | None,
+        champion: AnyModel | None,
     ) -> bool:
         if previous is None or previous.fingerprint != snapshot.fingerprint:
             return False
@@ -236,7 +245,7 @@ class Retrain:
             )
         self._log.record = replace(self._log.record, data=data)
 
-    def _choose_start(self, ready: ReadyRatings, champion: FactorModel | None, spec: Spec) -> Start:
+    def _choose_start(self, ready: ReadyRatings, champion: AnyModel | None, spec: Spec) -> Start:
         if champion is None:
             return cold_start("there is no model to start from")
         if champion.rank != spec.rank:
@@ -294,19 +303,19 @@ class Retrain:
         return verdict
 
 
-def _spec_of(model: FactorModel | None) -> Spec | None:
+def _spec_of(model: AnyModel | None) -> Spec | None:
     if model is None:
         return None
     return Spec(model.rank, Objective.from_record(model.description, "the model's description"))
 
 
-def _integers_of(model: FactorModel | None) -> list[Side]:
+def _integers_of(model: AnyModel | None) -> list[Side]:
     """Return the sides whose ids are integers, so that text can be none of them."""
     return [side for side in SIDES if model is not None and model.side(side).ids.are_integers]
 
 
 def _unknown_shares(
-    ready: ReadyRatings, champion: FactorModel | None
+    ready: ReadyRatings, champion: AnyModel | None
 ) -> dict[Side, tuple[int, float]]:
     """Count, for each side, the ids the champion does not know, and the share of their ratings."""
     if champion is None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from als_spark.model.factor_model import FactorModel
+import numpy as np
+
+from als_spark.model.large_model import AnyModel, LargeSide
 from als_spark.model.warm_start import take_known
 from als_spark.nightly.run_record import StartKind
 from als_spark.spark.train.run import PreparedRatings
-from als_spark.train.backend import Factors
+from als_spark.train.backend import Factors, as_array
 from als_spark.train.start import initial_factors
 
 
@@ -29,27 +31,34 @@ def cold_start(reason: str) -> Start:
 
 
 def warm_start(
-    prepared: PreparedRatings, champion: FactorModel, name: str, seed: int, warm_runs: int
+    prepared: PreparedRatings, champion: AnyModel, name: str, seed: int, warm_runs: int
 ) -> Start:
     """Start from a version's factors, of the rank that is to be trained."""
     factors, share = known_factors(prepared, champion, seed)
     return Start("warm", f"{share:.1%} of the rows start at version {name}", factors, warm_runs)
 
 
-def known_factors(
-    prepared: PreparedRatings, model: FactorModel, seed: int
-) -> tuple[Factors, float]:
+def known_factors(prepared: PreparedRatings, model: AnyModel, seed: int) -> tuple[Factors, float]:
     """Return the factors of a model as a start, and the share of its rows that the model knows.
 
-    Ids that it does not know, or has no training rating of, start as always, by ``seed``.
+    Ids that it does not know, or has no training rating of, start as always, by ``seed``. So do
+    users whose factors stay on the executors, then or now: the first half-step solves them from
+    the items alone, whatever they start from.
     """
     summary = prepared.summary
-    usual = initial_factors(len(summary.users), len(summary.items), model.rank, seed)
-    known = 0
-    for ids, start, theirs, factors, stats in (
-        (summary.users, usual.users, model.users, model.factors.users, model.user_stats),
-        (summary.items, usual.items, model.items, model.factors.items, model.item_stats),
-    ):
-        # A row without a rating still has its random start, or none.
-        known += take_known(start, ids, theirs, factors, stats.degrees > 0)
-    return usual, known / (len(summary.users) + len(summary.items))
+    n_users, n_items = len(summary.users), len(summary.items)
+    users, items = LargeSide(*model.side("user")), LargeSide(*model.side("item"))
+    stay = prepared.plan.exchange.get("item") == "shuffle"
+    left_out = stay or not isinstance(users.factors, np.ndarray)
+    usual = initial_factors(0 if left_out else n_users, n_items, model.rank, seed)
+    known = take_known(
+        usual.items, summary.items, items.ids, as_array(items.factors), items.stats.degrees > 0
+    )
+    # A row without a rating still has its random start, or none.
+    usable = users.stats.degrees > 0
+    if left_out:
+        rows = users.ids.rows_of(summary.users.ids)
+        known += int(np.count_nonzero(np.append(usable, False)[rows]))
+    else:
+        known += take_known(usual.users, summary.users, users.ids, as_array(users.factors), usable)
+    return usual, known / (n_users + n_items)

@@ -14,6 +14,7 @@ More than half of the time goes to the matrix products. Partitioning the scores 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -147,6 +148,43 @@ def top_items(
     padded = TopItems(np.full((n_users, wanted), -1, np.int32), np.full((n_users, wanted), np.nan))
     padded.rows[:, :top], padded.scores[:, :top] = found
     return padded
+
+
+def top_of_groups(
+    user_factors: FloatArray,
+    groups: Iterable[FloatArray],
+    top: int,
+    seen: Seen | None = None,
+) -> TopItems:
+    """Find what :func:`top_items` does, of items whose factors come in groups, one at a time.
+
+    Parameters
+    ----------
+    user_factors, top, seen
+        As there; rows of items count through all groups.
+    groups : iterable of (n, rank) arrays
+        The items' factors, in the order of their rows.
+    """
+    n_users = user_factors.shape[0]
+    best = TopItems(np.full((n_users, top), -1, np.int32), np.full((n_users, top), np.nan))
+    first = 0
+    for factors in groups:
+        own = None
+        if seen is not None:
+            here = (seen.indices >= first) & (seen.indices < first + len(factors))
+            own = Seen(seen.indptr, np.where(here, seen.indices - first, -1))
+        found = top_items(user_factors, factors, top, own)
+        rows = np.hstack([best.rows, np.where(found.rows >= 0, found.rows + first, -1)])
+        scores = np.hstack([best.scores, found.scores])
+        # Rows of a group are above those of the groups before it: a stable order keeps ties right.
+        falling = np.where(rows >= 0, -scores, np.inf)
+        order = np.argsort(falling, axis=1, kind="stable")[:, :top]
+        best = TopItems(
+            np.take_along_axis(rows, order, axis=1).astype(np.int32, copy=False),
+            np.take_along_axis(scores, order, axis=1),
+        )
+        first += len(factors)
+    return best
 
 
 def _precision(

@@ -1,7 +1,6 @@
 """One plan of a run on the cluster, a pure function of sizes and choices.
 
-The constants are orders of magnitude from measurements on current x86 cores; they only have to tell
-seconds from minutes.
+Seconds are those of :mod:`als_spark.spark.estimate.rates`.
 """
 
 from __future__ import annotations
@@ -17,6 +16,13 @@ from als_spark.errors import ConfigError
 from als_spark.solve.blocks import assign_rows
 from als_spark.solve.gram import WORKSPACE_BYTES
 from als_spark.solve.routing import SHARED_ROW
+from als_spark.spark.estimate.assumed import side_work
+from als_spark.spark.estimate.rates import (
+    BROADCAST_RATE,
+    COLLECT_RATE,
+    JOB_SECONDS,
+    seconds_of,
+)
 from als_spark.types import (
     SIDES,
     ExchangeChoice,
@@ -29,14 +35,8 @@ from als_spark.types import (
     other_side,
 )
 
-FLOPS = 20e9
-"""Floating-point operations a second that a core does in a half-step, all told."""
 CALL_SECONDS = 2e-3
 """Fixed cost of one iteration of one model in one process: NumPy calls over all buckets."""
-JOB_SECONDS = 0.08
-"""Fixed cost of a Spark job with one Python task a core."""
-BYTES_PER_SECOND = 200e6
-"""Speed at which factors reach the executors and come back."""
 SLICE_BYTES = 2 << 20
 """Size of the slices in which blocks reach the workers: small pieces of memory are used again and
 again, large ones are asked of the system, and zeroed by it, each time."""
@@ -50,6 +50,10 @@ LEAST_BYTES = 64 << 20
 BROADCAST_SHARE = 4
 """The fixed factors of a model are broadcast if they take at most one part in so many of a worker's
 memory: they are there as they have come and as the kernels pad them, beside all else."""
+LARGEST_SHARE = 2
+"""The same where they have to be broadcast: twice their size must fit."""
+PIECE_BYTES = 16 << 20
+"""Shuffled factors that come to the driver at a time, to be written."""
 GRID_SHARE = 4
 """The packed ratings, held whole, may take one part in so many of a worker's memory."""
 MERGE_BYTES = 96
@@ -129,6 +133,7 @@ def plan(
     *,
     exchange: ExchangeChoice | Mapping[Side, ExchangeName] = "auto",
     ranked: bool = False,
+    accelerated: bool = False,
 ) -> Plan:
     """Decide how a run uses the cluster.
 
@@ -136,7 +141,7 @@ def plan(
     bytes that Spark allows a Python worker (see the function of that name), ``exchange`` how the
     fixed factors reach the blocks of both sides, or of each. An exchange that is not ``auto``
     implies that the ratings are partitioned. ``ranked`` says that ranking measures are asked for,
-    which need all factors broadcast.
+    ``accelerated`` that a model is accelerated: both need the items' factors broadcast.
 
     Raises
     ------
@@ -148,9 +153,7 @@ def plan(
             f'`exchange="{exchange}"` with `placement="grid"`: whole models are trained in a task, '
             "so no factors travel: leave one of the two out"
         )
-    worker_bytes = WORKER_BYTES
-    if worker_limit is not None:
-        worker_bytes = min(worker_bytes, max(worker_limit - LIBRARY_BYTES, LEAST_BYTES))
+    worker_bytes = usable_bytes(worker_limit)
     if placement == "auto" and exchange != "auto":
         placement = "ratings"
     if placement == "auto":
@@ -158,7 +161,8 @@ def plan(
     if placement == "grid":
         return Plan("grid", 1, None, {}, worker_bytes, sizes)
     n_blocks = choose_blocks(sizes, worker_bytes) if partitions is None else partitions
-    chosen = choose_exchange(sizes, worker_bytes, exchange, ranked=ranked)
+    needs = ["ranking measures"] * ranked + ["acceleration"] * accelerated
+    chosen = choose_exchange(sizes, worker_bytes, exchange, needs)
     return Plan("ratings", n_blocks, SLICE_BYTES, chosen, worker_bytes, sizes)
 
 
@@ -166,33 +170,58 @@ def choose_exchange(
     sizes: Sizes,
     worker_bytes: int,
     exchange: ExchangeChoice | Mapping[Side, ExchangeName],
-    *,
-    ranked: bool,
+    needs_items: Sequence[str] = (),
 ) -> dict[Side, ExchangeName]:
     """Choose how the fixed factors reach the blocks of each side.
 
-    Broadcast, unless those of the largest model would take too much of a worker's memory. Raises
-    ConfigError where rankings are to be measured, and a side is to be shuffled.
+    Broadcast, unless those of the largest model would take too much of a worker's memory.
+    ``needs_items`` names what is asked for that needs the items' factors broadcast, also where they
+    take more than that.
+
+    Raises
+    ------
+    ConfigError
+        If those are to be shuffled nonetheless, or would hardly fit, where nobody has chosen.
     """
+    n_rows = {"user": sizes.n_users, "item": sizes.n_items}
+    row_bytes = max(sizes.ranks, default=0) * sizes.itemsize
     chosen: dict[Side, ExchangeName]
     if isinstance(exchange, Mapping):
         chosen = {side: exchange[side] for side in SIDES}
-    elif exchange == "auto" and not ranked:
-        n_rows = {"user": sizes.n_users, "item": sizes.n_items}
-        row_bytes = max(sizes.ranks, default=0) * sizes.itemsize
+    elif exchange == "auto":
         limit = worker_bytes // BROADCAST_SHARE
         chosen = {
             side: "shuffle" if n_rows[other_side(side)] * row_bytes > limit else "broadcast"
             for side in SIDES
         }
+        if needs_items:
+            chosen["user"] = "broadcast"
     else:
-        chosen = dict.fromkeys(SIDES, "broadcast" if exchange == "auto" else exchange)
-    if ranked and "shuffle" in chosen.values():
+        chosen = dict.fromkeys(SIDES, exchange)
+    if not needs_items:
+        return chosen
+    asked = " and ".join(needs_items)
+    if chosen["user"] == "shuffle":
         raise ConfigError(
-            '`exchange="shuffle"` with ranking measures: they need the factors of all users and '
-            'items in every worker: use `exchange="broadcast"`, or measure errors alone'
+            f"the items' factors shuffled with {asked}, which need them whole: use "
+            '`exchange="auto"`, which shuffles the users\' alone if they are large, or leave '
+            f"{asked} out"
+        )
+    item_bytes = sizes.n_items * row_bytes
+    if exchange == "auto" and item_bytes > worker_bytes // LARGEST_SHARE:
+        raise ConfigError(
+            f"{asked} need the items' factors broadcast, and those of {sizes.n_items:,} items take "
+            f"{item_bytes >> 20:,} MB, more than half of the {worker_bytes >> 20:,} MB of a Python "
+            f'worker: use a smaller rank, leave {asked} out, or try it with `exchange="broadcast"`'
         )
     return chosen
+
+
+def usable_bytes(worker_limit: int | None) -> int:
+    """Return what a Python worker may need beyond its libraries, given what Spark allows it."""
+    if worker_limit is None:
+        return WORKER_BYTES
+    return min(WORKER_BYTES, max(worker_limit - LIBRARY_BYTES, LEAST_BYTES))
 
 
 def worker_limit(conf: Mapping[str, str]) -> int | None:
@@ -201,12 +230,14 @@ def worker_limit(conf: Mapping[str, str]) -> int | None:
     An executor's ``spark.executor.pyspark.memory`` (in MiB unless it has a unit) is shared by the
     workers of its cores.
     """
-    written = conf.get("spark.executor.pyspark.memory", "").strip().lower()
-    found = re.fullmatch(r"(\d+)([bkmgtp]?)b?", written)
-    if found is None:
-        return None
-    number, unit = found.groups()
-    return (int(number) << _SHIFTS[unit]) // max(int(conf.get("spark.executor.cores", "1")), 1)
+    size = memory_bytes(conf.get("spark.executor.pyspark.memory", ""))
+    return None if size is None else size // max(int(conf.get("spark.executor.cores", "1")), 1)
+
+
+def memory_bytes(text: str) -> int | None:
+    """Read a size as Spark writes it: 512m, 4g, 1024 (MiB); None if it is none."""
+    found = re.fullmatch(r"(\d+)([bkmgtp]?)b?", text.strip().lower())
+    return None if found is None else int(found[1]) << _SHIFTS[found[2]]
 
 
 def choose_placement(sizes: Sizes, worker_bytes: int = WORKER_BYTES) -> PlacementName:
@@ -219,16 +250,21 @@ def choose_placement(sizes: Sizes, worker_bytes: int = WORKER_BYTES) -> Placemen
     if sizes.packed_bytes > worker_bytes // GRID_SHARE:
         return "ratings"
     n_rows = sizes.n_users + sizes.n_items
-    work = [
-        (2 * 2 * sizes.n_ratings * rank**2 / 2 + n_rows * rank**3 / 3) / FLOPS + CALL_SECONDS
-        for rank in sizes.ranks
-    ]
+    work = [model_seconds(sizes, rank) + CALL_SECONDS for rank in sizes.ranks]
     # Models are handed out largest first, so the end comes with the average core or with the
     # largest model.
     by_grid = max(max(work), sum(work) / sizes.cores)
     factors = sum(sizes.ranks) * n_rows * sizes.itemsize
-    by_ratings = sum(work) / sizes.cores + 2 * JOB_SECONDS + 2 * factors / BYTES_PER_SECOND
+    traffic = factors / BROADCAST_RATE + factors / COLLECT_RATE
+    by_ratings = sum(work) / sizes.cores + 2 * JOB_SECONDS + traffic
     return "grid" if by_grid <= by_ratings else "ratings"
+
+
+def model_seconds(sizes: Sizes, rank: int) -> float:
+    """Estimate the CPU seconds of an iteration of one model."""
+    of_rating, of_row = seconds_of(rank, "float64" if sizes.itemsize == 8 else "float32")
+    work = [side_work(n, sizes.n_ratings, rank) for n in (sizes.n_users, sizes.n_items)]
+    return sum(ratings * of_rating + rows * of_row for ratings, rows in work)
 
 
 def choose_blocks(sizes: Sizes, worker_bytes: int = WORKER_BYTES) -> int:

@@ -67,9 +67,9 @@ class SharedBroadcast(Generic[T]):
         """Free the executors' copies, without waiting; they are sent again if need be."""
         self._broadcast.unpersist(blocking=False)
 
-    def destroy(self) -> None:
-        """Remove it from everywhere, without waiting."""
-        self._broadcast.destroy(blocking=False)
+    def destroy(self, *, blocking: bool = False) -> None:
+        """Remove it from everywhere, without waiting unless told."""
+        self._broadcast.destroy(blocking=blocking)
 
 
 def share(context: SparkContext, value: T) -> SharedBroadcast[T]:

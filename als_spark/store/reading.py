@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from als_spark.errors import DataError
 from als_spark.model.factor_model import FactorModel
@@ -29,6 +30,7 @@ from als_spark.store.layout import (
 from als_spark.store.leases import leased
 from als_spark.store.manifest import Manifest, Problem, folder_problems, quick_problems, unreadable
 
+T = TypeVar("T")
 CURRENT = "current"
 """What callers may say instead of the name of the current version."""
 
@@ -145,7 +147,7 @@ class StoreReader:
         DataError
             If its files are not those that were published.
         """
-        return self._load(version, load_model)
+        return self.read(version, load_model)
 
     def load_before_refit(self, version: str | None = None) -> FactorModel:
         """Read the model that a version was measured by, verified.
@@ -158,9 +160,16 @@ class StoreReader:
         DataError
             If its files are not those that were published.
         """
-        return self._load(version, load_before_refit)
+        return self.read(version, load_before_refit)
 
-    def _load(self, version: str | None, read: Callable[[Path], FactorModel]) -> FactorModel:
+    def read(self, version: str | None, read: Callable[[Path], T]) -> T:
+        """Read something of a version's folder, verified.
+
+        Raises
+        ------
+        DataError
+            If its files are not those that were published; or what ``read`` raises.
+        """
         for _ in range(_TRIES):
             with self.open(version) as folder:
                 try:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -42,6 +42,10 @@ class RemoteFactors(Protocol):
         """Return them as an array of this process."""
         ...
 
+    def pieces(self) -> Iterator[FloatArray]:
+        """Bring them to this process in the order of their rows, in pieces of bounded size."""
+        ...
+
 
 AnyFactors = FloatArray | RemoteFactors
 """(n_rows, rank) factors of one side: an array of this process, or kept by a backend."""
@@ -50,6 +54,41 @@ AnyFactors = FloatArray | RemoteFactors
 def as_array(factors: AnyFactors) -> FloatArray:
     """Return factors as an array of this process, wherever they are."""
     return factors if isinstance(factors, np.ndarray) else factors.collect()
+
+
+class SummedFactors:
+    """Factors that were read back, with the sum of x xᵀ that was known of them.
+
+    A backend that sums up where the factors are would get other last bits from other parts.
+    """
+
+    def __init__(self, array: FloatArray, gram: FloatArray) -> None:
+        self.array = array
+        self.gram = gram
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        n_rows, columns = self.array.shape
+        return n_rows, columns
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the numbers."""
+        return self.array.dtype
+
+    def plain(self, objective: Objective) -> SummedFactors:
+        """Return factors whose products are predictions: implicit objectives have no biases."""
+        assert objective.implicit
+        return self
+
+    def collect(self) -> FloatArray:
+        """Return them as an array of this process."""
+        return self.array
+
+    def pieces(self) -> Iterator[FloatArray]:
+        """Return them as one piece: they are here."""
+        yield self.array
 
 
 class HalfStep(NamedTuple):

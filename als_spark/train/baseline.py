@@ -12,7 +12,7 @@ it has the factors [μ + b_u, 1] and [1, b_i]: any backend measures it as it doe
 
 b_i needs nothing but the counts and sums of the items. b_u minimises Σ (r_ui − μ − b_i − b_u)² +
 β_user b_u², which is a half-step with one unknown a row: the backend's own solver sums it where the
-ratings are. Where there are no ratings, as in a stored model, :func:`damped_means` leaves b_i out
+ratings are. Where there are no ratings, as in a stored model, :func:`bias_factors` leaves b_i out
 of b_u.
 """
 
@@ -23,7 +23,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from als_spark.solve.objective import Objective
-from als_spark.train.backend import Backend, Factors, HalfStep, HeldFactors
+from als_spark.train.backend import Backend, HalfStep, HeldFactors
 from als_spark.train.metrics import SideStats
 from als_spark.types import FloatArray, Side
 
@@ -61,26 +61,19 @@ def fit_biases(backend: Backend, stats: Mapping[Side, SideStats], label: str) ->
     return HeldFactors(solved.factors, items[:, None]).plain(objective)
 
 
-def damped_means(stats: Mapping[Side, SideStats]) -> Factors:
-    """Estimate the biases from counts and sums alone: b_u = Σ (r_ui − μ) / (n_u + β_user).
+def bias_factors(stats: SideStats, side: Side, mean: float) -> FloatArray:
+    """Estimate the biases of rows from counts and sums alone: b_u = Σ (r_ui − μ) / (n_u + β_user).
 
-    Parameters and result are as in :func:`fit_biases`.
+    ``mean`` is that of all ratings. The (n, 2) float64 factors of one side are as those of
+    :func:`fit_biases`.
     """
-    mean = stats["user"].mean
-    return _as_factors(
-        mean,
-        _damped(stats["user"], mean, USER_DAMPING),
-        _damped(stats["item"], mean, ITEM_DAMPING),
-    )
+    if side == "user":
+        biases = mean + _damped(stats, mean, USER_DAMPING)
+        return np.column_stack([biases, np.ones(biases.size)])
+    biases = _damped(stats, mean, ITEM_DAMPING)
+    return np.column_stack([np.ones(biases.size), biases])
 
 
 def _damped(stats: SideStats, mean: float, damping: float) -> FloatArray:
     biases: FloatArray = (stats.sums - mean * stats.degrees) / (stats.degrees + damping)
     return biases
-
-
-def _as_factors(mean: float, users: FloatArray, items: FloatArray) -> Factors:
-    return Factors(
-        np.column_stack([mean + users, np.ones(users.size)]),
-        np.column_stack([np.ones(items.size), items]),
-    )

@@ -10,7 +10,8 @@ from typing import Protocol
 
 from als_spark.solve.objective import Objective
 from als_spark.train.backend import Backend, Factors, HeldFactors
-from als_spark.train.loop import OnIteration, train_models
+from als_spark.train.checkpoint import Checkpoint, Finished, states_left
+from als_spark.train.loop import OnIteration, continue_training, train_models
 from als_spark.train.metrics import ErrorSums
 from als_spark.train.records import (
     DEFAULT_JUDGE,
@@ -173,6 +174,7 @@ def run_grid(
     *,
     starts: Sequence[Factors | None] | None = None,
     on_iteration: OnIteration | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> None:
     """Train all points side by side on one backend.
 
@@ -180,10 +182,15 @@ def run_grid(
     :func:`als_spark.spark.train.run.train_grid`, and where the ratings are.
     """
 
+    def add(finished: Finished) -> None:
+        if checkpoint is not None:
+            checkpoint.keep_finished(finished)
+        collector.add(*finished)
+
     def collect(finished: Sequence[LoopState]) -> None:
         if not collector.needs_errors:
             for model in finished:
-                collector.add(model, {}, {})
+                add(Finished(model, {}, {}))
             return
         names = ", ".join(
             f"d={model.spec.rank} λ={model.spec.objective.reg:g}" for model in finished
@@ -192,8 +199,19 @@ def run_grid(
         sums = backend.errors(factors, f"ALS errors of {names}")
         rankings = backend.rankings(factors, f"ALS ranking measures of {names}")
         for model, errors, ranked in zip(finished, sums, rankings, strict=True):
-            collector.add(model, errors, ranked)
+            add(Finished(model, errors, ranked))
 
-    train_models(
-        backend, specs, options, starts=starts, on_iteration=on_iteration, on_finished=collect
+    if checkpoint is None:
+        train_models(
+            backend, specs, options, starts=starts, on_iteration=on_iteration, on_finished=collect
+        )
+        return
+    left, each = states_left(backend, specs, options, starts, checkpoint, collector.add)
+    continue_training(
+        backend,
+        left,
+        each,
+        on_iteration=on_iteration,
+        on_finished=collect,
+        on_states=checkpoint.keep_states,
     )

@@ -373,7 +373,9 @@ class Ranker:
 
 def popularity(n_users: int, item_degrees: IntArray) -> Factors:
     """Return a baseline as a model of rank 1: the score of an item is its training ratings."""
-    return Factors(np.ones((n_users, 1)), item_degrees[:, None].astype(np.float64))
+    # One number, however many users there are.
+    ones = np.broadcast_to(np.ones((1, 1)), (n_users, 1))
+    return Factors(ones, item_degrees[:, None].astype(np.float64))
 
 
 def sum_rankings(

@@ -16,7 +16,15 @@ import numpy as np
 from als_spark.errors import ConfigError
 from als_spark.solve.objective import Objective
 from als_spark.train.acceleration import Memory, Pair, Visit, history_length
-from als_spark.train.backend import Backend, Factors, HeldFactors, Start, as_array
+from als_spark.train.backend import (
+    AnyFactors,
+    Backend,
+    Factors,
+    HeldFactors,
+    Start,
+    SummedFactors,
+    as_array,
+)
 from als_spark.train.records import IterationRecord, ModelSpec, Options, options_of_each
 from als_spark.types import SIDES, FloatArray
 
@@ -100,7 +108,15 @@ class LoopState:
 
     def as_arrays(self) -> dict[str, FloatArray]:
         """Return the arrays by name, (n_rows, rank) each."""
-        arrays = {"users": as_array(self.factors.users), "items": as_array(self.factors.items)}
+        return {name: as_array(array) for name, array in self.held_arrays().items()}
+
+    def held_arrays(self) -> dict[str, AnyFactors]:
+        """Return the arrays by name, wherever they are."""
+        arrays: dict[str, AnyFactors] = {"users": self.factors.users, "items": self.factors.items}
+        for name, held in zip(("users", "items"), self.factors, strict=True):
+            gram = getattr(held, "gram", None)
+            if gram is not None:
+                arrays[f"{name}_gram"] = gram
         if self.proposed is not None:
             arrays["proposed"] = self.proposed
         if self.memory is not None:
@@ -133,7 +149,8 @@ def start_states(
         Of all models, or of each.
     starts : sequence of Factors or None, optional
         Starting factors, one a model, (n_users, rank) and (n_items, rank); drawn by
-        :func:`als_spark.train.start.initial_factors` if not given. Biases start at 0.
+        :func:`als_spark.train.start.initial_factors` if not given, as is a side of no rows. Biases
+        start at 0.
 
     Raises
     ------
@@ -164,7 +181,7 @@ def start_states(
             [
                 Start(
                     *(spec.rank, own.seed, own.dtype, spec.objective.columns(spec.rank)),
-                    None if start is None else start[k],
+                    None if start is None or len(start[k]) == 0 else start[k],
                 )
                 for spec, own, start in zip(specs, each, given, strict=True)
             ],
@@ -183,7 +200,8 @@ def start_states(
 
 def _check_start(start: Factors, sizes: tuple[int, int], rank: int) -> None:
     expected = ((sizes[0], rank), (sizes[1], rank))
-    if (start.users.shape, start.items.shape) != expected:
+    found = start.users.shape, start.items.shape
+    if any(own not in (whole, (0, rank)) for own, whole in zip(found, expected, strict=True)):
         raise ConfigError(
             f"starting factors of shapes {start.users.shape} and {start.items.shape} given, "
             f"{expected[0]} and {expected[1]} needed: one row for each user and each item"
@@ -205,9 +223,13 @@ def from_parts(record: Mapping[str, Any], arrays: Mapping[str, FloatArray]) -> L
         IterationRecord(spec.point, spec.rank, objective.reg, k + 1, *values)
         for k, values in enumerate(record["history"])
     )
+    held: list[AnyFactors] = [arrays["users"], arrays["items"]]
+    for k, name in enumerate(("users", "items")):
+        if f"{name}_gram" in arrays:
+            held[k] = SummedFactors(arrays[name], arrays[f"{name}_gram"])
     return LoopState(
         spec,
-        HeldFactors(arrays["users"], arrays["items"]),
+        HeldFactors(*held),
         arrays.get("proposed"),
         memory,
         record["evaluations"],

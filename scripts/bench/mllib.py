@@ -61,6 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--iterations", type=int, default=3, help="of the longer fit (2 above rank 100)"
     )
+    parser.add_argument("--exchange", default="broadcast", help="of ours: broadcast or shuffle")
     parser.add_argument("--child", choices=DRESSES, help="measure one dress and print it")
     parser.add_argument(
         "--cold", choices=("ours", "mllib"), help="of a child: the first fit of a fresh Spark only"
@@ -77,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     dresses = {}
     for dress in options.dresses.split(","):
         command = [sys.executable, "-m", "scripts.bench.mllib", "--child", dress]
-        for name in ("ratings", "ranks", "repeats", "iterations"):
+        for name in ("ratings", "ranks", "repeats", "iterations", "exchange"):
             command += [f"--{name}", str(getattr(options, name))]
         submit = os.environ.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell")
         submit = f'--conf "spark.driver.extraJavaOptions={DRESSES[dress]}" {submit}'
@@ -89,6 +90,7 @@ def main(argv: list[str] | None = None) -> int:
         "ratings": options.ratings,
         "reg": REG,
         "exponent": EXPONENT,
+        "exchange": options.exchange,
         "repeats": options.repeats,
         "not_repeated_above_seconds": SHORT_SECONDS,
         "dresses": dresses,
@@ -103,7 +105,10 @@ def measure_cold(which: str, options: Any) -> dict[str, Any]:
     rank = int(options.ranks.split(",")[0])
     ratings = generate(options.ratings)
     with bench_session("mllib") as session, synthetic_frame(session, ratings) as frame:
-        fit = fit_ours(session, frame, rank, 1) if which == "ours" else fit_mllib(frame, rank, 1)
+        if which == "ours":
+            fit = fit_ours(session, frame, rank, 1, exchange=options.exchange)
+        else:
+            fit = fit_mllib(frame, rank, 1)
     say(f"cold, rank {rank}, one iteration, {which}: {fit.seconds:.1f} s")
     return {"rank": rank, "seconds_of_one_iteration": fit.seconds}
 
@@ -119,7 +124,9 @@ def measure_dress(dress: str, options: Any) -> dict[str, Any]:
         for rank in map(int, options.ranks.split(",")):
             n = options.iterations if rank <= 100 else min(options.iterations, 2)
             fitters: dict[str, Callable[[int], Fit]] = {
-                "ours": lambda k, rank=rank: fit_ours(session, frame, rank, k),
+                "ours": lambda k, rank=rank: fit_ours(
+                    session, frame, rank, k, exchange=options.exchange
+                ),
                 "mllib": lambda k, rank=rank: fit_mllib(frame, rank, k),
             }
             row: dict[str, Any] = {"rank": rank, "iterations_of_the_longer_fit": n}
@@ -189,7 +196,12 @@ def measure(fit: Callable[[int], Fit], n: int, repeats: int) -> tuple[dict[str, 
 
 
 def fit_ours(
-    session: Any, frame: Any, rank: int, n_iterations: int, objective: Objective | None = None
+    session: Any,
+    frame: Any,
+    rank: int,
+    n_iterations: int,
+    objective: Objective | None = None,
+    exchange: Any = "broadcast",
 ) -> Fit:
     """Fit with the ratings placement, whatever the size."""
     from als_spark.spark.prepare.options import PrepareOptions
@@ -201,15 +213,16 @@ def fit_ours(
 
     began = time.perf_counter()
     options = PrepareOptions(
-        split=SplitOptions(test_fraction=0.0), ranks=[rank], placement="ratings"
+        split=SplitOptions(test_fraction=0.0), ranks=[rank], placement="ratings", exchange=exchange
     )
     spec = ModelSpec(0, rank, objective or Objective(REG, EXPONENT))
     training = TrainingOptions(tol=0.0, max_iter=n_iterations)
     with prepare_ratings(session, source_from_frame(frame), options) as prepared:
         (model,) = train_models(prepared.backend, [spec], training)
         seconds = time.perf_counter() - began
-        users = by_id(prepared.summary.users.ids.to_numpy(), model.factors.users)
-        items = by_id(prepared.summary.items.ids.to_numpy(), model.factors.items)
+        factors = model.factors.collect()
+        users = by_id(prepared.summary.users.ids.to_numpy(), factors.users)
+        items = by_id(prepared.summary.items.ids.to_numpy(), factors.items)
     return Fit(seconds, users, items)
 
 

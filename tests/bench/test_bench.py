@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 
 QUESTIONS = (
     *("mllib", "cmfrec", "notebook", "accelerate", "growth", "roofline", "recommend"),
-    *("implicit", "exchange", "lists", "estimator", "overview", "accuracy"),
+    *("implicit", "exchange", "limits", "lists", "estimator", "overview", "accuracy"),
 )
 
 

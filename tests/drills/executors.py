@@ -215,6 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--kills", type=int, default=30, metavar="N")
     parser.add_argument("--training", choices=TRAININGS, help="this one alone, not all in turn")
+    parser.add_argument("--kind", choices=KINDS, help="kill these alone")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, metavar="FILE", help="the figures as JSON")
     options = parser.parse_args(argv)
@@ -229,7 +230,16 @@ def _run(options: argparse.Namespace) -> int:
         folder = Path(name)
         cluster = [str(ROOT / "scripts" / "cluster.sh"), "{}", "--state-dir", f"{folder}/cluster"]
         start = [word.format("start") for word in cluster]
-        start += ["--workers", str(WORKERS), "--memory", "1g", "--python", sys.executable]
+        start += [
+            "--workers",
+            str(WORKERS),
+            "--memory",
+            "1g",
+            "--timeout",
+            "180",
+            "--python",
+            sys.executable,
+        ]
         master = subprocess.run(start, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
         try:
             result = drill(master, folder, options)
@@ -266,6 +276,7 @@ def make_session(master: str) -> SparkSession:
 def drill(master: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Train undisturbed, then with a kill each; return what came of it."""
     kills, seed = options.kills, options.seed
+    kinds = KINDS if options.kind is None else (options.kind,)
     rng = np.random.default_rng(seed)
     began = time.monotonic()
     session = make_session(master)
@@ -281,7 +292,7 @@ def drill(master: str, folder: Path, options: argparse.Namespace) -> dict[str, A
             work = {options.training: work[options.training]}
         wanted, seconds = undisturbed(work)
         while killer.hits.total() < kills:
-            name, kind = str(rng.choice(list(work))), str(rng.choice(KINDS))
+            name, kind = str(rng.choice(list(work))), str(rng.choice(kinds))
             delay = float(rng.random()) * seconds[name]
             when = f"kill {killer.hits.total() + 1}, {kind} {delay:.1f} s into {name}"
             try:

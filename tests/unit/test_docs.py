@@ -51,7 +51,7 @@ OTHERS_OPTIONS = {
     "--all-files",  # of pre-commit
     *("--manager", "--driver"),  # of scripts/cluster.sh and scripts/package.sh
     "--spark",  # of scripts/test.sh
-    *("--deploy-mode", "--files"),  # of spark-submit
+    *("--deploy-mode", "--files", "--conf"),  # of spark-submit
 }
 every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
@@ -130,8 +130,8 @@ def test_every_command_line_is_accepted(page: Path) -> None:
 def test_command_lines_show_every_job_and_every_cluster() -> None:
     shown = Counter((name_of(page), job) for page in PAGES for job, _ in job_commands(page))
     assert shown["README.md", "sweep"] == 2
-    # And of the clusters for trials.
-    assert shown["docs/clusters.md", "sweep"] == 3 + 3
+    # And of the clusters for trials; and a plan.
+    assert shown["docs/clusters.md", "sweep"] == 3 + 3 + 1
     nightly = {"store", *JOBS} - {"sweep", "inspect"}
     assert all(shown["docs/nightly.md", job] for job in nightly)
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from als_spark.cli.config.checkpoint import CheckpointConfig
 from als_spark.cli.config.settings import (
     REQUIRED,
     Alternatives,
@@ -193,7 +194,7 @@ class ModelConfig(RankingConfig, FitConfig):
         return f"lambda {spec.objective.reg:g} of the {spec.objective.note}, {why}"
 
 
-class TrainConfig(ModelConfig):
+class TrainConfig(CheckpointConfig, ModelConfig):
     """Everything that decides ``jobs/train.py``."""
 
     command = "train"
@@ -235,6 +236,15 @@ class TrainConfig(ModelConfig):
     samples: Count | None = option(BAYES, "sample: iterations that count (default: 160)")
     store: TargetStore | None = option(RESULT, "publish the model into this store")
     output: OutputFolder | None = option(RESULT, "write the model into this folder instead")
+
+    @model_validator(mode="after")
+    def _checkpointed(self) -> Self:
+        if self.checkpoint is not None and self.method != "ridge":
+            raise ConfigError(
+                f"--checkpoint {self.checkpoint} with --method {self.method}: not available: the "
+                "Bayesian methods cannot be continued: leave one of the two out"
+            )
+        return self
 
     @property
     def posterior(self) -> PosteriorOptions | None:
@@ -304,7 +314,7 @@ class TrainConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if (self.store is None) == (self.output is None):
+        if self.writes and (self.store is None) == (self.output is None):
             raise ConfigError(
                 "--store and --output: give one of the two: the store that the model is "
                 "published into, or a folder for it"

@@ -32,9 +32,10 @@ from als_spark.files.places import table_name
 from als_spark.files.toml_files import decode_toml
 from als_spark.redaction import redact_all
 
-Role = Literal["input", "model", "store", "target store", "output", "tracking"]
+Role = Literal["input", "model", "store", "target store", "output", "tracking", "checkpoint"]
 """Of a path among the options: read by Spark or by the job; a model's folder, or a store, that is
-read; a store that is published into; a folder that is replaced; where MLflow keeps its runs."""
+read; a store that is published into; a folder that is replaced; where MLflow keeps its runs; what a
+killed run continues from."""
 
 LARGEST_COUNT = 2**31 - 1
 
@@ -65,6 +66,7 @@ InputFolder = Annotated[str, Field(min_length=1), Shown("DIR", role="input")]
 ModelFolder = Annotated[str, Field(min_length=1), Shown("DIR", role="model")]
 StoreFolder = Annotated[str, Field(min_length=1), Shown("DIR", role="store")]
 TargetStore = Annotated[str, Field(min_length=1), Shown("DIR", role="target store")]
+CheckpointFolder = Annotated[str, Field(min_length=1), Shown("DIR", role="checkpoint")]
 OutputFolder = Annotated[str, Field(min_length=1), Shown("DIR", role="output")]
 Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT), Shown("N")]
 CountOrNone = Annotated[int, Field(ge=0, le=LARGEST_COUNT), Shown("N")]
@@ -97,6 +99,11 @@ class JobConfig(BaseModel):
     positional: ClassVar[str | None] = None
     """The field that may be given by itself, without its option."""
 
+    @property
+    def writes(self) -> bool:
+        """Whether the job writes anything."""
+        return True
+
 
 C = TypeVar("C", bound=JobConfig)
 
@@ -104,9 +111,14 @@ C = TypeVar("C", bound=JobConfig)
 REQUIRED: Any = ...
 
 
-def option(group: str, text: str, default: Any = None) -> Any:
-    """Make a field: the title that ``--help`` lists it under, its help, its default."""
-    return Field(default, description=text, json_schema_extra={"group": group})
+def option(group: str, text: str, default: Any = None, *, recorded: bool = True) -> Any:
+    """Make a field: the title that ``--help`` lists it under, its help, its default.
+
+    One that is not ``recorded`` is not in the files of a run: it asks for something else than one.
+    """
+    return Field(
+        default, description=text, json_schema_extra={"group": group}, exclude=not recorded
+    )
 
 
 class OptionType(NamedTuple):
@@ -233,8 +245,11 @@ def field_name(key: str) -> str:
 
 
 def paths_of(config: JobConfig) -> Iterator[tuple[str, Role, str]]:
-    """Give field, role and path of every path that a configuration has; tables are none."""
+    """Give field, role and path of every path that a job uses; tables are none."""
+    unused: tuple[Role, ...] = () if config.writes else ("output", "target store", "tracking")
     for name, kind in option_types(type(config)).items():
+        if kind.shown.role in unused:
+            continue
         value = getattr(config, name)
         for path in value if isinstance(value, tuple) else (value,):
             role = kind.shown.role

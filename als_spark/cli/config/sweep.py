@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from als_spark.cli.config.checkpoint import CheckpointConfig
 from als_spark.cli.config.settings import (
     REQUIRED,
     Alternatives,
@@ -31,6 +32,7 @@ from als_spark.cli.config.settings import (
 )
 from als_spark.errors import ConfigError
 from als_spark.solve.objective import LARGEST_EXPONENT, Objective
+from als_spark.spark.estimate.resources import counted, stated
 from als_spark.spark.read.options import NULL_WORDS, SourceOptions
 from als_spark.train.ranking import RankingRule
 from als_spark.train.records import Judge, Measure, TrainingOptions
@@ -66,6 +68,7 @@ Partitions = Annotated[int, Field(ge=1, le=100_000), Shown("N")]
 
 RATINGS, HELD_OUT, TRAINING = "ratings", "held-out ratings", "training"
 RANKING = "ranking measures"
+PLAN = "plan"
 """Titles in ``--help``."""
 
 IMPLICIT_HELP = "take ratings for implicit feedback: preferences, with more or less confidence"
@@ -73,6 +76,8 @@ ALPHA_HELP = "confidence that a rating adds to its preference, with --implicit"
 NONNEGATIVE_HELP = "let no factor be negative"
 REFIT_HELP = "train it on with all ratings, held-out ones too, once it is measured"
 DEFAULT_RULE = RankingRule()
+NO_OUTPUT = "(none)"
+"""In place of an output that is required, where nothing is written."""
 
 DEFAULTS = files("als_spark") / "conf"
 """The jobs' configuration files, part of the package."""
@@ -151,11 +156,15 @@ class RatingsConfig(JobConfig):
             null_words=self.null_words,
         )
 
+    @property
+    def _needs_ratings(self) -> bool:
+        return self.ratings_required
+
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if self.ratings and self.table:
             raise ConfigError("--ratings and --table are both given: give one source of ratings")
-        if self.ratings_required and self.ratings is None and self.table is None:
+        if self._needs_ratings and self.ratings is None and self.table is None:
             raise ConfigError(
                 "--ratings is missing: give a file or folder of ratings, or a table with --table"
             )
@@ -164,6 +173,8 @@ class RatingsConfig(JobConfig):
 
 class FitConfig(RatingsConfig):
     """How models are fitted to ratings."""
+
+    alternatives: ClassVar[Alternatives] = (("ratings", "table", "counts"),)
 
     bad_rows: BadRows = option(
         RATINGS, "stop on unusable rows, or set them aside in DIR/rejected/", "error"
@@ -195,6 +206,61 @@ class FitConfig(RatingsConfig):
         "auto",
     )
 
+    plan: bool = option(
+        PLAN,
+        "print what the training needs (exchange, bytes, memory, time) and what is too small for "
+        "it; nothing is trained, and no output is needed",
+        False,
+        recorded=False,
+    )
+    counts: Text | None = option(
+        PLAN, "plan for so many instead of counting: users=N,items=N,ratings=N", recorded=False
+    )
+    cluster: Text | None = option(
+        PLAN,
+        "plan for a cluster instead of this session: executors=N,cores=N,memory=16g and, if "
+        "wanted, driver=8g,machine=32g,overhead=8g,worker=2g,network=10 (Gbit/s)",
+        recorded=False,
+    )
+    as_json: bool = option(PLAN, "print the plan as JSON", False, recorded=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plan_writes_nothing(cls, fields: Any) -> Any:
+        """Let a plan do without the outputs that a training needs."""
+        if isinstance(fields, dict) and fields.get("plan") is True:
+            required = [name for name, field in cls.model_fields.items() if field.is_required()]
+            return {**dict.fromkeys(required, NO_OUTPUT), **fields}
+        return fields
+
+    @property
+    def writes(self) -> bool:
+        """Whether the job writes anything."""
+        return not self.plan
+
+    @property
+    def _needs_ratings(self) -> bool:
+        return self.ratings_required and self.counts is None
+
+    @model_validator(mode="after")
+    def _planned(self) -> Self:
+        for name in ("counts", "cluster", "as_json"):
+            value = getattr(self, name)
+            if value and not self.plan:
+                shown = option_name(name) + ("" if value is True else f" {value}")
+                raise ConfigError(f"{shown} without --plan: has no effect: add --plan")
+        if self.counts is not None:
+            source = "ratings" if self.ratings else "table"
+            if getattr(self, source):
+                raise ConfigError(
+                    f"--counts {self.counts} with --{source}: no ratings are counted then: give "
+                    "one of the two"
+                )
+            counted(self.counts)
+        if self.cluster is not None:
+            stated(self.cluster)
+        return self
+
     @model_validator(mode="after")
     def _exchangeable(self) -> Self:
         if self.exchange != "auto" and self.placement == "grid":
@@ -205,7 +271,7 @@ class FitConfig(RatingsConfig):
         if self.exchange == "shuffle" and self.accelerate:
             raise ConfigError(
                 "--exchange shuffle with --accelerate: not usable: the extrapolation needs the "
-                "items' factors on the driver: leave one of the two out"
+                "items' factors on the driver: use --exchange auto, which shuffles the users' alone"
             )
         return self
 
@@ -215,7 +281,7 @@ class FitConfig(RatingsConfig):
         return TrainingOptions(self.tol, self.max_iter, self.seed, self.dtype, self.accelerate)
 
 
-class SweepConfig(FitConfig):
+class SweepConfig(CheckpointConfig, FitConfig):
     """Everything that decides a sweep.
 
     Without ratings or a table it runs on the sample of the Spark distribution.
@@ -323,7 +389,7 @@ class SweepConfig(FitConfig):
             asked = [*self._asking_for_rankings, f"--ranking-users {self.ranking_users}"][0]
             raise ConfigError(
                 f"--exchange shuffle with {asked}: not usable: ranking measures need the factors "
-                "of all users and items in every worker: leave one of the two out"
+                "of all items in every worker: use --exchange auto, which shuffles the users' alone"
             )
         return self
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from pyspark import Broadcast
 from pyspark.sql import DataFrame
 
 from als_spark.spark.session import described
@@ -26,13 +25,21 @@ else:
     AnswerFrame = DataFrame
 
 
-def answer_frame(frame: DataFrame, handles: Sequence[Broadcast[Any]], label: str) -> AnswerFrame:
+class Handle(Protocol):
+    """Of something that has been broadcast."""
+
+    def destroy(self, *, blocking: bool = False) -> None:
+        """Remove it from everywhere."""
+        ...
+
+
+def answer_frame(frame: DataFrame, handles: Sequence[Handle], label: str) -> AnswerFrame:
     """Let a DataFrame be used in a ``with`` block.
 
     Parameters
     ----------
     frame : DataFrame
-    handles : sequence of Broadcast
+    handles : sequence of Broadcast or SharedBroadcast
         What it needs; destroyed as the block ends. Without a block they are left to Spark, which
         removes a broadcast when no plan of a DataFrame has it any more.
     label : str
@@ -45,7 +52,7 @@ def answer_frame(frame: DataFrame, handles: Sequence[Broadcast[Any]], label: str
     return cast("AnswerFrame", found)
 
 
-def destroy(handles: Sequence[Broadcast[Any]]) -> None:
+def destroy(handles: Sequence[Handle]) -> None:
     """Remove broadcasts from everywhere, once each."""
     for handle in handles:
         # Not waiting for the executors' answers.

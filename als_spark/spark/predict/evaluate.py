@@ -20,14 +20,15 @@ from pyspark import Broadcast
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from als_spark.model.baselines import biases_model, popular_model
-from als_spark.model.factor_model import FactorModel
+from als_spark.model.baselines import popular_model
 from als_spark.model.ids import IdIndex, as_id_array, coerce_ids
+from als_spark.model.large_model import AnyModel
 from als_spark.spark.arrow import ddl, map_in_arrow
+from als_spark.spark.predict.pairs import PairModel, with_pair_models
 from als_spark.spark.predict.recommend import recommend_for_all
 from als_spark.spark.session import broadcasted, default_partitions, described
 from als_spark.train.ranking import Lists, hits_of_lists, measures_of_hits
-from als_spark.types import FloatArray, IntArray
+from als_spark.types import SIDES, FloatArray, IntArray
 
 BIN_EDGES = (0, 1, 5, 20, 100, 500)
 """A row's training ratings at which its bin begins."""
@@ -103,7 +104,7 @@ class Evaluation:
 def evaluate_models(
     session: SparkSession,
     held_out: DataFrame,
-    models: Mapping[str, FactorModel],
+    models: Mapping[str, AnyModel],
     ranking: RankingOptions,
     *,
     seen: DataFrame | None = None,
@@ -116,7 +117,7 @@ def evaluate_models(
     session : SparkSession
     held_out : DataFrame
         Columns ``user``, ``item`` (original ids) and ``rating`` (double).
-    models : mapping of str to FactorModel
+    models : mapping of str to FactorModel or LargeModel
         By name. The bins are by the training ratings of the first.
     ranking : RankingOptions
     seen : DataFrame, optional
@@ -130,9 +131,7 @@ def evaluate_models(
     dict of str to Evaluation
     """
     measured = list(models.values())
-    if baselines:
-        measured.append(biases_model(measured[0]))
-    errors, cold, mean = _sum_errors(session, held_out, measured)
+    errors, cold, mean = _sum_errors(session, held_out, measured, biases=baselines)
     relevant_from = mean if ranking.relevant_from is None else ranking.relevant_from
     results = {}
     with ExitStack() as stack:
@@ -171,10 +170,11 @@ def evaluate_models(
 
 
 def _sum_errors(
-    session: SparkSession, held_out: DataFrame, models: list[FactorModel]
+    session: SparkSession, held_out: DataFrame, measured: list[AnyModel], *, biases: bool
 ) -> tuple[FloatArray, FloatArray, float]:
     """Sum errors and cold ratings: see :func:`sum_partition`; and the mean held-out rating."""
-    columns = held_out.select("user", "item", F.col("rating").cast("double").alias("rating"))
+    pairs = held_out.select("user", "item", F.col("rating").cast("double").alias("rating"))
+    columns, models = with_pair_models(session, pairs, measured, biases=biases)
     with (
         described(session.sparkContext, "errors on the held-out ratings"),
         broadcasted(session.sparkContext, models) as shared,
@@ -190,7 +190,7 @@ def _sum_errors(
 
 
 def sum_partition(
-    batches: Iterable[pa.RecordBatch], *, models: Broadcast[list[FactorModel]]
+    batches: Iterable[pa.RecordBatch], *, models: Broadcast[list[PairModel]]
 ) -> Iterator[pa.RecordBatch]:
     """Sum the errors of every model over a partition: runs on an executor.
 
@@ -198,23 +198,18 @@ def sum_partition(
     user bin, by item bin. ``cold`` is (n_models,): ratings that a model has no factors for.
     """
     errors, cold = np.zeros((len(models.value), *_SHAPE)), np.zeros(len(models.value))
-    total, n, first = 0.0, 0, models.value[0]
+    total, n = 0.0, 0
     for batch in batches:
-        users, items = batch.column("user"), batch.column("item")
         ratings = batch.column("rating").to_numpy(zero_copy_only=False)
         total += float(ratings.sum())
         n += ratings.size
-        # An unknown id has the row −1, and no ratings.
-        bins = (
-            bin_of(np.append(first.user_stats.degrees, 0)[first.users.rows_of(users)]),
-            bin_of(np.append(first.item_stats.degrees, 0)[first.items.rows_of(items)]),
-        )
+        bins: list[IntArray] = []
         for k, model in enumerate(models.value):
-            predicted = model.predict(users, items, "nan")
-            known = ~np.isnan(predicted)
-            cold[k] += known.size - np.count_nonzero(known)
-            if not known.all():
-                predicted = model.predict(users, items, "mean")
+            found = model.find(batch)
+            # Those of the first model.
+            bins = bins or [bin_of(found[side].degrees) for side in SIDES]
+            predicted, known_only = model.predict(found)
+            cold[k] += np.count_nonzero(np.isnan(known_only))
             difference = ratings - predicted
             weights = (difference**2, np.abs(difference), np.ones(ratings.size))
             for column, weight in enumerate(weights):
@@ -272,7 +267,7 @@ def _relevant_items(
 def _rank(
     session: SparkSession,
     name: str,
-    model: FactorModel,
+    model: AnyModel,
     labels: DataFrame,
     ids: list[Any],
     seen: DataFrame | None,
@@ -345,7 +340,7 @@ def _average(parts: list[Any], names: Iterable[str]) -> Measures:
     return {name: math.fsum(getattr(part, name) for part in parts) / n for name in names}
 
 
-def taking(model: FactorModel, users: list[Any]) -> FactorModel:
+def taking(model: AnyModel, users: list[Any]) -> AnyModel:
     """Return a model that takes any users, for whom it may be asked to recommend.
 
     Text among the users of a model of integers is nobody that it knows; its own users then go by

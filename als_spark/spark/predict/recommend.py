@@ -11,15 +11,17 @@ Worked example: five users, two slices, a pair to leave out each for users 1 and
     partition 0      slice 0: users 0, 1, 2      piece: row 1, item 7
     partition 1      slice 1: users 3, 4         piece: row 1, item 2
 
-What must fit is the candidates, in every worker, and the factors of the model in the driver.
+What must fit is the candidates, in every worker, and the factors of the model in the driver. Where
+a side of the model is elsewhere (:mod:`als_spark.spark.predict.far_rows`), its factors come to the
+slices as the pairs do, or to the workers group by group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -29,9 +31,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import IntegralType
 
 from als_spark.errors import ConfigError, DataError
-from als_spark.model.factor_model import FactorModel
 from als_spark.model.foldin import FoldedRows
-from als_spark.model.ids import IdIndex
+from als_spark.model.large_model import AnyModel
 from als_spark.model.recommend import (
     Asked,
     IdList,
@@ -42,22 +43,22 @@ from als_spark.model.recommend import (
     plan_similar_items,
 )
 from als_spark.model.risk import Risk
-from als_spark.solve.blocks import counting_argsort
-from als_spark.spark.arrow import (
-    CHUNK_ROWS,
-    ddl,
-    gather_batches,
-    ids_from_bytes,
-    ids_to_bytes,
-    map_in_arrow,
-    narrow,
-    spark_type,
-    widen,
+from als_spark.spark.arrow import ddl, ids_from_bytes, ids_to_bytes, map_in_arrow, spark_type, widen
+from als_spark.spark.predict.answers import AnswerFrame, Handle, answer_frame, destroy
+from als_spark.spark.predict.far_rows import NEAR, FarRows, far_rows, put_in
+from als_spark.spark.predict.slices import (
+    CHOSEN,
+    FACTORS,
+    PAIRS,
+    SLICE_FIELDS,
+    Places,
+    cut_factors,
+    cut_pairs,
 )
-from als_spark.spark.predict.answers import AnswerFrame, answer_frame, destroy
 from als_spark.spark.prepare.pack import shuffle_keys
 from als_spark.spark.session import default_partitions, described, use_this_interpreter
-from als_spark.types import IntArray, Side
+from als_spark.spark.shared import HasValue
+from als_spark.types import FloatArray, IntArray, Side
 
 SLICE_ROWS = 1 << 15
 """Answered rows of a slice at most, whatever the rank."""
@@ -70,39 +71,10 @@ SMALL_SLICE_ROWS = 512
 TASKS_PER_CORE = 4
 """Slices a core, where there are rows enough: the last ones end at about one time."""
 
-SLICE_FIELDS = pa.schema(
-    [
-        ("key", pa.int32()),
-        ("slice", pa.int32()),
-        ("n", pa.int64()),
-        ("source", pa.string()),
-        ("first", pa.binary()),
-        ("second", pa.binary()),
-    ]
-)
-PAIRS = "pairs"
-"""The source of a piece of pairs to leave out: ``first`` has their rows in the slice, ``second``
-their candidates. In a slice ``first`` has the ids, ``second`` the factors."""
-CHOSEN = "chosen"
-"""The source of a piece of ids to answer: ``first`` has their rows in the slice."""
-
-
-class Places(NamedTuple):
-    """Where everybody who is asked has gone; broadcast to the tasks that cut pairs."""
-
-    asked: pa.Array
-    """All ids that are asked, slice after slice."""
-    found: pa.Array
-    """Ids of the candidates."""
-    starts: IntArray
-    """(n_slices + 1,) Positions among the asked at which each slice begins, and the last ends."""
-    keys: IntArray
-    """(n_slices,) Shuffle key of each slice."""
-
 
 def recommend_for_all(
     session: SparkSession,
-    model: FactorModel,
+    model: AnyModel,
     *,
     side: Side = "user",
     top: int = 10,
@@ -155,12 +127,18 @@ def recommend_for_all(
         risk=risk,
     )
     label = f"recommending {plan.found_name}s to {plan.asked_name}s"
-    return _answers(session, plan, seen, partitions, label)
+    handles: list[Handle] = []
+    try:
+        far = far_rows(session, model, side, min_ratings, handles)
+    except BaseException:
+        destroy(handles)
+        raise
+    return _answers(session, plan, seen, partitions, label, far, handles)
 
 
 def similar_items_for_all(
     session: SparkSession,
-    model: FactorModel,
+    model: AnyModel,
     *,
     top: int = 10,
     ids: IdList | None = None,
@@ -189,20 +167,23 @@ def _answers(
     seen: DataFrame | None,
     partitions: int | None,
     label: str,
+    far: FarRows = NEAR,
+    handles: list[Handle] | None = None,
 ) -> AnswerFrame:
     context = session.sparkContext
-    if partitions is not None and partitions < 1:
-        raise ConfigError(f"partitions={partitions}: not usable: ask for at least one")
-    pairs = None if seen is None else _pair_columns(seen, plan)
-    handles: list[Broadcast[Any]] = []
+    handles = [] if handles is None else handles
 
     def share(value: Any) -> Broadcast[Any]:
-        handles.append(context.broadcast(value))
-        return handles[-1]
+        handle = context.broadcast(value)
+        handles.append(handle)
+        return handle
 
     try:
+        if partitions is not None and partitions < 1:
+            raise ConfigError(f"partitions={partitions}: not usable: ask for at least one")
+        pairs = None if seen is None else _pair_columns(seen, plan)
         with described(context, label):
-            frame = answer_plan(session, plan, share, pairs=pairs, partitions=partitions)
+            frame = answer_plan(session, plan, share, pairs=pairs, partitions=partitions, far=far)
     except BaseException:
         destroy(handles)
         raise
@@ -217,6 +198,7 @@ def answer_plan(
     pairs: DataFrame | None = None,
     chosen: DataFrame | None = None,
     partitions: int | None = None,
+    far: FarRows = NEAR,
 ) -> DataFrame:
     """Answer a plan, as a DataFrame that is as lazy as ``pairs`` and ``chosen`` are.
 
@@ -234,6 +216,8 @@ def answer_plan(
         ones do no harm.
     partitions : int, optional
         Slices to cut the asked into.
+    far : FarRows
+        Factors that the plan has not.
 
     Returns
     -------
@@ -242,14 +226,18 @@ def answer_plan(
     """
     context = session.sparkContext
     use_this_interpreter(context)
+    rank, dtype = plan.candidates.factors.shape[1], plan.candidates.factors.dtype
     wanted = partitions or choose_slices(plan, default_partitions(context))
     slices = list(cut_slices(plan, wanted))
     sent = [
-        (frame, source) for frame, source in ((pairs, PAIRS), (chosen, CHOSEN)) if frame is not None
+        (frame, partial(cut_pairs, source=source))
+        for frame, source in ((pairs, PAIRS), (chosen, CHOSEN))
+        if frame is not None
     ]
+    if far.asked is not None:
+        sent.append((far.asked, partial(cut_factors, dtype=dtype, rank=rank)))
     n_partitions = max(len(slices), 1)
     keys = shuffle_keys(session, n_partitions) if sent else np.arange(n_partitions)
-    dtype = plan.candidates.factors.dtype
     rows = [
         (
             *(int(keys[k]), k, len(part.ids), part.source, ids_to_bytes(part.ids)),
@@ -263,16 +251,16 @@ def answer_plan(
         starts = np.concatenate([[0], np.cumsum([len(part.ids) for part in slices])])
         asked = pa.concat_arrays([part.ids for part in slices])
         places = share(Places(asked, plan.candidates.ids, starts, keys))
-        for ids, source in sent:
-            cut = partial(cut_pairs, places=places, source=source)
-            frame = frame.union(map_in_arrow(ids, cut, ddl(SLICE_FIELDS)))
+        for given, cut in sent:
+            pieces = map_in_arrow(given, partial(cut, places=places), ddl(SLICE_FIELDS))
+            frame = frame.union(pieces)
         frame = frame.repartition(n_partitions, "key")
     del slices, rows
     # The tasks have the slices: what they need of the plan is the candidates.
     shared_plan = share(replace(plan, groups=[]))
     return map_in_arrow(
         frame.drop("key"),
-        partial(answer_partition, plan=shared_plan, subset=chosen is not None),
+        partial(answer_partition, plan=shared_plan, subset=chosen is not None, groups=far.found),
         f"{plan.asked_name} {spark_type(plan.asked_type)} not null, recommendations "
         f"array<struct<{plan.found_name}: {spark_type(plan.candidates.ids.type)}, score: double>>, "
         "source string",
@@ -296,52 +284,17 @@ def cut_slices(plan: Plan, n_slices: int) -> Iterator[Asked]:
             yield group.part(slice(start, start + step))
 
 
-def cut_pairs(
-    batches: Iterable[pa.RecordBatch], *, places: Broadcast[Places], source: str = PAIRS
-) -> Iterator[pa.RecordBatch]:
-    """Cut pairs to leave out, or ids to answer, by slice, into binary pieces.
-
-    Runs on an executor. Ids to answer have no second column.
-    """
-    where = places.value
-    asked, found = IdIndex(where.asked), IdIndex(where.found)
-    n_slices = where.keys.size
-    for table in gather_batches(batches, CHUNK_ROWS):
-        rows = asked.rows_of(table.column(0).combine_chunks())
-        if source == PAIRS:
-            columns = found.rows_of(table.column(1).combine_chunks())
-        else:
-            columns = np.zeros_like(rows)
-        known = (rows >= 0) & (columns >= 0)
-        rows, columns = rows[known], columns[known]
-        target = np.searchsorted(where.starts, rows, side="right") - 1
-        order = counting_argsort(target, n_slices)
-        rows, columns, target = rows[order], columns[order], target[order]
-        rows = narrow(rows - where.starts[target], int(np.diff(where.starts).max()))
-        columns = narrow(columns, len(found))
-        counts = np.bincount(target, minlength=n_slices)
-        ends = np.cumsum(counts).tolist()
-        pieces = [
-            {
-                "key": int(where.keys[k]),
-                "slice": k,
-                "n": n,
-                "source": source,
-                "first": rows[end - n : end].tobytes(),
-                "second": columns[end - n : end].tobytes(),
-            }
-            for k, (n, end) in enumerate(zip(counts.tolist(), ends, strict=True))
-            if n
-        ]
-        yield pa.RecordBatch.from_pylist(pieces, schema=SLICE_FIELDS)
-
-
 def answer_partition(
-    batches: Iterable[pa.RecordBatch], *, plan: Broadcast[Plan], subset: bool = False
+    batches: Iterable[pa.RecordBatch],
+    *,
+    plan: Broadcast[Plan],
+    subset: bool = False,
+    groups: Sequence[HasValue[FloatArray]] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Answer the slices of a partition, or their chosen rows: runs on an executor."""
     slices: dict[int, Asked] = {}
     pieces: dict[tuple[str, int], list[tuple[IntArray, IntArray]]] = {}
+    far: dict[int, list[tuple[IntArray, bytes]]] = {}
     rank, dtype = plan.value.candidates.factors.shape[1], plan.value.candidates.factors.dtype
     for batch in batches:
         for row in batch.to_pylist():
@@ -350,15 +303,21 @@ def answer_partition(
                 piece = widen(row["first"], n), widen(row["second"], n)
                 pieces.setdefault((row["source"], number), []).append(piece)
                 continue
+            if row["source"] == FACTORS:
+                far.setdefault(number, []).append((widen(row["first"], n), row["second"]))
+                continue
             factors = np.frombuffer(row["second"], dtype).reshape(-1, rank)
             source, ids = cast(Source, row["source"]), ids_from_bytes(row["first"])
             slices[number] = Asked(source, ids, factors, np.arange(n))
     for number in sorted(slices):
         part, pairs = slices.pop(number), pieces.pop((PAIRS, number), [])
+        if part.source == "model" and not len(part.factors):
+            part = put_in(part, far.pop(number, []), dtype)
         if subset:
             part, pairs = choose_rows(part, pairs, pieces.pop((CHOSEN, number), []))
         if len(part.ids):
-            yield answer_batch(plan.value, part, pairs)
+            one_by_one = None if groups is None else (group.value for group in groups)
+            yield answer_batch(plan.value, part, pairs, one_by_one)
 
 
 def choose_rows(

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from pyspark.sql import DataFrame
 
-from als_spark.model.factor_model import FactorModel
+from als_spark.model.large_model import AnyModel
 from als_spark.spark.prepare.encode import encode_ratings, summarise
 from als_spark.spark.session import described
 from als_spark.spark.train.best import SEEN
 
 
-def has_seen(model: FactorModel, ratings: DataFrame, n_ratings: int) -> float | None:
+def has_seen(model: AnyModel, ratings: DataFrame, n_ratings: int) -> float | None:
     """Tell whether a model comes from typed ratings, one of each pair.
 
     The ratings are gone through only if their number says so.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from als_spark.spark.estimate.work import Method
 from als_spark.spark.read.split import SplitOptions
 from als_spark.train.ranking import RankingRule
 from als_spark.types import (
@@ -25,7 +26,8 @@ class PrepareOptions:
 
     ``ranks`` has a rank for every model that will be trained: the blocks are balanced for them.
     With a ``ranking`` the ranking measures of models can be had, too. The ``exchange`` may be given
-    by side: how the fixed factors reach the blocks of that side.
+    by side: how the fixed factors reach the blocks of that side. ``accelerate`` says that there
+    are models to accelerate. The ``method`` that will train decides how much memory it takes.
     """
 
     split: SplitOptions = field(default_factory=SplitOptions)
@@ -38,3 +40,5 @@ class PrepareOptions:
     partitions: int | None = None
     ranking: RankingRule | None = None
     exchange: ExchangeChoice | Mapping[Side, ExchangeName] = "auto"
+    accelerate: bool = False
+    method: Method = "ridge"

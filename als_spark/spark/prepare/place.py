@@ -107,6 +107,7 @@ class Packing:
             *(sizes, options.placement, options.partitions, limit),
             exchange=options.exchange,
             ranked=options.ranking is not None,
+            accelerated=options.accelerate,
         )
 
     def place(self) -> _Placed:
@@ -166,9 +167,10 @@ class Packing:
             known = Known(self._block_of(), stats, options.cold_start, options.dtype)
             rows = _rows_of_slices(found)
             sides = place_routed(self._context, entries, rows, known, self.plan, resources)
+            ranking = self._rank(entries["user"], stats, found, resources)
             ratings = RoutedRatings(
                 *(self._context, sides, stats, self._positives(found)),
-                *(self.plan, resources.pop_all()),
+                *(self.plan, resources.pop_all(), ranking),
             )
         return ratings, stats, n_ratings, n_duplicates, mean
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
@@ -11,6 +12,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.errors import ConfigError
+from als_spark.spark.estimate.check import check_plan, of_session
+from als_spark.spark.estimate.work import Workload
 from als_spark.spark.prepare.encode import check_summary, encode_ratings, summarise
 from als_spark.spark.prepare.options import PrepareOptions
 from als_spark.spark.prepare.place import Packing
@@ -25,6 +28,7 @@ from als_spark.spark.train.run import PreparedRatings
 Phase = Callable[[str], AbstractContextManager[Any]]
 SummaryCheck = Callable[[Summary], None]
 """Stops on ratings that cannot be trained on."""
+_LOG = logging.getLogger(__name__)
 
 
 def prepare_ratings(
@@ -34,6 +38,7 @@ def prepare_ratings(
     *,
     test_source: Source | None = None,
     phase: Phase = lambda _: nullcontext(),
+    warn: Callable[[str], None] = _LOG.warning,
 ) -> PreparedRatings:
     """Read, check, split and pack ratings.
 
@@ -48,11 +53,13 @@ def prepare_ratings(
         Ratings to test on; nothing is then held out of ``source`` for testing.
     phase : callable, optional
         Gives a context manager for each phase of the work, by name.
+    warn : callable, optional
+        Takes what the cluster may be too small for; by default it is logged.
 
     Raises
     ------
     ConfigError
-        If ``source`` is none.
+        If ``source`` is none, or the training could only run out of memory.
     DataError
         If the ratings cannot be trained on.
     """
@@ -72,7 +79,7 @@ def prepare_ratings(
             ratings = union_typed([ratings, test])
         elif split.test_fraction + split.validation_fraction == 0:
             ratings = ratings.drop("split")
-    return prepare_typed(session, ratings, label, options, phase=phase)
+    return prepare_typed(session, ratings, label, options, phase=phase, warn=warn)
 
 
 def prepare_typed(
@@ -83,6 +90,7 @@ def prepare_typed(
     *,
     phase: Phase = lambda _: nullcontext(),
     check: SummaryCheck | None = None,
+    warn: Callable[[str], None] = _LOG.warning,
 ) -> PreparedRatings:
     """Check and pack ratings that are typed and, where some are held out, split.
 
@@ -118,7 +126,21 @@ def prepare_typed(
             rejected = ratings.where(F.col("problem").isNotNull()).select("problem", "raw")
         with phase("packing ratings into blocks"):
             packing = Packing(session, chunks, summary, options, label)
+            weighted = "weight" in ratings.columns
+            check_plan(packing.plan, of_session(context), _work(options, weighted), warn)
             placement, stats, n_ratings, n_duplicates, mean = packing.place()
     return PreparedRatings(
         summary, stats, n_ratings, n_duplicates, rejected, packing.plan, placement, *mean
+    )
+
+
+def _work(options: PrepareOptions, weighted: bool) -> Workload:
+    """Return what is going to be trained, as estimates see it."""
+    held_out = options.split.test_fraction + options.split.validation_fraction
+    return Workload(
+        options.method,
+        train_share=1 - held_out,
+        rankings=options.ranking is not None,
+        weights=weighted,
+        accelerated=options.accelerate,
     )

@@ -114,7 +114,8 @@ def place_rankings(
     users = resources.enter_context(broadcasted(context, whole))
     places = resources.enter_context(broadcasted(context, ranker.places))
     build = partial(parts_of_partition, users=users, relevance=shared_relevance, places=places)
-    parts = entries.mapPartitions(build).setName("als_spark: rankings")
+    parts = entries.mapPartitions(build, preservesPartitioning=True)
+    parts.setName("als_spark: rankings")
     parts.persist(StorageLevel.MEMORY_AND_DISK_DESER)
     resources.callback(parts.unpersist)
     with described(context, "gathering the users to rank"):

@@ -18,9 +18,9 @@ from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.errors import DataError, SolveError
-from als_spark.model.factor_model import FactorModel
 from als_spark.model.foldin import FoldedRows, fold_in
 from als_spark.model.ids import IdIndex
+from als_spark.model.large_model import AnyModel
 from als_spark.spark.arrow import (
     CHUNK_ROWS,
     ddl,
@@ -72,7 +72,7 @@ class NewRatings:
     n_ratings: int
     n_duplicates: int
 
-    def fold_in(self, model: FactorModel) -> FoldedRows:
+    def fold_in(self, model: AnyModel) -> FoldedRows:
         """Solve the users against the model; DataError names the source and the user."""
         columns = (self.table.column(name).combine_chunks() for name in ("user", "item", "rating"))
         users, items, ratings = columns
@@ -97,7 +97,7 @@ class NewRatings:
 
 
 def read_new_ratings(
-    session: SparkSession, source: Source, model: FactorModel, asked: pa.Array | None = None
+    session: SparkSession, source: Source, model: AnyModel, asked: pa.Array | None = None
 ) -> NewRatings:
     """Find the ratings of users that a model does not know, in one pass.
 

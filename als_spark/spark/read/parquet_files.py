@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyspark
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -111,7 +112,7 @@ def parquet_groups(
     if len(known) < len(schemas):
         # Spark says best what is wrong with a file that has no schema.
         return [ParquetGroup(tuple(files))]
-    if int(session.version.partition(".")[0]) < 4:
+    if int(pyspark.__version__.partition(".")[0]) < 4:
         for file, schema in zip(files, known, strict=True):
             _refuse_halves(schema, shown(file))
     odd = any(_odd_columns(schema) for schema in known)

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from als_spark.errors import DataError
 from als_spark.model.factor_model import FactorModel
+from als_spark.model.large_model import AnyModel, LargeModel
 from als_spark.solve.objective import Objective
 from als_spark.spark.train.run import PreparedRatings
-from als_spark.train.backend import HeldFactors
+from als_spark.train.backend import Factors, HeldFactors
 from als_spark.train.grid import SweepCollector
 
 SEEN = "ratings"
 """Key of the description of a model: see :func:`seen_record`."""
 
 
-def best_model(prepared: PreparedRatings, collector: SweepCollector) -> FactorModel:
+def best_model(prepared: PreparedRatings, collector: SweepCollector) -> AnyModel:
     """Return the best model of a grid, ready to predict, recommend and be saved.
 
     Parameters
@@ -28,9 +31,10 @@ def best_model(prepared: PreparedRatings, collector: SweepCollector) -> FactorMo
 
     Returns
     -------
-    FactorModel
+    FactorModel or LargeModel
         For :func:`als_spark.save_model`, say. Its description has the objective, and under
-        ``result`` the errors.
+        ``result`` the errors. With factors that are shuffled it is a large one, which is saved
+        without that a side comes to the driver; its ``collect()`` returns the other.
 
     Raises
     ------
@@ -62,10 +66,12 @@ def seen_record(prepared: PreparedRatings) -> dict[str, Any]:
 
 def model_of(
     prepared: PreparedRatings, factors: HeldFactors, objective: Objective, more: Mapping[str, Any]
-) -> FactorModel:
+) -> AnyModel:
     """Return trained factors as a model, whose description has ``more``."""
-    summary, stats = prepared.summary, prepared.stats
+    ids = prepared.summary.users, prepared.summary.items
+    stats = prepared.stats["user"], prepared.stats["item"]
     description = {**objective.as_record(), "objective_of_lambda": objective.note, **more}
-    return FactorModel(
-        summary.users, summary.items, factors.collect(), stats["user"], stats["item"], description
-    )
+    users, items = factors
+    if isinstance(users, np.ndarray) and isinstance(items, np.ndarray):
+        return FactorModel(*ids, Factors(users, items), *stats, description)
+    return LargeModel(*ids, HeldFactors(users, items), *stats, description)

@@ -23,6 +23,7 @@ from pyspark import RDD, SparkContext, StorageLevel
 
 from als_spark.solve.implicit import gram_of_all
 from als_spark.solve.objective import Objective
+from als_spark.spark.planner import PIECE_BYTES
 from als_spark.spark.session import described
 from als_spark.spark.shared import HasValue, SharedBroadcast
 from als_spark.spark.worker import prepare_worker
@@ -31,6 +32,10 @@ from als_spark.train.start import start_array
 from als_spark.types import FloatArray, IntArray, Side
 
 _numbers = itertools.count()
+_ONCE = StorageLevel.MEMORY_AND_DISK_DESER
+_TWICE = StorageLevel(
+    _ONCE.useDisk, _ONCE.useMemory, _ONCE.useOffHeap, _ONCE.deserialized, replication=2
+)
 
 
 class Place(NamedTuple):
@@ -93,7 +98,8 @@ class FactorStore:
     rdd : RDD of FactorBlock, and of whatever else its tasks have to report
         Not persisted yet. Its lineage is cut off as soon as it has been computed, so that it is no
         longer after a thousand iterations than after one: by files, which outlive executors, if the
-        Spark context has a checkpoint directory, else by what the executors have persisted.
+        Spark context has a checkpoint directory, else by what the executors have persisted, each
+        block on two of them, so that one may be lost.
     number : int
         Of the store: see :func:`new_number`.
     task : SharedBroadcast
@@ -102,11 +108,11 @@ class FactorStore:
     """
 
     def __init__(self, rdd: RDD[Any], number: int, task: SharedBroadcast[Any]) -> None:
-        rdd.setName("als_spark: factors").persist(StorageLevel.MEMORY_AND_DISK_DESER)
+        rdd.setName("als_spark: factors")
         if rdd.ctx.getCheckpointDir() is None:
-            rdd.localCheckpoint()
+            rdd.persist(_replicated(rdd.ctx)).localCheckpoint()
         else:
-            rdd.checkpoint()
+            rdd.persist(_ONCE).checkpoint()
         self.rdd = rdd
         self.number = number
         self._task = task
@@ -120,6 +126,13 @@ class FactorStore:
     def end_task(self) -> None:
         """Free the executors' memory of what the tasks read, once the RDD is computed."""
         self._task.unpersist()
+
+
+def _replicated(context: SparkContext) -> StorageLevel:
+    """Return the level at which a block outlives one executor, where there are several."""
+    # The driver is one of them; in local mode there is no other.
+    n_executors = len(context._jsc.sc().statusTracker().getExecutorInfos()) - 1
+    return _ONCE if n_executors < 2 else _TWICE
 
 
 def new_number() -> int:
@@ -200,6 +213,70 @@ class DistributedFactors:
         for rows, own in found:
             factors[rows] = own
         return factors
+
+    def pieces(self) -> Iterator[FloatArray]:
+        """Bring them to the driver in the order of their rows, one piece at a time."""
+        ordered, _ = in_order(self)
+        with described(ordered.ctx, f"fetching the factors of the {self.side}s piece by piece"):
+            try:
+                yield from ordered.toLocalIterator()
+            finally:
+                drop_shuffle(ordered)
+
+
+def in_order(model: DistributedFactors) -> tuple[RDD[FloatArray], int]:
+    """Put the factors of a side in the order of its rows, on the executors.
+
+    Returns
+    -------
+    RDD of (height, columns) arrays, int
+        One array a partition, of the rows from the partition's number times the height on; and the
+        height. The RDD shuffles factors once: :func:`drop_shuffle` frees that.
+    """
+    n_rows, columns = model.shape
+    height = max(PIECE_BYTES // max(columns * model.dtype.itemsize, 1), 1)
+    n_pieces = max(-(-n_rows // height), 1)
+    cut = partial(cut_by_rows, source=model.source, height=height)
+    placed = sent_to(model.store.rdd.mapPartitions(cut), n_pieces)
+    fill = partial(
+        fill_piece,
+        shape=(height, n_rows),
+        shared=(model.shared_rows, model.shared.astype(model.dtype, copy=False)),
+    )
+    return placed.mapPartitionsWithIndex(fill), height
+
+
+def cut_by_rows(
+    parts: Iterable[Any], *, source: Source, height: int
+) -> Iterator[tuple[int, tuple[IntArray, FloatArray]]]:
+    """Cut the factors of a block by the pieces that their rows belong to: runs on an executor."""
+    prepare_worker()
+    for rows, own in _rows_of_partition(parts, source=source):
+        pieces = rows // height
+        # Rows rise.
+        starts = np.flatnonzero(np.diff(pieces, prepend=-1))
+        for begin, end in itertools.pairwise([*starts.tolist(), rows.size]):
+            yield int(pieces[begin]), (rows[begin:end], own[begin:end])
+
+
+def fill_piece(
+    number: int,
+    parts: Iterable[tuple[int, tuple[IntArray, FloatArray]]],
+    *,
+    shape: tuple[int, int],
+    shared: tuple[IntArray, FloatArray],
+) -> Iterator[FloatArray]:
+    """Put the rows of a piece together: runs on an executor."""
+    prepare_worker()
+    height, n_rows = shape
+    first = number * height
+    rows, factors = shared
+    piece = np.empty((min(height, n_rows - first), factors.shape[1]), factors.dtype)
+    here = (rows >= first) & (rows < first + height)
+    piece[rows[here] - first] = factors[here]
+    for _, (own, values) in parts:
+        piece[own - first] = values
+    yield piece
 
 
 def _rows_of_partition(

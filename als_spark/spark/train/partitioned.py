@@ -37,6 +37,7 @@ from als_spark.train.backend import (
     Start,
     as_array,
 )
+from als_spark.train.checkpoint import Checkpoint
 from als_spark.train.grid import Collector, run_grid
 from als_spark.train.loop import OnIteration
 from als_spark.train.metrics import ErrorSums, EvaluationPart, SideStats
@@ -103,9 +104,15 @@ class PartitionedRatings:
         *,
         starts: Sequence[Factors | None] | None = None,
         on_iteration: OnIteration | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         """Train all points side by side: see :func:`als_spark.train.grid.run_grid`."""
-        run_grid(self, specs, options, collector, starts=starts, on_iteration=on_iteration)
+        run_grid(
+            *(self, specs, options, collector),
+            starts=starts,
+            on_iteration=on_iteration,
+            checkpoint=checkpoint,
+        )
 
     def close(self) -> None:
         """Unpersist everything."""

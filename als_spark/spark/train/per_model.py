@@ -18,6 +18,7 @@ from als_spark.errors import SolveError
 from als_spark.spark.session import broadcasted, default_partitions
 from als_spark.spark.worker import prepare_worker
 from als_spark.train.backend import Factors
+from als_spark.train.checkpoint import Checkpoint, Finished
 from als_spark.train.grid import Collector
 from als_spark.train.local import LocalBackend
 from als_spark.train.loop import OnIteration, train_models
@@ -57,17 +58,25 @@ class PerModel:
         *,
         starts: Sequence[Factors | None] | None = None,
         on_iteration: OnIteration | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         """Train all points, a Spark task each.
 
-        ``on_iteration`` hears of all iterations of a model when the collector has it.
+        ``on_iteration`` hears of all iterations of a model when the collector has it; a checkpoint
+        has finished models, and no states.
         """
         context = self._session.sparkContext
         each = options_of_each(options, len(specs))
+        done = set()
+        for finished in () if checkpoint is None else checkpoint.finished():
+            collector.add(*finished)
+            done.add(finished.trained.spec.point)
         largest_first = sorted(
-            range(len(specs)),
+            (k for k, spec in enumerate(specs) if spec.point not in done),
             key=lambda k: (-specs[k].rank, specs[k].objective.reg, specs[k].point),
         )
+        if not largest_first:
+            return
         group = f"als_spark-grid-{secrets.token_hex(4)}"
         with broadcasted(context, self.backend) as shared:
 
@@ -86,6 +95,8 @@ class PerModel:
                     if isinstance(returned, SolveError):
                         raise returned
                     trained, sums, rankings = returned
+                    if checkpoint is not None:
+                        checkpoint.keep_finished(Finished(trained, sums, rankings))
                     collector.add(trained, sums, rankings)
                     if on_iteration is not None:
                         for record in trained.history:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -29,7 +29,8 @@ from als_spark.spark.train.factor_blocks import (
     sent_to,
     start_partition,
 )
-from als_spark.train.backend import AnyFactors, Start
+from als_spark.spark.train.partitioned import PartitionedRankings
+from als_spark.train.backend import AnyFactors, Start, SummedFactors, as_array
 from als_spark.train.metrics import SideStats
 from als_spark.train.start import start_array
 from als_spark.types import FloatArray, IntArray, Side, other_side
@@ -79,6 +80,8 @@ class RoutedBlocks:
     plan : Plan
     resources : ExitStack
         Freed at the end; factors stay until nothing refers to them.
+    ranking : PartitionedRankings or None
+        Where rankings are asked for.
     """
 
     context: SparkContext
@@ -87,6 +90,7 @@ class RoutedBlocks:
     positives: Mapping[Side, IntArray]
     plan: Plan
     resources: ExitStack
+    ranking: PartitionedRankings | None = None
 
     def degrees(self, side: Side, *, positive: bool = False) -> IntArray:
         """See :class:`als_spark.train.backend.Backend`."""
@@ -122,7 +126,7 @@ class RoutedBlocks:
 
     def held(self, side: Side, models: Sequence[AnyFactors]) -> list[AnyFactors]:
         """Bring factors that are arrays to the executors, if those of the side stay there."""
-        arrays = [model for model in models if isinstance(model, np.ndarray)]
+        arrays = [as_array(m) for m in models if not isinstance(m, DistributedFactors)]
         if not arrays or not self.stays(side):
             return list(models)
         starts = [
@@ -130,7 +134,13 @@ class RoutedBlocks:
             for own in arrays
         ]
         placed = iter(self.start(side, starts))
-        return [next(placed) if isinstance(model, np.ndarray) else model for model in models]
+        held: list[AnyFactors] = []
+        for model in models:
+            own = model if isinstance(model, DistributedFactors) else next(placed)
+            if isinstance(model, SummedFactors) and isinstance(own, DistributedFactors):
+                own = replace(own, gram=model.gram)
+            held.append(own)
+        return held
 
     def parts_before(
         self, side: Side, fixed: Sequence[DistributedFactors], temporary: ExitStack

@@ -13,6 +13,7 @@ from als_spark.model.ids import id_for_message
 from als_spark.spark.planner import Plan
 from als_spark.spark.read.facts import Summary
 from als_spark.train.backend import Backend, Factors
+from als_spark.train.checkpoint import Checkpoint
 from als_spark.train.grid import Collector
 from als_spark.train.loop import OnIteration
 from als_spark.train.metrics import SideStats
@@ -43,6 +44,7 @@ class Placement(Protocol):
         *,
         starts: Sequence[Factors | None] | None = None,
         on_iteration: OnIteration | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         """Train all points of a grid: parameters as in :func:`train_grid`."""
         ...
@@ -119,6 +121,7 @@ def train_grid(
     *,
     starts: Sequence[Factors | None] | None = None,
     on_iteration: OnIteration | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> None:
     """Train all points of a grid.
 
@@ -138,6 +141,9 @@ def train_grid(
     on_iteration : callable, optional
         Called with the record of every iteration: as it happens where the ratings are partitioned,
         once the collector has the model where the grid is.
+    checkpoint : Checkpoint, optional
+        Where the training continues from, and what it keeps: finished points, and where the ratings
+        are partitioned the states of those that run.
 
     Raises
     ------
@@ -154,7 +160,12 @@ def train_grid(
         spec.objective.check_size(most, largest)
     try:
         prepared.placement.train(
-            specs, options, collector, starts=starts, on_iteration=on_iteration
+            specs,
+            options,
+            collector,
+            starts=starts,
+            on_iteration=on_iteration,
+            checkpoint=checkpoint,
         )
     except SolveError as error:
         ids = summary.users if error.side == "user" else summary.items

@@ -22,8 +22,10 @@ from als_spark.spark.shared import shared
 from als_spark.spark.train.factor_blocks import DistributedFactors, distinct_stores
 from als_spark.spark.train.routed_blocks import RoutedBlocks
 from als_spark.spark.train.routed_half_step import RoutedHalfStep
+from als_spark.spark.train.routed_rankings import measure_rankings
 from als_spark.spark.train.routed_tasks import ErrorModel, ErrorTask, errors_routed
 from als_spark.train.backend import AnyFactors, AnyHalfStep, FactorPair, Factors, HalfStep, Solved
+from als_spark.train.checkpoint import Checkpoint
 from als_spark.train.grid import Collector, run_grid
 from als_spark.train.loop import OnIteration
 from als_spark.train.metrics import ErrorSums
@@ -50,6 +52,7 @@ class RoutedRatings(RoutedBlocks):
         *,
         starts: Sequence[Factors | None] | None = None,
         on_iteration: OnIteration | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         """Train all points side by side: see :func:`als_spark.train.grid.run_grid`.
 
@@ -64,7 +67,12 @@ class RoutedRatings(RoutedBlocks):
                 "`accelerate=` with the items' factors shuffled: the extrapolation needs them on "
                 'the driver: use `exchange="broadcast"`, or leave it out'
             )
-        run_grid(self, specs, options, collector, starts=starts, on_iteration=on_iteration)
+        run_grid(
+            *(self, specs, options, collector),
+            starts=starts,
+            on_iteration=on_iteration,
+            checkpoint=checkpoint,
+        )
 
     def close(self) -> None:
         """Unpersist everything but the factors."""
@@ -100,10 +108,13 @@ class RoutedRatings(RoutedBlocks):
     def rankings(
         self,
         models: Sequence[FactorPair],
-        label: str,  # noqa: ARG002
+        label: str,
     ) -> list[Mapping[SplitName, RankingMeans]]:
-        """Return none: ratings are never prepared for them with this exchange."""
-        return [{} for _ in models]
+        """Measure the rankings of several models in one Spark job; the items' are arrays."""
+        if self.ranking is None:
+            return [{} for _ in models]
+        with described(self.context, label):
+            return measure_rankings(self, self.ranking, models)
 
     def _errors(self, models: Sequence[FactorPair]) -> list[Mapping[SplitName, ErrorSums]]:
         users, items = (self.held(side, [m[k] for m in models]) for k, side in enumerate(SIDES))

@@ -19,6 +19,8 @@ TOLERANCES: dict[PosteriorMethod, float] = {"variational": 3e-4, "sample": 0.0, 
 """Where none is given; a ridge fits noise if it goes on for long."""
 RIDGE, FEATURE_RIDGE = 20.0, 300.0
 """λ and κ of ``ridge`` where none is given: for ratings from 1 to 5."""
+LARGEST_TABLE = 2 << 30
+"""Bytes that the posterior rows of a side may have; they are on the driver, and in every worker."""
 
 
 @dataclass(frozen=True, slots=True)

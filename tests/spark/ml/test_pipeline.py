@@ -156,7 +156,6 @@ class TestFitMultiple:
             Pipeline(stages=[RegressionEvaluator()]).fit(frame, [{}])  # type: ignore[list-item]
 
 
-@pytest.mark.spark35
 def test_cross_validation(frame: DataFrame, fits: list[str], tmp_path: Path) -> None:
     stages = Stages()
     als = stages.als

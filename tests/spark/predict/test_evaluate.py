@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from als_spark.model.baselines import biases_model
 from als_spark.model.factor_model import FactorModel
 from als_spark.spark.predict.evaluate import (
     BIN_EDGES,
@@ -21,6 +21,9 @@ from als_spark.spark.predict.evaluate import (
     bin_of,
     evaluate_models,
 )
+from als_spark.train.backend import Factors
+from als_spark.train.baseline import bias_factors
+from als_spark.types import SIDES
 from tests.conftest import random_model
 
 TOP = 4
@@ -197,7 +200,9 @@ def test_the_baselines_stand_beside_the_first_model(found: dict[str, Evaluation]
     check_split(popular.pop("by_source"), model, popular=True)
     wanted = textbook(model, rows, SEEN, 3.5, popular=True)
     assert popular == pytest.approx(wanted, rel=1e-9)
-    mse, mae = mean_errors(biases_model(model), rows)
+    mean = model.user_stats.mean
+    biases_of = (bias_factors(model.side(side).stats, side, mean) for side in SIDES)
+    mse, mae = mean_errors(replace(model, factors=Factors(*biases_of)), rows)
     biases = found["challenger"].baselines["biases"]
     assert biases == pytest.approx({"mse": mse, "mae": mae, "rmse": math.sqrt(mse)}, rel=1e-12)
     assert mse < found["challenger"].metrics["mse"]

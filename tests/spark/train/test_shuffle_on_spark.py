@@ -18,6 +18,7 @@ from als_spark.solve.objective import Objective
 from als_spark.spark.prepare.options import PrepareOptions
 from als_spark.spark.prepare.prepare import prepare_ratings
 from als_spark.spark.read.columns import source_from_frame
+from als_spark.spark.read.sources import SourceOptions, read_source
 from als_spark.spark.read.split import SplitOptions
 from als_spark.spark.train.best import best_model
 from als_spark.spark.train.factor_blocks import DistributedFactors
@@ -28,8 +29,10 @@ from als_spark.train.baseline import fit_biases
 from als_spark.train.grid import SweepCollector, grid_specs
 from als_spark.train.loop import continue_training, train_models
 from als_spark.train.metrics import ErrorSums
-from als_spark.train.records import ModelSpec, TrainingOptions
+from als_spark.train.ranking import RankingRule, popularity
+from als_spark.train.records import Judge, ModelSpec, TrainingOptions
 from als_spark.train.state import LoopState, start_states
+from tests.conftest import MOVIELENS
 
 EXACT = PrepareOptions(
     dtype="float64", cold_start="initial", split=SplitOptions(seed=3), ranks=(30,)
@@ -233,6 +236,54 @@ def test_trainings_begin_stop_and_go_on_as_in_one_process(
         np.testing.assert_allclose(
             accelerated_factors.users, expected.factors.users, rtol=0, atol=1e-8
         )
+
+
+def test_rankings_need_only_the_items_whole(spark: SparkSession, frame: DataFrame) -> None:
+    rule = RankingRule(top=3, max_users=40, seed=2)
+    found = []
+    for exchange in ("broadcast", MIXED["users stay"]):
+        with prepared_as(spark, frame, exchange, 3, ranking=rule) as prepared:
+            backend = prepared.backend
+            degrees = prepared.stats["item"].degrees
+            collector = SweepCollector("test", judge=Judge("ndcg"))
+            train_grid(prepared, SPECS[:3], replace(OPTIONS, accelerate=True), collector)
+            outcome = collector.outcome()
+            assert outcome is not None
+            models = [point.rankings["test"].as_record() for point in outcome.points]
+            (popular,) = backend.rankings([popularity(80, degrees)], "popular")
+            found.append((outcome.best, models, popular["test"].as_record()))
+            if isinstance(backend, RoutedRatings):
+                assert backend.ranking is not None
+                # Of a shared row, which the driver ranks.
+                assert [part.users.tolist() for part in backend.ranking.shared] == [[0]]
+    (best, models, popular), (wanted, others, same) = found
+    assert best == wanted
+    for own, other in zip([*models, popular], [*others, same], strict=True):
+        assert own == pytest.approx(other, rel=1e-9)
+        assert own["users"] > 5
+        assert 0 < own["ndcg"] < 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MOVIELENS.exists(), reason=f"needs the ratings in {MOVIELENS}")
+def test_movielens_in_every_exchange(spark: SparkSession) -> None:
+    source = read_source(spark, SourceOptions(str(MOVIELENS)))
+    specs = [
+        ModelSpec(0, 10, Objective(0.1, 1.0)),
+        ModelSpec(1, 10, Objective(0.1, 1.0, implicit=True, alpha=5.0)),
+    ]
+    found = []
+    for exchange, partitions in (
+        ("broadcast", 2),
+        ("shuffle", 2),
+        (MIXED["users stay"], 3),
+        (MIXED["items stay"], 2),
+    ):
+        options = replace(EXACT, partitions=partitions, exchange=exchange, duplicates="last")
+        with prepare_ratings(spark, source, replace(options, ranks=(10,))) as prepared:
+            found.append(train(prepared, replace(OPTIONS, max_iter=4), specs))
+    for other in found[1:]:
+        compare(other, found[0])
 
 
 def test_what_cannot_be_done_is_told(spark: SparkSession, frame: DataFrame) -> None:

@@ -51,7 +51,20 @@ TYPED = {
     "partitions": ("9", 9),
     "exchange": ("shuffle", "shuffle"),
     "output": ("elsewhere", "elsewhere"),
+    "checkpoint": ("kept", "kept"),
+    "checkpoint_every": ("5", "5"),
+    "restart": (None, True),
+    "plan": (None, True),
+    "counts": ("users=9,items=9,ratings=9", "users=9,items=9,ratings=9"),
+    "cluster": ("executors=1,cores=1,memory=1g", "executors=1,cores=1,memory=1g"),
+    "as_json": (None, True),
 }
+NEEDED = {
+    "alpha": {"implicit": True},
+    **{name: {"plan": True} for name in ("counts", "cluster", "as_json")},
+}
+"""Switches without which an option has no effect."""
+NEEDS_CHECKPOINT = ("checkpoint_every", "restart")
 FIELDS = list(SweepConfig.model_fields)
 CHOICES = {name: kind.words for name, kind in option_types(SweepConfig).items() if kind.words}
 
@@ -64,8 +77,11 @@ def test_every_field_has_an_option(field, form):
     words = [option, text] if form == "two words" else [f"{option}={text}"]
     if text is None:  # a switch
         words = [option]
-    more = {"implicit": True} if field == "alpha" else {}
+    more: dict[str, object] = dict(NEEDED.get(field, {}))
     words += [option_name(name) for name in more]
+    if field in NEEDS_CHECKPOINT:
+        more["checkpoint"] = "kept"
+        words += ["--checkpoint", "kept"]
     config = parse(SweepConfig, ["--output", "out", *words])
     default = getattr(SweepConfig(output="out"), field)
     assert value != default

@@ -10,7 +10,7 @@ import pytest
 
 from als_spark.errors import ConfigError, DataError
 from als_spark.solve import topk as topn
-from als_spark.solve.topk import SCORES_BYTES, Seen, top_items
+from als_spark.solve.topk import SCORES_BYTES, Seen, top_items, top_of_groups
 from tests.reference import brute_force_top
 
 DTYPES = (np.float32, np.float64)
@@ -212,3 +212,18 @@ class TestMemory:
         allowed = results + transposed + (16 if tied else 3) * topn.SCORES_BYTES
         assert peak < allowed
         assert tied or allowed < n_users * n_items * 4 / 5, "all scores would pass too"
+
+
+@pytest.mark.parametrize("cuts", [[], [1], [3, 4, 9], [5, 5, 10]])
+@pytest.mark.parametrize("top", [1, 4, 12])
+def test_items_in_groups_are_those_of_one(cuts: list[int], top: int) -> None:
+    rng = np.random.default_rng(7)
+    # Numbers that are alike: ties within groups and across them.
+    users, items = rng.integers(0, 3, (6, 2)).astype(float), rng.integers(0, 3, (11, 2)) * 1.0
+    indptr = np.array([0, 0, 3, 4, 4, 15, 16])
+    indices = np.concatenate([[0, 4, 10], [-1], np.arange(11), [9]])
+    for seen in (None, Seen(indptr, indices)):
+        found = top_of_groups(users, iter(np.split(items, cuts)), top, seen)
+        wanted = top_items(users, items, top, seen)
+        np.testing.assert_array_equal(found.rows, wanted.rows)
+        np.testing.assert_array_equal(found.scores, wanted.scores)

@@ -72,7 +72,14 @@ class TestPlan:
         # What has been asked for, and what ranking measures need, wins.
         for exchange in ("broadcast", "shuffle"):
             assert plan(both.sizes, exchange=exchange).exchange == dict.fromkeys(SIDES, exchange)
-        assert plan(many, ranked=True).exchange == dict.fromkeys(SIDES, "broadcast")
+        for needs in ({"ranked": True}, {"accelerated": True}):
+            # They need the items whole, not the users.
+            assert plan(many, **needs).exchange == plan(many).exchange
+            assert plan(turned, **needs, exchange="broadcast").exchange["user"] == "broadcast"
+            large = replace(turned, n_items=5_000_000)
+            assert plan(large, **needs).exchange == dict.fromkeys(SIDES, "broadcast")
+            mixed = plan(replace(large, n_users=3_000_000), **needs).exchange
+            assert mixed == {"user": "broadcast", "item": "shuffle"}
         mixed = {"user": "shuffle", "item": "broadcast"}
         assert plan(many, exchange=mixed).exchange == mixed
         # Factors travel where the ratings are partitioned.
@@ -85,11 +92,20 @@ class TestPlan:
             ({"placement": "grid", "exchange": "broadcast"}, 'with `placement="grid"`'),
             ({"ranked": True, "exchange": "shuffle"}, "with ranking measures"),
             ({"ranked": True, "exchange": {"user": "shuffle", "item": "broadcast"}}, "ranking"),
+            ({"accelerated": True, "exchange": "shuffle"}, 'auto"`, which shuffles the users'),
         ],
     )
     def test_choices_that_exclude_each_other(self, choices, words):
         with pytest.raises(ConfigError, match=words):
             plan(MOVIELENS_100K, **choices)
+
+    def test_items_that_are_needed_whole_and_too_large_are_refused(self):
+        huge = Sizes(1000, 6_000_000, 10**8, (50,), 4, 8)
+        assert plan(huge).exchange["user"] == "shuffle"
+        words = "^ranking measures and acceleration need .* 6,000,000 items take 1,144 MB"
+        with pytest.raises(ConfigError, match=words):
+            plan(huge, ranked=True, accelerated=True)
+        assert plan(huge, accelerated=True, exchange="broadcast").exchange["user"] == "broadcast"
 
     def test_groups_of_models_by_what_a_block_gets(self):
         sizes = Sizes(1000, 2_000_000, 10**7, (50,) * 8, 4, 2)

@@ -251,6 +251,7 @@ class TestSpec:
             ({"method": "sample", "nonnegative": True}, "--nonnegative with --method sample"),
             ({"method": "sample", "accelerate": True}, "--accelerate with --method sample"),
             ({"method": "sample", "tol": 0.1}, "--tol 0.1 with --method sample"),
+            ({"method": "sample", "checkpoint": "kept"}, "--checkpoint kept with --method sample"),
             ({"method": "sample", "exchange": "shuffle"}, "--exchange shuffle with --method sam"),
         ],
     )
@@ -381,6 +382,17 @@ def test_a_winner_is_refitted_unless_somebody_says_no(capsys):
     assert "held-out ones too (default: on)" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize("kind", [TrainConfig, RetrainConfig])
+def test_a_plan_needs_neither_ratings_nor_a_store(kind):
+    counts = "users=10,items=10,ratings=50"
+    config = resolve(kind, None, {"plan": True, "counts": counts})
+    assert list(paths_of(config)) == []
+    with pytest.raises(ConfigError, match="--ratings is missing"):
+        resolve(kind, None, {"plan": True})
+    with pytest.raises(ConfigError, match=r"^--counts .* without --plan: has no effect"):
+        resolve(kind, None, {**LEAST[kind], "ratings": None, "counts": counts})
+
+
 def test_limits():
     usual = CheckLimits()
     assert usual.max_bad_share == 0.01
@@ -414,7 +426,8 @@ class TestFile:
         file.write_text("\n".join(commented))
         # The examples are of the right types, too.
         named = read_toml(RetrainConfig, file).keys() | read_toml(RetrainConfig, self.PATH).keys()
-        assert named == set(RetrainConfig.model_fields)
+        # A plan is none of the configuration of a run.
+        assert named == set(RetrainConfig.model_fields) - {"plan", *OF_PLANS}
         assert "lambda" in tomllib.loads(file.read_text())
 
     def test_words_that_python_keeps(self):
@@ -444,6 +457,7 @@ OTHER_VALUES = {
     "method": "sample",
     "risk": "averse",
     "noise": "shared",
+    "checkpoint_every": "10m",
 }
 OF_METHODS = {
     "noise": {"method": "variational"},
@@ -453,6 +467,12 @@ OF_METHODS = {
 }
 """Options that belong to others, which are then given, too."""
 OF_RISKS = {"coverage": "averse", "seed": "thompson"}
+OF_PLANS = {
+    "counts": "users=9,items=9,ratings=9",
+    "cluster": "executors=1,cores=1,memory=1g",
+    "as_json": True,
+}
+"""Options that belong to a plan."""
 
 
 @pytest.mark.parametrize(
@@ -468,13 +488,22 @@ def test_every_field_has_an_option_that_changes_it_alone(kind, name):
         least |= OF_METHODS[name]
     if kind is RecommendConfig and name in OF_RISKS:
         least["risk"] = OF_RISKS[name]
+    if name in ("checkpoint_every", "restart"):
+        least["checkpoint"] = "kept"
+    switches = []
+    if name in OF_PLANS and "plan" in kind.model_fields:
+        least, switches = {"plan": True, "ratings": "r.csv"}, ["--plan"]
+        if name == "counts":
+            del least["ratings"]
     default = getattr(kind(**LEAST[kind]), name)
     declared = option_types(kind)[name].base
     if declared is bool:
         switch = f"--no-{name}" if default else option_name(name)
         words, value = [switch], not default
     else:
-        if name in OTHER_VALUES:
+        if switches:
+            value = OF_PLANS[name]
+        elif name in OTHER_VALUES:
             value = OTHER_VALUES[name]
             if value == default:
                 value = "error"
@@ -486,8 +515,8 @@ def test_every_field_has_an_option_that_changes_it_alone(kind, name):
             value = "elsewhere"
         words = [option_name(name), *words_of(value)]
     least.pop(name, None)
-    given = [word for key, v in least.items() for word in (option_name(key), str(v))]
-    config = parse(kind, [*given, *words])
+    pairs = [(option_name(key), str(v)) for key, v in least.items() if v is not True]
+    config = parse(kind, [*switches, *(word for pair in pairs for word in pair), *words])
     assert value != default
     assert config == kind(**{**least, name: value})
 

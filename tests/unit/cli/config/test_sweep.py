@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from als_spark.cli.config.settings import in_options, option_name, option_types, read_toml, resolve
+from als_spark.cli.config.settings import (
+    config_record,
+    in_options,
+    option_name,
+    option_types,
+    paths_of,
+    read_toml,
+    resolve,
+)
 from als_spark.cli.config.sweep import SweepConfig
 from als_spark.errors import ConfigError
 from als_spark.solve.objective import Objective
@@ -20,6 +28,7 @@ from tests.conftest import ROOT
 
 FIELDS = SweepConfig.model_fields
 CHOICES = {name: kind.words for name, kind in option_types(SweepConfig).items() if kind.words}
+PLANNING = {"plan", "counts", "cluster", "as_json"}
 NAN, INF = math.nan, math.inf
 
 # Every value that must be refused, with the part of the message that names it.
@@ -34,6 +43,9 @@ REFUSED = [
     ("dtype", "float16", "--dtype float16: not usable: use one of float32, float64"),
     ("cold_start", "nan", "--cold-start nan: not usable: use one of mean, drop, initial"),
     ("placement", "rows", "--placement rows: not usable: use one of auto, ratings, grid"),
+    ("checkpoint", "", "--checkpoint"),
+    ("checkpoint_every", "5s", "--checkpoint-every 5s: not usable: give a number of iterations"),
+    ("restart", "yes", "--restart yes: not usable"),
     ("exchange", "post", "--exchange post: not usable: use one of auto, broadcast, shuffle"),
     ("output", "", "--output is missing: give a folder for the results"),
     ("test_fraction", -0.1, r"--test-fraction -0\.1: not usable: use a number in \[0, 1\)"),
@@ -72,6 +84,10 @@ REFUSED = [
     ("top", 0, "--top 0: not usable: use a whole number of at least 1"),
     ("relevant_from", NAN, "--relevant-from nan: not usable: use a finite number, such as 4"),
     ("ranking_users", -1, "--ranking-users -1: not usable: use a whole number of at least 0"),
+    ("plan", "yes", "--plan yes: not usable: use true or false"),
+    ("counts", "users=1", "^--counts users=1 without --plan: has no effect: add --plan"),
+    ("cluster", "cores=1", "^--cluster cores=1 without --plan: has no effect: add --plan"),
+    ("as_json", True, "^--json without --plan: has no effect: add --plan"),
     ("partitions", 0, "--partitions 0: not usable: use a whole number from 1 to 100000"),
     ("partitions", 100_001, "--partitions 100001: not usable"),
     # Whether files and columns of other names exist is for the reader of the ratings to say.
@@ -141,6 +157,40 @@ class TestChecks:
         assert config.ranks == (1, 5, 20, 50)
         assert config.lambdas == (1, 2, 4, 6)
         assert (config.exponent, config.tol, config.test_fraction) == (0, 1e-3, 0.2)
+
+
+class TestPlan:
+    COUNTS = "users=1e6,items=1e5,ratings=1e8"
+
+    def test_no_output_is_needed_and_none_is_looked_at(self):
+        config = resolve(SweepConfig, None, {"plan": True})
+        assert not config.writes
+        given = resolve(SweepConfig, None, {"plan": True, "output": "o", "ratings": "o/r.csv"})
+        assert [path for *_, path in paths_of(given)] == ["o/r.csv"]
+        written = SweepConfig(output="o", ratings="r.csv")
+        assert {path for *_, path in paths_of(written)} == {"o", "r.csv"}
+
+    def test_counts_take_the_place_of_ratings_in_the_file(self, tmp_path):
+        path = toml(tmp_path, 'ratings = "r.csv"')
+        config = resolve(SweepConfig, path, {"plan": True, "counts": self.COUNTS})
+        assert (config.ratings, config.counts) == (None, self.COUNTS)
+
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            ({"ratings": "r"}, "^--counts .* with --ratings: no ratings are counted then: give on"),
+            ({"table": "t"}, "^--counts .* with --table: no ratings are counted then"),
+            ({"counts": "users=1"}, "^`counts=users=1`: items is missing: use users=1e6,"),
+            ({"cluster": "cores=1"}, "^`cluster=cores=1`: executors is missing: use executors="),
+        ],
+    )
+    def test_refused(self, fields, message):
+        with pytest.raises(ConfigError, match=message):
+            resolve(SweepConfig, None, {"plan": True, "counts": self.COUNTS, **fields})
+
+    def test_a_run_does_not_record_them(self):
+        record = config_record(SweepConfig(output="o"))
+        assert record.keys() == FIELDS.keys() - PLANNING
 
 
 class TestViews:
@@ -399,8 +449,9 @@ class TestShippedFile:
     def test_every_field_is_in_it(self):
         named = {next(iter(tomllib.loads(line))) for line in self.commented_out()}
         named |= read_toml(SweepConfig, self.PATH).keys()
-        # Of one run, not of a configuration: where it tests and where it writes.
-        assert FIELDS.keys() - named == {"test", "output"}
+        # Of one run, not of a configuration: where it tests and where it writes, and plans.
+        of_one_run = {"test", "output", "checkpoint", "checkpoint_every", "restart", *PLANNING}
+        assert FIELDS.keys() - named == of_one_run
 
 
 @pytest.mark.parametrize(

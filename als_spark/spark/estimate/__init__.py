@@ -1,0 +1,1 @@
+"""What a training needs of a cluster, from counts alone: traffic, memory, time."""

@@ -1,0 +1,190 @@
+"""What a cluster is too small for: what would end a training for certain, and what may.
+
+For certain only what must be in memory in one piece, whatever else is: so nothing that could be
+trained is refused. All else is a warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from als_spark.spark.estimate.memory import Need, heap_of_broadcast, heap_of_results, mapped
+from als_spark.spark.estimate.resources import memory_words
+from als_spark.spark.estimate.words import show_bytes
+from als_spark.spark.estimate.work import Run
+from als_spark.train.bayes.options import LARGEST_TABLE
+from als_spark.types import other_side
+
+LEAST_COMPRESSED = {"ratings": 0.5, "grid": 0.2}
+"""What is left of a broadcast at least when Spark has compressed it, by placement: factors hardly
+shrink, but nonnegative ones have many zeros; packed ratings shrink more."""
+_WORKER = "spark.executor.pyspark.memory"
+_HEAP = "spark.driver.memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A setting that is too small.
+
+    ``certain`` says that the training could only end of it. ``words`` are one line: what is needed,
+    what there is, and what to change; parameters in backticks, as in all messages.
+    """
+
+    certain: bool
+    words: str
+
+    def __str__(self) -> str:
+        """Return the words."""
+        return self.words
+
+
+def findings(run: Run, needs: Mapping[str, Need]) -> list[Finding]:
+    """Compare what processes need with what they have; what is certain comes first."""
+    certain = [Finding(certain=True, words=words) for words in _certain(run)]
+    return certain + [Finding(certain=False, words=words) for words in _doubtful(run, needs)]
+
+
+def _certain(run: Run) -> Iterator[str]:
+    yield from _table_too_large(run)
+    yield from _heap_too_small(run)
+    yield from _worker_too_small(run)
+
+
+def _table_too_large(run: Run) -> Iterator[str]:
+    columns = run.columns(max(run.sizes.ranks))
+    if columns is None:
+        return
+    size = max(run.n_rows.values()) * columns.total * 8
+    if size > LARGEST_TABLE:
+        yield (
+            f"what is known of the rows of a side takes {show_bytes(size)}, and may take "
+            f"{show_bytes(LARGEST_TABLE)}: use a smaller `rank=`, or another `method=`"
+        )
+
+
+def _heap_too_small(run: Run) -> Iterator[str]:
+    heap = run.resources.driver_memory
+    for what, size, least in (
+        ("broadcast at once", heap_of_broadcast(run), LEAST_COMPRESSED[run.plan.placement]),
+        ("collected at once", heap_of_results(run), 1.0),
+    ):
+        if least * size > heap:
+            yield (
+                f"{show_bytes(size)} of {_factors(run)} are {what}, and the driver's JVM has a "
+                f"heap of {show_bytes(heap)}: use {_other_way(run)}{_heap_setting(2 * size)}"
+            )
+
+
+def _factors(run: Run) -> str:
+    return "ratings" if run.plan.placement == "grid" else "factors"
+
+
+def _other_way(run: Run) -> str:
+    """Name what would need less memory, where there is something."""
+    if run.plan.placement == "grid":
+        return '`placement="ratings"`, or '
+    if run.workload.method != "ridge" or run.workload.rankings:
+        return ""
+    return '`exchange="shuffle"`, or ' + (
+        '`dtype="float32"`, or ' if run.sizes.itemsize > 4 else ""
+    )
+
+
+def _heap_setting(size: float) -> str:
+    return f"--conf {_HEAP}={memory_words(size + (1 << 30))}"
+
+
+def _worker_too_small(run: Run) -> Iterator[str]:
+    limit = run.resources.worker_limit
+    if limit is None:
+        return
+    cores = run.resources.cores
+
+    def setting(size: float) -> str:
+        return f"--conf {_WORKER}={memory_words(cores * (2 * size + (512 << 20)))}"
+
+    if run.plan.placement == "grid":
+        size = 2 * run.sizes.n_ratings * run.rating_bytes
+        if size > limit:
+            yield (
+                f"the packed ratings take {show_bytes(size)}, and {_WORKER} allows a Python "
+                f'worker {show_bytes(limit)}: use `placement="ratings"`, or {setting(size)}'
+            )
+        return
+    for side, exchange in run.plan.exchange.items():
+        one = run.fixed_bytes(max(run.sizes.ranks))
+        n_fixed = run.n_rows[other_side(side)]
+        if exchange == "broadcast" and n_fixed * one > limit:
+            size = n_fixed * one
+            yield (
+                f"the {other_side(side)} factors of one model take {show_bytes(size)}, and "
+                f"{_WORKER} allows a Python worker {show_bytes(limit)}: use {_other_way(run)}"
+                f"{setting(size)}"
+            )
+    # The columns of its triples; ids and places of all rows.
+    merging = 16 * run.sizes.n_ratings / run.plan.n_blocks + 12 * run.all_rows
+    if merging > limit:
+        yield (
+            f"packing a block of ratings takes {show_bytes(merging)} at least, and {_WORKER} "
+            f"allows a Python worker {show_bytes(limit)}: use more `partitions=`, or "
+            f"{setting(merging)}"
+        )
+
+
+def _doubtful(run: Run, needs: Mapping[str, Need]) -> Iterator[str]:
+    resources = run.resources
+    yield from _heaps(run, needs)
+    workers = [needs["Python worker, packing"].total, needs["Python worker, training"].total]
+    shared = mapped(run)
+    limit = resources.worker_limit
+    if limit is not None and max(workers[0], workers[1] + shared) > limit:
+        size = max(workers[0], workers[1] + shared)
+        yield (
+            f"a Python worker may need {show_bytes(size)}, and {_WORKER} allows it "
+            f"{show_bytes(limit)}: use --conf {_WORKER}={memory_words(resources.cores * size)}"
+        )
+    together = resources.cores * max(workers) + shared
+    if resources.overhead is not None and together > resources.overhead:
+        yield (
+            f"the Python workers of an executor may need {show_bytes(together)} together, and its "
+            f"container has {show_bytes(resources.overhead)} beyond its heap: use --conf "
+            f"spark.executor.memoryOverhead={memory_words(together)}, or fewer "
+            "--conf spark.executor.cores"
+        )
+    machine = resources.machine
+    own = needs["driver Python"].total
+    if machine is None:
+        return
+    own += min(needs["driver JVM"].total, resources.driver_memory)
+    whose = "the driver"
+    if resources.local:
+        own += together
+        whose = "driver and Python workers"
+    if own > machine:
+        parts = needs["driver Python"].parts
+        factors = sum(size for name, size in parts.items() if "factors" in name)
+        other = _other_way(run) if 3 * factors > own else ""
+        yield (
+            f"{whose} may need {show_bytes(own)}, and the machine has "
+            f"{show_bytes(machine)}: use {other}a larger machine"
+        )
+
+
+def _heaps(run: Run, needs: Mapping[str, Need]) -> Iterator[str]:
+    resources = run.resources
+    size = needs["driver JVM"].total
+    if size > resources.driver_memory:
+        slower = ": what it has no room for it keeps on disk" if resources.local else ""
+        yield (
+            f"the driver's JVM may need {show_bytes(size)}, and has a heap of "
+            f"{show_bytes(resources.driver_memory)}{slower}: use --conf "
+            f"{_HEAP}={memory_words(size)}"
+        )
+    executor = needs.get("executor JVM")
+    if executor is not None and executor.total > resources.executor_memory:
+        yield (
+            f"an executor's JVM needs {show_bytes(executor.total)} to keep all in memory, and has "
+            f"{show_bytes(resources.executor_memory)}, so a part is read from disk: use --conf "
+            f"spark.executor.memory={memory_words(executor.total)}, or more executors"
+        )

@@ -1,0 +1,96 @@
+"""``--plan`` where counts and cluster are stated: no Spark is started."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pyspark import SparkContext
+
+from als_spark import __main__ as program
+from als_spark.cli import retrain
+from als_spark.cli.config.batch import RetrainConfig
+
+COUNTS = ["--plan", "--counts", "users=1e6,items=1e5,ratings=1e8"]
+CLUSTER = ["--cluster", "executors=10,cores=8,memory=32g,driver=16g"]
+
+
+@pytest.fixture(autouse=True)
+def no_spark(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("Spark was started")
+
+    monkeypatch.setattr(SparkContext, "_ensure_initialized", refuse)
+
+
+def record_of(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> dict:
+    capsys.readouterr()
+    assert program.main([*words, "--json"]) == code
+    found = json.loads(capsys.readouterr().out)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_a_sweep(capsys: pytest.CaptureFixture[str]) -> None:
+    grid = ["--ranks", "10,50", "--lambdas", "1,2", "--validation-fraction", "0.1"]
+    assert program.main(["sweep", *COUNTS, *CLUSTER, *grid]) == 0
+    text = capsys.readouterr().out
+    for words in (
+        "1,000,000 users, 100,000 items, 100,000,000 ratings (as given)",
+        "4 models of rank 10 to 50, float32",
+        "10 executors of 8 cores, heap 32.0 GB; driver's heap 16.0 GB; network 10 Gbit/s",
+        "placement      ratings",
+        "broadcast, to each executor",
+        "Python worker, packing",
+        "Assumed",
+    ):
+        assert words in text
+    assert "Too small" not in text
+    record = record_of(capsys, "sweep", *COUNTS, *CLUSTER, *grid)
+    assert record["ranks"] == [10, 10, 50, 50]
+    assert record["workload"]["train_share"] == pytest.approx(0.7)
+    assert record["plan"]["exchange"] == {"user": "broadcast", "item": "broadcast"}
+    ranked = record_of(capsys, "sweep", *COUNTS, *CLUSTER, "--judge", "ndcg")
+    assert ranked["workload"]["rankings"] is True
+
+
+def test_what_could_only_fail_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--cluster", "executors=10,cores=8,memory=32g,driver=100m", "--rank", "50"]
+    assert program.main(["train", *COUNTS, *small]) == 2
+    text = capsys.readouterr().out
+    assert "Too small\n  - the training would fail: 191 MB of factors are collected at once" in text
+    assert "use --exchange shuffle, or --conf spark.driver.memory=" in text
+    record = record_of(capsys, "train", *COUNTS, *small, "--exchange", "shuffle")
+    assert record["trainable"] is True
+    assert {found["certain"] for found in record["too_small"]} == {False}
+
+
+def test_the_model_that_is_trained(capsys: pytest.CaptureFixture[str]) -> None:
+    stated = [*COUNTS, *CLUSTER]
+    assert record_of(capsys, "train", *stated)["ranks"] == [10]
+    assert record_of(capsys, "train", *stated, "--rank", "7")["ranks"] == [7]
+    bayes = record_of(capsys, "train", *stated, "--method", "variational")
+    assert (bayes["ranks"], bayes["workload"]["method"]) == ([8], "variational")
+    assert record_of(capsys, "retrain", *stated)["ranks"] == [10]
+    assert record_of(capsys, "retrain", *stated, "--dtype", "float64")["itemsize"] == 8
+
+
+def test_the_rank_of_a_store_that_is_not_looked_up(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["retrain", *COUNTS, *CLUSTER, "--store", "hdfs://h/s"]
+    assert program.main(words) == 2
+    assert "the rank of its current version is not looked up there: give it with --rank" in (
+        capsys.readouterr().err
+    )
+    assert record_of(capsys, *words, "--rank", "20")["ranks"] == [20]
+
+
+def test_the_rank_of_the_current_version(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RetrainConfig(
+        plan=True, counts="users=9,items=9,ratings=9", store=str(tmp_path / "none")
+    )
+    assert retrain.plan_rank(config) == 10
+
+
+def test_unusable_counts_are_named_as_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.main(["sweep", "--plan", "--counts", "users=1"]) == 2
+    assert "sweep: --counts users=1: items is missing: use" in capsys.readouterr().err
