@@ -141,6 +141,16 @@ class AlsModelParams(_ALSModelParams):
         super().__init__(*args)
         self._setDefault(nativeIds=False)
 
+    def getOrDefault(self, param: Any) -> Any:
+        """Return the value that is set, else the default: None is the default, too.
+
+        ``seed=None`` is what the constructor's signature shows; MLlib takes it for "not set".
+        """
+        value = super().getOrDefault(param)
+        if value is None:
+            return self._defaultParamMap.get(self._resolveParam(param))
+        return value
+
     def getNativeIds(self) -> bool:
         """Return ``nativeIds``."""
         return self.getOrDefault(self.nativeIds)
@@ -211,7 +221,7 @@ def mllib_params(params: Params) -> dict[str, Any]:
     """
     theirs = {name for name in dir(_ALSParams) if isinstance(getattr(_ALSParams, name), Param)}
     values, defaults = (
-        {param.name: value for param, value in found.items()}
+        {param.name: value for param, value in found.items() if value is not None}
         for found in (params._paramMap, params._defaultParamMap)
     )
     for name, value in values.items():
