@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast, overload
 
 import numpy as np
 from pyspark.ml.param import Param, Params, TypeConverters
@@ -15,6 +15,7 @@ from als_spark.ml.errors import InvalidArgument
 from als_spark.solve.objective import LARGEST_EXPONENT, Objective
 from als_spark.types import ExchangeChoice
 
+T = TypeVar("T")
 _LARGEST_INT = 2**31 - 1
 _STORAGE_LEVELS = {
     *("DISK_ONLY", "DISK_ONLY_2", "DISK_ONLY_3", "OFF_HEAP"),
@@ -141,6 +142,20 @@ class AlsModelParams(_ALSModelParams):
         super().__init__(*args)
         self._setDefault(nativeIds=False)
 
+    @overload
+    def getOrDefault(self, param: str) -> Any: ...
+    @overload
+    def getOrDefault(self, param: Param[T]) -> T: ...
+    def getOrDefault(self, param: Any) -> Any:
+        """Return the value that is set, else the default: None is the default, too.
+
+        ``seed=None`` is what the constructor's signature shows; MLlib takes it for "not set".
+        """
+        value = super().getOrDefault(param)
+        if value is None:
+            return self._defaultParamMap.get(self._resolveParam(param))
+        return value
+
     def getNativeIds(self) -> bool:
         """Return ``nativeIds``."""
         return self.getOrDefault(self.nativeIds)
@@ -211,7 +226,7 @@ def mllib_params(params: Params) -> dict[str, Any]:
     """
     theirs = {name for name in dir(_ALSParams) if isinstance(getattr(_ALSParams, name), Param)}
     values, defaults = (
-        {param.name: value for param, value in found.items()}
+        {param.name: value for param, value in found.items() if value is not None}
         for found in (params._paramMap, params._defaultParamMap)
     )
     for name, value in values.items():

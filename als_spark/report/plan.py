@@ -29,7 +29,7 @@ def plan_text(record: Mapping[str, Any]) -> str:
         ("What is trained", _table(_training(record))),
         ("Chosen", _table(_chosen(record))),
         ("An iteration of all models", _iteration(record)),
-        ("Memory, at most", _table(_memory(record))),
+        ("Memory of each process, at most", _table(_memory(record))),
         ("Too small", [f"- {_finding(found)}" for found in record["too_small"]]),
         ("Assumed", _assumed(record)),
     ]
@@ -106,6 +106,18 @@ def _memory(record: Mapping[str, Any]) -> Iterator[Sequence[str]]:
         named = [part for part in ordered if part[1] > _LEAST_SHARE * whole]
         words = ", ".join(f"{part} {show_bytes(size)}" for part, size in named)
         yield name, show_bytes(whole), _has(name, record["cluster"]), words
+    yield _together(record)
+
+
+def _together(record: Mapping[str, Any]) -> Sequence[str]:
+    """Add up the workers of an executor, for whom an operator has to leave room."""
+    cluster = record["cluster"]
+    words = f"{cluster['cores']} at a time, and what they share"
+    if not cluster["local"]:
+        words = f"{words}: what an executor needs beyond its heap"
+    overhead = cluster["overhead"]
+    has = "" if overhead is None else f"of {show_bytes(overhead)}"
+    return "Python workers, together", show_bytes(record["bytes_beyond_heap"]), has, words
 
 
 def _has(name: str, cluster: Mapping[str, Any]) -> str:

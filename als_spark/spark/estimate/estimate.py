@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from als_spark.spark.estimate.findings import Finding, findings
-from als_spark.spark.estimate.memory import Need, memory
+from als_spark.spark.estimate.memory import Need, beyond_heap, memory
 from als_spark.spark.estimate.reasons import reasons
 from als_spark.spark.estimate.resources import Resources
 from als_spark.spark.estimate.seconds import seconds
@@ -86,6 +86,7 @@ class Estimate:
             "bytes_an_iteration": {side: asdict(sent) for side, sent in self.traffic.items()},
             "bytes_to_an_executor": self.arriving,
             "memory": {name: dict(one.parts) for name, one in self.memory.items()},
+            "bytes_beyond_heap": beyond_heap(self.resources.cores, self.memory),
             "seconds_an_iteration": {**self.seconds, "all": self.iteration},
             "too_small": [asdict(finding) for finding in self.findings],
             "trainable": self.trainable,

@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from als_spark.spark.estimate.memory import Need, heap_of_broadcast, heap_of_results, mapped
+from als_spark.spark.estimate.memory import (
+    Need,
+    beyond_heap,
+    heap_of_broadcast,
+    heap_of_results,
+    mapped,
+)
 from als_spark.spark.estimate.resources import memory_words
 from als_spark.spark.estimate.words import show_bytes
 from als_spark.spark.estimate.work import Run
@@ -41,14 +47,16 @@ class Finding:
 
 def findings(run: Run, needs: Mapping[str, Need]) -> list[Finding]:
     """Compare what processes need with what they have; what is certain comes first."""
-    certain = [Finding(certain=True, words=words) for words in _certain(run)]
+    certain = [Finding(certain=True, words=words) for words in _certain(run, needs)]
     return certain + [Finding(certain=False, words=words) for words in _doubtful(run, needs)]
 
 
-def _certain(run: Run) -> Iterator[str]:
+def _certain(run: Run, needs: Mapping[str, Need]) -> Iterator[str]:
     yield from _table_too_large(run)
-    yield from _heap_too_small(run)
-    yield from _worker_too_small(run)
+    for words in _heap_too_small(run):
+        yield f"{words}: use {_other_way(run)}--conf {_HEAP}={_heap_wanted(run, needs)}"
+    for words, _, other in _worker_too_small(run):
+        yield f"{words}: use {other}--conf {_WORKER}={_worker_wanted(run, needs)}"
 
 
 def _table_too_large(run: Run) -> Iterator[str]:
@@ -72,7 +80,7 @@ def _heap_too_small(run: Run) -> Iterator[str]:
         if least * size > heap:
             yield (
                 f"{show_bytes(size)} of {_factors(run)} are {what}, and the driver's JVM has a "
-                f"heap of {show_bytes(heap)}: use {_other_way(run)}{_heap_setting(2 * size)}"
+                f"heap of {show_bytes(heap)}"
             )
 
 
@@ -91,25 +99,29 @@ def _other_way(run: Run) -> str:
     )
 
 
-def _heap_setting(size: float) -> str:
-    return f"--conf {_HEAP}={memory_words(size + (1 << 30))}"
+def _heap_wanted(run: Run, needs: Mapping[str, Need]) -> str:
+    """Return the one value of the setting that every line names, so that it serves them all."""
+    size = float(needs["driver JVM"].total)
+    if any(_heap_too_small(run)):
+        size = max(size, 2 * max(heap_of_broadcast(run), heap_of_results(run)) + (1 << 30))
+    return memory_words(size)
 
 
-def _worker_too_small(run: Run) -> Iterator[str]:
+def _worker_too_small(run: Run) -> Iterator[tuple[str, float, str]]:
+    """Yield what is wrong, the bytes of what has to fit in one piece, and what else would help."""
     limit = run.resources.worker_limit
     if limit is None:
         return
-    cores = run.resources.cores
-
-    def setting(size: float) -> str:
-        return f"--conf {_WORKER}={memory_words(cores * (2 * size + (512 << 20)))}"
-
     if run.plan.placement == "grid":
         size = 2 * run.sizes.n_ratings * run.rating_bytes
         if size > limit:
             yield (
-                f"the packed ratings take {show_bytes(size)}, and {_WORKER} allows a Python "
-                f'worker {show_bytes(limit)}: use `placement="ratings"`, or {setting(size)}'
+                (
+                    f"the packed ratings take {show_bytes(size)}, and {_WORKER} allows a Python "
+                    f"worker {show_bytes(limit)}"
+                ),
+                size,
+                '`placement="ratings"`, or ',
             )
         return
     for side, exchange in run.plan.exchange.items():
@@ -118,33 +130,48 @@ def _worker_too_small(run: Run) -> Iterator[str]:
         if exchange == "broadcast" and n_fixed * one > limit:
             size = n_fixed * one
             yield (
-                f"the {other_side(side)} factors of one model take {show_bytes(size)}, and "
-                f"{_WORKER} allows a Python worker {show_bytes(limit)}: use {_other_way(run)}"
-                f"{setting(size)}"
+                (
+                    f"the {other_side(side)} factors of one model take {show_bytes(size)}, and "
+                    f"{_WORKER} allows a Python worker {show_bytes(limit)}"
+                ),
+                size,
+                _other_way(run),
             )
     # The columns of its triples; ids and places of all rows.
     merging = 16 * run.sizes.n_ratings / run.plan.n_blocks + 12 * run.all_rows
     if merging > limit:
         yield (
-            f"packing a block of ratings takes {show_bytes(merging)} at least, and {_WORKER} "
-            f"allows a Python worker {show_bytes(limit)}: use more `partitions=`, or "
-            f"{setting(merging)}"
+            (
+                f"packing a block of ratings takes {show_bytes(merging)} at least, and {_WORKER} "
+                f"allows a Python worker {show_bytes(limit)}"
+            ),
+            merging,
+            "more `partitions=`, or ",
         )
+
+
+def _worker_wanted(run: Run, needs: Mapping[str, Need]) -> str:
+    """Return the one value of the setting that every line names: what Spark shares among cores."""
+    sizes = [2 * size + (512 << 20) for _, size, _ in _worker_too_small(run)]
+    return memory_words(run.resources.cores * max([*sizes, _largest_worker(run, needs)]))
+
+
+def _largest_worker(run: Run, needs: Mapping[str, Need]) -> float:
+    packing, training = (needs[f"Python worker, {step}"].total for step in ("packing", "training"))
+    return max(packing, training + mapped(run))
 
 
 def _doubtful(run: Run, needs: Mapping[str, Need]) -> Iterator[str]:
     resources = run.resources
     yield from _heaps(run, needs)
-    workers = [needs["Python worker, packing"].total, needs["Python worker, training"].total]
-    shared = mapped(run)
     limit = resources.worker_limit
-    if limit is not None and max(workers[0], workers[1] + shared) > limit:
-        size = max(workers[0], workers[1] + shared)
+    size = _largest_worker(run, needs)
+    if limit is not None and size > limit:
         yield (
             f"a Python worker may need {show_bytes(size)}, and {_WORKER} allows it "
-            f"{show_bytes(limit)}: use --conf {_WORKER}={memory_words(resources.cores * size)}"
+            f"{show_bytes(limit)}: use --conf {_WORKER}={_worker_wanted(run, needs)}"
         )
-    together = resources.cores * max(workers) + shared
+    together = beyond_heap(resources.cores, needs)
     if resources.overhead is not None and together > resources.overhead:
         yield (
             f"the Python workers of an executor may need {show_bytes(together)} together, and its "
@@ -179,7 +206,7 @@ def _heaps(run: Run, needs: Mapping[str, Need]) -> Iterator[str]:
         yield (
             f"the driver's JVM may need {show_bytes(size)}, and has a heap of "
             f"{show_bytes(resources.driver_memory)}{slower}: use --conf "
-            f"{_HEAP}={memory_words(size)}"
+            f"{_HEAP}={_heap_wanted(run, needs)}"
         )
     executor = needs.get("executor JVM")
     if executor is not None and executor.total > resources.executor_memory:

@@ -15,6 +15,8 @@ from als_spark.types import SIDES, Side
 SPARK_SHARE = 0.6
 """Of a heap, what Spark uses for what it keeps (``spark.memory.fraction``)."""
 
+SHARED = "shared by the workers"
+
 
 @dataclass(frozen=True, slots=True)
 class Need:
@@ -43,8 +45,19 @@ def memory(run: Run) -> dict[str, Need]:
         found["executor JVM"] = executor
     found["Python worker, packing"] = worker_packing(run)
     found["Python worker, training"] = worker_training(run)
-    found["shared by the workers"] = _need({"fixed factors": mapped(run)})
+    found[SHARED] = _need({"fixed factors": mapped(run)})
     return {name: one for name, one in found.items() if one.parts}
+
+
+def largest_worker(needs: Mapping[str, Need]) -> int:
+    """Return what a Python worker needs at most, without what it shares."""
+    return max(need.total for name, need in needs.items() if name.startswith("Python worker"))
+
+
+def beyond_heap(cores: int, needs: Mapping[str, Need]) -> int:
+    """Return what an executor needs beyond its heap: its Python workers, and what they share."""
+    shared = needs.get(SHARED)
+    return cores * largest_worker(needs) + (shared.total if shared else 0)
 
 
 def driver_python(run: Run) -> Need:

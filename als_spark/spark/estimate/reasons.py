@@ -19,7 +19,7 @@ def reasons(
     workload: Workload,
 ) -> dict[str, str]:
     """Say why placement, blocks and exchanges were chosen."""
-    found = {"placement": _placement(decided, placement, exchange)}
+    found = {"placement": _placement(decided, placement, exchange, workload)}
     if decided.placement == "grid":
         return found
     found["blocks"] = _blocks(decided, partitions)
@@ -32,10 +32,13 @@ def _placement(
     decided: Plan,
     placement: PlacementChoice,
     exchange: ExchangeChoice | Mapping[Side, ExchangeName],
+    workload: Workload,
 ) -> str:
     if placement != "auto":
         return "as asked for"
     if exchange != "auto":
+        if workload.method != "ridge":
+            return f"the factors of both sides travel whole: {workload.method} needs all of them"
         return "factors travel, by the exchange that was asked for"
     packed, limit = decided.sizes.packed_bytes, decided.worker_bytes // GRID_SHARE
     if packed > limit:
@@ -64,6 +67,8 @@ def _exchange(
     exchange: ExchangeChoice | Mapping[Side, ExchangeName],
     workload: Workload,
 ) -> str:
+    if workload.method != "ridge":
+        return f"the only one of {workload.method}"
     if exchange != "auto":
         return "as asked for"
     if side == "user" and (workload.rankings or workload.accelerated):

@@ -165,8 +165,8 @@ def _positive(
     except ValueError:
         number = 0.0
     if not 0 < number <= most or (whole and number != int(number)):
-        kind = "whole number" if whole else "number"
-        raise ConfigError(f"`{option}={text}`: {name}={value}: use a {kind} from 1 to {most:g}")
+        range_ = f"whole number from 1 to {most:g}" if whole else f"number above 0, up to {most:g}"
+        raise ConfigError(f"`{option}={text}`: {name}={value}: use a {range_}")
     return number
 
 

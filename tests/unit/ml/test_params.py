@@ -288,6 +288,17 @@ def test_other_objectives(params: dict[str, Any], members: dict[str, Any]) -> No
     assert ALS(**{"alpha": 2.0, **params}).objective() == Objective(0.1, 1.0, **members)
 
 
+def test_none_is_the_default() -> None:
+    usual = ALS()
+    for param in usual.params:
+        for als in (ALS()._set(**{param.name: None}), ALS().copy({param: None})):
+            als.check_params()
+            assert options_of(als) == options_of(usual)
+            assert als.objective() == usual.objective()
+            assert als.getSeed() == usual.getSeed()
+            assert param.name not in mllib_params(als)["paramMap"]
+
+
 def test_no_weights_of_implicit_ratings() -> None:
     assert ALS(weightCol=None).getWeightCol() == ""
     with pytest.raises(IllegalArgumentException, match="weightCol with implicitPrefs=True is not"):

@@ -34,6 +34,8 @@ def test_a_cluster() -> None:
     assert "of 1.0 GB" in driver
     (worker,) = [line for line in lines if line.startswith("  Python worker, training")]
     assert "of 2.0 GB" in worker
+    (together,) = [line for line in lines if line.startswith("  Python workers, together")]
+    assert "8 at a time, and what they share: what an executor needs beyond its heap" in together
     small = lines[lines.index("Too small") + 1]
     assert small.startswith("  - the driver's JVM may need ")
     assert any(line.startswith("  to an executor over the network: ") for line in lines)
@@ -56,6 +58,7 @@ def test_a_bayesian_method_in_groups() -> None:
     sizes = Sizes(2_000_000, 50_000, 10**8, (8,), 4, 32)
     lines = text_of(sizes, resources, workload=Workload("variational"), exchange="broadcast")
     assert "  models   1 model of rank 8, float32, variational" in lines
+    assert not any("asked for" in line for line in lines)
     many = text_of(Sizes(2_000_000, 50_000, 10**8, (50,) * 12, 4, 32), resources)
     (jobs,) = [line for line in many if line.startswith("  jobs")]
     assert jobs.split()[1:5] == ["users", "1;", "items", "3"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import pairwise
 
@@ -17,7 +18,7 @@ from als_spark.spark.estimate.check import check_plan
 from als_spark.spark.estimate.estimate import Estimate, estimate_training
 from als_spark.spark.estimate.resources import Resources
 from als_spark.spark.estimate.work import Workload
-from als_spark.spark.planner import Sizes, plan
+from als_spark.spark.planner import Sizes, memory_bytes, plan
 from als_spark.spark.shared import pack
 from als_spark.types import SIDES
 
@@ -87,6 +88,12 @@ class TestTraffic:
 
 
 class TestMemory:
+    def test_an_executor_beyond_its_heap(self):
+        found = estimate_training(MILLIONS, CLUSTER)
+        workers = [found.memory[f"Python worker, {step}"].total for step in ("packing", "training")]
+        shared = found.memory["shared by the workers"].total
+        assert found.as_record()["bytes_beyond_heap"] == 8 * max(workers) + shared
+
     def test_parts_by_process(self):
         memory = estimate_training(MILLIONS, CLUSTER).memory
         ratings = memory["executor JVM"].parts["ratings by user and by item"]
@@ -241,6 +248,35 @@ class TestTooSmall:
         workload = Workload("variational")
         found = estimate_training(sizes, CLUSTER, workload=workload, exchange="broadcast")
         assert words(found, certain=True)[0].startswith("what is known of the rows of a side takes")
+
+    @pytest.mark.parametrize("placement", ["ratings", "grid"])
+    @pytest.mark.parametrize("sizes", [MILLIONS, replace(MILLIONS, ranks=(20, 50, 100))])
+    @pytest.mark.parametrize("tight", [GB // 64, GB // 8, GB])
+    def test_each_setting_is_named_with_one_value_that_is_enough(self, tight, sizes, placement):
+        choices = {"placement": placement, "exchange": "broadcast"}
+        if placement == "grid":
+            choices = {"placement": "grid"}
+        poor = Resources(10, 8, tight, tight, overhead=tight, worker_limit=tight // 4)
+        before = estimate_training(sizes, poor, **choices)
+        said = " ".join(map(str, before.findings))
+        advised: dict[str, set[str]] = {}
+        for setting, value in re.findall(r"--conf (\S+)=(\d+[mg])", said):
+            advised.setdefault(setting, set()).add(value)
+        assert {"spark.driver.memory", "spark.executor.pyspark.memory"} <= advised.keys()
+        assert all(len(values) == 1 for values in advised.values())
+        own = {name: memory_bytes(values.pop()) for name, values in advised.items()}
+        rich = Resources(
+            10,
+            8,
+            own.get("spark.executor.memory", tight),
+            own["spark.driver.memory"],
+            overhead=own.get("spark.executor.memoryOverhead", tight),
+            worker_limit=own["spark.executor.pyspark.memory"] // 8,
+        )
+        after = estimate_training(sizes, rich, **choices)
+        assert after.trainable
+        # Blocks and groups of models follow from what workers may use.
+        assert after.findings == [] or after.plan.as_record() != before.plan.as_record()
 
     @pytest.mark.parametrize(
         ("resources", "setting"),

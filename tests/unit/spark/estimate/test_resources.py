@@ -37,7 +37,7 @@ def test_stated():
         ("executors=2.5,cores=8,memory=1g", "executors=2.5: use a whole number from 1"),
         ("executors=0,cores=8,memory=1g", "executors=0: use a whole number from 1"),
         ("executors=nan,cores=8,memory=1g", "executors=nan: use a whole number from 1"),
-        ("executors=1,cores=8,memory=1g,network=-1", "network=-1: use a number from 1"),
+        ("executors=1,cores=8,memory=1g,network=-1", "network=-1: use a number above 0"),
         ("machines=3", "machines=3 is none of executors, cores, memory, driver"),
         ("executors", "executors is none of"),
         ("executors=1,executors=2", "executors=2 is there twice"),
