@@ -298,9 +298,11 @@ def _one_fit(files: Files, label: str) -> Iterator[StoreLock | None]:
         try:
             yield lock
         finally:
-            names = files.names(LOCKS)
-            lock.release()
-            _tidy(files, names)
+            # Whatever has ended the fit may have ended the file system; the lock then runs out.
+            with suppress(Exception):
+                names = files.names(LOCKS)
+                lock.release()
+                _tidy(files, names)
     finally:
         with _in_use_lock:
             _in_use.discard(label)
@@ -325,7 +327,14 @@ def _acquire(lock: StoreLock, label: str) -> None:
 
 
 def _tidy(files: Files, locks: Sequence[str]) -> None:
-    """Delete the lock that was released, and what is empty then."""
+    """Delete the lock that was released, not that of whoever has taken it since; and what is empty.
+
+    Parameters
+    ----------
+    files : Files
+    locks : sequence of str
+        Names of the locks before the release.
+    """
     for path in (*(f"{LOCKS}/{name}" for name in locks), LOCKS, SCRATCH, ""):
         with suppress(OSError):
             files.remove(path)

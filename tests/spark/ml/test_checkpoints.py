@@ -56,7 +56,7 @@ def test_lost_fits_go_on(
 ) -> None:
     monkeypatch.setattr(training, "PrepareOptions", partial(PrepareOptions, placement="ratings"))
     frame = some_ratings().frame(spark).cache()
-    als = ALS(rank=3, maxIter=7, regParam=0.2, seed=5, biases=True, checkpointInterval=2)
+    als = ALS(rank=3, maxIter=5, regParam=0.2, seed=5, biases=True, checkpointInterval=2)
     maps = [{als.maxIter: 3}, {als.rank: 2}, {als.regParam: 0.5}]
 
     def fit_all(estimator: ALS) -> list[ALSModel]:
@@ -66,12 +66,12 @@ def test_lost_fits_go_on(
     assert [path.name for path in folder.glob("als_spark-*")] == []
 
     with pytest.raises(Lost):
-        als.copy({als.callback: Heard(5)}).fit(frame)
+        als.copy({als.callback: Heard(4)}).fit(frame)
     (kept,) = folder.glob("als_spark-*")
     assert [path.name for path in kept.iterdir()] == ["training"]
-    # Three models in each of three iterations, then two.
+    # Three models in each of three iterations, then two in one.
     with pytest.raises(Lost):
-        als.copy({als.callback: Heard(14)}).fit(frame, maps)
+        als.copy({als.callback: Heard(11)}).fit(frame, maps)
     assert len(list(folder.glob("als_spark-*"))) == 2
     # Of other ratings, so nobody's to take.
     others = frame.withColumn("rating", F.expr("rating + if(user = 1, 1, 0)"))
@@ -84,20 +84,9 @@ def test_lost_fits_go_on(
     caplog.clear()
     found = [als.copy({als.callback: heard}).fit(frame)]
     found += als.copy({als.callback: heard_all}).fit(frame, maps)
-    assert heard.points == [(0, 5), (0, 6), (0, 7)]
-    assert heard_all.points == [(k, n) for n in (5, 6, 7) for k in (1, 2)]
+    assert heard.points == [(0, 5)]
+    assert heard_all.points == [(1, 5), (2, 5)]
     assert "resumed at iteration 4\n" in caplog.text
     assert "resumed at iteration 4; models done before: 1" in caplog.text
     assert [bits(model) for model in found] == wanted
-    assert list(folder.glob("als_spark-*")) == []
-
-    # A damaged state is not taken.
-    with pytest.raises(Lost):
-        als.copy({als.callback: Heard(5)}).fit(frame)
-    (record,) = folder.glob("als_spark-*/training/states-00000002/state.json")
-    record.write_text(record.read_text()[:-20])
-    heard = Heard()
-    assert bits(als.copy({als.callback: heard}).fit(frame)) == wanted[0]
-    assert len(heard.points) == 7
-    assert "damaged" in caplog.text
     assert list(folder.glob("als_spark-*")) == []

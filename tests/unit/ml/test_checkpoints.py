@@ -26,9 +26,10 @@ from als_spark.solve.objective import Objective
 from als_spark.store.checkpoint import CheckpointFolder
 from als_spark.store.files import LocalFiles
 from als_spark.store.lock import StoreLock
-from als_spark.train.backend import Factors
+from als_spark.train.backend import Factors, HeldFactors
 from als_spark.train.checkpoint import Interval
-from als_spark.train.records import ModelSpec
+from als_spark.train.records import IterationRecord, ModelSpec
+from als_spark.train.state import LoopState
 
 SPEC = ModelSpec(0, 3, Objective(0.1, 1.0))
 OPTIONS = options_of(ALS(seed=1))
@@ -193,3 +194,28 @@ def test_a_folder_that_cannot_be(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     with checkpoints._one_fit(LocalFiles(tmp_path / "file" / "fit"), "F") as lock:
         assert lock is None
     assert "the fit goes on and keeps nothing" in caplog.text
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_damaged_state_is_not_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damaged: bool
+) -> None:
+    state = LoopState(
+        SPEC, HeldFactors(*START), history=(IterationRecord(0, 3, 0.1, 1, 2.0, 0.5, 0.1),)
+    )
+    training = LocalFiles(tmp_path / "fit" / "training")
+    with StoreLock(LocalFiles(tmp_path / "fit"), "F", "ALS.fit") as lock:
+        for opening in range(2):
+            folder = CheckpointFolder(training, "F", Interval(1), "it is deleted")
+            kept = FitCheckpoint(folder, lock, "F", alone=True)
+            kept.open({"job": "ALS.fit"}, {}, {})
+            if opening == 0:
+                assert kept.running() == []
+                kept.keep_states([state])
+                (record,) = (tmp_path / "fit").glob("training/states-*/state.json")
+                if damaged:
+                    record.write_text(record.read_text()[:-20])
+    assert [own.iterations for own in kept.running()] == ([] if damaged else [1])
+    assert ("it is deleted" in caplog.text) == damaged
+    assert ("F: resumed at iteration 1" in caplog.text) != damaged
+    assert record.exists() != damaged
