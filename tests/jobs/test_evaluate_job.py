@@ -149,6 +149,7 @@ def test_a_folder_without_what_was_seen_and_with_bad_rows(
     assert set(record["warnings"]) <= set(warnings_of(read_page((out / "report.html").read_text())))
 
 
+@pytest.mark.slow
 def test_what_is_to_be_found_may_be_recommended_though_it_was_seen(
     lake: Lake, tmp_path: Path
 ) -> None:

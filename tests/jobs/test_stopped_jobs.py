@@ -72,6 +72,7 @@ def stopped_at_each_phase(
     raise AssertionError
 
 
+@pytest.mark.slow
 def test_retrain(lake: Lake, capsys: pytest.CaptureFixture[str]) -> None:
     pointers = lake.pointers()
 

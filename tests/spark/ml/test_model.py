@@ -285,6 +285,7 @@ class TestFiles:
         with pytest.raises(IllegalArgumentException, match="userFactors: the factors are not of"):
             ALSModel.load(str(tmp_path / "model"))
 
+    @pytest.mark.slow
     def test_inside_of_others(
         self, spark: SparkSession, pairs: DataFrame, tmp_path: Path, monkeypatch: Any
     ) -> None:

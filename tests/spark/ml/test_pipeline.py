@@ -156,6 +156,7 @@ class TestFitMultiple:
             Pipeline(stages=[RegressionEvaluator()]).fit(frame, [{}])  # type: ignore[list-item]
 
 
+@pytest.mark.slow
 def test_cross_validation(frame: DataFrame, fits: list[str], tmp_path: Path) -> None:
     stages = Stages()
     als = stages.als
@@ -179,7 +180,6 @@ def test_cross_validation(frame: DataFrame, fits: list[str], tmp_path: Path) -> 
     close(best, their_best)
 
 
-@pytest.mark.spark35
 def test_files(frame: DataFrame, tmp_path: Path) -> None:
     stages = Stages()
     pipeline = Pipeline(stages=stages.all)

@@ -298,7 +298,6 @@ def test_what_cannot_be_done_is_told(spark: SparkSession, frame: DataFrame) -> N
         assert "HeldFactors" in repr(start.factors)
 
 
-@pytest.mark.spark35
 def test_the_estimator_and_a_warm_start(spark: SparkSession, frame: DataFrame) -> None:
     als = ALS(rank=2, maxIter=2, regParam=0.1, seed=1)
     wanted = als.fit(frame)
