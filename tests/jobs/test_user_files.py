@@ -37,7 +37,7 @@ MAINS: dict[str, Callable[[list[str]], int]] = {
     "retrain": retrain.main,
 }
 WORDS = {"encoding", "table", "user_col", "item_col", "rating_col", "timestamp_col", "version"}
-WORDS |= {"mlflow_experiment", "null_words"}
+WORDS |= {"mlflow_experiment", "null_words", "counts", "cluster", "checkpoint_every"}
 """Options that take any text but a path."""
 WRITTEN = ("output", "target store")
 
