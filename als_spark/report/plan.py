@@ -53,7 +53,8 @@ def _training(record: Mapping[str, Any]) -> Iterator[Sequence[str]]:
     if cluster["local"]:
         yield "cluster", f"this machine: {cluster['cores']} tasks at a time, heap {heap}"
     else:
-        executors = f"{cluster['executors']} executors of {cluster['cores']} cores"
+        counts = ((cluster["executors"], "executor"), (cluster["cores"], "core"))
+        executors = " of ".join(f"{n:,} {noun}{'' if n == 1 else 's'}" for n, noun in counts)
         own, network = show_bytes(cluster["executor_memory"]), cluster["network"] / _GBIT
         words = f"{executors}, heap {own}; driver's heap {heap}; network {network:g} Gbit/s"
         yield "cluster", words
