@@ -10,8 +10,8 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from als_spark.cli.config.batch import EvaluateConfig
 from als_spark.cli.config.settings import config_record, in_options
+from als_spark.cli.config.stored import EvaluateConfig
 from als_spark.cli.program import EXIT_DONE, job_main, say
 from als_spark.cli.spark_job import (
     all_versions,

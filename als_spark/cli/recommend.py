@@ -9,7 +9,7 @@ import numpy as np
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
-from als_spark.cli.config.batch import RecommendConfig
+from als_spark.cli.config.stored import RecommendConfig
 from als_spark.cli.program import EXIT_DONE, job_main, say
 from als_spark.cli.spark_job import (
     job_with_output,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from pyspark.sql import SparkSession
 
-from als_spark.cli.config.batch import StoredModelConfig
+from als_spark.cli.config.stored import StoredModelConfig
 from als_spark.cli.paths import place_is_usage
 from als_spark.errors import DataError
 from als_spark.files.places import local_path

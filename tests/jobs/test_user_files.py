@@ -14,8 +14,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from als_spark.cli import spark_job as running
-from als_spark.cli.config.batch import EvaluateConfig, RecommendConfig, RetrainConfig, TrainConfig
+from als_spark.cli.config.batch import RetrainConfig, TrainConfig
 from als_spark.cli.config.settings import option_name, option_types
+from als_spark.cli.config.stored import EvaluateConfig, RecommendConfig
 from als_spark.cli.config.sweep import SweepConfig
 from als_spark.files.outputs import replaced_folder
 from als_spark.store.store import open_store

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 import als_spark
-from als_spark.cli.config.batch import EvaluateConfig, RecommendConfig, RetrainConfig, TrainConfig
+from als_spark.cli.config.batch import RetrainConfig, TrainConfig
 from als_spark.cli.config.export import ExportConfig
 from als_spark.cli.config.inspect import InspectConfig
 from als_spark.cli.config.settings import JobConfig
+from als_spark.cli.config.stored import EvaluateConfig, RecommendConfig
 from als_spark.cli.config.sweep import SweepConfig
 from als_spark.cli.options import job_parser
 from als_spark.cli.options import parse as parse_options

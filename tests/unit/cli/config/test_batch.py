@@ -7,14 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from als_spark.cli.config.batch import (
-    DEFAULT_SPEC,
-    EvaluateConfig,
-    RecommendConfig,
-    RetrainConfig,
-    Spec,
-    TrainConfig,
-)
+from als_spark.cli.config.batch import DEFAULT_SPEC, RetrainConfig, Spec, TrainConfig
 from als_spark.cli.config.settings import (
     field_name,
     option_name,
@@ -23,6 +16,7 @@ from als_spark.cli.config.settings import (
     read_toml,
     resolve,
 )
+from als_spark.cli.config.stored import EvaluateConfig, RecommendConfig
 from als_spark.cli.nightly import fit_options
 from als_spark.cli.options import job_parser, parse
 from als_spark.errors import ConfigError
