@@ -109,7 +109,6 @@ def test_every_grid_point_is_the_notebooks_in_both_placements(
             np.testing.assert_allclose(measures(point), expected, rtol=1e-6)
 
 
-@pytest.mark.spark35
 def test_rows_with_more_work_than_a_block_are_shared(spark: SparkSession) -> None:
     # One item that every user has rated, one user who has rated every item, and few others.
     pairs = {(user, 0) for user in range(60)} | {(0, item) for item in range(50)}
