@@ -8,6 +8,7 @@ candidates, whose ids are read at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -147,12 +148,21 @@ def id_array(ids: Sequence[Any], kind: pa.DataType, side: Side) -> pa.Array:
     if is_single(ids):
         raise InvalidArgument(f"{side} ids {ids!r}: use a list of ids, such as [{ids!r}]")
     try:
+        if pa.types.is_integer(kind):
+            _refuse_fractions(ids)
         return pa.array(list(ids), kind)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise InvalidArgument(
             f"{side} ids of another kind than the model's, which are of type {kind}: "
             f"{str(error).splitlines()[0]}"
         ) from error
+
+
+def _refuse_fractions(ids: Sequence[Any]) -> None:
+    """Raise ValueError for 1.5, which Arrow takes for 1."""
+    for value in ids:
+        if isinstance(value, Real) and value % 1 != 0:
+            raise ValueError(f"{value} is no whole number")
 
 
 def checked_top(number: Any) -> int:
