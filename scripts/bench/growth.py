@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from scripts.bench.common import (
     write_result,
 )
 from scripts.bench.plots import draw_growth
+from scripts.bench.processes import peaks
 from scripts.bench.synthetic import N_ITEMS, N_USERS, generate
 
 HEAP = "4g"
@@ -166,32 +166,9 @@ class MemoryWatch:
             self._look()
 
     def _look(self) -> None:
-        children: dict[int, list[int]] = {}
-        for status in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                text = status.read_text()
-            except OSError:
-                continue
-            parent = int(text.rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(status.parent.name))
-        pending = [os.getpid()]
-        while pending:
-            for child in children.get(pending.pop(), []):
-                pending.append(child)
-                name, peak = name_and_peak(child)
-                kind = "driver_jvm" if name == "java" else "largest_worker"
-                self.peak[kind] = max(self.peak[kind], peak)
-
-
-def name_and_peak(process: int) -> tuple[str, int]:
-    """Name and peak resident bytes of a process; nothing for one that is gone."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
-        return "", 0
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    peak = fields.get("VmHWM", "0 kB").split()[0]
-    return fields.get("Name", "").strip(), int(peak) * 1024
+        found = peaks()
+        self.peak["driver_jvm"] = max(self.peak["driver_jvm"], found.jvm)
+        self.peak["largest_worker"] = max(self.peak["largest_worker"], found.worker)
 
 
 if __name__ == "__main__":

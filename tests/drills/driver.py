@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from als_spark.cli.interrupts import Interrupted
-from als_spark.cli.program import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, run_program
+from als_spark.cli.program import run_program
 from als_spark.model.files import load_model
 from als_spark.store.checkpoint import RECORD
-from tests.drills.figures import check_figures, write_figures
+from tests.drills.figures import check_figures, exit_code_of
 from tests.drills.interrupts import signals_raise
 from tests.drills.processes import Job
 from tests.drills.ratings import draw_ratings, write_csv
@@ -64,11 +64,7 @@ def _run(options: argparse.Namespace) -> int:
     with signals_raise(), tempfile.TemporaryDirectory(prefix="als_spark-drill-") as folder:
         result = drill(Path(folder), options.kills, options.seed, more)
     print(json.dumps(result, indent=2))
-    if options.output is not None:
-        write_figures(options.output, result)
-    if result["problems"]:
-        return EXIT_FAILED
-    return EXIT_INTERRUPTED if result["stopped"] else EXIT_DONE
+    return exit_code_of(result, options.output)
 
 
 def drill(folder: Path, kills: int, seed: int, more: Sequence[str] = ()) -> dict[str, Any]:

@@ -32,9 +32,9 @@ from pyspark.sql import SparkSession
 from als_spark import ALS
 from als_spark.cli import sweep
 from als_spark.cli.interrupts import Interrupted
-from als_spark.cli.program import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, run_program
+from als_spark.cli.program import EXIT_DONE, run_program
 from als_spark.model.files import load_model
-from tests.drills.figures import check_figures, write_figures
+from tests.drills.figures import check_figures, exit_code_of
 from tests.drills.interrupts import signals_raise
 from tests.drills.processes import QUICK_JVM, ROOT
 from tests.drills.ratings import draw_ratings, write_csv
@@ -230,27 +230,15 @@ def _run(options: argparse.Namespace) -> int:
         folder = Path(name)
         cluster = [str(ROOT / "scripts" / "cluster.sh"), "{}", "--state-dir", f"{folder}/cluster"]
         start = [word.format("start") for word in cluster]
-        start += [
-            "--workers",
-            str(WORKERS),
-            "--memory",
-            "1g",
-            "--timeout",
-            "180",
-            "--python",
-            sys.executable,
-        ]
+        start += ["--workers", str(WORKERS), "--memory", "1g"]
+        start += ["--timeout", "180", "--python", sys.executable]
         master = subprocess.run(start, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
         try:
             result = drill(master, folder, options)
         finally:
             subprocess.run([word.format("stop") for word in cluster], check=False)
     tell(result)
-    if options.output is not None:
-        write_figures(options.output, result)
-    if result["problems"]:
-        return EXIT_FAILED
-    return EXIT_INTERRUPTED if result["stopped"] else EXIT_DONE
+    return exit_code_of(result, options.output)
 
 
 def make_session(master: str) -> SparkSession:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from als_spark.cli.program import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
 from als_spark.errors import ConfigError
 
 KEYS = ("problems",)
@@ -31,3 +32,12 @@ def write_figures(path: Path, result: dict[str, Any]) -> None:
     check_figures(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def exit_code_of(result: dict[str, Any], output: Path | None) -> int:
+    """Write the figures of a drill, if asked for; return its exit code."""
+    if output is not None:
+        write_figures(output, result)
+    if result["problems"]:
+        return EXIT_FAILED
+    return EXIT_INTERRUPTED if result["stopped"] else EXIT_DONE
