@@ -29,6 +29,7 @@ from als_spark.errors import ConfigError, DataError
 from als_spark.files.json_files import decode, encode, shortened
 from als_spark.store.arrays import read_array, write_array
 from als_spark.store.files import SCRATCH, Files
+from als_spark.store.manifest import sha256_of
 from als_spark.train.backend import as_array
 from als_spark.train.checkpoint import (
     Finished,
@@ -294,7 +295,7 @@ class CheckpointFolder:
         with tempfile.TemporaryDirectory(prefix="als_spark-") as place:
             path = Path(place) / name
             write_array(path, array)
-            entry = {"bytes": path.stat().st_size, "sha256": _file_digest(path)}
+            entry = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
             self._files.upload(Path(place), folder)
         return entry
 
@@ -329,7 +330,7 @@ class CheckpointFolder:
                 path = Path(place) / "folder" / name
                 if not path.exists():
                     self._files.download(folder, path.parent)
-            if path.stat().st_size != entry["bytes"] or _file_digest(path) != entry["sha256"]:
+            if path.stat().st_size != entry["bytes"] or sha256_of(path) != entry["sha256"]:
                 raise ValueError("its content is not what was written")
             return read_array(path)
 
@@ -369,11 +370,6 @@ def _is_ours(name: str) -> bool:
         name.startswith(prefix) and name.removeprefix(prefix).isdecimal()
         for prefix in (_STATES, _POINT)
     )
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(record: Mapping[str, Any]) -> str:
