@@ -157,6 +157,8 @@ class FilesContract:
         assert files.sizes("staging/one") == wanted
         assert files.names("staging/one") == ["a.bin", "deep"]
         target = tmp_path / "target" / "of it"
+        files.fetch("staging/one/deep/b.bin", tmp_path / "b.bin")
+        assert (tmp_path / "b.bin").read_bytes() == b"deep/b.bin" * 100
         files.download("staging/one", target)
         found = {
             path.relative_to(target).as_posix(): path.read_bytes()
