@@ -43,6 +43,8 @@ EAGER = {
 }
 """A second attempt of every task that is not among the first."""
 IDLE = "spark.dynamicAllocation.cachedExecutorIdleTimeout"
+SHUFFLES = "spark.dynamicAllocation.shuffleTracking.timeout"
+"""Without it those with files of a shuffle stay, until the driver's JVM collects its garbage."""
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +143,7 @@ def test_executors_that_leave_with_what_they_hold(
         real(self, record)
 
     monkeypatch.setattr(ProgressReporter, "on_iteration", on_iteration)
-    session = trial.session("leaving", {IDLE: "3s"})
+    session = trial.session("leaving", {IDLE: "3s", SHUFFLES: "3s"})
     try:
         assert trial.run("leaving", "broadcast") == trial.wanted["broadcast"]
         capsys.readouterr()
