@@ -108,7 +108,8 @@ class Trial:
 @pytest.fixture(scope="module")
 def trial(checkout: TrialCheckout, tmp_path_factory: pytest.TempPathFactory) -> Trial:
     state = checkout.root / ".elastic"
-    start = f"scripts/cluster.sh start --state-dir {state} --workers 3 --hosts 3 --memory 1g"
+    start = f"scripts/cluster.sh start --state-dir {state} --workers 3 --hosts 3"
+    start += " --memory 1g --timeout 400"
     # The last cluster's page has the same name.
     done = checkout.commands(f"scripts/cluster.sh stop; {start} --python {sys.executable}")
     assert done.returncode == 0, done.stderr
