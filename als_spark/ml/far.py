@@ -225,8 +225,12 @@ def read_side(
         return collect_factors(frame, rank, folder)
     persisted = Persisted(_chunks_of(frame), f"reading {folder}", recomputed=True)
     found = _frame_of(session, persisted, frame.schema["id"].dataType)
-    chunks = collect_chunks(found.select("id", F.size("features").alias("n")))
-    check_lengths([chunk.column("n") for chunk in chunks], rank, folder)
+    try:
+        chunks = collect_chunks(found.select("id", F.size("features").alias("n")))
+        check_lengths([chunk.column("n") for chunk in chunks], rank, folder)
+    except BaseException:
+        persisted.release(found)
+        raise
     ids = pa.concat_arrays([chunk.column("id") for chunk in chunks])
     return _far_side(session, persisted, ids, rank)
 
