@@ -213,7 +213,7 @@ def test_users_that_were_shuffled_stay_away_from_the_driver(
             return far.trained_side(*args)
 
     monkeypatch.setattr(training, "trained_side", seen)
-    with side_limit(4 * (COLUMNS - 2) * (N_USERS + N_ITEMS) // 2), monkeypatch.context() as patch:
+    with side_limit(4 * COLUMNS * (N_USERS + N_ITEMS) // 2), monkeypatch.context() as patch:
         patch.setattr(far, "collect_factors", refuse)
         smaller, model = als.fit(ratings, [{als.rank: 2}, {}])
         assert is_far(smaller) == is_far(model) == (True, False)
