@@ -14,6 +14,7 @@ from als_spark.ml.factors import SideFactors, factors_frame, read_stats, stats_f
 from als_spark.ml.far import ROWS, AnySide, FarSide, near, read_side
 from als_spark.ml.params import AlsModelParams
 from als_spark.solve.objective import Objective
+from als_spark.spark.persisted import is_running
 from als_spark.types import SIDES, Side
 
 
@@ -57,9 +58,12 @@ class Sides:
 
     def release(self) -> None:
         """Free what the executors have of the factors, unless another model has the same."""
+        if self.released:
+            return
         self.released = True
-        for broadcast in self._broadcasts.values():
-            broadcast.unpersist()
+        if is_running(self.session.sparkContext):
+            for broadcast in self._broadcasts.values():
+                broadcast.unpersist()
         for own in self._far():
             own.persisted.release(self)
 
@@ -186,7 +190,8 @@ class HasFactors(AlsModelParams):
         Nor can its copies, and DataFrames of it that are not computed yet. A model from
         :meth:`foldIn` still can.
         """
-        self._factors.release()
+        if self._sides is not None:
+            self._sides.release()
 
     @property
     def _factors(self) -> Sides:

@@ -36,10 +36,14 @@ def replicated_level(context: SparkContext) -> StorageLevel:
     return _ONCE if n_executors < 2 else _TWICE
 
 
+def is_running(context: SparkContext) -> bool:
+    """Tell whether a Spark context has not been stopped."""
+    return context._jsc is not None
+
+
 def free(rdd: RDD[Any]) -> None:
     """Unpersist an RDD and delete its checkpoint files, which Spark would leave there."""
-    # The session may have ended.
-    if rdd.ctx._jsc is None:
+    if not is_running(rdd.ctx):
         return
     with suppress(Exception):
         rdd.unpersist()

@@ -23,7 +23,7 @@ from pyspark import RDD, SparkContext
 
 from als_spark.solve.implicit import gram_of_all
 from als_spark.solve.objective import Objective
-from als_spark.spark.persisted import free, persist_without_lineage
+from als_spark.spark.persisted import free, is_running, persist_without_lineage
 from als_spark.spark.planner import PIECE_BYTES
 from als_spark.spark.session import described
 from als_spark.spark.shared import HasValue, SharedBroadcast
@@ -128,8 +128,7 @@ def new_number() -> int:
 
 def _free(rdd: RDD[Any], task: SharedBroadcast[Any]) -> None:
     free(rdd)
-    # The session may have ended.
-    if rdd.ctx._jsc is not None:
+    if is_running(rdd.ctx):
         with suppress(Exception):
             task.destroy()
 

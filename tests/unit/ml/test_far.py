@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from als_spark.ml.als import ALS
+from als_spark.ml.errors import InvalidArgument
 from als_spark.ml.factors import SideFactors, joined_stats
 from als_spark.ml.far import FarSide, chunk_of_piece, directions_of
 from als_spark.ml.model import ALSModel
@@ -83,3 +84,25 @@ def test_sizes_of_a_side_that_is_elsewhere() -> None:
     assert "4" in model._repr_html_()
     assert [len(ids) for ids in model.side_ids] == [4, 3]
     assert far_side(4, 2).latent(2).columns == 2
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_model_is_released_after_its_session_too(running: bool) -> None:
+    done: list[str] = []
+    jvm = object() if running else None
+    session: Any = SimpleNamespace(sparkContext=SimpleNamespace(_jsc=jvm))
+    model, side = ALSModel(), far_side(4, 2)
+    side.persisted.release = lambda _: done.append("persisted")  # type: ignore[method-assign]
+    model._sides = Sides(session, Parts(side, SideFactors.of(np.arange(3), np.ones((3, 2)))))
+    broadcast: Any = SimpleNamespace(unpersist=lambda: done.append("broadcast"))
+    model._sides._broadcasts["item"] = broadcast
+    copy = model.copy()
+    model.release()
+    assert done == (["broadcast", "persisted"] if running else ["persisted"])
+    for released in (model, copy):
+        assert "rank=2" in repr(released)
+        with pytest.raises(InvalidArgument, match="was released: fit it again, or load it"):
+            released.similarItems([1], 1)
+        # Again does no harm.
+        released.release()
+    assert len(done) == 1 + running
