@@ -102,7 +102,7 @@ def test_a_model_is_released_after_its_session_too(running: bool) -> None:
     for released in (model, copy):
         assert "rank=2" in repr(released)
         with pytest.raises(InvalidArgument, match="was released: fit it again, or load it"):
-            released.similarItems([1], 1)
+            _ = released.rank
         # Again does no harm.
         released.release()
     assert len(done) == 1 + running
