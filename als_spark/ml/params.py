@@ -181,12 +181,12 @@ class AlsModelParams(_ALSModelParams):
         return self._set(blockSize=value)
 
     def check_params(self) -> None:
-        """Stop on a value that is out of range.
+        """Stop on a value that is out of range, or one column of both ids.
 
         Raises
         ------
         InvalidArgument
-            In MLlib's words.
+            In MLlib's words, which takes one column for both, and fits every id to itself.
         """
         for param in self.params:
             if param.name in _VALID and self.isDefined(param):
@@ -195,6 +195,10 @@ class AlsModelParams(_ALSModelParams):
                     raise InvalidArgument(
                         f"{self.uid} parameter {param.name} given invalid value {value}."
                     )
+        if self.getUserCol() == self.getItemCol():
+            raise InvalidArgument(
+                f"userCol and itemCol are both {self.getUserCol()}: name a column of each"
+            )
 
     def _set(self, **values: Any) -> Self:
         """Set values, all of them or, where one is refused, none."""

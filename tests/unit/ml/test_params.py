@@ -363,3 +363,14 @@ def test_spark_connect_is_refused() -> None:
     frame: Any = SimpleNamespace(sparkSession=session, schema=None)
     with pytest.raises(ConfigError, match="needs a classic Spark session: over Spark Connect"):
         ALS().fit(frame)
+
+
+def test_one_column_for_users_and_items_is_refused_where_it_is_used() -> None:
+    message = "userCol and itemCol are both id: name a column of each"
+    for params in (ALS(userCol="id", itemCol="id"), ALS(userCol="id"), ALSModel()):
+        params._set(userCol="id", itemCol="id")
+        with pytest.raises(IllegalArgumentException, match=message):
+            params.check_params()
+    # With the default of the other.
+    with pytest.raises(IllegalArgumentException, match="userCol and itemCol are both item"):
+        ALS(userCol="item").check_params()
