@@ -58,7 +58,10 @@ def test_what_could_only_fail_is_exit_code_2(capsys: pytest.CaptureFixture[str])
     small = ["--cluster", "executors=10,cores=8,memory=32g,driver=100m", "--rank", "50"]
     assert program.main(["train", *COUNTS, *small]) == 2
     text = capsys.readouterr().out
-    assert "Too small\n  - the training would fail: 191 MB of factors are collected at once" in text
+    assert (
+        "Too small\n  - the training could only run out of memory: 191 MB of factors are collected "
+        "at once"
+    ) in text
     assert "use --exchange shuffle, or --conf spark.driver.memory=" in text
     record = record_of(capsys, "train", *COUNTS, *small, "--exchange", "shuffle")
     assert record["trainable"] is True
