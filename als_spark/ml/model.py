@@ -12,12 +12,14 @@ from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.ml.biases import Baseline
 from als_spark.ml.columns import check_column, check_like, ids_or_error
+from als_spark.ml.deviations import Wanted, add_deviations, check_wanted
 from als_spark.ml.errors import InvalidArgument
 from als_spark.ml.factors import SideFactors
 from als_spark.ml.files import AlsReader, AlsWriter
 from als_spark.ml.foldin import Columns, fold_ratings
 from als_spark.ml.interop import from_factor_model, running_session, to_factor_model
-from als_spark.ml.params import AlsModelParams
+from als_spark.ml.moments import LearntPrior
+from als_spark.ml.posterior_params import IntervalParams
 from als_spark.ml.predict import Request, fits_arrow, predict_by_joins, predict_in_arrow
 from als_spark.ml.recommend import Answerer, Measure
 from als_spark.ml.sides import Parts, Sides
@@ -29,7 +31,7 @@ from als_spark.spark.store_files import store_at
 from als_spark.types import SIDES, Side
 
 
-class ALSModel(HasSummary, AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
+class ALSModel(HasSummary, IntervalParams, Model, MLWritable, MLReadable["ALSModel"]):
     """A model that :class:`als_spark.ALS` has fitted, with the interface of MLlib's.
 
     Its factors are held by the driver. Prediction broadcasts them, or, where they are large, joins
@@ -86,6 +88,15 @@ class ALSModel(HasSummary, AlsModelParams, Model, MLWritable, MLReadable["ALSMod
     def globalMean(self) -> float | None:
         """Mean of the training ratings; None where it is not known, as of MLlib's models."""
         return self._factors.parts.baseline.mean
+
+    @property
+    def learnt(self) -> dict[str, Any] | None:
+        """How the model was learnt by ``method``, and what: options, noise, bound or R-hat.
+
+        None of a ridge towards zero. Models that are loaded have it too.
+        """
+        prior = self._factors.prior
+        return None if prior is None else dict(prior.description)
 
     @property
     def side_factors(self) -> tuple[SideFactors, SideFactors]:
@@ -345,11 +356,13 @@ class ALSModel(HasSummary, AlsModelParams, Model, MLWritable, MLReadable["ALSMod
 
     def save_data(self, session: SparkSession, path: str) -> dict[str, Any]:  # noqa: ARG002
         """Write the factors; return what the metadata have besides the parameters."""
-        return self._factors.save(path)
+        prior = self._factors.prior
+        return {**self._factors.save(path), **({} if prior is None else prior.save(path))}
 
     def load_data(self, session: SparkSession, path: str, metadata: dict[str, Any]) -> None:
         """Read the factors and, where they were saved, the objective and the statistics."""
         self._sides = Sides.load(session, path, metadata)
+        self._sides.prior = LearntPrior.load(session, path, metadata, self._sides.sides)
 
     @property
     def _factors(self) -> Sides:
@@ -371,6 +384,8 @@ class ALSModel(HasSummary, AlsModelParams, Model, MLWritable, MLReadable["ALSMod
                 check_column(dataset.schema, name)
         if prediction in dataset.columns:
             raise InvalidArgument(f"requirement failed: Column {prediction} already exists.")
+        prior, wanted = self._factors.prior, Wanted(*self.interval_columns(), self.getCoverage())
+        check_wanted(wanted, prior, [*dataset.columns, prediction])
         for name in dict.fromkeys(columns.values()):
             dataset = dataset.withColumn(name, ids_or_error(name, native=native))
         strategy = self.getColdStartStrategy().lower()
@@ -378,8 +393,12 @@ class ALSModel(HasSummary, AlsModelParams, Model, MLWritable, MLReadable["ALSMod
         request = Request(dataset, columns, kinds, prediction, strategy == "drop", unknown)
         if fits_arrow(dataset, sides["user"], sides["item"]):
             shared = (self._factors.broadcast(side) for side in SIDES)
-            return predict_in_arrow(request, *shared)
-        return predict_by_joins(request, {side: self._factors.frame(side) for side in SIDES})
+            found = predict_in_arrow(request, *shared)
+        else:
+            found = predict_by_joins(request, {side: self._factors.frame(side) for side in SIDES})
+        if prior is None or not wanted.names:
+            return found
+        return add_deviations(request, found, prior, wanted)
 
     def _answerer(self, side: Side, *, latent: bool = False) -> Answerer:
         names: dict[Side, str] = {"user": self.getUserCol(), "item": self.getItemCol()}

@@ -15,6 +15,7 @@ from als_spark.ml.factors import (
     stats_frame,
     with_stats,
 )
+from als_spark.ml.moments import LearntPrior
 from als_spark.solve.objective import Objective
 from als_spark.types import SIDES, Side
 
@@ -37,6 +38,8 @@ class Sides:
         self.session = session
         self.parts = parts
         self.sides: dict[Side, SideFactors] = {"user": parts.users, "item": parts.items}
+        self.prior: LearntPrior | None = None
+        """What is known besides of a model that has learnt its prior."""
         self._frames: dict[Side, DataFrame] = {}
         self._broadcasts: dict[Side, Broadcast[SideFactors]] = {}
 

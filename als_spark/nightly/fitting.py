@@ -15,7 +15,6 @@ from als_spark.errors import EmptySourceError
 from als_spark.model.intervals import IntervalModel
 from als_spark.model.large_model import AnyModel
 from als_spark.nightly.holdout import HoldoutRule, held_out
-from als_spark.nightly.posterior import fit_posterior, method_name
 from als_spark.nightly.run_log import RunNotes
 from als_spark.nightly.run_record import (
     DataRecord,
@@ -38,6 +37,7 @@ from als_spark.spark.read.snapshot import Snapshot, read_snapshot
 from als_spark.spark.read.sources import Source, SourceOptions
 from als_spark.spark.read.split import TRAIN, SplitOptions, split_ratings
 from als_spark.spark.train.best import model_of
+from als_spark.spark.train.posterior import fit_posterior, method_name
 from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.bayes.options import PosteriorOptions
 from als_spark.train.checkpoint import Checkpoint

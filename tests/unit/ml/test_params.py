@@ -11,9 +11,10 @@ import pyspark.ml.recommendation as mllib
 import pytest
 from pyspark.errors import IllegalArgumentException
 
-from als_spark import ALS, ALSModel, ConfigError, Objective, TrainingOptions
+from als_spark import ALS, ALSModel, ConfigError, Objective, PosteriorOptions, TrainingOptions
 from als_spark.ml.biases import Baseline
 from als_spark.ml.params import mllib_params
+from als_spark.ml.posterior_params import REFUSED
 from als_spark.ml.training import Shared, options_of
 
 OURS: dict[str, Any] = {
@@ -28,6 +29,16 @@ OURS: dict[str, Any] = {
     "initialModel": None,
     "callback": None,
     "progress": None,
+    "method": "ridge",
+    "implicitFeatures": 0,
+    "noise": None,
+    "burnIn": None,
+    "numSamples": None,
+    "featureRidge": None,
+    "deviationCol": None,
+    "lowerCol": None,
+    "upperCol": None,
+    "coverage": 0.9,
 }
 """What MLlib lacks, with the values at which it is as MLlib."""
 
@@ -41,7 +52,10 @@ def test_every_public_name_of_mllib_is_there(ours: type, theirs: type) -> None:
     assert public(theirs) - public(ours) == set()
 
 
-UNSET = {"biasRegParam", "weightCol"}
+UNSET = {
+    *("biasRegParam", "weightCol", "noise", "burnIn", "numSamples", "featureRidge"),
+    *("deviationCol", "lowerCol", "upperCol"),
+}
 """Those that have no value unless they are set."""
 
 
@@ -96,6 +110,16 @@ VALUES: dict[str, Any] = {
     "biases": True,
     "biasRegParam": 0.25,
     "weightCol": "w",
+    "method": "sample",
+    "implicitFeatures": 20,
+    "noise": "shared",
+    "burnIn": 3,
+    "numSamples": 4,
+    "featureRidge": 30.0,
+    "deviationCol": "sd",
+    "lowerCol": "low",
+    "upperCol": "high",
+    "coverage": 0.5,
 }
 
 
@@ -176,6 +200,9 @@ def test_accepted_types(name: str, given: Any, value: Any) -> None:
         ("initialModel", "als-model"),
         ("callback", 3),
         ("progress", "yes"),
+        ("method", 1),
+        ("numSamples", "4"),
+        ("deviationCol", True),
     ],
 )
 def test_a_wrong_type_is_refused_and_changes_nothing(name: str, given: Any) -> None:
@@ -218,6 +245,14 @@ def test_a_wrong_type_is_refused_and_changes_nothing(name: str, given: Any) -> N
         ("regExponent", -0.5),
         ("regExponent", 4.5),
         ("regExponent", float("nan")),
+        ("method", "gibbs"),
+        ("implicitFeatures", -1),
+        ("noise", "columns"),
+        ("burnIn", -1),
+        ("numSamples", 0),
+        ("featureRidge", 0.0),
+        ("coverage", 1.0),
+        ("coverage", float("nan")),
     ],
 )
 def test_a_value_out_of_range_is_refused_where_it_is_used(name: str, value: Any) -> None:
@@ -337,7 +372,7 @@ class TestBiases:
 def test_maps_of_the_same_columns_are_trained_together() -> None:
     als = ALS()
     shared = Shared.of(als)
-    assert shared == ("user", "item", "rating", "", False, "auto")
+    assert shared == ("user", "item", "rating", "", False, "auto", False)
     others = {als.rank: 2, als.regParam: 3.0, als.seed: 1, als.tol: 0.5, als.implicitPrefs: True}
     assert Shared.of(als.copy(others)) == shared
     for name, value in (
@@ -363,3 +398,70 @@ def test_spark_connect_is_refused() -> None:
     frame: Any = SimpleNamespace(sparkSession=session, schema=None)
     with pytest.raises(ConfigError, match="needs a classic Spark session: over Spark Connect"):
         ALS().fit(frame)
+
+
+class TestMethods:
+    def test_a_ridge_towards_zero_needs_none(self) -> None:
+        assert ALS(rank=3, regParam=0.5, biases=True, weightCol="w").posterior_options() is None
+
+    @pytest.mark.parametrize(
+        ("params", "options"),
+        [
+            ({"method": "variational"}, PosteriorOptions(seed=3)),
+            (
+                {"method": "variational", "rank": 5, "maxIter": 7, "tol": 0.1, "noise": "shared"},
+                PosteriorOptions(rank=5, max_iter=7, tol=0.1, noise="shared", seed=3),
+            ),
+            (
+                {"method": "sample", "burnIn": 0, "numSamples": 9, "implicitFeatures": 2},
+                PosteriorOptions("sample", burn_in=0, samples=9, n_features=2, seed=3),
+            ),
+            ({"implicitFeatures": 2}, PosteriorOptions("ridge", n_features=2, seed=3)),
+            (
+                {"implicitFeatures": 2, "regParam": 9, "regExponent": 1, "featureRidge": 5},
+                PosteriorOptions("ridge", n_features=2, seed=3, reg=9, exponent=1, feature_ridge=5),
+            ),
+        ],
+    )
+    def test_what_is_not_set_is_the_methods_own(
+        self, params: dict[str, Any], options: PosteriorOptions
+    ) -> None:
+        # None, and what asks for nothing, is as if it were not set.
+        nothing = {"alpha": None, "nonnegative": False, "checkpointInterval": -1, "weightCol": ""}
+        assert ALS(seed=3, **nothing, **params).posterior_options() == options
+        unset = {"noise": None, "burnIn": None, "numSamples": None, "rank": None}
+        assert ALS(seed=3, **{**unset, **params}).posterior_options() == options
+
+    @pytest.mark.parametrize("chosen", [*REFUSED])
+    def test_what_has_no_effect_is_refused(self, chosen: str) -> None:
+        method = {"ridge towards a mean": {"implicitFeatures": 4}}.get(chosen, {"method": chosen})
+        values = {**VALUES, "regParam": 0.1, "checkpointInterval": 10, "maxIter": 3}
+        for name in REFUSED[chosen]:
+            als = ALS(**method, **{name: values[name]})
+            with pytest.raises(IllegalArgumentException, match=rf"^{name}=.* has no effect") as got:
+                als.posterior_options()
+            assert isinstance(got.value, ConfigError)
+            ALS(**method, **{name: None}).posterior_options()
+
+    @pytest.mark.parametrize(
+        ("params", "message"),
+        [
+            ({"method": "sample", "biases": False}, "^biases=False with method='sample': biases"),
+            ({"method": "variational", "exchange": "shuffle"}, "^exchange='shuffle' with method"),
+            ({"method": "variational", "maxIter": 0}, "^maxIter=0 with method='variational'"),
+            ({"implicitFeatures": 3, "regParam": 0}, "^regParam=0 with .*implicitFeatures=3"),
+            ({"method": "sample", "deviationCol": "sd"}, "^deviationCol='sd' with method='sample'"),
+            ({"upperCol": "high"}, "^upperCol='high' with method='ridge': not available"),
+        ],
+    )
+    def test_what_cannot_be_is_refused(self, params: dict[str, Any], message: str) -> None:
+        with pytest.raises(IllegalArgumentException, match=message):
+            ALS(**params).posterior_options()
+
+    def test_iterations_at_most(self) -> None:
+        assert ALS(maxIter=4).most_iterations == 4
+        assert ALS(method="sample", burnIn=2, numSamples=3).most_iterations == 5
+
+    def test_they_are_trained_apart(self) -> None:
+        assert Shared.of(ALS(method="sample")) == Shared.of(ALS(method="variational", rank=3))
+        assert Shared.of(ALS(implicitFeatures=2)) != Shared.of(ALS())
