@@ -56,6 +56,11 @@ class IntervalModel:
         """Say how large it is."""
         return f"<IntervalModel: {len(self.users):,} users, {len(self.items):,} items>"
 
+    @property
+    def rank(self) -> int:
+        """Number of factors d, the bias not counted."""
+        return int(self.moments.rows[0].shape[1]) - 1
+
     def predict(
         self,
         users: pa.Array | Sequence[Any],
@@ -134,7 +139,9 @@ def load_intervals(folder: str | Path) -> IntervalModel:
         if description.get("format") != POSTERIOR_FORMAT:
             raise ValueError(f"the format is not {POSTERIOR_FORMAT!r}")
         mean, noise = (float(description[key]) for key in ("mean", "noise"))
-        more = {name: _pair(description, key) for name, key in _PAIRS if key in description}
+        more: dict[str, Any] = {
+            name: _pair(description, key) for name, key in _PAIRS if key in description
+        }
         tables = [pq.read_table(folder / name).combine_chunks() for name in SIDE_FILES]
         sides = [
             (_numbers(table, "mean"), _numbers(table, "covariance"), table["scale"].to_numpy())

@@ -18,6 +18,7 @@ import als_spark.nightly.run_log
 from als_spark.cli import spark_job
 from als_spark.cli.interrupts import Interrupted
 from als_spark.model.files import load_model
+from als_spark.model.intervals import load_intervals
 from als_spark.nightly import retrain as retrain_module
 from als_spark.nightly.fitting import Fitting
 from als_spark.spark.read.facts import TableVersion
@@ -222,6 +223,62 @@ class TestPublished:
         )
         assert f"retrain: {error}\n" in capsys.readouterr().err
         assert (lake.last()["outcome"], lake.last()["sentence"]) == ("bad_input", error)
+
+
+class TestMethods:
+    def test_a_variational_model_goes_on_from_last_night(
+        self, spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        lake = Lake(tmp_path)
+        least = ["--ratings", str(lake.base), "--store", str(lake.path), "--ranking-users", "0"]
+        options = ["--rank", "2", "--tol", "1e-3", "--dtype", "float64"]
+        assert main([*least, *options, "--method", "variational", "--no-refit"]) == 0
+        first = lake.last()
+        assert first["settings"]["method"] == "variational"
+        assert first["training"]["start"] == "cold"
+        # The next night nobody says how: as the version has it, and then on all ratings.
+        today = lake.file("today.csv", fresh_lines(0.25))
+        night = [*least, "--dtype", "float64", "--margin", "0.2", "--increments", today]
+        capsys.readouterr()
+        assert main(night) == 0
+        second = lake.last()
+        told = f"variational, rank 2: as version {first['version']} has it"
+        assert told in capsys.readouterr().err
+        assert second["settings"] == {**first["settings"], "refit": True}
+        assert second["training"]["start"] == "warm"
+        assert (
+            "100.0% of the rows start at the posterior of version" in (second["training"]["reason"])
+        )
+        assert 3 * second["training"]["iterations"] <= first["training"]["iterations"]
+        # On the same held-out ratings, and more.
+        assert second["champion"]["count"] == second["challenger"]["count"]
+        folder = lake.path / "versions" / second["version"]
+        beside = load_intervals(folder / "before_refit")
+        whole = load_intervals(folder)
+        assert whole.rank == beside.rank == 2
+        assert second["refit"]["iterations"] <= second["training"]["iterations"] + 1
+        # Each goes with the factors beside it.
+        users, items = BASE.users.tolist(), BASE.items.tolist()
+        for own, model in (
+            (whole, lake.store.load()),
+            (beside, lake.store.load_before_refit()),
+        ):
+            predicted = own.predict(users, items).prediction
+            np.testing.assert_allclose(model.predict(users, items), predicted)
+        assert lake.store.load().description["refit"] == second["refit"]
+        assert "variational" in read_page(lake.report()).text
+        # Nothing new, until another noise is asked for; a sampled model starts as always.
+        assert main(night) == 0
+        assert lake.last()["outcome"] == "unchanged"
+        few = ["--method", "ridge", "--implicit-features", "2", "--rank", "2", "--max-iter", "4"]
+        assert main([*night, *few, "--no-refit", "--margin", "9"]) == 0
+        third = lake.last()
+        assert third["training"]["start"] == "cold"
+        assert "goes on from no other" in third["training"]["reason"]
+        assert main([*night, "--noise", "rows"]) == 2
+        assert "--noise rows with --method ridge --implicit-features 2, as version" in (
+            capsys.readouterr().err
+        )
 
 
 class TestRefit:
