@@ -5,7 +5,7 @@ As the predictions (:mod:`als_spark.ml.predict`): by broadcast vectors, or by jo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from statistics import NormalDist
 from typing import NamedTuple
@@ -15,16 +15,17 @@ import pyarrow as pa
 from pyspark import Broadcast
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_type
 from pyspark.sql.types import FloatType, StructField, StructType
 
 from als_spark.ml.columns import id_or_null
 from als_spark.ml.errors import InvalidArgument
 from als_spark.ml.factors import SideFactors
 from als_spark.ml.moments import LearntPrior, no_moments
-from als_spark.ml.predict import DOT_ROWS, GATHER_ROWS, Request, dot, fits_arrow, unused
+from als_spark.ml.predict import DOT_ROWS, GATHER_ROWS, dot, fits_arrow, unused
 from als_spark.model.ids import IdIndex
 from als_spark.spark.arrow import gather_batches, map_in_arrow
-from als_spark.types import SIDES, FloatArray, IntArray
+from als_spark.types import SIDES, FloatArray, IntArray, Side
 
 ADDED = ("deviation", "lower", "upper")
 
@@ -48,44 +49,66 @@ class Wanted(NamedTuple):
         return NormalDist().inv_cdf(0.5 + self.coverage / 2)
 
 
-def check_wanted(wanted: Wanted, prior: LearntPrior | None, taken: list[str]) -> None:
-    """Stop where columns are wanted that cannot be made.
+def check_wanted(wanted: Wanted, prior: LearntPrior | None, taken: list[str]) -> LearntPrior:
+    """Return the posterior that columns are made of; stop where they cannot be made.
 
     Raises
     ------
     InvalidArgument
         If the model has no posterior, or a name is taken.
     """
-    names = wanted.names
-    if names and (prior is None or not prior.moments):
+    if prior is None or not prior.moments:
         raise no_moments()
+    names = wanted.names
     for k, name in enumerate(names):
         if name in taken or name in names[:k]:
             raise InvalidArgument(f"requirement failed: Column {name} already exists.")
+    return prior
 
 
 def add_deviations(
-    request: Request, predicted: DataFrame, prior: LearntPrior, wanted: Wanted
+    predicted: DataFrame,
+    names: Mapping[Side, str],
+    prediction: str,
+    prior: LearntPrior,
+    wanted: Wanted,
 ) -> DataFrame:
     """Add the columns that are wanted to a dataset with its predictions.
 
     They are float, NaN where the model lacks the user or the item.
+
+    Parameters
+    ----------
+    predicted : DataFrame
+        Its ids are checked already.
+    names : mapping of side to str
+        Columns of the ids.
+    prediction : str
+        Column of the predictions.
+    prior : LearntPrior
+        With moments.
+    wanted : Wanted
     """
+    keys = {
+        side: id_or_null(name, from_arrow_type(prior.moments[side].ids.type))
+        for side, name in names.items()
+    }
     if fits_arrow(predicted, *(prior.vectors(side) for side in SIDES)):
-        return _in_arrow(request, predicted, prior, wanted)
-    return _by_joins(request, predicted, prior, wanted)
+        return _in_arrow(predicted, keys, prediction, prior, wanted)
+    return _by_joins(predicted, keys, prediction, prior, wanted)
 
 
 def _in_arrow(
-    request: Request, predicted: DataFrame, prior: LearntPrior, wanted: Wanted
+    predicted: DataFrame,
+    keys: Mapping[Side, Column],
+    prediction: str,
+    prior: LearntPrior,
+    wanted: Wanted,
 ) -> DataFrame:
     # By position: names may come twice.
     numbered = [f"c{k}" for k in range(len(predicted.columns))]
-    keys = [
-        id_or_null(request.names[side], request.kinds[side]).alias(f"{side}_key") for side in SIDES
-    ]
-    centre = F.col(request.prediction).alias("centre")
-    plain = predicted.select("*", centre, *keys).toDF(*numbered, "centre", "user_key", "item_key")
+    more = [F.col(prediction).alias("centre"), *(keys[side].alias(f"{side}_key") for side in SIDES)]
+    plain = predicted.select("*", *more).toDF(*numbered, "centre", "user_key", "item_key")
     fields = [
         StructField(name, field.dataType, field.nullable, field.metadata)
         for name, field in zip(numbered, predicted.schema, strict=True)
@@ -146,15 +169,18 @@ def variances(
 
 
 def _by_joins(
-    request: Request, predicted: DataFrame, prior: LearntPrior, wanted: Wanted
+    predicted: DataFrame,
+    keys: Mapping[Side, Column],
+    prediction: str,
+    prior: LearntPrior,
+    wanted: Wanted,
 ) -> DataFrame:
     joined, names = predicted, {}
     for side in SIDES:
         features = unused(f"{side}Spread", [*joined.columns, *wanted.names])
         names[side], key = features, f"{features}Id"
         own = prior.frame(side).select(F.col("id").alias(key), F.col("features").alias(features))
-        ids = id_or_null(request.names[side], request.kinds[side])
-        joined = joined.join(own, ids == F.col(key), "left").drop(key)
+        joined = joined.join(own, keys[side] == F.col(key), "left").drop(key)
     width = prior.vectors("user").factors.shape[1]
     users, items = F.col(names["user"]), F.col(names["item"])
     whole = dot(F.slice(users, 1, width - 1), F.slice(items, 1, width - 1)).cast("double")
@@ -162,7 +188,7 @@ def _by_joins(
     variance = F.when(whole < 0, 0.0).otherwise(whole)
     noise = F.element_at(users, width).cast("double") * F.element_at(items, width)
     half = F.lit(wanted.half) * F.sqrt(variance + noise)
-    centre = F.col(request.prediction).cast("double")
+    centre = F.col(prediction).cast("double")
     values = (F.sqrt(variance), centre - half, centre + half)
     added = [
         _float(value).alias(name) for value, name in zip(values, wanted[:3], strict=True) if name

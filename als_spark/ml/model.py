@@ -18,13 +18,14 @@ from als_spark.ml.factors import SideFactors
 from als_spark.ml.files import AlsReader, AlsWriter
 from als_spark.ml.foldin import Columns, fold_ratings
 from als_spark.ml.interop import from_factor_model, running_session, to_factor_model
-from als_spark.ml.moments import LearntPrior
+from als_spark.ml.moments import LearntPrior, stored_prior
 from als_spark.ml.posterior_params import IntervalParams
 from als_spark.ml.predict import Request, fits_arrow, predict_by_joins, predict_in_arrow
 from als_spark.ml.recommend import Answerer, Measure
 from als_spark.ml.sides import Parts, Sides
 from als_spark.ml.summary import HasSummary
 from als_spark.model.factor_model import FactorModel
+from als_spark.model.files import load_model
 from als_spark.solve.objective import Objective
 from als_spark.spark.frames import check_frame
 from als_spark.spark.store_files import store_at
@@ -296,6 +297,8 @@ class ALSModel(HasSummary, IntervalParams, Model, MLWritable, MLReadable["ALSMod
     def fromStore(cls, path: str, version: str | None = None) -> ALSModel:
         """Read a model from a model store, verified: see :meth:`fromFactorModel`.
 
+        One that was trained by ``--method variational`` has deviations and intervals, too.
+
         Parameters
         ----------
         path : str
@@ -311,7 +314,11 @@ class ALSModel(HasSummary, IntervalParams, Model, MLWritable, MLReadable["ALSMod
             If there is no store, no such version, or its files are not those that were published.
         """
         session = running_session()
-        return cls.fromFactorModel(session, store_at(session, path).load(version))
+        with store_at(session, path).open(version) as folder:
+            model = load_model(folder)
+            made = cls.fromFactorModel(session, model)
+            made._factors.prior = stored_prior(session, folder, model, made._factors.sides)
+        return made
 
     def foldIn(
         self, ratings: DataFrame, side: Side = "user", ratingCol: str = "rating"
@@ -371,6 +378,16 @@ class ALSModel(HasSummary, IntervalParams, Model, MLWritable, MLReadable["ALSMod
         return self._sides
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
+        wanted = Wanted(*self.interval_columns(), self.getCoverage())
+        if not wanted.names:
+            return self._predicted(dataset)
+        self.check_params()
+        prediction, prior = self.getPredictionCol(), self._factors.prior
+        checked = check_wanted(wanted, prior, [*dataset.columns, prediction])
+        names: dict[Side, str] = {"user": self.getUserCol(), "item": self.getItemCol()}
+        return add_deviations(self._predicted(dataset), names, prediction, checked, wanted)
+
+    def _predicted(self, dataset: DataFrame) -> DataFrame:
         check_frame(dataset, "ALSModel.transform")
         self.check_params()
         prediction = self.getPredictionCol()
@@ -384,8 +401,6 @@ class ALSModel(HasSummary, IntervalParams, Model, MLWritable, MLReadable["ALSMod
                 check_column(dataset.schema, name)
         if prediction in dataset.columns:
             raise InvalidArgument(f"requirement failed: Column {prediction} already exists.")
-        prior, wanted = self._factors.prior, Wanted(*self.interval_columns(), self.getCoverage())
-        check_wanted(wanted, prior, [*dataset.columns, prediction])
         for name in dict.fromkeys(columns.values()):
             dataset = dataset.withColumn(name, ids_or_error(name, native=native))
         strategy = self.getColdStartStrategy().lower()
@@ -393,12 +408,8 @@ class ALSModel(HasSummary, IntervalParams, Model, MLWritable, MLReadable["ALSMod
         request = Request(dataset, columns, kinds, prediction, strategy == "drop", unknown)
         if fits_arrow(dataset, sides["user"], sides["item"]):
             shared = (self._factors.broadcast(side) for side in SIDES)
-            found = predict_in_arrow(request, *shared)
-        else:
-            found = predict_by_joins(request, {side: self._factors.frame(side) for side in SIDES})
-        if prior is None or not wanted.names:
-            return found
-        return add_deviations(request, found, prior, wanted)
+            return predict_in_arrow(request, *shared)
+        return predict_by_joins(request, {side: self._factors.frame(side) for side in SIDES})
 
     def _answerer(self, side: Side, *, latent: bool = False) -> Answerer:
         names: dict[Side, str] = {"user": self.getUserCol(), "item": self.getItemCol()}

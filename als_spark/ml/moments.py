@@ -14,6 +14,7 @@ The last entries are no part of the product: theirs is the variance of the noise
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +32,9 @@ from als_spark.ml.factors import (
     collect_chunks,
     factors_frame,
 )
+from als_spark.model.factor_model import FactorModel
 from als_spark.model.ids import IdIndex
+from als_spark.model.intervals import POSTERIOR_FILE, load_intervals
 from als_spark.train.bayes.spread import Moments
 from als_spark.types import SIDES, FloatArray, IntArray, Side
 
@@ -161,6 +164,40 @@ class LearntPrior:
             if moments["user"].size != moments["item"].size:
                 raise _foreign(f"{path}/itemPosterior")
         return cls(session, description, float(noise), moments)
+
+
+def stored_prior(
+    session: SparkSession, folder: Path, model: FactorModel, sides: Mapping[Side, SideFactors]
+) -> LearntPrior | None:
+    """Read what a version of a store knows of its posterior; None of a ridge towards zero.
+
+    Parameters
+    ----------
+    session : SparkSession
+    folder : Path
+        Of the version.
+    model : FactorModel
+        Its model, for the description.
+    sides : mapping of side to SideFactors
+        What the estimator's model has of it.
+
+    Raises
+    ------
+    DataError
+        If the posterior is damaged.
+    """
+    description = model.description.get(METADATA)
+    if not isinstance(description, Mapping):
+        return None
+    if not (folder / POSTERIOR_FILE).is_file():
+        return LearntPrior(session, description)
+    known = load_intervals(folder)
+    moments: dict[Side, SideMoments] = {}
+    for k, (side, ids) in enumerate(zip(SIDES, (known.users, known.items), strict=True)):
+        if (ids.rows_of(sides[side].ids) < 0).any():
+            raise _foreign(str(folder))
+        moments[side] = SideMoments.of(sides[side], ids.ids, known.moments, k)
+    return LearntPrior(session, description, known.moments.noise, moments)
 
 
 def spread_vectors(side: SideMoments, name: Side, noise: float) -> FloatArray:

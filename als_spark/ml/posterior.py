@@ -158,7 +158,7 @@ def _assembled(
         learnt,
         result.errors["train"].rmse,
     )
-    baseline = Baseline(prepared.mean, biased=True)
+    baseline = Baseline(fitted.objective.mean, biased=True)
     prior = LearntPrior(dataset.sparkSession, learnt)
     if fitted.intervals is not None:
         moments = fitted.intervals.moments
