@@ -17,7 +17,7 @@ from als_spark.cli.spark_paths import check_paths
 from als_spark.cli.stored import store_of
 from als_spark.errors import ConfigError
 from als_spark.files.places import local_path
-from als_spark.nightly.method import Choice, Earlier
+from als_spark.nightly.method import Choice, Earlier, method_record
 from als_spark.nightly.retrain import Retrain, RetrainOptions
 from als_spark.nightly.run_record import Spec
 from als_spark.nightly.tracking import check_tracking
@@ -61,7 +61,8 @@ def plan_choice(config: RetrainConfig) -> tuple[int, PosteriorOptions | None]:
         store = store_of(None, config.store)
         if store.exists() and store.current() is not None:
             model = store.load()
-            earlier = Earlier(Spec(model.rank, Objective(0.0)), model.description.get("posterior"))
+            spec = Spec(model.rank, Objective(0.0))
+            earlier = Earlier(spec, method_record(model.description))
     posterior = config.posterior_of(earlier, "the current version")
     if posterior is not None:
         return posterior.n_factors, posterior

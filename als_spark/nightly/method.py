@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -46,6 +47,17 @@ def options_record(options: PosteriorOptions) -> dict[str, Any]:
     """Return the options as the settings of a run have them: those that decide something."""
     record = {**asdict(options), "rank": options.n_factors, "tol": options.tolerance}
     return {key: value for key, value in record.items() if key not in _OF_THE_RUN}
+
+
+def method_record(description: Mapping[str, Any]) -> Any:
+    """Return what the description of a model has of its method, for :func:`options_of`.
+
+    None of a ridge towards zero. Features from files or tables are among it.
+    """
+    record, features = description.get("posterior"), description.get("features")
+    if isinstance(record, Mapping) and isinstance(features, Mapping) and features:
+        return {**record, "features": f"of {' and '.join(f'{side}s' for side in features)}"}
+    return record
 
 
 def options_of(record: Any, label: str) -> PosteriorOptions | None:

@@ -15,7 +15,7 @@ from als_spark.nightly.checks import Check, CheckLimits, check_parts, check_unkn
 from als_spark.nightly.comparison import LARGER_IS_BETTER, Measure, Verdict, judge
 from als_spark.nightly.fitting import FitOptions, Fitting, ReadyRatings
 from als_spark.nightly.holdout import unseen_by_both
-from als_spark.nightly.method import Choice, Earlier, posterior_of, warm_posterior
+from als_spark.nightly.method import Choice, Earlier, method_record, posterior_of, warm_posterior
 from als_spark.nightly.past_runs import (
     ancestors_of,
     kept_by,
@@ -314,7 +314,7 @@ def _pattern_of(model: AnyModel | None) -> Earlier | None:
     if model is None:
         return None
     objective = Objective.from_record(model.description, "the model's description")
-    return Earlier(Spec(model.rank, objective), model.description.get("posterior"))
+    return Earlier(Spec(model.rank, objective), method_record(model.description))
 
 
 def _integers_of(model: AnyModel | None) -> list[Side]:

@@ -14,7 +14,13 @@ from als_spark.cli.config.batch import RetrainConfig
 from als_spark.errors import ConfigError, DataError
 from als_spark.model.ids import IdIndex
 from als_spark.model.intervals import IntervalModel
-from als_spark.nightly.method import Earlier, options_of, options_record, posterior_start
+from als_spark.nightly.method import (
+    Earlier,
+    method_record,
+    options_of,
+    options_record,
+    posterior_start,
+)
 from als_spark.nightly.run_record import Spec
 from als_spark.solve.objective import Objective
 from als_spark.train.bayes.options import PosteriorOptions
@@ -71,6 +77,15 @@ class TestOptions:
         config = RetrainConfig(**LEAST, method="sample")
         found = config.posterior_of(Earlier(Spec(6, Objective(0.3)), record), "version v1")
         assert found == PosteriorOptions("sample")
+
+
+def test_features_of_rows_cannot_be_kept() -> None:
+    record = options_record(EVERY[0])
+    assert method_record({"posterior": record}) == record
+    assert method_record({"rank": 3}) is None
+    more = method_record({"posterior": record, "features": {"user": {}, "item": {}}})
+    with pytest.raises(ConfigError, match="trained with features 'of users and items', which retr"):
+        options_of(more, "version v1")
 
 
 class TestChoice:
