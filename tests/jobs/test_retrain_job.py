@@ -780,6 +780,7 @@ class TestOthers:
         names = [version for version, _ in lake.pointers()]
         assert [info.name for info in lake.store.versions()] == names[1:]
 
+    @pytest.mark.slow
     def test_mlflow(self, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
         uri = (lake.folder / "runs").as_uri()
