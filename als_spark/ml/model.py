@@ -91,15 +91,6 @@ class ALSModel(HasSummary, IntervalParams, Model, MLWritable, MLReadable["ALSMod
         return self._factors.parts.baseline.mean
 
     @property
-    def learnt(self) -> dict[str, Any] | None:
-        """How the model was learnt by ``method``, and what: options, noise, bound or R-hat.
-
-        None of a ridge towards zero. Models that are loaded have it too.
-        """
-        prior = self._factors.prior
-        return None if prior is None else dict(prior.description)
-
-    @property
     def side_factors(self) -> tuple[SideFactors, SideFactors]:
         """Ids and factors of the users and of the items, as arrays of the driver."""
         sides = self._factors.sides
@@ -360,6 +351,15 @@ class ALSModel(HasSummary, IntervalParams, Model, MLWritable, MLReadable["ALSMod
         made = self.copy()
         made._sides = Sides(self._factors.session, parts)
         return made
+
+    @property
+    def learnt(self) -> dict[str, Any] | None:
+        """How the model was learnt by ``method``, and what: options, noise, bound or R-hat.
+
+        None of a ridge towards zero. Models that are loaded have it too.
+        """
+        prior = self._factors.prior
+        return None if prior is None else dict(prior.description)
 
     def save_data(self, session: SparkSession, path: str) -> dict[str, Any]:  # noqa: ARG002
         """Write the factors; return what the metadata have besides the parameters."""
