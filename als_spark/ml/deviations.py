@@ -25,6 +25,7 @@ from als_spark.ml.moments import LearntPrior, no_moments
 from als_spark.ml.predict import DOT_ROWS, GATHER_ROWS, dot, fits_arrow, unused
 from als_spark.model.ids import IdIndex
 from als_spark.spark.arrow import gather_batches, map_in_arrow
+from als_spark.spark.read.names import quoted
 from als_spark.types import SIDES, FloatArray, IntArray, Side
 
 ADDED = ("deviation", "lower", "upper")
@@ -107,7 +108,10 @@ def _in_arrow(
 ) -> DataFrame:
     # By position: names may come twice.
     numbered = [f"c{k}" for k in range(len(predicted.columns))]
-    more = [F.col(prediction).alias("centre"), *(keys[side].alias(f"{side}_key") for side in SIDES)]
+    more = [
+        F.col(quoted(prediction)).alias("centre"),
+        *(keys[side].alias(f"{side}_key") for side in SIDES),
+    ]
     plain = predicted.select("*", *more).toDF(*numbered, "centre", "user_key", "item_key")
     fields = [
         StructField(name, field.dataType, field.nullable, field.metadata)
@@ -188,7 +192,7 @@ def _by_joins(
     variance = F.when(whole < 0, 0.0).otherwise(whole)
     noise = F.element_at(users, width).cast("double") * F.element_at(items, width)
     half = F.lit(wanted.half) * F.sqrt(variance + noise)
-    centre = F.col(prediction).cast("double")
+    centre = F.col(quoted(prediction)).cast("double")
     values = (F.sqrt(variance), centre - half, centre + half)
     added = [
         _float(value).alias(name) for value, name in zip(values, wanted[:3], strict=True) if name

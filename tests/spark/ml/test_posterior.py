@@ -126,6 +126,11 @@ def test_variational(
         joined = model.transform(pairs)
         assert [field.simpleString() for field in joined.schema] == kinds
         check_against(twin, joined)
+        # Names with dots are names.
+        dotted = {model.predictionCol: "a.b", model.deviationCol: "s.d", model.upperCol: ""}
+        named = model.copy(dotted).transform(pairs.limit(1))
+        assert named.columns == ["user", "item", "a.b", "s.d", "low"]
+    assert model.copy(dotted).transform(pairs.limit(1)).columns == named.columns
     # Saved and loaded.
     path = str(tmp_path / "model")
     model.save(path)
