@@ -228,7 +228,7 @@ class TestPublished:
 
 class TestMethods:
     def test_a_variational_model_goes_on_from_last_night(
-        self, spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self, spark: SparkSession, tmp_path: Path
     ) -> None:
         lake = Lake(tmp_path)
         least = ["--ratings", str(lake.base), "--store", str(lake.path), "--ranking-users", "0"]
@@ -246,9 +246,8 @@ class TestMethods:
         second = lake.last()
         assert second["settings"] == {**first["settings"], "refit": True}
         assert second["training"]["start"] == "warm"
-        assert (
-            "100.0% of the rows start at the posterior of version" in (second["training"]["reason"])
-        )
+        begun = "100.0% of the rows start at the posterior of version"
+        assert begun in second["training"]["reason"]
         assert 3 * second["training"]["iterations"] <= first["training"]["iterations"]
         # On the same held-out ratings, and more.
         assert second["champion"]["count"] == second["challenger"]["count"]
@@ -275,14 +274,23 @@ class TestMethods:
         for name, values in (("sd", wanted.deviation), ("most", wanted.upper)):
             np.testing.assert_allclose([row[name] for row in rows], values, rtol=1e-4)
         assert "variational" in read_page(lake.report()).text
-        # Nothing new, until another noise is asked for; a sampled model starts as always.
         assert main(night) == 0
         assert lake.last()["outcome"] == "unchanged"
-        few = ["--method", "ridge", "--implicit-features", "2", "--rank", "2", "--max-iter", "4"]
-        assert main([*night, *few, "--no-refit", "--margin", "9"]) == 0
-        third = lake.last()
-        assert third["training"]["start"] == "cold"
-        assert "goes on from no other" in third["training"]["reason"]
+
+    @pytest.mark.slow
+    def test_other_methods_start_as_always(
+        self, lake: Lake, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        night = ["--ratings", str(lake.base), "--store", str(lake.path), "--ranking-users", "0"]
+        night += ["--placement", "grid", "--no-refit", "--margin", "9", "--max-iter", "3"]
+        for options, reason in (
+            (["--method", "variational"], "the current version has no posterior to start from"),
+            (["--implicit-features", "2", "--method", "ridge"], "goes on from no other"),
+        ):
+            assert main([*night, "--rank", "2", *options]) == 0
+            training = lake.last()["training"]
+            assert training["start"] == "cold"
+            assert reason in training["reason"]
         capsys.readouterr()
         assert main([*night, "--noise", "rows"]) == 2
         assert "--noise rows with --method ridge --implicit-features 2, as version" in (
