@@ -10,24 +10,27 @@ from pyspark.ml.util import MLReadable, MLWritable
 from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.ml.biases import Baseline
+from als_spark.ml.deviations import Wanted, add_deviations, check_wanted
 from als_spark.ml.errors import InvalidArgument
 from als_spark.ml.far import AnySide
 from als_spark.ml.files import AlsReader, AlsWriter
 from als_spark.ml.foldin import Columns, fold_ratings
 from als_spark.ml.interop import from_factor_model, running_session, to_factor_model
-from als_spark.ml.params import AlsModelParams
+from als_spark.ml.moments import LearntPrior, stored_prior
+from als_spark.ml.posterior_params import IntervalParams
 from als_spark.ml.predict import Request, checked_ids_in, predict
 from als_spark.ml.recommend import Answerer, Measure
 from als_spark.ml.sides import HasFactors, Parts, Sides
 from als_spark.ml.summary import HasSummary
 from als_spark.model.factor_model import FactorModel
+from als_spark.model.files import load_model
 from als_spark.solve.objective import Objective
 from als_spark.spark.frames import check_frame
 from als_spark.spark.store_files import store_at
 from als_spark.types import Side
 
 
-class ALSModel(HasFactors, HasSummary, AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
+class ALSModel(HasFactors, HasSummary, IntervalParams, Model, MLWritable, MLReadable["ALSModel"]):
     """A model that :class:`als_spark.ALS` has fitted, with the interface of MLlib's.
 
     Its factors are held by the driver. Prediction broadcasts them, or, where they are large, joins
@@ -252,6 +255,8 @@ class ALSModel(HasFactors, HasSummary, AlsModelParams, Model, MLWritable, MLRead
     def fromStore(cls, path: str, version: str | None = None) -> ALSModel:
         """Read a model from a model store, verified: see :meth:`fromFactorModel`.
 
+        One that was trained by ``--method variational`` has deviations and intervals, too.
+
         Parameters
         ----------
         path : str
@@ -267,7 +272,11 @@ class ALSModel(HasFactors, HasSummary, AlsModelParams, Model, MLWritable, MLRead
             If there is no store, no such version, or its files are not those that were published.
         """
         session = running_session()
-        return cls.fromFactorModel(session, store_at(session, path).load(version))
+        with store_at(session, path).open(version) as folder:
+            model = load_model(folder)
+            made = cls.fromFactorModel(session, model)
+            made._factors.prior = stored_prior(session, folder, model, made._factors.sides)
+        return made
 
     def foldIn(
         self, ratings: DataFrame, side: Side = "user", ratingCol: str = "rating"
@@ -312,15 +321,36 @@ class ALSModel(HasFactors, HasSummary, AlsModelParams, Model, MLWritable, MLRead
         made._sides = Sides(self._factors.session, parts)
         return made
 
+    @property
+    def learnt(self) -> dict[str, Any] | None:
+        """How the model was learnt by ``method``, and what: options, noise, bound or R-hat.
+
+        None of a ridge towards zero. Models that are loaded have it too.
+        """
+        prior = self._factors.prior
+        return None if prior is None else dict(prior.description)
+
     def save_data(self, session: SparkSession, path: str) -> dict[str, Any]:  # noqa: ARG002
         """Write the factors; return what the metadata have besides the parameters."""
-        return self._factors.save(path)
+        prior = self._factors.prior
+        return {**self._factors.save(path), **({} if prior is None else prior.save(path))}
 
     def load_data(self, session: SparkSession, path: str, metadata: dict[str, Any]) -> None:
         """Read the factors and, where they were saved, the objective and the statistics."""
         self._sides = Sides.load(session, path, metadata)
+        self._sides.prior = LearntPrior.load(session, path, metadata, self._sides.sides)
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
+        wanted = Wanted(*self.interval_columns(), self.getCoverage())
+        if not wanted.names:
+            return self._predicted(dataset)
+        self.check_params()
+        prediction, prior = self.getPredictionCol(), self._factors.prior
+        checked = check_wanted(wanted, prior, [*dataset.columns, prediction])
+        names: dict[Side, str] = {"user": self.getUserCol(), "item": self.getItemCol()}
+        return add_deviations(self._predicted(dataset), names, prediction, checked, wanted)
+
+    def _predicted(self, dataset: DataFrame) -> DataFrame:
         check_frame(dataset, "ALSModel.transform")
         self.check_params()
         prediction = self.getPredictionCol()

@@ -175,7 +175,7 @@ def predict_by_joins(request: Request, factors: dict[Side, DataFrame]) -> DataFr
     """Predict by joins in the JVM."""
     joined, prediction = request.dataset, request.prediction
     columns = joined.columns
-    names = {side: _unused(f"{side}Factors", [*columns, prediction]) for side in SIDES}
+    names = {side: unused(f"{side}Factors", [*columns, prediction]) for side in SIDES}
     for side, name in request.names.items():
         key, features = f"{names[side]}Id", names[side]
         own = factors[side].select(F.col("id").alias(key), F.col("features").alias(features))
@@ -192,7 +192,7 @@ def dot(first: Column, second: Column) -> Column:
     return F.aggregate(products, F.lit(0.0), lambda total, product: total + product).cast("float")
 
 
-def _unused(name: str, taken: list[str]) -> str:
+def unused(name: str, taken: list[str]) -> str:
     """Return a column's name that, in any case, is not taken."""
     used = {column.lower() for column in taken}
     while name.lower() in used or f"{name}id".lower() in used:

@@ -12,6 +12,7 @@ from als_spark.ml.biases import Baseline, Unknown
 from als_spark.ml.errors import InvalidArgument
 from als_spark.ml.factors import SideFactors, factors_frame, read_stats, stats_frame
 from als_spark.ml.far import ROWS, AnySide, FarSide, near, read_side
+from als_spark.ml.moments import LearntPrior
 from als_spark.ml.params import AlsModelParams
 from als_spark.solve.objective import Objective
 from als_spark.spark.persisted import is_running
@@ -37,6 +38,8 @@ class Sides:
         self.parts = parts
         self.sides: dict[Side, AnySide] = {"user": parts.users, "item": parts.items}
         self.released = False
+        self.prior: LearntPrior | None = None
+        """What is known besides of a model that has learnt its prior."""
         self._frames: dict[Side, DataFrame] = {}
         self._broadcasts: dict[Side, Broadcast[SideFactors]] = {}
         for own in self._far():

@@ -43,9 +43,10 @@ class Shared(NamedTuple):
     weight: str
     native: bool
     exchange: ExchangeChoice = "auto"
+    learns_prior: bool = False
 
     @classmethod
-    def of(cls, params: AlsParams) -> Shared:
+    def of(cls, params: FitParams) -> Shared:
         """Read it from the parameters."""
         return cls(
             params.getUserCol(),
@@ -54,6 +55,7 @@ class Shared(NamedTuple):
             params.getWeightCol(),
             params.getNativeIds(),
             params.getExchange(),
+            params.learns_prior,
         )
 
 
