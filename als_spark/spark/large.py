@@ -107,8 +107,7 @@ def seen_by_executors(session: SparkSession, folder: str) -> str | None:
 
 def _large_sides(session: SparkSession, description: Mapping[str, Any]) -> list[Side]:
     """Return the sides whose factors would take too much of a process, as the plan has it."""
-    conf = dict(session.sparkContext.getConf().getAll())
-    limit = planner.usable_bytes(planner.worker_limit(conf)) // planner.BROADCAST_SHARE
+    limit = planner.side_limit(dict(session.sparkContext.getConf().getAll()))
     try:
         row_bytes = int(description["rank"]) * np.dtype(description["dtype"]).itemsize
         return [side for side in SIDES if int(description[f"n_{side}s"]) * row_bytes > limit]

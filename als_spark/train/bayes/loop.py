@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from als_spark.errors import ConfigError
 from als_spark.solve.posterior import Draw
 from als_spark.train.backend import Backend
 from als_spark.train.bayes.features import implicit_features
@@ -28,6 +29,7 @@ from als_spark.train.bayes.noise import RATE, SHAPE, Gammas, noise_given
 from als_spark.train.bayes.options import PosteriorOptions
 from als_spark.train.bayes.side import SideState, generator_of, start_side
 from als_spark.train.bayes.steps import run_step
+from als_spark.train.bayes.warm import PosteriorStart, warm_side
 from als_spark.train.metrics import SideStats
 from als_spark.types import SIDES, FloatArray, Side, other_side
 
@@ -103,6 +105,7 @@ def train_posterior(
     stats: SideStats,
     options: PosteriorOptions,
     *,
+    start: PosteriorStart | None = None,
     on_iteration: Callable[[PosteriorRecord], None] | None = None,
 ) -> Posterior:
     """Train a Bayesian factorisation of explicit ratings.
@@ -114,17 +117,24 @@ def train_posterior(
     stats : SideStats
         Of the users' training ratings.
     options : PosteriorOptions
+    start : PosteriorStart, optional
+        What ``variational`` goes on from, of the same rank; random factors if not given.
     on_iteration : callable, optional
         Called with the record of each iteration.
 
     Raises
     ------
     ConfigError
-        If the backend keeps factors on the executors (``exchange="shuffle"``).
+        If the backend keeps factors on the executors (``exchange="shuffle"``), or there is a start
+        for another method.
     SolveError
         If a row's system has no finite solution.
     """
-    training = _Training(backend, stats, options)
+    if start is not None and options.method != "variational":
+        raise ConfigError(
+            f'`start=` with `method="{options.method}"`: only variational goes on from a posterior'
+        )
+    training = _Training(backend, stats, options, start)
     history: list[PosteriorRecord] = []
     began, converged = time.perf_counter(), False
     while len(history) < options.iterations and not converged:
@@ -157,7 +167,13 @@ def _deviation(noise: float, sides: Mapping[Side, SideState]) -> float:
 class _Training:
     """The state of a training, and its steps."""
 
-    def __init__(self, backend: Backend, stats: SideStats, options: PosteriorOptions) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        stats: SideStats,
+        options: PosteriorOptions,
+        start: PosteriorStart | None,
+    ) -> None:
         self._backend, self._options = backend, options
         self._n_ratings = int(stats.degrees.sum(dtype=np.int64))
         self._mean = stats.mean
@@ -171,6 +187,13 @@ class _Training:
         self.sides: dict[Side, SideState] = {
             side: start_side(side, backend.degrees(side), features[side], options) for side in SIDES
         }
+        self._warm = start is not None
+        if start is not None:
+            self.noise = start.noise
+            # Predictions are what they were, whatever the mean is now.
+            shifts: dict[Side, float] = {"user": 0.0, "item": start.mean - self._mean}
+            for side, cold in self.sides.items():
+                self.sides[side] = warm_side(cold, start.sides[side], shifts[side])
         self._samples = SampleMean(options.n_factors) if options.method == "sample" else None
 
     def iterate(self) -> None:
@@ -207,7 +230,7 @@ class _Training:
             self.noise,
             generator_of(options.seed, self._iteration, side),
             rows_noise=options.noise == "rows",
-            ridge=self._iteration > 1,
+            ridge=self._warm or self._iteration > 1,
         )
 
     def bound(self) -> float:

@@ -17,6 +17,7 @@ import numpy as np
 from als_spark.errors import ConfigError
 from als_spark.solve.posterior import unpack
 from als_spark.train.bayes.loop import Posterior
+from als_spark.train.bayes.side import START_FREEDOM
 from als_spark.types import SIDES, FloatArray, IntArray
 
 
@@ -36,6 +37,10 @@ class Moments:
         Lower triangles of the covariances, row by row.
     scales : (users, items) of (n_rows,) float64
         t of each row.
+    freedoms : (users, items) of float
+        df of t, for a training that goes on from here.
+    ridges : (users, items) of float
+        γ: the ridge of the features, for the same.
     """
 
     mean: float
@@ -43,6 +48,8 @@ class Moments:
     rows: tuple[FloatArray, FloatArray]
     packed: tuple[FloatArray, FloatArray]
     scales: tuple[FloatArray, FloatArray]
+    freedoms: tuple[float, float] = (START_FREEDOM, START_FREEDOM)
+    ridges: tuple[float, float] = (1.0, 1.0)
 
     @staticmethod
     def of(posterior: Posterior) -> Moments:
@@ -69,6 +76,9 @@ class Moments:
             (users.means, items.means),
             (users.columns.packed(users.table), items.columns.packed(items.table)),
             (users.scales, items.scales),
+            (users.freedom, items.freedom),
+            # Without features there is only that of the mean.
+            (float(users.prior.ridge[-1]), float(items.prior.ridge[-1])),
         )
 
     def predict(

@@ -1,4 +1,4 @@
-"""One model with a learnt prior, in the place of a ridge towards zero: for train."""
+"""One model with a learnt prior, in the place of a ridge towards zero."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from als_spark.train.bayes.loop import Posterior, PosteriorRecord, train_posteri
 from als_spark.train.bayes.options import LARGEST_TABLE, PosteriorOptions
 from als_spark.train.bayes.serve import served
 from als_spark.train.bayes.spread import Moments
+from als_spark.train.bayes.warm import PosteriorStart
 from als_spark.train.records import IterationRecord, ModelSpec, PointResult
 
 
@@ -44,8 +45,9 @@ def fit_posterior(
     prepared: PreparedRatings,
     options: PosteriorOptions,
     on_iteration: Callable[[IterationRecord], None],
+    start: PosteriorStart | None = None,
 ) -> FittedPosterior:
-    """Train a model with a learnt prior on prepared ratings.
+    """Train a model with a learnt prior on prepared ratings, from random factors or a posterior.
 
     Raises
     ------
@@ -69,7 +71,7 @@ def fit_posterior(
         on_iteration(_iteration(record, options))
 
     posterior = train_posterior(
-        prepared.backend, prepared.stats["user"], options, on_iteration=tell
+        *(prepared.backend, prepared.stats["user"], options), start=start, on_iteration=tell
     )
     factors, objective = served(posterior)
     spec = ModelSpec(0, options.n_factors, objective)
