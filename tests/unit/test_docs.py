@@ -50,7 +50,7 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 OTHERS_OPTIONS = {
     *("--quick", "--data"),  # of scripts/bench.sh and scripts/drill.sh
     "--all-files",  # of pre-commit
-    *("--manager", "--driver"),  # of scripts/cluster.sh and scripts/package.sh
+    *("--manager", "--hosts", "--driver"),  # of scripts/cluster.sh and scripts/package.sh
     "--spark",  # of scripts/test.sh
     *("--deploy-mode", "--files", "--conf"),  # of spark-submit
 }
