@@ -122,6 +122,11 @@ class LearntPrior:
             self._broadcasts[side] = self._session.sparkContext.broadcast(self.vectors(side))
         return self._broadcasts[side]
 
+    def unpersist(self) -> None:
+        """Free the executors' copies of the spread vectors."""
+        for broadcast in self._broadcasts.values():
+            broadcast.unpersist()
+
     def save(self, path: str) -> dict[str, Any]:
         """Write the folders of the moments; return what the metadata of the model have of it."""
         for side, own in self.moments.items():

@@ -67,6 +67,8 @@ class Sides:
         if is_running(self.session.sparkContext):
             for broadcast in self._broadcasts.values():
                 broadcast.unpersist()
+            if self.prior is not None:
+                self.prior.unpersist()
         for own in self._far():
             own.persisted.release(self)
 

@@ -14,6 +14,7 @@ from als_spark.ml.errors import InvalidArgument
 from als_spark.ml.factors import SideFactors, joined_stats
 from als_spark.ml.far import FarSide, chunk_of_piece, directions_of
 from als_spark.ml.model import ALSModel
+from als_spark.ml.moments import LearntPrior
 from als_spark.ml.sides import Parts, Sides
 from als_spark.ml.training import start_of
 from als_spark.model.ids import IdIndex
@@ -96,13 +97,15 @@ def test_a_model_is_released_after_its_session_too(running: bool) -> None:
     model._sides = Sides(session, Parts(side, SideFactors.of(np.arange(3), np.ones((3, 2)))))
     broadcast: Any = SimpleNamespace(unpersist=lambda: done.append("broadcast"))
     model._sides._broadcasts["item"] = broadcast
+    model._sides.prior = LearntPrior(session, {})
+    model._sides.prior._broadcasts["item"] = broadcast
     copy = model.copy()
     model.release()
-    assert done == (["broadcast", "persisted"] if running else ["persisted"])
+    assert done == [*["broadcast"] * 2 * running, "persisted"]
     for released in (model, copy):
         assert "rank=2" in repr(released)
         with pytest.raises(InvalidArgument, match="was released: fit it again, or load it"):
             _ = released.rank
         # Again does no harm.
         released.release()
-    assert len(done) == 1 + running
+    assert len(done) == 1 + 2 * running
