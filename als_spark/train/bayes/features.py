@@ -1,4 +1,4 @@
-"""Implicit features: what users chose to rate, and items by whom, as a few numbers a row.
+"""Features of rows. Implicit: what users chose to rate, and items by whom, as a few numbers a row.
 
 X has 1 / √n_u where user u has a *training* rating, zero elsewhere: the vectors whose sums SVD++
 (Koren 2008, "Factorization Meets the Neighborhood", equation 15) adds to the factors of a user. Its
@@ -11,10 +11,12 @@ without a solve.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
+from als_spark.errors import ConfigError
 from als_spark.solve.column_sums import ColumnSums
 from als_spark.solve.philox import normals
 from als_spark.train.backend import Backend
@@ -27,6 +29,8 @@ POWER_STEPS = 4
 """Iterations of the subspace: each two products."""
 OVERSAMPLING = 10
 """Directions that are iterated beyond those that are kept."""
+EXPECTED_RIDGE = 10.0
+"""How many rows' worth the expectation of zero weighs: see :func:`expected_features`."""
 
 
 def implicit_features(backend: Backend, n_features: int, seed: int = 0) -> dict[Side, FloatArray]:
@@ -77,6 +81,60 @@ def implicit_features(backend: Backend, n_features: int, seed: int = 0) -> dict[
         "item": directions * (signs * values[:k]),
     }
     return {side: standardised(found, degrees[side] > 0) for side, found in sides.items()}
+
+
+def check_features(backend: Backend, features: Mapping[Side, FloatArray]) -> dict[Side, FloatArray]:
+    """Return given features as float64, without sides that have none.
+
+    Raises
+    ------
+    ConfigError
+        If those of a side are no table of finite numbers with a row for each of the backend's, or
+        are of no side.
+    """
+    found: dict[Side, FloatArray] = {}
+    for side, given in features.items():
+        if side not in SIDES:
+            raise ConfigError(f"`features` of {side!r}: use the keys user and item")
+        table = np.asarray(given, np.float64)
+        n_rows = backend.degrees(side).size
+        if table.ndim != 2 or table.shape[0] < n_rows:
+            raise ConfigError(
+                f"`features` of {side}s of the shape {table.shape}: give a table with a row for "
+                f"each of the {n_rows:,} {side}s, and perhaps more"
+            )
+        if not np.isfinite(table).all():
+            raise ConfigError(
+                f"`features` of {side}s: a number is missing or not finite: use 0, the mean, for "
+                "what is not known"
+            )
+        if table.shape[1]:
+            found[side] = table
+    return found
+
+
+def expected_features(features: FloatArray, rated: BoolArray, given: FloatArray) -> FloatArray:
+    """Return implicit features in which rows without a rating have those to be expected of them.
+
+    Parameters
+    ----------
+    features : (n_rows, k) float64
+        Implicit features.
+    rated : (n_rows,) bool
+    given : (n_all, g) float64
+        Other features, of more rows perhaps: the implicit ones of the rows with ratings are
+        regressed on them.
+
+    Returns
+    -------
+    (n_all, k) float64
+    """
+    n_rows = rated.size
+    known = given[:n_rows][rated]
+    system = known.T @ known + EXPECTED_RIDGE * np.eye(given.shape[1])
+    found: FloatArray = given @ np.linalg.solve(system, known.T @ features[rated])
+    found[:n_rows][rated] = features[rated]
+    return found
 
 
 def standardised(features: FloatArray, rated: BoolArray) -> FloatArray:

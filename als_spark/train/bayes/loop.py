@@ -22,7 +22,7 @@ import numpy as np
 
 from als_spark.solve.posterior import Draw
 from als_spark.train.backend import Backend
-from als_spark.train.bayes.features import implicit_features
+from als_spark.train.bayes.features import check_features, expected_features, implicit_features
 from als_spark.train.bayes.mean import SampleMean
 from als_spark.train.bayes.noise import RATE, SHAPE, Gammas, noise_given
 from als_spark.train.bayes.options import PosteriorOptions
@@ -63,7 +63,8 @@ class Posterior:
         a: the precision of the noise where t is 1; its expectation, or the mean of its draws. Of a
         ridge the inverse of the mean squared error of the training ratings.
     users, items : (n_rows, D) float64
-        Bias and factors of each row, whose products are the predictions.
+        Bias and factors of each row, whose products are the predictions. A row without a training
+        rating has its prior mean, which may depend on its features.
     converged : bool
         Whether bound or objective has ended the training; sampling does all its iterations.
     history : tuple of PosteriorRecord
@@ -103,6 +104,7 @@ def train_posterior(
     stats: SideStats,
     options: PosteriorOptions,
     *,
+    features: Mapping[Side, FloatArray] | None = None,
     on_iteration: Callable[[PosteriorRecord], None] | None = None,
 ) -> Posterior:
     """Train a Bayesian factorisation of explicit ratings.
@@ -114,17 +116,23 @@ def train_posterior(
     stats : SideStats
         Of the users' training ratings.
     options : PosteriorOptions
+    features : mapping of side to (n_rows, k) float64, optional
+        What is known of the rows besides their ratings, for the prior mean to depend on: numbers of
+        mean 0 and about unit size over the rows with ratings; zeros for a row of which nothing is
+        known. Rows after those of the backend have no ratings: they are predicted by their features
+        alone. Implicit features of the options come beside them.
     on_iteration : callable, optional
         Called with the record of each iteration.
 
     Raises
     ------
     ConfigError
-        If the backend keeps factors on the executors (``exchange="shuffle"``).
+        If the backend keeps factors on the executors (``exchange="shuffle"``), or the features of a
+        side are no table of finite numbers with a row for each of the backend's.
     SolveError
         If a row's system has no finite solution.
     """
-    training = _Training(backend, stats, options)
+    training = _Training(backend, stats, options, check_features(backend, features or {}))
     history: list[PosteriorRecord] = []
     began, converged = time.perf_counter(), False
     while len(history) < options.iterations and not converged:
@@ -157,7 +165,13 @@ def _deviation(noise: float, sides: Mapping[Side, SideState]) -> float:
 class _Training:
     """The state of a training, and its steps."""
 
-    def __init__(self, backend: Backend, stats: SideStats, options: PosteriorOptions) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        stats: SideStats,
+        options: PosteriorOptions,
+        given: Mapping[Side, FloatArray],
+    ) -> None:
         self._backend, self._options = backend, options
         self._n_ratings = int(stats.degrees.sum(dtype=np.int64))
         self._mean = stats.mean
@@ -165,11 +179,18 @@ class _Training:
         self.noise = 1.0
         self._law: Gammas | None = None
         self._draws: list[float] = []
-        features: Mapping[Side, FloatArray | None] = dict.fromkeys(SIDES)
+        kinds: list[Mapping[Side, FloatArray]] = [given]
         if options.n_features:
-            features = implicit_features(backend, options.n_features, options.seed)
+            implicit = implicit_features(backend, options.n_features, options.seed)
+            for side, own in given.items():
+                rated = backend.degrees(side) > 0
+                implicit[side] = expected_features(implicit[side], rated, own)
+            kinds.insert(0, implicit)
         self.sides: dict[Side, SideState] = {
-            side: start_side(side, backend.degrees(side), features[side], options) for side in SIDES
+            side: start_side(
+                side, backend.degrees(side), [kind[side] for kind in kinds if side in kind], options
+            )
+            for side in SIDES
         }
         self._samples = SampleMean(options.n_factors) if options.method == "sample" else None
 
@@ -198,7 +219,8 @@ class _Training:
         noise = 1.0 if options.method == "ridge" else self.noise
         solver = state.solver(other.fixed(self._mean, options.dtype), noise, draw)
         label = f"{options.method}, iteration {self._iteration}: {side}s"
-        table, _ = run_step(self._backend, side, solver, other.table, state.columns.total, label)
+        fixed = other.table[: other.n_placed]
+        table, _ = run_step(self._backend, side, solver, fixed, state.columns.total, label)
         if options.method == "ridge":
             self.sides[side] = state.with_mean(table)
             return

@@ -175,8 +175,8 @@ def test_the_prior_of_rows_is_the_conjugate_one():
     rng = np.random.default_rng(0)
     n, size = 40, 3
     rows = rng.normal(size=(n, size)) + 1
-    first = first_prior(size, 1)
-    learnt = learn_prior(rows, np.zeros((size, size)), np.ones((n, 1)), first.ridge)
+    first = first_prior(size)
+    learnt = learn_prior(rows, np.zeros((size, size)), np.ones((n, 1)), first.ridge, ())
     mean, covariance = rows.mean(axis=0), np.cov(rows.T, bias=True)
     np.testing.assert_allclose(learnt.coefficients[0], n * mean / (n + 2))
     inverse = np.eye(size) + n * covariance + 2 * n / (2 + n) * np.outer(mean, mean)
@@ -204,7 +204,7 @@ def test_divergences_are_those_of_the_distributions():
         expected -= own.expect(lambda x, own=own, prior=prior: own.logpdf(x) - prior.logpdf(x))
     assert law.bound(0.5, 0.7) == pytest.approx(expected, rel=1e-6)
     # A prior is no divergence away from itself.
-    assert first_prior(3, 2).bound() == pytest.approx(0, abs=1e-12)
+    assert first_prior(3, (1, 2)).bound() == pytest.approx(0, abs=1e-12)
 
 
 def test_implicit_features_are_the_largest_directions(ratings, known):
