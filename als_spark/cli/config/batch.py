@@ -7,6 +7,7 @@ Fields are named as the options and the TOML keys (``reg`` is ``lambda``, ``reco
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -15,6 +16,7 @@ from als_spark.cli.config.checkpoint import CheckpointConfig
 from als_spark.cli.config.settings import (
     REQUIRED,
     Alternatives,
+    Column,
     Count,
     CountOrNone,
     InputFolder,
@@ -51,6 +53,7 @@ from als_spark.cli.config.sweep import (
 from als_spark.errors import ConfigError
 from als_spark.nightly.checks import CheckLimits
 from als_spark.nightly.comparison import LARGER_IS_BETTER, Measure
+from als_spark.nightly.features import FeatureSource
 from als_spark.nightly.run_record import Spec
 from als_spark.solve.objective import Objective
 from als_spark.train.bayes.options import (
@@ -59,10 +62,11 @@ from als_spark.train.bayes.options import (
     NoiseChoice,
     PosteriorOptions,
 )
-from als_spark.types import BadRows, Duplicates
+from als_spark.types import SIDES, BadRows, Duplicates, Side
 
 Margin = Annotated[float, Field(ge=0, examples=[0.01]), Shown("SHARE")]
 Minutes = Annotated[float, Field(ge=0.05, le=1e6, examples=[10]), Shown("MINUTES")]
+FeatureColumns = Annotated[tuple[Column, ...], Listed, Shown("C,...")]
 Tracker = Annotated[str, Field(min_length=1), Shown("URI", role="tracking")]
 
 MODEL, RESULT, BAYES = "model", "result", "Bayesian methods"
@@ -165,6 +169,11 @@ class ModelConfig(RankingConfig, FitConfig):
         """What trains with a learnt prior; None: a ridge towards zero."""
         return None
 
+    @property
+    def feature_sources(self) -> dict[Side, FeatureSource]:
+        """Where features of rows come from."""
+        return {}
+
     def objective_words(self, spec: Spec, source: str | None) -> str:
         """Say which objective a λ belongs to, and who says so.
 
@@ -214,9 +223,21 @@ class TrainConfig(CheckpointConfig, ModelConfig):
         f"a ridge then has biases, and --lambda (default: {RIDGE:g}), --exponent (default: 0) and "
         "rank (default: 16) of its own",
     )
+    user_features: InputPath | None = option(
+        BAYES,
+        "let the prior depend on these columns of users, too: csv, Parquet or JSON with an id; "
+        "predicts users who have features and no rating",
+    )
+    item_features: InputPath | None = option(BAYES, "the same of items: genres, year, ...")
+    user_feature_cols: FeatureColumns = option(
+        BAYES, "columns of --user-features to use (default: all but the id)", ()
+    )
+    item_feature_cols: FeatureColumns = option(
+        BAYES, "columns of --item-features to use (default: all but the id)", ()
+    )
     feature_ridge: Reg | None = option(
         BAYES,
-        "ridge with --implicit-features: the features' coefficients weigh as much as so many rows "
+        "ridge with features: the features' coefficients weigh as much as so many rows "
         f"(default: {FEATURE_RIDGE:g})",
     )
     burn_in: CountOrNone | None = option(
@@ -238,7 +259,7 @@ class TrainConfig(CheckpointConfig, ModelConfig):
     @property
     def posterior(self) -> PosteriorOptions | None:
         """What trains with a learnt prior; None: a ridge towards zero."""
-        if self.method == "ridge" and not self.implicit_features:
+        if self.method == "ridge" and not (self.implicit_features or self.feature_sources):
             return None
         given: dict[str, Any] = {
             "rank": self.rank,
@@ -260,9 +281,23 @@ class TrainConfig(CheckpointConfig, ModelConfig):
             **{name: value for name, value in given.items() if value is not None},
         )
 
+    @property
+    def feature_sources(self) -> dict[Side, FeatureSource]:
+        """Where features of rows come from."""
+        found: dict[Side, FeatureSource] = {}
+        for side in SIDES:
+            path = getattr(self, f"{side}_features")
+            if path is not None:
+                source = self.source(path, timestamp=False, rating=False)
+                chosen = getattr(self, f"{side}_feature_cols")
+                found[side] = FeatureSource(replace(source, features_of=side), chosen)
+        return found
+
     def method_words(self, options: PosteriorOptions) -> str:
         """Say how a method with a learnt prior is going to train."""
         features = f", {options.n_features} implicit features" if options.n_features else ""
+        given = " and ".join(f"{side}s" for side in self.feature_sources)
+        features += f", features of {given}" if given else ""
         if options.method == "ridge":
             note = options.objective.note
             own = f"biases{features} with the ridge of {options.feature_rows:g} rows"
@@ -280,8 +315,17 @@ class TrainConfig(CheckpointConfig, ModelConfig):
         }
         self._refuse(refused[self.method], f"--method {self.method}")
         chosen = f"--method {self.method}"
+        for side in SIDES:
+            columns = getattr(self, f"{side}_feature_cols")
+            if columns and getattr(self, f"{side}_features") is None:
+                raise ConfigError(
+                    f"--{side}-feature-cols {','.join(columns)} without --{side}-features: has no "
+                    "effect: give the file that has these columns"
+                )
         if self.method == "ridge":
             chosen = f"--implicit-features {self.implicit_features or 0}"
+            if self.feature_sources:
+                chosen = f"--{next(iter(self.feature_sources))}-features"
             if self.posterior is None:
                 self._refuse(("feature_ridge",), chosen, "use --implicit-features 20, say")
             else:

@@ -12,6 +12,7 @@ from als_spark.report.pages.views import (
     Facts,
     degree_facts,
     drop_missing,
+    feature_facts,
     first_rows_table,
     get_list,
     get_mapping,
@@ -83,7 +84,8 @@ def retrain_page(record: Mapping[str, Any], pictures: Mapping[str, bytes]) -> st
         first_rows=first_rows_table(get_list(get_mapping(record, "source"), "first_rows")),
         histogram=histogram_table(get_mapping(record, "data")),
         checks=_checks_table(_checks(record)),
-        training=_training_facts(get_mapping(record, "training")),
+        training=_training_facts(get_mapping(record, "training"))
+        + feature_facts(get_mapping(record, "features")),
         comparison=drop_missing(
             [
                 ("verdict", comparison.get("verdict")),

@@ -6,10 +6,10 @@ With f_u = (1, features of the row), the rows x_u of a side have the prior
 
 Ω is diagonal: 2 for the mean, γ for the features, one for each kind of them. Without features that
 is the Normal-Wishart prior of Salakhutdinov and Mnih 2008, "Bayesian Probabilistic Matrix
-Factorization using Markov Chain Monte Carlo", equation 7; with them, the link matrix of Simm et al. 2015, "Macau: Scalable
-Bayesian Multi-relational Factorization with Side Information using MCMC", section 2.2. It is
-conjugate: given the rows, or their moments, B and Λ have a distribution of the same kind, whose
-parameters are in :class:`PriorPosterior`.
+Factorization using Markov Chain Monte Carlo", equation 7; with them, the link matrix of Simm et al.
+2015, "Macau: Scalable Bayesian Multi-relational Factorization with Side Information using MCMC",
+section 2.2. It is conjugate: given the rows, or their moments, B and Λ have a distribution of the
+same kind, whose parameters are in :class:`PriorPosterior`.
 """
 
 from __future__ import annotations

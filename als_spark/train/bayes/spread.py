@@ -71,6 +71,15 @@ class Moments:
             (users.scales, items.scales),
         )
 
+    def take(self, users: IntArray, items: IntArray) -> Moments:
+        """Return the moments of some rows, in their order."""
+        return Moments(
+            *(self.mean, self.noise),
+            (self.rows[0][users], self.rows[1][items]),
+            (self.packed[0][users], self.packed[1][items]),
+            (self.scales[0][users], self.scales[1][items]),
+        )
+
     def predict(
         self, users: IntArray, items: IntArray
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
