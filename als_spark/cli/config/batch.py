@@ -66,7 +66,7 @@ from als_spark.types import SIDES, BadRows, Duplicates, Side
 
 Margin = Annotated[float, Field(ge=0, examples=[0.01]), Shown("SHARE")]
 Minutes = Annotated[float, Field(ge=0.05, le=1e6, examples=[10]), Shown("MINUTES")]
-FeatureColumns = Annotated[tuple[Column, ...], Listed, Shown("C,...")]
+FeatureColumns = Annotated[tuple[Column, ...], Listed, Shown("C")]
 Tracker = Annotated[str, Field(min_length=1), Shown("URI", role="tracking")]
 
 MODEL, RESULT, BAYES = "model", "result", "Bayesian methods"
@@ -249,10 +249,11 @@ class TrainConfig(CheckpointConfig, ModelConfig):
 
     @model_validator(mode="after")
     def _checkpointed(self) -> Self:
-        if self.checkpoint is not None and self.method != "ridge":
+        if self.checkpoint is not None and self.posterior is not None:
+            chosen = self._features_words if self.method == "ridge" else f"--method {self.method}"
             raise ConfigError(
-                f"--checkpoint {self.checkpoint} with --method {self.method}: not available: the "
-                "Bayesian methods cannot be continued: leave one of the two out"
+                f"--checkpoint {self.checkpoint} with {chosen}: not available: a training that "
+                "learns a prior cannot be continued: leave one of the two out"
             )
         return self
 
@@ -305,6 +306,13 @@ class TrainConfig(CheckpointConfig, ModelConfig):
         noise = "of each user and item" if options.noise == "rows" else "shared by all ratings"
         return f"{options.method}, rank {options.n_factors}, noise {noise}{features}"
 
+    @property
+    def _features_words(self) -> str:
+        """The option that gives a ridge its features."""
+        for side in self.feature_sources:
+            return f"--{side}-features {getattr(self, f'{side}_features')}"
+        return f"--implicit-features {self.implicit_features or 0}"
+
     @model_validator(mode="after")
     def _method_takes(self) -> Self:
         """Refuse what would have no effect with the method."""
@@ -319,13 +327,11 @@ class TrainConfig(CheckpointConfig, ModelConfig):
             columns = getattr(self, f"{side}_feature_cols")
             if columns and getattr(self, f"{side}_features") is None:
                 raise ConfigError(
-                    f"--{side}-feature-cols {','.join(columns)} without --{side}-features: has no "
+                    f"--{side}-feature-cols {' '.join(columns)} without --{side}-features: has no "
                     "effect: give the file that has these columns"
                 )
         if self.method == "ridge":
-            chosen = f"--implicit-features {self.implicit_features or 0}"
-            if self.feature_sources:
-                chosen = f"--{next(iter(self.feature_sources))}-features"
+            chosen = self._features_words
             if self.posterior is None:
                 self._refuse(("feature_ridge",), chosen, "use --implicit-features 20, say")
             else:

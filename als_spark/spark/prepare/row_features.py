@@ -32,9 +32,15 @@ from als_spark.model.ids import IdIndex, coerce_ids
 from als_spark.spark.arrow import ids_from_bytes, ids_to_bytes, map_in_arrow
 from als_spark.spark.read.bad_rows import noun
 from als_spark.spark.read.feature_columns import FeatureColumn
-from als_spark.spark.read.row_features import ID, FeatureFrame
+from als_spark.spark.read.options import NULL_WORDS
+from als_spark.spark.read.row_features import (
+    ID,
+    FeatureFrame,
+    features_from_frame,
+    read_feature_columns,
+)
 from als_spark.spark.session import described
-from als_spark.types import FloatArray, IntArray, Side
+from als_spark.types import BadRows, FloatArray, IntArray, Side
 
 LARGEST_FEATURES = 2 << 30
 """Bytes that the features of a side may have; they are on the driver."""
@@ -102,6 +108,46 @@ class PlacedFeatures(NamedTuple):
     """Rows with training ratings that have none."""
     n_unlike: int
     """Ids that cannot be any of the ratings', such as text where those are integers."""
+
+
+def row_features(
+    frame: DataFrame,
+    side: Side,
+    column: str | None = None,
+    *,
+    chosen: Sequence[str] = (),
+    bad_rows: BadRows = "error",
+    null_words: Sequence[str] = NULL_WORDS,
+) -> RowFeatures:
+    """Take the features of users, or items, from a DataFrame.
+
+    Numbers, dates and times are standardised; booleans and text are categories, arrays of text and
+    text with ``|`` lists of them, of which each value that 5 rows have becomes a feature.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        A row for each id.
+    side : {"user", "item"}
+    column : str, optional
+        Of the ids; that of the side's name if not given.
+    chosen : sequence of str
+        Columns to use; all but that of the ids if none is given.
+    bad_rows : {"error", "drop"}
+        What becomes of rows without a usable id, or with a number that is not finite.
+    null_words : sequence of str
+        Text that stands for a missing value in columns of text; ``()`` for none.
+
+    Raises
+    ------
+    ConfigError
+        If it is no Spark DataFrame, or the features take too much memory.
+    DataError
+        If a column is not there or cannot be a feature, none is of use, an id comes twice, or rows
+        are unusable and must not be.
+    """
+    source = features_from_frame(frame, side, column, null_words=null_words)
+    return build_features(read_feature_columns(source, side, chosen, bad_rows=bad_rows))
 
 
 def build_features(found: FeatureFrame) -> RowFeatures:

@@ -204,7 +204,7 @@ def _chosen(source: Source, side: Side, chosen: Sequence[str]) -> tuple[list[str
             raise DataError(
                 f"{source.label}: column {name!r} is {reason}: features are numbers, dates, "
                 "booleans, text or lists of text: leave it out of "
-                f"`{side}_feature_cols={','.join(chosen)}`"
+                f"`{side}_feature_cols={' '.join(chosen)}`"
             )
         unusable[name] = reason
     return names, unusable

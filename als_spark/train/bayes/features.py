@@ -21,7 +21,7 @@ from als_spark.solve.column_sums import ColumnSums
 from als_spark.solve.philox import normals
 from als_spark.train.backend import Backend
 from als_spark.train.bayes.steps import run_step
-from als_spark.types import SIDES, FloatArray, Side
+from als_spark.types import SIDES, FloatArray, IntArray, Side
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -30,7 +30,7 @@ POWER_STEPS = 4
 OVERSAMPLING = 10
 """Directions that are iterated beyond those that are kept."""
 EXPECTED_RIDGE = 10.0
-"""How many rows' worth the expectation of zero weighs: see :func:`expected_features`."""
+"""How many rows' worth coefficients of zero weigh: see :func:`expected_features`."""
 
 
 def implicit_features(backend: Backend, n_features: int, seed: int = 0) -> dict[Side, FloatArray]:
@@ -113,26 +113,32 @@ def check_features(backend: Backend, features: Mapping[Side, FloatArray]) -> dic
     return found
 
 
-def expected_features(features: FloatArray, rated: BoolArray, given: FloatArray) -> FloatArray:
+def expected_features(features: FloatArray, degrees: IntArray, given: FloatArray) -> FloatArray:
     """Return implicit features in which rows without a rating have those to be expected of them.
 
     Parameters
     ----------
     features : (n_rows, k) float64
         Implicit features.
-    rated : (n_rows,) bool
+    degrees : (n_rows,) int
+        Training ratings of each row.
     given : (n_all, g) float64
         Other features, of more rows perhaps: the implicit ones of the rows with ratings are
-        regressed on them.
+        regressed on them. Each row has the weight of its ratings: what a row without any is going
+        to get are ratings, too, and those who get many are not as the others.
 
     Returns
     -------
     (n_all, k) float64
     """
-    n_rows = rated.size
-    known = given[:n_rows][rated]
-    system = known.T @ known + EXPECTED_RIDGE * np.eye(given.shape[1])
-    found: FloatArray = given @ np.linalg.solve(system, known.T @ features[rated])
+    n_rows, rated = degrees.size, degrees > 0
+    whole = np.concatenate([np.ones((given.shape[0], 1)), given], axis=1)
+    known, weights = whole[:n_rows][rated], degrees[rated] / degrees[rated].mean()
+    ridge = np.full(whole.shape[1], EXPECTED_RIDGE)
+    ridge[0] = 0
+    weighted = known.T * weights
+    coefficients = np.linalg.solve(weighted @ known + np.diag(ridge), weighted @ features[rated])
+    found: FloatArray = whole @ coefficients
     found[:n_rows][rated] = features[rated]
     return found
 

@@ -183,8 +183,8 @@ class _Training:
         if options.n_features:
             implicit = implicit_features(backend, options.n_features, options.seed)
             for side, own in given.items():
-                rated = backend.degrees(side) > 0
-                implicit[side] = expected_features(implicit[side], rated, own)
+                degrees = backend.degrees(side)
+                implicit[side] = expected_features(implicit[side], degrees, own)
             kinds.insert(0, implicit)
         self.sides: dict[Side, SideState] = {
             side: start_side(
