@@ -11,6 +11,7 @@ _HOMES = {
     "ALS": "ml.als",
     "ALSIteration": "ml.summary",
     "ALSModel": "ml.model",
+    "ALSPosteriorSummary": "ml.posterior",
     "ALSTrainingSummary": "ml.summary",
     "ConfigError": "errors",
     "DataError": "errors",

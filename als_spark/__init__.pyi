@@ -7,6 +7,7 @@ from als_spark.errors import UserError as UserError
 from als_spark.ml.als import ALS as ALS
 from als_spark.ml.model import ALSModel as ALSModel
 from als_spark.ml.pipeline import Pipeline as Pipeline
+from als_spark.ml.posterior import ALSPosteriorSummary as ALSPosteriorSummary
 from als_spark.ml.summary import ALSIteration as ALSIteration
 from als_spark.ml.summary import ALSTrainingSummary as ALSTrainingSummary
 from als_spark.model.factor_model import FactorModel as FactorModel

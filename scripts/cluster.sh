@@ -19,12 +19,15 @@
 #   --memory SIZE     ALS_SPARK_CLUSTER_MEMORY    2g, of each worker: an executor of
 #                                                 conf/spark-standalone.conf, or two of Spark's 1g;
 #                                                 6g of YARN, for all containers
+#   --hosts N         ALS_SPARK_CLUSTER_HOSTS     1: addresses from 127.0.0.1 on, which workers take
+#                                                 in turn; Spark runs no second attempt of a slow
+#                                                 task on the host of the first. On Linux alone
 #   --port N          ALS_SPARK_CLUSTER_PORT      the master's, and N+1 its web page; a free one
 #   --python PATH     ALS_SPARK_CLUSTER_PYTHON    the `python3` that executors find: the one used
 #                                                 by applications which do not name one
 #   --state-dir DIR   ALS_SPARK_CLUSTER_DIR       .cluster/ in the checkout: pids, logs, work
 #   --timeout SECONDS ALS_SPARK_CLUSTER_TIMEOUT   60, for the workers to register; 180 of YARN
-# YARN has one NodeManager, counts no cores, and takes neither --port nor --python.
+# YARN has one NodeManager, counts no cores, and takes no --hosts, --port or --python.
 set -euo pipefail
 # shellcheck source=scripts/lib/environment.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"
@@ -35,12 +38,13 @@ manager=${ALS_SPARK_CLUSTER_MANAGER:-standalone}
 workers=${ALS_SPARK_CLUSTER_WORKERS:-}
 cores=${ALS_SPARK_CLUSTER_CORES:-}
 memory=${ALS_SPARK_CLUSTER_MEMORY:-}
+hosts=${ALS_SPARK_CLUSTER_HOSTS:-}
 port=${ALS_SPARK_CLUSTER_PORT:-}
 python=${ALS_SPARK_CLUSTER_PYTHON:-}
 state=${ALS_SPARK_CLUSTER_DIR:-$ROOT/.cluster}
 timeout=${ALS_SPARK_CLUSTER_TIMEOUT:-}
 
-usage() { give_up "usage: scripts/cluster.sh start|stop|status [--manager standalone|yarn] [--workers N] [--cores N] [--memory SIZE] [--port N] [--python PATH] [--state-dir DIR] [--timeout SECONDS]${1:+ ($1)}"; }
+usage() { give_up "usage: scripts/cluster.sh start|stop|status [--manager standalone|yarn] [--workers N] [--cores N] [--memory SIZE] [--hosts N] [--port N] [--python PATH] [--state-dir DIR] [--timeout SECONDS]${1:+ ($1)}"; }
 
 action=${1:-}
 case $action in
@@ -54,6 +58,7 @@ while (($#)); do
     --workers) workers=$2 ;;
     --cores) cores=$2 ;;
     --memory) memory=$2 ;;
+    --hosts) hosts=$2 ;;
     --port) port=$2 ;;
     --python) python=$2 ;;
     --state-dir) state=$2 ;;
@@ -62,17 +67,19 @@ while (($#)); do
     esac
     shift 2
 done
-for number in "${workers:-1}" "${cores:-1}" "${timeout:-1}" "${port:-1}"; do
+for number in "${workers:-1}" "${cores:-1}" "${timeout:-1}" "${hosts:-1}" "${port:-1}"; do
     [[ $number =~ ^[1-9][0-9]*$ ]] || usage "$number is not a positive whole number"
 done
 [[ ${memory:-1g} =~ ^[1-9][0-9]*[mg]$ ]] || usage "--memory $memory is not like 2g or 800m"
 case $manager in
 standalone)
     workers=${workers:-2} cores=${cores:-1} memory=${memory:-2g} timeout=${timeout:-60}
+    hosts=${hosts:-1}
+    ((hosts < 255)) || usage "--hosts $hosts: at most 254"
     ;;
 yarn)
-    [[ -z $workers$cores$port$python ]] ||
-        usage "with --manager yarn there is no --workers, --cores, --port or --python"
+    [[ -z $workers$cores$hosts$port$python ]] ||
+        usage "with --manager yarn there is no --workers, --cores, --hosts, --port or --python"
     memory=${memory:-6g} timeout=${timeout:-180}
     ;;
 *) usage "no manager $manager" ;;
@@ -170,7 +177,7 @@ start() {
 }
 
 start_standalone() {
-    local web_port index
+    local web_port index host
     if [[ -n $python ]]; then
         "$python" -c '' 2>/dev/null || give_up "--python $python: cannot be run as a Python interpreter"
         # A script and not a link: an environment's python finds its packages by its own path.
@@ -200,8 +207,11 @@ start_standalone() {
     # A worker that finds no master tries again only after 10 s.
     wait_until answers "the master did not answer"
     for ((index = 1; index <= workers; index++)); do
-        launch_spark "worker-$index" --host 127.0.0.1 --port 0 --webui-port 0 --cores "$cores" \
-            --memory "$memory" --work-dir "$state/work/worker-$index" "$(<"$state/url")"
+        host=127.0.0.$(((index - 1) % hosts + 1))
+        # Where it listens is not where the master does.
+        SPARK_LOCAL_IP=$host SPARK_PUBLIC_DNS=$host launch_spark "worker-$index" --host "$host" \
+            --port 0 --webui-port 0 --cores "$cores" --memory "$memory" \
+            --work-dir "$state/work/worker-$index" "$(<"$state/url")"
     done
 
     wait_until is_up "not every worker had registered"

@@ -14,6 +14,8 @@ from als_spark.store.files import SCRATCH, Files
 class FilesContract:
     # Seconds in which the implementation writes a small file, more often than not.
     writing = 0.03
+    # Hadoop's client of the local disk deletes what a rename is to replace.
+    replaces_at_once = True
     # Folders of the root that writing a file makes.
     scratch = (SCRATCH,)
 
@@ -52,6 +54,29 @@ class FilesContract:
         assert files.read("a/x") == b"3"
         assert files.sizes("") == {"a/x": 1}
         assert files.names(SCRATCH) == []
+
+    def test_whoever_reads_finds_the_old_or_the_new(self, files):
+        if not self.replaces_at_once:
+            pytest.skip("its client has no such rename")
+        files.replace("a/x", b"0" * 5000)
+        stop = threading.Event()
+
+        def write() -> None:
+            try:
+                for number in range(1, 10):
+                    files.replace("a/x", str(number).encode() * 5000)
+            finally:
+                stop.set()
+
+        seen = []
+        thread = threading.Thread(target=write)
+        thread.start()
+        while not stop.is_set():
+            seen.append(files.read("a/x"))
+        thread.join()
+        assert {len(found) for found in seen} <= {5000}
+        assert all(len(set(found)) == 1 for found in seen)
+        assert files.read("a/x") == b"9" * 5000
 
     def test_nothing_to_read(self, files):
         with pytest.raises(FileNotFoundError):
@@ -132,6 +157,8 @@ class FilesContract:
         assert files.sizes("staging/one") == wanted
         assert files.names("staging/one") == ["a.bin", "deep"]
         target = tmp_path / "target" / "of it"
+        files.fetch("staging/one/deep/b.bin", tmp_path / "b.bin")
+        assert (tmp_path / "b.bin").read_bytes() == b"deep/b.bin" * 100
         files.download("staging/one", target)
         found = {
             path.relative_to(target).as_posix(): path.read_bytes()

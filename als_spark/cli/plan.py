@@ -22,6 +22,7 @@ from als_spark.spark.estimate.work import Workload
 from als_spark.spark.planner import Sizes
 from als_spark.spark.read.counts import Counts, count_ratings
 from als_spark.spark.read.sources import Source, sample_ratings
+from als_spark.train.bayes.options import PosteriorOptions
 from als_spark.train.grid import grid_specs
 from als_spark.types import ExchangeChoice
 
@@ -46,9 +47,11 @@ def plan_sweep(config: SweepConfig) -> int:
     return _plan(config, Planned(ranks, workload, config.exchange))
 
 
-def plan_model(config: ModelConfig, rank: int) -> int:
-    """Print what the training of one model needs; return the exit code: 2 if it could only fail."""
-    posterior = config.posterior
+def plan_model(config: ModelConfig, rank: int, posterior: PosteriorOptions | None) -> int:
+    """Print what the training of one model needs; return the exit code: 2 if it could only fail.
+
+    ``posterior`` is what trains with a learnt prior; None: a ridge towards zero.
+    """
     method = "ridge" if posterior is None else posterior.method
     forced = posterior is not None and config.placement != "grid"
     exchange: ExchangeChoice = "broadcast" if forced else config.exchange

@@ -17,15 +17,18 @@ from als_spark.cli.spark_paths import check_paths
 from als_spark.cli.stored import store_of
 from als_spark.errors import ConfigError
 from als_spark.files.places import local_path
+from als_spark.nightly.method import Choice, Earlier, method_record
 from als_spark.nightly.retrain import Retrain, RetrainOptions
 from als_spark.nightly.run_record import Spec
 from als_spark.nightly.tracking import check_tracking
 from als_spark.report.progress import ProgressReporter
+from als_spark.solve.objective import Objective
+from als_spark.train.bayes.options import PosteriorOptions
 
 
 def _run(config: RetrainConfig) -> int:
     if config.plan:
-        return plan_model(config, plan_rank(config))
+        return plan_model(config, *plan_choice(config))
     if config.mlflow is not None:
         check_tracking(config.mlflow)
     with job_progress("retrain") as progress, ExitStack() as stack:
@@ -51,29 +54,39 @@ def _run(config: RetrainConfig) -> int:
     return log.exit_code
 
 
-def plan_rank(config: RetrainConfig) -> int:
-    """Rank of the model that a plan is of: as given, of the current version, or the default."""
+def plan_choice(config: RetrainConfig) -> tuple[int, PosteriorOptions | None]:
+    """Rank and method of the model that a plan is of: given, of the current version, or default."""
+    earlier = None
+    if config.store != NO_OUTPUT and local_path(config.store) is not None:
+        store = store_of(None, config.store)
+        if store.exists() and store.current() is not None:
+            model = store.load()
+            spec = Spec(model.rank, Objective(0.0))
+            earlier = Earlier(spec, method_record(model.description))
+    posterior = config.posterior_of(earlier, "the current version")
+    if posterior is not None:
+        return posterior.n_factors, posterior
     if config.rank is not None:
-        return config.rank
-    if config.store == NO_OUTPUT:
-        return DEFAULT_SPEC.rank
-    if local_path(config.store) is None:
+        return config.rank, None
+    if config.store != NO_OUTPUT and local_path(config.store) is None:
         raise ConfigError(
             f"--plan with --store {config.store}: the rank of its current version is not looked "
             "up there: give it with --rank"
         )
-    store = store_of(None, config.store)
-    found = store.exists() and store.current() is not None
-    return store.load().rank if found else DEFAULT_SPEC.rank
+    return (DEFAULT_SPEC if earlier is None else earlier.spec).rank, None
 
 
 def retrain_options(config: RetrainConfig, progress: ProgressReporter) -> RetrainOptions:
     """Turn the configuration into the parameters of a nightly run."""
 
-    def choose(other: Spec | None, origin: str | None) -> Spec:
-        spec = config.spec(other)
+    def choose(other: Earlier | None, origin: str | None) -> Choice:
+        posterior = config.posterior_of(other, origin)
+        if posterior is not None:
+            progress.write(config.nightly_words(posterior, origin))
+            return Choice(Spec(posterior.n_factors, posterior.objective), posterior)
+        spec = config.spec(None if other is None else other.spec)
         progress.write(config.objective_words(spec, origin))
-        return spec
+        return Choice(spec)
 
     by_time = config.split == "time"
     return RetrainOptions(

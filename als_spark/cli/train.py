@@ -34,7 +34,7 @@ RUN_FILE = "run.json"
 
 def _run(config: TrainConfig) -> int:
     if config.plan:
-        return plan_model(config, _rank(config))
+        return plan_model(config, _rank(config), config.posterior)
     if config.mlflow is not None:
         check_tracking(config.mlflow)
     if config.posterior is not None:

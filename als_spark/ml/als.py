@@ -107,6 +107,28 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
     nativeIds : bool
         Whether ids are integers of any width, strings or decimals, which the model returns as they
         are; MLlib has no such parameter.
+    method : {"ridge", "variational", "sample"}
+        ``ridge`` is the least squares of above. The others learn prior and noise from explicit
+        ratings, with biases, and have no λ: ``variational`` keeps mean and covariance of each row,
+        ``sample`` draws rows, and predicts by the mean over the samples. With them, and with the
+        features of a ridge, ``rank``, ``maxIter``, ``tol``, and ``regParam`` and ``regExponent`` of
+        that ridge are the method's own where they are not set (:class:`~als_spark.PosteriorOptions`
+        has them); what has no effect must not be set.
+    implicitFeatures : int
+        Directions of who has rated what that the mean of a row's prior depends on; 0: none. A ridge
+        then has biases, and λ is multiplied by n^ν of the distance from that mean.
+    noise : {"rows", "shared"}, optional
+        Whether users and items are more or less noisy, each its own (the default), or all alike.
+    burnIn, numSamples : int, optional
+        Iterations of ``sample`` before those that count (40), and those that do (160).
+    featureRidge : float, optional
+        As many rows as the coefficients of the implicit features of a ridge weigh (300).
+    deviationCol, lowerCol, upperCol : str, optional
+        Further columns of ``transform``, of ``variational`` alone: the standard deviation of a
+        prediction, and the ends of an interval that has the rating with probability ``coverage``;
+        NaN where a prediction is none of the model's factors.
+    coverage : float
+        Share of ratings within ``lowerCol`` and ``upperCol``.
 
     Raises
     ------
@@ -148,6 +170,16 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         callback: Callback | None = None,  # noqa: ARG002
         progress: bool | None = None,  # noqa: ARG002
         nativeIds: bool = False,  # noqa: ARG002
+        method: str = "ridge",  # noqa: ARG002
+        implicitFeatures: int = 0,  # noqa: ARG002
+        noise: str | None = None,  # noqa: ARG002
+        burnIn: int | None = None,  # noqa: ARG002
+        numSamples: int | None = None,  # noqa: ARG002
+        featureRidge: float | None = None,  # noqa: ARG002
+        deviationCol: str | None = None,  # noqa: ARG002
+        lowerCol: str | None = None,  # noqa: ARG002
+        upperCol: str | None = None,  # noqa: ARG002
+        coverage: float = 0.9,  # noqa: ARG002
     ) -> None:
         super().__init__()
         self._set(**self._input_kwargs)
@@ -184,6 +216,16 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         callback: Callback | None = None,  # noqa: ARG002
         progress: bool | None = None,  # noqa: ARG002
         nativeIds: bool = False,  # noqa: ARG002
+        method: str = "ridge",  # noqa: ARG002
+        implicitFeatures: int = 0,  # noqa: ARG002
+        noise: str | None = None,  # noqa: ARG002
+        burnIn: int | None = None,  # noqa: ARG002
+        numSamples: int | None = None,  # noqa: ARG002
+        featureRidge: float | None = None,  # noqa: ARG002
+        deviationCol: str | None = None,  # noqa: ARG002
+        lowerCol: str | None = None,  # noqa: ARG002
+        upperCol: str | None = None,  # noqa: ARG002
+        coverage: float = 0.9,  # noqa: ARG002
     ) -> ALS:
         """Set any parameters by their names."""
         return self._set(**self._input_kwargs)
@@ -295,7 +337,8 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
 
         Maps that agree in the columns of the ratings, and in ``exchange``, are trained together,
         whatever else they differ in: the ratings are read and packed once, and each half-step
-        passes over them once for all models that are not done yet.
+        passes over them once for all models that are not done yet. Those that learn a prior are
+        trained one after the other, on ratings that are packed once for them.
 
         Parameters
         ----------

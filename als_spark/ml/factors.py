@@ -28,7 +28,9 @@ from als_spark.types import FloatArray, IntArray
 
 CHUNK_FACTORS = 1 << 20
 """Factors of a chunk at most: rows times rank."""
-_CHUNK_SCHEMA = "rows binary"
+FEATURES = pa.list_(pa.field("element", pa.float32(), nullable=False))
+"""Arrow's type of the column of factors."""
+CHUNK_SCHEMA = "rows binary"
 _CHUNK_FIELDS = pa.schema([("rows", pa.binary())])
 
 
@@ -77,6 +79,28 @@ class SideFactors(NamedTuple):
         """Return some of the rows, in their order, without statistics."""
         return SideFactors(self.ids.take(pa.array(rows)), self.factors[rows])
 
+    def with_rows(self, rows: SideFactors) -> SideFactors:
+        """Return the side with rows in the place of those of the same ids, and beside them."""
+        kept = np.flatnonzero(IdIndex(rows.ids).rows_of(self.ids) < 0)
+        return SideFactors.of(
+            pa.concat_arrays([self.ids.take(pa.array(kept)), rows.ids]),
+            np.concatenate([self.factors[kept], rows.factors]),
+            joined_stats(self.stats, kept, rows.stats),
+        )
+
+    @property
+    def columns(self) -> int:
+        """Of the factors."""
+        return int(self.factors.shape[1])
+
+    def with_stats(self, stats: SideStats | None) -> SideFactors:
+        """Return the side with the training ratings of its rows."""
+        return self._replace(stats=stats)
+
+    def latent(self, rank: int) -> SideFactors:
+        """Return the side with the first columns of its factors alone."""
+        return self._replace(factors=self.factors[:, :rank])
+
 
 def cast_ids(ids: pa.Array, kind: pa.DataType) -> pa.Array:
     """Bring the ids of an :class:`IdIndex`, integers or strings, to the type they have come from.
@@ -88,6 +112,16 @@ def cast_ids(ids: pa.Array, kind: pa.DataType) -> pa.Array:
     """
     # Arrow casts integers to wide decimals only.
     return (ids.cast(pa.string()) if pa.types.is_decimal(kind) else ids).cast(kind)
+
+
+def joined_stats(own: SideStats | None, kept: IntArray, more: SideStats | None) -> SideStats | None:
+    """Return the statistics of some rows, and of others behind them; None unless both are known."""
+    if own is None or more is None:
+        return None
+    return SideStats(
+        np.concatenate([own.degrees[kept], more.degrees]),
+        np.concatenate([own.sums[kept], more.sums]),
+    )
 
 
 def factors_schema(id_type: DataType) -> StructType:
@@ -103,18 +137,19 @@ def factors_schema(id_type: DataType) -> StructType:
 def factors_frame(session: SparkSession, side: SideFactors) -> DataFrame:
     """Return the factors as a DataFrame with the schema :func:`factors_schema`."""
     n, rank = side.factors.shape
-    kind = pa.list_(pa.field("element", pa.float32(), nullable=False))
     values = pa.array(np.ascontiguousarray(side.factors).reshape(-1))
     offsets = np.arange(0, rank * n + 1, rank, dtype=np.int64)
     # Lists of 32-bit offsets, which Spark reads, hold 2^31 numbers at most: made chunk by chunk.
-    fields = pa.schema([pa.field("id", side.ids.type, nullable=False), pa.field("features", kind)])
+    fields = pa.schema(
+        [pa.field("id", side.ids.type, nullable=False), pa.field("features", FEATURES)]
+    )
     step = max(CHUNK_FACTORS // rank, 1)
     chunks = []
     for first in range(0, n, step):
         ids = side.ids[first : first + step]
         start, size = rank * first, len(ids)
         lists = pa.ListArray.from_arrays(
-            pa.array(offsets[: size + 1], pa.int32()), values[start : start + rank * size], kind
+            pa.array(offsets[: size + 1], pa.int32()), values[start : start + rank * size], FEATURES
         )
         chunks.append(pa.RecordBatch.from_arrays([ids, lists], schema=fields))
     return chunks_frame(session, chunks, factors_schema(side.id_type))
@@ -143,21 +178,29 @@ def collect_factors(frame: DataFrame, rank: int, source: str) -> SideFactors:
     values = np.concatenate(
         [chunk.column("features").flatten().to_numpy(zero_copy_only=False) for chunk in chunks]
     )
-    lengths = {
-        size
-        for chunk in chunks
-        for size in np.unique(pc.list_value_length(chunk.column("features")).to_numpy()).tolist()
-    }
-    if lengths != {rank}:
-        raise InvalidArgument(f"{source}: the factors are not of rank {rank}, as its metadata say")
+    check_lengths(
+        [pc.list_value_length(chunk.column("features")) for chunk in chunks], rank, source
+    )
     return SideFactors.of(ids, values.reshape(-1, rank))
 
 
-def stats_frame(session: SparkSession, side: SideFactors) -> DataFrame:
+def check_lengths(lengths: Iterable[pa.Array], rank: int, source: str) -> None:
+    """Stop unless all rows have so many factors.
+
+    Raises
+    ------
+    InvalidArgument
+        If one has not.
+    """
+    found = {size for part in lengths for size in part.unique().to_pylist()}
+    if found - {rank}:
+        raise InvalidArgument(f"{source}: the factors are not of rank {rank}, as its metadata say")
+
+
+def stats_frame(session: SparkSession, ids: pa.Array, stats: SideStats) -> DataFrame:
     """Return the training ratings of the rows: ``id``, ``n_ratings`` and ``sum_ratings``."""
-    assert side.stats is not None
     batch = pa.RecordBatch.from_arrays(
-        [side.ids, pa.array(side.stats.degrees, pa.int32()), pa.array(side.stats.sums)],
+        [ids, pa.array(stats.degrees, pa.int32()), pa.array(stats.sums)],
         names=["id", "n_ratings", "sum_ratings"],
     )
     chunks = [
@@ -165,7 +208,7 @@ def stats_frame(session: SparkSession, side: SideFactors) -> DataFrame:
     ]
     schema = StructType(
         [
-            StructField("id", side.id_type),
+            StructField("id", from_arrow_type(ids.type)),
             StructField("n_ratings", IntegerType()),
             StructField("sum_ratings", DoubleType()),
         ]
@@ -173,8 +216,10 @@ def stats_frame(session: SparkSession, side: SideFactors) -> DataFrame:
     return chunks_frame(session, chunks, schema)
 
 
-def with_stats(side: SideFactors, frame: DataFrame, source: str) -> SideFactors:
-    """Return the side with the training ratings of its rows, as :func:`stats_frame` has them.
+def read_stats(ids: pa.Array, frame: DataFrame, source: str) -> SideStats | None:
+    """Return the training ratings of the rows of some ids, as :func:`stats_frame` has them.
+
+    None where there is no row.
 
     Raises
     ------
@@ -185,24 +230,25 @@ def with_stats(side: SideFactors, frame: DataFrame, source: str) -> SideFactors:
     table = pa.Table.from_batches(chunks) if chunks else None
     n_stats = 0 if table is None else table.num_rows
     rows: IntArray = np.zeros(0, np.int32)
-    if table is not None and table.schema.field("id").type == side.ids.type:
-        rows = IdIndex(table.column("id").combine_chunks()).rows_of(side.ids)
-    if n_stats != len(side.ids) or rows.size != n_stats or (rows < 0).any():
+    if table is not None and table.schema.field("id").type == ids.type:
+        rows = IdIndex(table.column("id").combine_chunks()).rows_of(ids)
+    if n_stats != len(ids) or rows.size != n_stats or (rows < 0).any():
         raise InvalidArgument(
             f"{source}: the statistics are not those of the factors beside them: save the model "
             "again"
         )
     if table is None:
-        return side
-    degrees, sums = (table.column(name).to_numpy()[rows] for name in ("n_ratings", "sum_ratings"))
-    return side._replace(stats=SideStats(degrees, sums))
+        return None
+    return SideStats(
+        *(table.column(name).to_numpy()[rows] for name in ("n_ratings", "sum_ratings"))
+    )
 
 
 def chunks_frame(
     session: SparkSession, chunks: Iterable[pa.RecordBatch], schema: StructType
 ) -> DataFrame:
     """Return batches of the driver as a DataFrame, decoded where they are needed."""
-    frame = session.createDataFrame([(stream_to_bytes(chunk),) for chunk in chunks], _CHUNK_SCHEMA)
+    frame = session.createDataFrame([(stream_to_bytes(chunk),) for chunk in chunks], CHUNK_SCHEMA)
     return map_in_arrow(frame, decode_chunks, schema)
 
 
@@ -215,7 +261,7 @@ def decode_chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]
 
 def collect_chunks(frame: DataFrame) -> list[pa.RecordBatch]:
     """Bring a DataFrame to the driver as Arrow batches."""
-    rows = map_in_arrow(frame, encode_chunks, _CHUNK_SCHEMA).collect()
+    rows = map_in_arrow(frame, encode_chunks, CHUNK_SCHEMA).collect()
     return [batch for row in rows for batch in table_from_bytes(bytes(row.rows)).to_batches()]
 
 

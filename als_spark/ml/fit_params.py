@@ -9,7 +9,8 @@ from pyspark.ml.param import Param, Params
 
 from als_spark.ml.errors import InvalidArgument
 from als_spark.ml.model import ALSModel
-from als_spark.ml.params import AlsParams, flag
+from als_spark.ml.params import flag
+from als_spark.ml.posterior_params import PosteriorParams
 from als_spark.train.records import IterationRecord
 
 Callback = Callable[[IterationRecord], object]
@@ -31,11 +32,12 @@ def _to_callback(value: Any) -> Callback:
 DECIDING = (
     *("rank", "maxIter", "tol", "regParam", "regExponent", "accelerate", "seed"),
     *("implicitPrefs", "alpha", "nonnegative", "ratingCol", "biases", "biasRegParam", "weightCol"),
+    *("method", "implicitFeatures", "noise", "burnIn", "numSamples", "featureRidge"),
 )
 """Parameters that decide what is fitted."""
 
 
-class FitParams(AlsParams):
+class FitParams(PosteriorParams):
     """Parameters of the estimator, the last of them."""
 
     initialModel = Param[ALSModel](

@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame
 from als_spark.errors import ConfigError
 from als_spark.ml.fit_params import FitParams
 from als_spark.ml.model import ALSModel
+from als_spark.ml.posterior import FittedPrior, train_posteriors
 from als_spark.ml.training import Fitted, Shared, train_together
 from als_spark.spark.frames import check_frame
 
@@ -46,6 +47,7 @@ class FittedModels(Iterator[tuple[int, ALSModel]]):
             group = self._groups.setdefault(Shared.of(estimator), _Group([], threading.Lock()))
             group.members.append(k)
         self._trained: dict[int, Fitted] = {}
+        self._learnt: dict[int, FittedPrior] = {}
         self._next = iter(range(len(estimators)))
         self._lock = threading.Lock()
 
@@ -58,20 +60,32 @@ class FittedModels(Iterator[tuple[int, ALSModel]]):
         with self._lock:
             k = next(self._next)
         estimator = self._estimators[k]
-        estimator.check_params()
+        _check(estimator)
         shared = Shared.of(estimator)
         group = self._groups[shared]
         with group.lock:
-            if k not in self._trained:
+            if k not in self._trained and k not in self._learnt:
                 self._train(shared, group)
-            fitted = self._trained.pop(k)
+            learnt = self._learnt.pop(k, None)
+            fitted = self._trained.pop(k) if learnt is None else learnt.model
         model = ALSModel(self._dataset.sparkSession, *fitted[:4])
         model._summary = fitted.summary
+        if learnt is not None:
+            model._factors.prior = learnt.prior
         model._resetUid(estimator.uid)
         return k, estimator._copyValues(model)
 
     def _train(self, shared: Shared, group: _Group) -> None:
         estimators = {k: self._estimators[k] for k in group.members}
         for estimator in estimators.values():
-            estimator.check_params()
-        self._trained.update(train_together(self._dataset, shared, estimators))
+            _check(estimator)
+        if shared.learns_prior:
+            self._learnt.update(train_posteriors(self._dataset, shared, estimators))
+        else:
+            self._trained.update(train_together(self._dataset, shared, estimators))
+
+
+def _check(estimator: FitParams) -> None:
+    """Stop on parameters that are out of range, or have no effect with the method."""
+    estimator.check_params()
+    estimator.posterior_options()

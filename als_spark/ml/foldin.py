@@ -21,6 +21,7 @@ from als_spark.errors import SolveError
 from als_spark.ml.columns import check_like, typed_ratings
 from als_spark.ml.errors import InvalidArgument, InvalidRatings
 from als_spark.ml.factors import SideFactors, cast_ids
+from als_spark.ml.far import AnySide
 from als_spark.ml.sides import Parts, Sides
 from als_spark.model.foldin import solve_rows
 from als_spark.model.ids import IdIndex
@@ -151,24 +152,16 @@ def _solved(
     )
 
 
-def _extended(own: SideFactors, parts: list[pa.Table]) -> SideFactors:
+def _extended(own: AnySide, parts: list[pa.Table]) -> AnySide:
     """Put solved rows in the place of those that a side has, and beside them."""
     table = pa.concat_tables(parts) if parts else None
     if table is None or table.num_rows == 0:
         return own
-    ids = cast_ids(table.column("id").combine_chunks(), own.ids.type)
     factors = table.column("features").combine_chunks().flatten().to_numpy()
-    kept = np.flatnonzero(IdIndex(ids).rows_of(own.ids) < 0)
-    stats = None
-    if own.stats is not None:
-        degrees, sums = (table.column(name).to_numpy() for name in ("n_ratings", "sum_ratings"))
-        stats = SideStats(
-            np.concatenate([own.stats.degrees[kept], degrees]),
-            np.concatenate([own.stats.sums[kept], sums]),
-        )
-    rank = own.factors.shape[1]
-    return SideFactors.of(
-        pa.concat_arrays([own.ids.take(pa.array(kept)), ids]),
-        np.concatenate([own.factors[kept], factors.reshape(-1, rank)]),
+    stats = SideStats(*(table.column(name).to_numpy() for name in ("n_ratings", "sum_ratings")))
+    rows = SideFactors.of(
+        cast_ids(table.column("id").combine_chunks(), own.ids.type),
+        factors.reshape(-1, own.columns),
         stats,
     )
+    return own.with_rows(rows)

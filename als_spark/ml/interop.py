@@ -11,6 +11,7 @@ from als_spark.errors import ConfigError
 from als_spark.ml.biases import Baseline
 from als_spark.ml.errors import InvalidArgument
 from als_spark.ml.factors import SideFactors
+from als_spark.ml.far import near
 from als_spark.ml.sides import Parts
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.ids import IdIndex
@@ -43,7 +44,7 @@ def to_factor_model(parts: Parts) -> FactorModel:
         If the training ratings of the rows are not known.
     """
     ids, factors, stats = [], [], []
-    for side in (parts.users, parts.items):
+    for side in map(near, (parts.users, parts.items)):
         if side.stats is None:
             raise InvalidArgument(
                 "this model does not know the number of ratings of its users and items, as those "

@@ -26,6 +26,7 @@ _OPTIONAL = {
     "rank": int,
     "stats": bool,
     "objective": dict,
+    "posterior": dict,
 }
 
 

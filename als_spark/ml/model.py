@@ -5,97 +5,61 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pyarrow as pa
 from pyspark.ml import Model
 from pyspark.ml.util import MLReadable, MLWritable
 from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.ml.biases import Baseline
-from als_spark.ml.columns import check_column, check_like, ids_or_error
+from als_spark.ml.deviations import Wanted, add_deviations, check_wanted
 from als_spark.ml.errors import InvalidArgument
-from als_spark.ml.factors import SideFactors
+from als_spark.ml.far import AnySide
 from als_spark.ml.files import AlsReader, AlsWriter
 from als_spark.ml.foldin import Columns, fold_ratings
 from als_spark.ml.interop import from_factor_model, running_session, to_factor_model
-from als_spark.ml.params import AlsModelParams
-from als_spark.ml.predict import Request, fits_arrow, predict_by_joins, predict_in_arrow
+from als_spark.ml.moments import LearntPrior, stored_prior
+from als_spark.ml.posterior_params import IntervalParams
+from als_spark.ml.predict import Request, checked_ids_in, predict
 from als_spark.ml.recommend import Answerer, Measure
-from als_spark.ml.sides import Parts, Sides
+from als_spark.ml.sides import HasFactors, Parts, Sides
 from als_spark.ml.summary import HasSummary
 from als_spark.model.factor_model import FactorModel
+from als_spark.model.files import load_model
 from als_spark.solve.objective import Objective
 from als_spark.spark.frames import check_frame
 from als_spark.spark.store_files import store_at
-from als_spark.types import SIDES, Side
+from als_spark.types import Side
 
 
-class ALSModel(HasSummary, AlsModelParams, Model, MLWritable, MLReadable["ALSModel"]):
+class ALSModel(HasFactors, HasSummary, IntervalParams, Model, MLWritable, MLReadable["ALSModel"]):
     """A model that :class:`als_spark.ALS` has fitted, with the interface of MLlib's.
 
     Its factors are held by the driver. Prediction broadcasts them, or, where they are large, joins
     them to the dataset; recommendation broadcasts those of the side that is recommended. With
     biases a prediction is the product of ``userFactors`` and ``itemFactors`` plus ``globalMean``,
     ``userBiases`` and ``itemBiases``.
+
+    The factors of a side that was trained with a shuffle exchange, or is as large in a saved model,
+    stay on the executors; the driver has its ids and counts. They are freed by :meth:`release`, or
+    when neither the model nor a DataFrame made of them is in use. What still needs them whole on
+    the driver collects them when it is called, and says so: :attr:`side_factors`,
+    :meth:`toFactorModel`, :meth:`foldIn`, and ``initialModel`` of the estimator.
     """
 
     def __init__(
         self,
         session: SparkSession | None = None,
-        users: SideFactors | None = None,
-        items: SideFactors | None = None,
+        users: AnySide | None = None,
+        items: AnySide | None = None,
         objective: Objective | None = None,
         baseline: Baseline | None = None,
     ) -> None:
         super().__init__()
-        self._sides: Sides | None = None
         if session is not None and users is not None and items is not None:
             self._sides = Sides(session, Parts(users, items, objective, baseline or Baseline()))
 
-    @property
-    def rank(self) -> int:
-        """Number of factors."""
-        return self._factors.rank
-
-    @property
-    def userFactors(self) -> DataFrame:
-        """Factors of the users: ``id`` (int) and ``features`` (array<float>)."""
-        return self._factors.parts.baseline.latent(self._factors.frame("user"), self.rank)
-
-    @property
-    def itemFactors(self) -> DataFrame:
-        """Factors of the items: ``id`` (int) and ``features`` (array<float>)."""
-        return self._factors.parts.baseline.latent(self._factors.frame("item"), self.rank)
-
-    @property
-    def userBiases(self) -> DataFrame:
-        """Biases of the users, to be added to ``globalMean``: ``id`` (int) and ``bias`` (float).
-
-        Raises
-        ------
-        InvalidArgument
-            If the model has none.
-        """
-        return self._factors.parts.baseline.biases(self._factors.frame("user"), self.rank, "user")
-
-    @property
-    def itemBiases(self) -> DataFrame:
-        """Biases of the items: see :attr:`userBiases`."""
-        return self._factors.parts.baseline.biases(self._factors.frame("item"), self.rank, "item")
-
-    @property
-    def globalMean(self) -> float | None:
-        """Mean of the training ratings; None where it is not known, as of MLlib's models."""
-        return self._factors.parts.baseline.mean
-
-    @property
-    def side_factors(self) -> tuple[SideFactors, SideFactors]:
-        """Ids and factors of the users and of the items, as arrays of the driver."""
-        sides = self._factors.sides
-        return sides["user"], sides["item"]
-
     def __repr__(self) -> str:
         """Return one line, as MLlib's."""
-        rank = "" if self._sides is None else f", rank={self.rank}"
+        rank = "" if self._sides is None else f", rank={self._sides.rank}"
         return f"ALSModel: uid={self.uid}{rank}"
 
     def recommendForAllUsers(
@@ -129,6 +93,11 @@ class ALSModel(HasSummary, AlsModelParams, Model, MLWritable, MLReadable["ALSMod
         ------
         InvalidArgument
             If none is wanted, or a column is missing or not like the ids of the model.
+
+        Notes
+        -----
+        Items whose factors are on the executors pass through the driver group by group, and are
+        broadcast, when this is called.
         """
         return self._answerer("user").recommend(numItems, None, excludeSeen, items)
 
@@ -240,7 +209,8 @@ class ALSModel(HasSummary, AlsModelParams, Model, MLWritable, MLReadable["ALSMod
     def toFactorModel(self) -> FactorModel:
         """Return the model as the library, the store and the jobs take it.
 
-        Integer ids are 64-bit integers there, strings and decimals strings.
+        Integer ids are 64-bit integers there, strings and decimals strings. All factors are
+        brought to the driver.
 
         Returns
         -------
@@ -285,6 +255,8 @@ class ALSModel(HasSummary, AlsModelParams, Model, MLWritable, MLReadable["ALSMod
     def fromStore(cls, path: str, version: str | None = None) -> ALSModel:
         """Read a model from a model store, verified: see :meth:`fromFactorModel`.
 
+        One that was trained by ``--method variational`` has deviations and intervals, too.
+
         Parameters
         ----------
         path : str
@@ -300,7 +272,11 @@ class ALSModel(HasSummary, AlsModelParams, Model, MLWritable, MLReadable["ALSMod
             If there is no store, no such version, or its files are not those that were published.
         """
         session = running_session()
-        return cls.fromFactorModel(session, store_at(session, path).load(version))
+        with store_at(session, path).open(version) as folder:
+            model = load_model(folder)
+            made = cls.fromFactorModel(session, model)
+            made._factors.prior = stored_prior(session, folder, model, made._factors.sides)
+        return made
 
     def foldIn(
         self, ratings: DataFrame, side: Side = "user", ratingCol: str = "rating"
@@ -309,7 +285,9 @@ class ALSModel(HasSummary, AlsModelParams, Model, MLWritable, MLReadable["ALSMod
 
         Each is solved exactly from its ratings, with the factors of the other side fixed and the
         objective of the model, as the last half-step of a training would. A user that the model
-        knows is solved anew, from these ratings alone.
+        knows is solved anew, from these ratings alone. The driver gets the factors that were
+        solved; those of the other side are broadcast, and collected for that where they are on the
+        executors.
 
         Parameters
         ----------
@@ -343,52 +321,52 @@ class ALSModel(HasSummary, AlsModelParams, Model, MLWritable, MLReadable["ALSMod
         made._sides = Sides(self._factors.session, parts)
         return made
 
+    @property
+    def learnt(self) -> dict[str, Any] | None:
+        """How the model was learnt by ``method``, and what: options, noise, bound or R-hat.
+
+        None of a ridge towards zero. Models that are loaded have it too.
+        """
+        prior = self._factors.prior
+        return None if prior is None else dict(prior.description)
+
     def save_data(self, session: SparkSession, path: str) -> dict[str, Any]:  # noqa: ARG002
         """Write the factors; return what the metadata have besides the parameters."""
-        return self._factors.save(path)
+        prior = self._factors.prior
+        return {**self._factors.save(path), **({} if prior is None else prior.save(path))}
 
     def load_data(self, session: SparkSession, path: str, metadata: dict[str, Any]) -> None:
         """Read the factors and, where they were saved, the objective and the statistics."""
         self._sides = Sides.load(session, path, metadata)
-
-    @property
-    def _factors(self) -> Sides:
-        if self._sides is None:
-            raise InvalidArgument("this ALSModel has no factors: make one by ALS.fit or load one")
-        return self._sides
+        self._sides.prior = LearntPrior.load(session, path, metadata, self._sides.sides)
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
+        wanted = Wanted(*self.interval_columns(), self.getCoverage())
+        if not wanted.names:
+            return self._predicted(dataset)
+        self.check_params()
+        prediction, prior = self.getPredictionCol(), self._factors.prior
+        checked = check_wanted(wanted, prior, [*dataset.columns, prediction])
+        names: dict[Side, str] = {"user": self.getUserCol(), "item": self.getItemCol()}
+        return add_deviations(self._predicted(dataset), names, prediction, checked, wanted)
+
+    def _predicted(self, dataset: DataFrame) -> DataFrame:
         check_frame(dataset, "ALSModel.transform")
         self.check_params()
         prediction = self.getPredictionCol()
         columns: dict[Side, str] = {"user": self.getUserCol(), "item": self.getItemCol()}
-        sides, native = self._factors.sides, self._native
-        kinds = {side: own.id_type for side, own in sides.items()}
-        for side, name in columns.items():
-            if native:
-                check_like(dataset.schema, name, kinds[side])
-            else:
-                check_column(dataset.schema, name)
+        sides, native = self._factors, self._native
+        kinds = {side: own.id_type for side, own in sides.sides.items()}
         if prediction in dataset.columns:
             raise InvalidArgument(f"requirement failed: Column {prediction} already exists.")
-        for name in dict.fromkeys(columns.values()):
-            dataset = dataset.withColumn(name, ids_or_error(name, native=native))
+        checked = checked_ids_in(dataset, columns, kinds, native=native)
         strategy = self.getColdStartStrategy().lower()
-        unknown = self._factors.unknown(by_mean=strategy == "mean")
-        request = Request(dataset, columns, kinds, prediction, strategy == "drop", unknown)
-        if fits_arrow(dataset, sides["user"], sides["item"]):
-            shared = (self._factors.broadcast(side) for side in SIDES)
-            return predict_in_arrow(request, *shared)
-        return predict_by_joins(request, {side: self._factors.frame(side) for side in SIDES})
+        unknown = sides.unknown(by_mean=strategy == "mean")
+        request = Request(checked, columns, kinds, prediction, strategy == "drop", unknown)
+        return predict(request, sides)
 
     def _answerer(self, side: Side, *, latent: bool = False) -> Answerer:
         names: dict[Side, str] = {"user": self.getUserCol(), "item": self.getItemCol()}
         own = self._factors
         sides = own.latent if latent else own.sides
         return Answerer(own.session, side, names, sides, self._native)
-
-    @property
-    def _native(self) -> bool:
-        """Whether ids are native: said so, or of a type that none has by MLlib's rule."""
-        kinds = {side.ids.type for side in self._factors.sides.values()}
-        return self.getNativeIds() or kinds != {pa.int32()}

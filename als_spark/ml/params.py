@@ -63,11 +63,13 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.integer | np.floating) else value
 
 
-def _int(name: str, doc: str) -> Param[int]:
+def int_param(name: str, doc: str) -> Param[int]:
+    """Describe a parameter that is a whole number."""
     return Param(Params._dummy(), name, doc, typeConverter=to_int)
 
 
-def _float(name: str, doc: str) -> Param[float]:
+def float_param(name: str, doc: str) -> Param[float]:
+    """Describe a parameter that is a number."""
     return Param(Params._dummy(), name, doc, typeConverter=to_float)
 
 
@@ -76,7 +78,8 @@ def flag(name: str, doc: str) -> Param[bool]:
     return Param(Params._dummy(), name, doc, typeConverter=TypeConverters.toBoolean)
 
 
-def _text(name: str, doc: str) -> Param[str]:
+def text_param(name: str, doc: str) -> Param[str]:
+    """Describe a parameter that is a text."""
     return Param(Params._dummy(), name, doc, typeConverter=to_text)
 
 
@@ -109,6 +112,13 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "tol": _is_regulariser,
     "regExponent": _is_exponent,
     "exchange": lambda value: value in {"auto", "broadcast", "shuffle"},
+    "method": lambda value: value in {"ridge", "variational", "sample"},
+    "implicitFeatures": _at_least(0),
+    "noise": lambda value: value in {None, "rows", "shared"},
+    "burnIn": lambda value: value is None or _at_least(0)(value),
+    "numSamples": lambda value: value is None or _at_least(1)(value),
+    "featureRidge": lambda value: value is None or (_is_regulariser(value) and value > 0),
+    "coverage": lambda value: 0 < value < 1,
 }
 """What each parameter may be; checked where it is used, as MLlib does, not where it is set."""
 
@@ -116,19 +126,19 @@ _VALID: dict[str, Callable[[Any], bool]] = {
 class AlsModelParams(_ALSModelParams):
     """Parameters that the estimator and the model share."""
 
-    userCol = _text(
+    userCol = text_param(
         "userCol", "column name for user ids: whole numbers within the int range, or see nativeIds"
     )
-    itemCol = _text(
+    itemCol = text_param(
         "itemCol", "column name for item ids: whole numbers within the int range, or see nativeIds"
     )
-    predictionCol = _text("predictionCol", "column name for predictions")
-    coldStartStrategy = _text(
+    predictionCol = text_param("predictionCol", "column name for predictions")
+    coldStartStrategy = text_param(
         "coldStartStrategy",
         "what a prediction for an unknown user or item is: 'nan'; no row with 'drop'; or the mean "
         "of the training ratings, plus the bias of what is known, with 'mean'",
     )
-    blockSize = _int(
+    blockSize = int_param(
         "blockSize", "accepted as MLlib's and without effect: blocks are as large as memory allows"
     )
 
@@ -181,12 +191,12 @@ class AlsModelParams(_ALSModelParams):
         return self._set(blockSize=value)
 
     def check_params(self) -> None:
-        """Stop on a value that is out of range.
+        """Stop on a value that is out of range, or one column of both ids.
 
         Raises
         ------
         InvalidArgument
-            In MLlib's words.
+            In MLlib's words, which takes one column for both, and fits every id to itself.
         """
         for param in self.params:
             if param.name in _VALID and self.isDefined(param):
@@ -195,6 +205,10 @@ class AlsModelParams(_ALSModelParams):
                     raise InvalidArgument(
                         f"{self.uid} parameter {param.name} given invalid value {value}."
                     )
+        if self.getUserCol() == self.getItemCol():
+            raise InvalidArgument(
+                f"userCol and itemCol are both {self.getUserCol()}: name a column of each"
+            )
 
     def _set(self, **values: Any) -> Self:
         """Set values, all of them or, where one is refused, none."""
@@ -245,69 +259,69 @@ def mllib_params(params: Params) -> dict[str, Any]:
 class AlsParams(AlsModelParams, _ALSParams):
     """Parameters of the estimator."""
 
-    rank = _int("rank", "rank of the factorization (>= 1)")
-    maxIter = _int(
+    rank = int_param("rank", "rank of the factorization (>= 1)")
+    maxIter = int_param(
         "maxIter", "number of iterations (>= 0), all of which are done unless tol is set; 0: start"
     )
-    regParam = _float(
+    regParam = float_param(
         "regParam",
         "regularization parameter λ (>= 0); a row of n ratings has the ridge λ n^regExponent; n "
         "counts those above 0 if implicitPrefs is True",
     )
-    numUserBlocks = _int(
+    numUserBlocks = int_param(
         "numUserBlocks",
         "accepted as MLlib's and without effect: the cores of the cluster and the sizes of the "
         "data decide",
     )
-    numItemBlocks = _int("numItemBlocks", "as numUserBlocks")
+    numItemBlocks = int_param("numItemBlocks", "as numUserBlocks")
     implicitPrefs = flag(
         "implicitPrefs",
         "whether ratings are implicit feedback: preferences, with more or less confidence",
     )
-    alpha = _float(
+    alpha = float_param(
         "alpha", "confidence that a rating adds to its preference (>= 0), if implicitPrefs is True"
     )
-    ratingCol = _text("ratingCol", "column name for ratings; '': every rating is 1")
+    ratingCol = text_param("ratingCol", "column name for ratings; '': every rating is 1")
     nonnegative = flag(
         "nonnegative",
         "whether no factor may be negative",
     )
-    checkpointInterval = _int(
+    checkpointInterval = int_param(
         "checkpointInterval",
         "every how many iterations (>= 1) the training is kept beside the checkpoint directory of "
         "the SparkContext, where it has one and seed is set, for the same fit after the driver has "
         "died; -1: never",
     )
-    intermediateStorageLevel = _text(
+    intermediateStorageLevel = text_param(
         "intermediateStorageLevel",
         "accepted as MLlib's and without effect: packed ratings are kept in memory, or on disk "
         "where they do not fit",
     )
-    finalStorageLevel = _text(
+    finalStorageLevel = text_param(
         "finalStorageLevel",
         "accepted as MLlib's and without effect: the driver holds the factors of the model",
     )
-    seed = _int("seed", "random seed of the start; the same at any number of cores")
+    seed = int_param("seed", "random seed of the start; the same at any number of cores")
     biases = flag(
         "biases",
         "whether a prediction has the global mean and biases of the user and the item besides",
     )
-    biasRegParam = _float(
+    biasRegParam = float_param(
         "biasRegParam",
         "regularization parameter of the biases (> 0), multiplied as regParam is; by default the "
         "value of regParam",
     )
-    weightCol = _text(
+    weightCol = text_param(
         "weightCol",
         "column name for weights (>= 0) of the ratings, whose squared errors they multiply; a "
         "rating of weight 0 is left out; not set or '': every weight is 1",
     )
-    tol = _float(
+    tol = float_param(
         "tol",
         "iterations end once the change of the factors differs by less from that of the last one "
         "(>= 0); 0: all of maxIter are done",
     )
-    regExponent = _float(
+    regExponent = float_param(
         "regExponent",
         "exponent ν (0 to 4) of the number of ratings n in the ridge λ n^ν of a row; 1 as MLlib, "
         "0 for the same ridge in every row",
@@ -317,7 +331,7 @@ class AlsParams(AlsModelParams, _ALSParams):
         "whether iterations begin at extrapolated factors: fewer iterations to the same objective",
     )
 
-    exchange = _text(
+    exchange = text_param(
         "exchange",
         "how the fixed factors reach the ratings: sent whole to every worker ('broadcast'), or in "
         "the rows that each needs ('shuffle'); each side by its size with 'auto'",

@@ -1,9 +1,9 @@
 """Predictions for the pairs of a dataset, computed where its rows are.
 
 Small factors are broadcast, and NumPy multiplies them for whole Arrow batches. Where they do not
-fit, or a column is of a type that would not come back from Arrow as it was, the JVM joins the
-factors to the rows and multiplies them there. Both have the same schema and the same laziness, and
-sum in 64 bits.
+fit, where a side stays on the executors, or where a column is of a type that would not come back
+from Arrow as it was, the JVM joins the factors to the rows and multiplies them there. Both have the
+same schema and the same laziness, and sum in 64 bits.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ from pyspark.sql.types import (
 )
 
 from als_spark.ml.biases import Unknown
-from als_spark.ml.columns import id_or_null
+from als_spark.ml.columns import check_column, check_like, id_or_null, ids_or_error
 from als_spark.ml.factors import SideFactors
+from als_spark.ml.far import AnySide, FarSide
+from als_spark.ml.sides import Sides
 from als_spark.model.ids import IdIndex
 from als_spark.spark.arrow import gather_batches, map_in_arrow
 from als_spark.types import SIDES, FloatArray, IntArray, Side
@@ -64,8 +66,37 @@ class Request(NamedTuple):
     """What is predicted for them otherwise."""
 
 
-def fits_arrow(dataset: DataFrame, users: SideFactors, items: SideFactors) -> bool:
+def predict(request: Request, sides: Sides) -> DataFrame:
+    """Predict in the way that fits the factors and the dataset."""
+    if fits_arrow(request.dataset, *(sides.sides[side] for side in SIDES)):
+        return predict_in_arrow(request, *(sides.broadcast(side) for side in SIDES))
+    return predict_by_joins(request, {side: sides.frame(side) for side in SIDES})
+
+
+def checked_ids_in(
+    dataset: DataFrame, names: dict[Side, str], kinds: dict[Side, DataType], *, native: bool
+) -> DataFrame:
+    """Return a dataset whose rows fail where they have no usable id.
+
+    Raises
+    ------
+    InvalidArgument
+        If a column is missing, or not like the ids of the model.
+    """
+    for side, name in names.items():
+        if native:
+            check_like(dataset.schema, name, kinds[side])
+        else:
+            check_column(dataset.schema, name)
+    for name in names.values():
+        dataset = dataset.withColumn(name, ids_or_error(name, native=native))
+    return dataset
+
+
+def fits_arrow(dataset: DataFrame, users: AnySide, items: AnySide) -> bool:
     """Tell whether factors are broadcast and rows go through Arrow."""
+    if isinstance(users, FarSide) or isinstance(items, FarSide):
+        return False
     kinds = [field.dataType for field in dataset.schema]
     size = users.factors.nbytes + items.factors.nbytes
     return size <= BROADCAST_BYTES and len(kinds) <= MAX_COLUMNS and all(map(_comes_back, kinds))
@@ -144,7 +175,7 @@ def predict_by_joins(request: Request, factors: dict[Side, DataFrame]) -> DataFr
     """Predict by joins in the JVM."""
     joined, prediction = request.dataset, request.prediction
     columns = joined.columns
-    names = {side: _unused(f"{side}Factors", [*columns, prediction]) for side in SIDES}
+    names = {side: unused(f"{side}Factors", [*columns, prediction]) for side in SIDES}
     for side, name in request.names.items():
         key, features = f"{names[side]}Id", names[side]
         own = factors[side].select(F.col("id").alias(key), F.col("features").alias(features))
@@ -161,7 +192,7 @@ def dot(first: Column, second: Column) -> Column:
     return F.aggregate(products, F.lit(0.0), lambda total, product: total + product).cast("float")
 
 
-def _unused(name: str, taken: list[str]) -> str:
+def unused(name: str, taken: list[str]) -> str:
     """Return a column's name that, in any case, is not taken."""
     used = {column.lower() for column in taken}
     while name.lower() in used or f"{name}id".lower() in used:

@@ -39,7 +39,7 @@ def watched(models: Mapping[int, FitParams]) -> Iterator[OnIteration | None]:
     if shown:
         # Bars that nobody has asked for would pile up under a cross-validation.
         asked = any(params.getProgress() for params in shown)
-        bar = IterationBar(sum(params.getMaxIter() for params in shown), leave=asked)
+        bar = IterationBar(sum(params.most_iterations for params in shown), leave=asked)
     lock, ended = threading.Lock(), threading.Event()
 
     def on_iteration(record: IterationRecord) -> None:

@@ -160,8 +160,8 @@ def show_model(model: Any) -> str:
     # Where models predict, on executors, there is no Jinja2.
     from als_spark.report.pages.fitted import model_view
 
-    users, items = model.side_factors
-    facts: dict[str, Any] = {"users": len(users.ids), "items": len(items.ids), "rank": model.rank}
+    users, items = model.side_ids
+    facts: dict[str, Any] = {"users": len(users), "items": len(items), "rank": model.rank}
     parameters = {param.name: value for param, value in model.extractParamMap().items()}
     objectives: list[float] = []
     if model.hasSummary:

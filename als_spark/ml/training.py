@@ -7,13 +7,13 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import to_arrow_type
 
 from als_spark.ml.biases import Baseline, centred
 from als_spark.ml.checkpoints import kept_fit
 from als_spark.ml.columns import check_ratings, id_type, typed_ratings
-from als_spark.ml.factors import SideFactors
+from als_spark.ml.far import AnySide, FarSide, near, trained_side
 from als_spark.ml.fit_params import FitParams
 from als_spark.ml.params import AlsParams
 from als_spark.ml.progress import watched
@@ -29,7 +29,7 @@ from als_spark.train.metrics import ErrorSums
 from als_spark.train.records import ModelSpec, RankingMeans, TrainingOptions
 from als_spark.train.start import initial_factors
 from als_spark.train.state import LoopState
-from als_spark.types import DType, ExchangeChoice, SplitName
+from als_spark.types import SIDES, DType, ExchangeChoice, SplitName
 
 DTYPE: DType = "float32"
 
@@ -43,9 +43,10 @@ class Shared(NamedTuple):
     weight: str
     native: bool
     exchange: ExchangeChoice = "auto"
+    learns_prior: bool = False
 
     @classmethod
-    def of(cls, params: AlsParams) -> Shared:
+    def of(cls, params: FitParams) -> Shared:
         """Read it from the parameters."""
         return cls(
             params.getUserCol(),
@@ -54,6 +55,7 @@ class Shared(NamedTuple):
             params.getWeightCol(),
             params.getNativeIds(),
             params.getExchange(),
+            params.learns_prior,
         )
 
 
@@ -72,8 +74,8 @@ def options_of(params: AlsParams) -> TrainingOptions:
 class Fitted(NamedTuple):
     """A trained model."""
 
-    users: SideFactors
-    items: SideFactors
+    users: AnySide
+    items: AnySide
     objective: Objective
     baseline: Baseline
     summary: ALSTrainingSummary
@@ -159,23 +161,28 @@ def train_together(
                 on_iteration=on_iteration,
                 checkpoint=keeping.enter_context(kept),
             )
-        return _fitted(models, collector.models, prepared, kinds)
+        return _fitted(dataset.sparkSession, models, collector.models, prepared, kinds)
 
 
 def _fitted(
+    session: SparkSession,
     models: Mapping[int, FitParams],
     trained: Mapping[int, LoopState],
     prepared: PreparedRatings,
     kinds: Sequence[pa.DataType],
 ) -> dict[int, Fitted]:
-    users, items, stats = prepared.summary.users, prepared.summary.items, prepared.stats
+    ids = prepared.summary.users, prepared.summary.items
     found = {}
     for point, state in trained.items():
-        params, factors = models[point], state.plain_factors.collect()
+        params, factors = models[point], state.plain_factors
         implicit = params.getImplicitPrefs()
+        users, items = (
+            trained_side(session, own, factors[k], prepared.stats[side], kinds[k], side)
+            for k, (side, own) in enumerate(zip(SIDES, ids, strict=True))
+        )
         found[point] = Fitted(
-            SideFactors.of_index(users, factors.users, stats["user"], kinds[0]),
-            SideFactors.of_index(items, factors.items, stats["item"], kinds[1]),
+            users,
+            items,
             state.spec.objective,
             # Predictions of implicit preferences are none of ratings.
             Baseline(None if implicit else prepared.mean, params.getBiases()),
@@ -191,14 +198,21 @@ def _fitted(
 
 
 def start_of(params: FitParams, users: IdIndex, items: IdIndex) -> Factors | None:
-    """Return the factors that the iterations start from; None for the usual ones."""
+    """Return the factors that the iterations start from; None for the usual ones.
+
+    Users whose factors are elsewhere start as usual, without being collected: the first half-step
+    solves them from the items alone.
+    """
     model = params.getInitialModel()
     if model is None:
         return None
-    seed = options_of(params).seed
-    start = initial_factors(len(users), len(items), params.getRank(), seed)
-    for ids, own, known in zip((users, items), start, model.side_factors, strict=True):
-        # Biases, the columns behind the latent factors, start at 0.
-        latent = known.factors[:, : model.rank]
-        take_known(own, ids, IdIndex(as_id_array(known.ids)), latent)
+    own = model._factors
+    as_usual = isinstance(own.sides["user"], FarSide) and params.getMaxIter() > 0
+    n_users = 0 if as_usual else len(users)
+    start = initial_factors(n_users, len(items), params.getRank(), options_of(params).seed)
+    for side, ids, rows in zip(SIDES, (users, items), start, strict=True):
+        if len(rows):
+            # Biases, the columns behind the latent factors, start at 0.
+            known = near(own.sides[side].latent(model.rank))
+            take_known(rows, ids, IdIndex(as_id_array(known.ids)), known.factors)
     return start

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -20,6 +21,8 @@ from als_spark.types import FloatArray
 
 POSTERIOR_FORMAT = "als_spark.posterior/1"
 POSTERIOR_FILE = "posterior.json"
+_PAIRS = (("freedoms", "freedom"), ("ridges", "feature_precision"))
+"""What only a training needs that goes on from here."""
 SIDE_FILES = ("user_posterior.parquet", "item_posterior.parquet")
 
 
@@ -52,6 +55,11 @@ class IntervalModel:
     def __repr__(self) -> str:
         """Say how large it is."""
         return f"<IntervalModel: {len(self.users):,} users, {len(self.items):,} items>"
+
+    @property
+    def rank(self) -> int:
+        """Number of factors d, the bias not counted."""
+        return int(self.moments.rows[0].shape[1]) - 1
 
     def predict(
         self,
@@ -107,7 +115,13 @@ def save_intervals(model: IntervalModel, folder: Path) -> None:
             }
         )
         pq.write_table(table, folder / name, use_dictionary=False)
-    description = {"format": POSTERIOR_FORMAT, "mean": moments.mean, "noise": moments.noise}
+    description = {
+        "format": POSTERIOR_FORMAT,
+        "mean": moments.mean,
+        "noise": moments.noise,
+        "freedom": list(moments.freedoms),
+        "feature_precision": list(moments.ridges),
+    }
     write_json(folder / POSTERIOR_FILE, description)
 
 
@@ -125,6 +139,9 @@ def load_intervals(folder: str | Path) -> IntervalModel:
         if description.get("format") != POSTERIOR_FORMAT:
             raise ValueError(f"the format is not {POSTERIOR_FORMAT!r}")
         mean, noise = (float(description[key]) for key in ("mean", "noise"))
+        more: dict[str, Any] = {
+            name: _pair(description, key) for name, key in _PAIRS if key in description
+        }
         tables = [pq.read_table(folder / name).combine_chunks() for name in SIDE_FILES]
         sides = [
             (_numbers(table, "mean"), _numbers(table, "covariance"), table["scale"].to_numpy())
@@ -146,7 +163,15 @@ def load_intervals(folder: str | Path) -> IntervalModel:
         ) from error
     users, items = (IdIndex(table["id"].combine_chunks()) for table in tables)
     pairs = list(zip(*sides, strict=True))
-    return IntervalModel(users, items, Moments(mean, noise, *pairs))
+    return IntervalModel(users, items, Moments(mean, noise, *pairs, **more))
+
+
+def _pair(description: Mapping[str, Any], key: str) -> tuple[float, float]:
+    """Read a number above 0 of each side."""
+    users, items = (float(value) for value in description[key])
+    if not (0 < users < math.inf and 0 < items < math.inf):
+        raise ValueError(f"{key} is {description[key]}, not two numbers above 0")
+    return users, items
 
 
 def _lists(numbers: FloatArray) -> pa.Array:

@@ -33,6 +33,7 @@ from als_spark.model.ids import IdIndex, as_id_array, ids_like
 from als_spark.model.large_model import AnyModel
 from als_spark.model.risk import Risk
 from als_spark.solve.blocks import counting_argsort
+from als_spark.solve.linalg import unit_rows
 from als_spark.solve.topk import LowerBound, Seen, TopItems, top_items, top_of_groups
 from als_spark.train.backend import AnyFactors
 from als_spark.train.metrics import SideStats
@@ -223,15 +224,12 @@ def plan_similar(
     Parameters
     ----------
     candidates : Candidates
-        Rows of ``side``.
+        Rows of ``side``; where their factors are elsewhere, so are those of the plan.
     ids : pyarrow.Array, optional
         Those that are answered, each once, of the candidates' type; all if not given.
     """
     top = _usable_top(top, candidates)
-    factors = candidates.factors.astype(np.float64)
-    if cosine:
-        lengths = np.sqrt(np.einsum("nd,nd->n", factors, factors))
-        factors /= np.where(lengths > 0, lengths, 1.0)[:, None]
+    factors = unit_rows(candidates.factors) if cosine else candidates.factors.astype(np.float64)
     chosen = candidates.ids if ids is None else ids
     rows = IdIndex(candidates.ids).rows_of(chosen)
     groups: list[Asked] = []

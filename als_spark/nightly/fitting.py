@@ -18,7 +18,7 @@ from als_spark.model.intervals import IntervalModel
 from als_spark.model.large_model import AnyModel
 from als_spark.nightly.features import FeatureSource, place_all, read_features
 from als_spark.nightly.holdout import HoldoutRule, held_out
-from als_spark.nightly.posterior import fit_posterior, method_name
+from als_spark.nightly.method import options_record
 from als_spark.nightly.run_log import RunNotes
 from als_spark.nightly.run_record import (
     DataRecord,
@@ -28,7 +28,7 @@ from als_spark.nightly.run_record import (
     TrainingSettings,
     objective_members,
 )
-from als_spark.nightly.starts import Start, cold_start
+from als_spark.nightly.starts import Start
 from als_spark.report.overview import run_lines
 from als_spark.spark.predict.evaluate import Evaluation, RankingOptions, evaluate_models
 from als_spark.spark.prepare.options import PrepareOptions
@@ -42,6 +42,7 @@ from als_spark.spark.read.snapshot import Snapshot, read_snapshot
 from als_spark.spark.read.sources import Source, SourceOptions
 from als_spark.spark.read.split import TRAIN, SplitOptions, split_ratings
 from als_spark.spark.train.best import model_of
+from als_spark.spark.train.posterior import fit_posterior, method_name
 from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.bayes.options import PosteriorOptions
 from als_spark.train.checkpoint import Checkpoint
@@ -95,6 +96,14 @@ class FitOptions:
     checkpoint: OpenCheckpoint | None = None
     features: Mapping[Side, FeatureSource] = field(default_factory=dict)
 
+    def with_method(self, posterior: PosteriorOptions | None) -> FitOptions:
+        """Return the options to train with a learnt prior, or with a ridge towards zero."""
+        if posterior is None:
+            return replace(self, posterior=None)
+        # What is known of rows is broadcast, unless whole models are trained in a process.
+        exchange = self.exchange if self.placement == "grid" else "broadcast"
+        return replace(self, posterior=posterior, exchange=exchange)
+
     def prepare(self, rank: int) -> PrepareOptions:
         """Say how ratings are split and packed for a model."""
         rule = self.holdout
@@ -125,6 +134,7 @@ class FitOptions:
             accelerate=training.accelerate,
             refit=self.refit,
             method="ridge" if self.posterior is None else method_name(self.posterior),
+            posterior=None if self.posterior is None else options_record(self.posterior),
         )
 
 
@@ -138,6 +148,8 @@ class Fitted(NamedTuple):
     """The same, trained on with all ratings; None where that is not asked for."""
     intervals: IntervalModel | None = None
     """What intervals need, where the method has it."""
+    refitted_intervals: IntervalModel | None = None
+    """The same of the refitted model."""
 
 
 class ReadyRatings(NamedTuple):
@@ -288,7 +300,7 @@ class Fitting:
         """
         options, notes, prepared = self._options, self._notes, ready.prepared
         if options.posterior is not None:
-            return self._fit_posterior(ready, options.posterior)
+            return self._fit_posterior(ready, options.posterior, start)
         # By its training error, which is always finite: one point is the best anyway.
         collector = SweepCollector("train", notes.progress.on_finished)
         specs = [ModelSpec(0, spec.rank, spec.objective)]
@@ -313,13 +325,17 @@ class Fitting:
         self._note_training(result, start)
         return Fitted(model, result)
 
-    def _fit_posterior(self, ready: ReadyRatings, options: PosteriorOptions) -> Fitted:
+    def _fit_posterior(
+        self, ready: ReadyRatings, options: PosteriorOptions, start: Start
+    ) -> Fitted:
         """Train a model with a learnt prior."""
-        start, progress = cold_start("a model of its own"), self._notes.progress
+        progress = self._notes.progress
         placed = place_all(self._features, ready.prepared, self._notes)
         tables = {side: own.table for side, own in placed.items()}
         with progress.phase("training"):
-            fitted = fit_posterior(ready.prepared, options, progress.on_iteration, tables)
+            fitted = fit_posterior(
+                ready.prepared, options, progress.on_iteration, start.posterior, tables
+            )
         more = {**self._description(ready, fitted.result, start), **fitted.description}
         if placed:
             more["features"] = self._notes.record.features

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from als_spark.files.json_files import write_json
-from als_spark.model.files import save_refitted
+from als_spark.model.files import BEFORE_REFIT, save_refitted
 from als_spark.model.intervals import save_intervals
 from als_spark.nightly.fitting import Fitted
 from als_spark.nightly.run_log import RunLog
@@ -21,8 +21,11 @@ def write_version(folder: Path, fitted: Fitted, record: RunRecord) -> None:
     starts there and is compared with it, on ratings that neither was trained on.
     """
     save_refitted(fitted.model, fitted.refitted, folder)
-    if fitted.intervals is not None:
+    if fitted.intervals is not None and fitted.refitted is None:
         save_intervals(fitted.intervals, folder)
+    elif fitted.intervals is not None and fitted.refitted_intervals is not None:
+        save_intervals(fitted.refitted_intervals, folder)
+        save_intervals(fitted.intervals, folder / BEFORE_REFIT)
     for name, content in record.version_files.items():
         if name == "metrics.json":
             content = {**content, "train": fitted.result.as_record()}

@@ -7,18 +7,22 @@ from dataclasses import replace
 
 from pyspark.sql import SparkSession
 
+from als_spark.model.intervals import IntervalModel
 from als_spark.model.large_model import AnyModel
 from als_spark.nightly.fitting import FitOptions, Fitted, ReadyRatings
+from als_spark.nightly.method import posterior_start
 from als_spark.nightly.run_log import RunNotes
 from als_spark.nightly.run_record import RefitRecord
 from als_spark.nightly.starts import known_factors
 from als_spark.solve.objective import Objective
 from als_spark.spark.prepare.prepare import prepare_typed
 from als_spark.spark.train.best import model_of
+from als_spark.spark.train.posterior import fit_posterior
 from als_spark.spark.train.run import PreparedRatings, train_grid
+from als_spark.train.bayes.options import PosteriorOptions
 from als_spark.train.grid import SweepCollector
 from als_spark.train.loop import OnIteration
-from als_spark.train.records import ModelSpec, TrainingOptions
+from als_spark.train.records import ModelSpec, PointResult, TrainingOptions
 
 PHASE = "refit: "
 """Before the names of its phases."""
@@ -43,31 +47,74 @@ def refit(
         If a row's system has no finite solution.
     """
     progress, snapshot = notes.progress, ready.snapshot
+    held_out = ready.prepared.n_ratings.get("test", 0)
+    rank = fitted.model.rank if options.posterior is None else options.posterior.n_factors
     ready.prepared.close()
     prepared = stack.enter_context(
         prepare_typed(
             session,
             snapshot.ratings,
             snapshot.label,
-            options.prepare(fitted.model.rank),
+            options.prepare(rank),
             phase=lambda name: progress.phase(f"{PHASE}{name}"),
             warn=notes.add_warning,
         )
     )
+    intervals = None
     with progress.phase(f"{PHASE}training"):
-        model, record = refit_model(
-            prepared,
-            fitted.model,
-            fitted.result.spec.objective,
-            options.training,
-            held_out=ready.prepared.n_ratings.get("test", 0),
-            on_iteration=progress.on_iteration,
-        )
+        if options.posterior is None:
+            model, record = refit_model(
+                prepared,
+                fitted.model,
+                fitted.result.spec.objective,
+                options.training,
+                held_out=held_out,
+                on_iteration=progress.on_iteration,
+            )
+        else:
+            model, record, intervals = refit_posterior(
+                prepared, fitted, options.posterior, held_out, progress.on_iteration
+            )
     notes.record = replace(notes.record, refit=record)
     progress.write(refit_words(record))
     holdout = options.holdout._replace(test_fraction=0.0).as_record()
     description = {**model.description, "holdout": holdout}
-    return fitted._replace(refitted=replace(model, description=description))
+    return fitted._replace(
+        refitted=replace(model, description=description), refitted_intervals=intervals
+    )
+
+
+def refit_posterior(
+    prepared: PreparedRatings,
+    fitted: Fitted,
+    options: PosteriorOptions,
+    held_out: int,
+    on_iteration: OnIteration,
+) -> tuple[AnyModel, RefitRecord, IntervalModel | None]:
+    """Train a model with a learnt prior on all ratings: see :func:`refit_model`.
+
+    A variational one goes on from its own posterior; others are trained anew, by the same seed.
+    """
+    start = None
+    if fitted.intervals is not None:
+        start, _ = posterior_start(prepared, fitted.intervals, fitted.model)
+    found = fit_posterior(prepared, options, on_iteration, start)
+    record = _refit_record(prepared, found.result, held_out)
+    more = {**fitted.model.description, **found.description, "refit": record.as_dict()}
+    model = model_of(prepared, found.factors, found.objective, more)
+    return model, record, found.intervals
+
+
+def _refit_record(prepared: PreparedRatings, result: PointResult, held_out: int) -> RefitRecord:
+    return RefitRecord(
+        ratings=prepared.n_ratings["train"],
+        held_out_before=held_out,
+        iterations=result.iterations,
+        evaluations=result.evaluations,
+        converged=result.converged,
+        objective=result.objective,
+        seconds=round(result.seconds, 3),
+    )
 
 
 def refit_model(
@@ -97,15 +144,7 @@ def refit_model(
     outcome = collector.outcome()
     assert outcome is not None
     (result,) = outcome.points
-    record = RefitRecord(
-        ratings=prepared.n_ratings["train"],
-        held_out_before=held_out,
-        iterations=result.iterations,
-        evaluations=result.evaluations,
-        converged=result.converged,
-        objective=result.objective,
-        seconds=round(result.seconds, 3),
-    )
+    record = _refit_record(prepared, result, held_out)
     more = {**model.description, "refit": record.as_dict()}
     return model_of(prepared, outcome.best_factors, objective, more), record
 

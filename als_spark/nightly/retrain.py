@@ -15,6 +15,7 @@ from als_spark.nightly.checks import Check, CheckLimits, check_parts, check_unkn
 from als_spark.nightly.comparison import LARGER_IS_BETTER, Measure, Verdict, judge
 from als_spark.nightly.fitting import FitOptions, Fitting, ReadyRatings
 from als_spark.nightly.holdout import unseen_by_both
+from als_spark.nightly.method import Choice, Earlier, method_record, posterior_of, warm_posterior
 from als_spark.nightly.past_runs import (
     ancestors_of,
     kept_by,
@@ -36,6 +37,7 @@ from als_spark.spark.predict.evaluate import Evaluation
 from als_spark.spark.read.facts import DataFacts
 from als_spark.spark.read.snapshot import Snapshot
 from als_spark.spark.read.sources import SourceOptions
+from als_spark.spark.train.posterior import method_name
 from als_spark.types import SIDES, Side
 
 
@@ -49,7 +51,7 @@ class RetrainOptions:
         The ratings, and those that came later, oldest first.
     fit : FitOptions
     choose : callable
-        Returns the model to train, given an earlier one and what to call that; None without one.
+        Returns what to train, given an earlier model and what to call that; None without one.
     limits : CheckLimits
     measure, margin, max_decline
         As in :func:`~als_spark.nightly.comparison.judge`.
@@ -63,7 +65,7 @@ class RetrainOptions:
 
     sources: tuple[SourceOptions, ...]
     fit: FitOptions
-    choose: Callable[[Spec | None, str | None], Spec]
+    choose: Callable[[Earlier | None, str | None], Choice]
     limits: CheckLimits
     measure: Measure
     margin: float
@@ -79,6 +81,7 @@ class Retrain:
     def __init__(self, session: SparkSession, options: RetrainOptions, log: RunLog) -> None:
         self._session = session
         self._options = options
+        self._fit = options.fit
         self._log = log
 
     def work(self) -> None:
@@ -101,11 +104,12 @@ class Retrain:
         self._past = log.past_runs()
         previous, last = last_passed(self._past)
         before = None if last is None else last.settings
-        other, origin = _spec_of(champion), f"version {self._champion_name}"
+        other, origin = _pattern_of(champion), f"version {self._champion_name}"
         if other is None and before is not None:
             # No version can be read: the next is trained as they were.
-            other, origin = before.spec, "the last run"
-        spec = options.choose(other, None if other is None else origin)
+            other, origin = Earlier(before.spec, before.posterior), "the last run"
+        spec, posterior = options.choose(other, None if other is None else origin)
+        self._fit = fit = options.fit.with_method(posterior)
         if spec.objective.implicit and options.measure not in LARGER_IS_BETTER:
             log.add_warning(
                 f'{IMPLICIT_CAVEAT}: compare models by `measure="ndcg"` or `measure="recall"`'
@@ -113,13 +117,11 @@ class Retrain:
         decision = (options.measure, options.margin, options.max_decline)
         self._unseen_by = None
         if champion is not None:
-            self._unseen_by = unseen_by_both(
-                champion, str(self._champion_name), options.fit.holdout
-            )
+            self._unseen_by = unseen_by_both(champion, str(self._champion_name), fit.holdout)
         with ExitStack() as stack:
-            fitting = Fitting(self._session, options.fit, log, stack)
+            fitting = Fitting(self._session, fit, log, stack)
             snapshot = fitting.read(options.sources, _integers_of(champion))
-            settings = options.fit.settings(spec)
+            settings = fit.settings(spec)
             log.record = replace(log.record, settings=settings)
             # Before anything else: an increment of unusable rows alone is not "nothing new".
             if not self._passes(check_parts(snapshot.parts, previous, options.limits)):
@@ -149,8 +151,8 @@ class Retrain:
             verdict = self._compare(found)
             if verdict.publish:
                 words = verdict.sentence
-                if options.fit.refit:
-                    fitted = refit(self._session, options.fit, log, stack, ready, fitted)
+                if fit.refit:
+                    fitted = refit(self._session, fit, log, stack, ready, fitted)
                     words += f"; refitted on all {snapshot.n_ratings:,} ratings after that"
                 version = publish(log, fitted, self._based_on, options.keep)
                 log.end("published", f"published {version}: {words}")
@@ -248,8 +250,16 @@ class Retrain:
     def _choose_start(self, ready: ReadyRatings, champion: AnyModel | None, spec: Spec) -> Start:
         if champion is None:
             return cold_start("there is no model to start from")
-        if champion.rank != spec.rank:
-            return cold_start(f"the current version has rank {champion.rank}, not {spec.rank}")
+        posterior, known = self._fit.posterior, None
+        if posterior is not None:
+            if posterior.method != "variational":
+                return cold_start(f"a model by {method_name(posterior)} goes on from no other")
+            known = posterior_of(self._log.store, str(self._champion_name))
+            if known is None:
+                return cold_start("the current version has no posterior to start from")
+        rank = champion.rank if known is None else known.rank
+        if rank != spec.rank:
+            return cold_start(f"the current version has rank {rank}, not {spec.rank}")
         if self._unseen_by is not None:
             return cold_start("the current version was trained on ratings that are held out now")
         before = warm_trainings(self._past, spec.rank)
@@ -258,13 +268,10 @@ class Retrain:
         warm_runs = before + 1
         if warm_runs >= self._options.full_every:
             return cold_start(f"a full training every {self._options.full_every} runs")
-        return warm_start(
-            ready.prepared,
-            champion,
-            str(self._champion_name),
-            self._options.fit.training.seed,
-            warm_runs,
-        )
+        name, prepared = str(self._champion_name), ready.prepared
+        if known is not None:
+            return warm_posterior(prepared, known, champion, name, warm_runs)
+        return warm_start(prepared, champion, name, self._fit.training.seed, warm_runs)
 
     def _compare(self, found: Mapping[str, Evaluation]) -> Verdict:
         options, log = self._options, self._log
@@ -303,10 +310,11 @@ class Retrain:
         return verdict
 
 
-def _spec_of(model: AnyModel | None) -> Spec | None:
+def _pattern_of(model: AnyModel | None) -> Earlier | None:
     if model is None:
         return None
-    return Spec(model.rank, Objective.from_record(model.description, "the model's description"))
+    objective = Objective.from_record(model.description, "the model's description")
+    return Earlier(Spec(model.rank, objective), method_record(model.description))
 
 
 def _integers_of(model: AnyModel | None) -> list[Side]:

@@ -120,6 +120,7 @@ class TrainingSettings:
     nonnegative: bool = False
     refit: bool = False
     method: str = "ridge"
+    posterior: Mapping[str, Any] | None = None
 
     @property
     def spec(self) -> Spec:
@@ -304,6 +305,8 @@ class RunRecord:
             del found["settings"]["refit"]
         if found["settings"] is not None and found["settings"]["method"] == "ridge":
             del found["settings"]["method"]
+        if found["settings"] is not None and found["settings"]["posterior"] is None:
+            del found["settings"]["posterior"]
         return found
 
     @property

@@ -11,6 +11,7 @@ from als_spark.model.warm_start import take_known
 from als_spark.nightly.run_record import StartKind
 from als_spark.spark.train.run import PreparedRatings
 from als_spark.train.backend import Factors, as_array
+from als_spark.train.bayes.warm import PosteriorStart
 from als_spark.train.start import initial_factors
 
 
@@ -23,6 +24,8 @@ class Start(NamedTuple):
     """None: the usual start."""
     warm_runs: int
     """Trainings since the last from the usual start, this one counted."""
+    posterior: PosteriorStart | None = None
+    """What a variational training starts from; None: the usual start."""
 
 
 def cold_start(reason: str) -> Start:

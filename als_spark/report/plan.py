@@ -134,7 +134,7 @@ def _has(name: str, cluster: Mapping[str, Any]) -> str:
 
 
 def _finding(found: Mapping[str, Any]) -> str:
-    return ("the training would fail: " if found["certain"] else "") + str(found["words"])
+    return (f"the training {found['fate']}: " if found["certain"] else "") + str(found["words"])
 
 
 def _assumed(record: Mapping[str, Any]) -> Iterator[str]:

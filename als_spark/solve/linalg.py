@@ -67,3 +67,11 @@ def row_dots(a: FloatArray, b: FloatArray) -> FloatArray:
     """(n_rows,) float64 dot products of the rows of two matrices."""
     dots: FloatArray = np.einsum("rn,rn->r", a, b, dtype=np.float64)
     return dots
+
+
+def unit_rows(matrix: FloatArray) -> FloatArray:
+    """(n, d) float64 rows of length 1; rows of zeros stay."""
+    rows = matrix.astype(np.float64)
+    lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+    rows /= np.where(lengths > 0, lengths, 1.0)[:, None]
+    return rows

@@ -63,7 +63,8 @@ class HadoopTree:
         """The younger interface, whose rename can replace, and refuses to if not asked to."""
         try:
             with _os_errors():
-                uri = self._path(self._uri).toUri()
+                # Of hdfs:///folder it has no host to ask; the older interface takes the default's.
+                uri = self._whole(self._uri).toUri()
                 return self._hadoop.FileContext.getFileContext(uri, self._configuration)
         except OSError:
             # Some file systems have the older one alone.
@@ -255,7 +256,7 @@ class HadoopTree:
         for place, option in enumerate(options):
             given[place] = option
         with _os_errors():
-            self._context.rename(self._path(source), self._path(target), given)
+            self._context.rename(self._whole(source), self._whole(target), given)
 
     def _is_link(self, path: str) -> bool:
         """Tell a link of this machine: Hadoop's local client takes it for what it leads to."""
@@ -271,6 +272,10 @@ class HadoopTree:
 
     def _path(self, text: str) -> Any:
         return self._hadoop.Path(text)
+
+    def _whole(self, text: str) -> Any:
+        """Return a path with scheme and host, which an address may leave to Hadoop's default."""
+        return self._system.makeQualified(self._path(text))
 
     def _local(self, path: Path) -> Any:
         # A scheme and a path, so that no character of the path is taken for a part of a URI.

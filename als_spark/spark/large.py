@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pyspark.sql import SparkSession
 
+from als_spark.errors import DataError
+from als_spark.files.json_files import decode
 from als_spark.files.places import local_path
 from als_spark.model.files import (
     BEFORE_REFIT,
+    DESCRIPTION_FILE,
     FACTOR_FILES,
     load_large,
     load_model,
@@ -44,7 +48,8 @@ def load_from_folder(
     DataError
         As :func:`als_spark.model.files.load_model`.
     """
-    sides = [side for side in _large_sides(session, folder) if side not in near]
+    large = _large_sides(session, read_description(folder))
+    sides = [side for side in large if side not in near]
     if address is None or not sides:
         return load_model(folder)
     return load_large(folder, {side: f"{address}/{FACTOR_FILES[side]}" for side in sides})
@@ -69,22 +74,25 @@ def load_from_store(
     DataError
         If its files are not those that were published.
     """
+    name = store.resolve(version)
+    place = f"{VERSIONS}/{name}"
+    measured = before_refit and store.files.exists(f"{place}/{BEFORE_REFIT}")
+    inner = f"/{BEFORE_REFIT}" if measured else ""
+    seen = seen_by_executors(session, f"{store.label}/{place}{inner}")
+    # Before it is copied from another file system: once is enough.
+    large = _large_sides(session, _told(store, f"{place}{inner}"))
+    if seen is None or set(large) <= set(near):
+        return store.load_before_refit(name) if before_refit else store.load(name)
+    folder = stack.enter_context(store.open(name))
+    return load_from_folder(session, Path(f"{folder}{inner}"), seen, near)
 
-    def inner(folder: Path) -> str:
-        return f"/{BEFORE_REFIT}" if before_refit and (folder / BEFORE_REFIT).is_dir() else ""
 
-    def read(folder: Path) -> AnyModel | None:
-        own = Path(f"{folder}{inner(folder)}")
-        large = set(_large_sides(session, own)) - set(near)
-        return None if large and seen_by_executors(session, store.label) else load_model(own)
-
-    found = store.read(version, read)
-    if found is not None:
-        return found
-    folder = stack.enter_context(store.open(version))
-    seen = seen_by_executors(session, f"{store.label}/{VERSIONS}/{store.resolve(version)}")
-    own = Path(f"{folder}{inner(folder)}")
-    return load_from_folder(session, own, f"{seen}{inner(folder)}", near)
+def _told(store: StoreReader, folder: str) -> Mapping[str, Any]:
+    """Read the description of a model that nobody has verified; whoever loads it does."""
+    try:
+        return decode(store.files.read(f"{folder}/{DESCRIPTION_FILE}"))
+    except (OSError, ValueError, DataError):
+        return {}
 
 
 def seen_by_executors(session: SparkSession, folder: str) -> str | None:
@@ -97,11 +105,9 @@ def seen_by_executors(session: SparkSession, folder: str) -> str | None:
     return f"file://{local.absolute()}"
 
 
-def _large_sides(session: SparkSession, folder: Path) -> list[Side]:
+def _large_sides(session: SparkSession, description: Mapping[str, Any]) -> list[Side]:
     """Return the sides whose factors would take too much of a process, as the plan has it."""
-    description = read_description(folder)
-    conf = dict(session.sparkContext.getConf().getAll())
-    limit = planner.usable_bytes(planner.worker_limit(conf)) // planner.BROADCAST_SHARE
+    limit = planner.side_limit(dict(session.sparkContext.getConf().getAll()))
     try:
         row_bytes = int(description["rank"]) * np.dtype(description["dtype"]).itemsize
         return [side for side in SIDES if int(description[f"n_{side}s"]) * row_bytes > limit]

@@ -224,6 +224,11 @@ def usable_bytes(worker_limit: int | None) -> int:
     return min(WORKER_BYTES, max(worker_limit - LIBRARY_BYTES, LEAST_BYTES))
 
 
+def side_limit(conf: Mapping[str, str]) -> int:
+    """Return the bytes of a side's factors from which on no process has them whole, by settings."""
+    return usable_bytes(worker_limit(conf)) // BROADCAST_SHARE
+
+
 def worker_limit(conf: Mapping[str, str]) -> int | None:
     """Return the bytes that Spark allows a Python worker; None where it sets no limit.
 

@@ -327,9 +327,9 @@ class CheckpointFolder:
         with self._damage_named(where), tempfile.TemporaryDirectory(prefix="als_spark-") as place:
             path = self._files.local(where)
             if path is None:
-                path = Path(place) / "folder" / name
-                if not path.exists():
-                    self._files.download(folder, path.parent)
+                # One at a time, wherever they are.
+                path = Path(place) / name
+                self._files.fetch(where, path)
             if path.stat().st_size != entry["bytes"] or sha256_of(path) != entry["sha256"]:
                 raise ValueError("its content is not what was written")
             return read_array(path)

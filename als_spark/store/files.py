@@ -137,6 +137,10 @@ class Files:
             target.parent.mkdir(parents=True, exist_ok=True)
             self._tree.copy_out(self._at(f"{path}/{name}"), target)
 
+    def fetch(self, path: str, target: Path) -> None:
+        """Copy a file to a new one of this machine."""
+        self._tree.copy_out(self._at(path), target)
+
     def local(self, path: str) -> Path | None:  # noqa: ARG002 - of other file systems
         """Return where a file or folder lies on this machine; None if it has to be downloaded."""
         return None

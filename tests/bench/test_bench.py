@@ -31,6 +31,7 @@ def test_an_unknown_question_is_one_line_and_exit_code_2(words: list[str]) -> No
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_every_question_takes_the_same_options(question: str) -> None:
     done = run(question, "--help")
@@ -62,6 +63,7 @@ def test_accuracy_quickly(tmp_path: Path) -> None:
     assert all(0.4 < row["rmse"] < 0.9 for row in methods.values())
 
 
+@pytest.mark.slow
 def test_accelerate_quickly(tmp_path: Path) -> None:
     run("accelerate", "--quick", "--repeats", "1", "--output", str(tmp_path))
     result = json.loads((tmp_path / "accelerate.json").read_text())

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from als_spark.cli import recommend, retrain, sweep
 from als_spark.model.files import load_model
+from tests.drills.processes import SUBMIT
 from tests.drills.ratings import draw_ratings, write_csv
 from tests.jobs.checkout import PYSPARK, ROOT, Checkout
 from tests.pages_of_docs import code_blocks, job_commands
@@ -54,6 +56,29 @@ class TrialCheckout(Checkout):
             timeout=1800,
             check=False,
         )
+
+
+def run_there(checkout: TrialCheckout, file: str, root: str, step: int, **env: str) -> None:
+    """Run tests on a file system in a process of their own.
+
+    ``step`` is the number of requests from one kill to the next; ``ALS_SPARK_TEST_STEP`` wins.
+    """
+    done = subprocess.run(
+        [sys.executable, *["-m", "pytest", "-n", "0", "-q", f"tests/cluster/{file}"]],
+        cwd=ROOT,
+        env=checkout.env
+        | {
+            "ALS_SPARK_TEST_STEP": os.environ.get("ALS_SPARK_TEST_STEP", str(step)),
+            "ALS_SPARK_TEST_ROOT": root,
+            "PYSPARK_SUBMIT_ARGS": SUBMIT,
+        }
+        | env,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def needs_asking() -> None:

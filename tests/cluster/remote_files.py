@@ -1,9 +1,5 @@
 """The store on a real file system; test_yarn.py and test_s3.py run this in a process of its own.
 
-A process that is killed has made its requests up to then, and none after: so the drill lets the
-client of a night's work die before each of its writing requests in turn, and needs no start of a
-JVM for each kill.
-
 The folder is ``ALS_SPARK_TEST_ROOT``; what Spark needs for it is in ``PYSPARK_SUBMIT_ARGS``.
 """
 
@@ -23,6 +19,7 @@ from als_spark.spark.store_files import ObjectFiles, files_at
 from als_spark.store import leases, lock
 from als_spark.store.owner import this_process
 from als_spark.store.store import ModelStore
+from tests.cluster.dying_files import Killed, dying_files
 from tests.files_contract import ExclusiveFilesContract
 from tests.spark.session import make_session
 from tests.store_tools import make_folder, value_of
@@ -82,30 +79,6 @@ def test_s3_without_conditional_writes(spark, root, tmp_path):
     assert value_of(written.load()) == 1
 
 
-class Killed(BaseException):
-    """What would have come next does not come."""
-
-
-class DyingTree:
-    """A file system whose client dies before a given one of its writing requests."""
-
-    WRITING = ("write", "create", "make_folder", "rename", "rename_over", "place", "copy_in")
-    WRITING += ("remove_file", "remove_empty", "scrap")
-
-    def __init__(self, tree: Any, last: int) -> None:
-        self._tree = tree
-        self._left = last
-
-    def __getattr__(self, name: str) -> Any:
-        if self._left < 0:
-            raise Killed
-        if name in self.WRITING:
-            self._left -= 1
-            if self._left < 0:
-                raise Killed
-        return getattr(self._tree, name)
-
-
 def a_night(store: ModelStore, folder: Any, run: str) -> None:
     """Do what nightly runs do."""
     with store.lock(run) as held:
@@ -148,18 +121,14 @@ def test_a_night_killed_before_each_of_its_requests(spark, root, tmp_path, monke
     kills = 0
     try:
         for last in range(0, 1000, STEP):
-            files = files_at(spark, root)
-            tree = DyingTree(files._tree, last)
-            files._tree = tree
-            if isinstance(files, ObjectFiles):
-                files._store = tree
+            files, tree = dying_files(spark, root, last)
             with monkeypatch.context() as patch:
                 for module in (lock, leases):
                     patch.setattr(module, "this_process", lambda: DEAD)
                 # What it would do at its end is not done either: the tree is dead.
                 with suppress(Killed, OSError):
                     a_night(ModelStore(files, "there"), models[last % 4], f"run-{last}")
-            if tree._left >= 0:
+            if not tree.dead:
                 break
             kills += 1
             # The next run finds a store that works, whole.

@@ -5,7 +5,6 @@ The server is moto's, which knows ``If-None-Match`` of a write. It gets an envir
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -18,8 +17,15 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.cluster.documented import TrialCheckout, assert_same, block, needs_clusters
+from tests.cluster.documented import (
+    TrialCheckout,
+    assert_same,
+    block,
+    needs_clusters,
+    run_there,
+)
 from tests.conftest import ROOT
+from tests.drills.processes import SUBMIT
 from tests.jobs.checkout import wait_for
 
 pytestmark = pytest.mark.slow
@@ -125,7 +131,10 @@ def test_the_commands_of_the_page(
     assert not [name for name in names if name.startswith("models/staging/")]
 
 
-def test_the_store_on_s3(checkout: TrialCheckout, server: Server) -> None:
+@pytest.mark.parametrize(("file", "step"), [("remote_files.py", 6), ("remote_checkpoints.py", 9)])
+def test_store_and_checkpoints_on_s3(
+    checkout: TrialCheckout, server: Server, file: str, step: int
+) -> None:
     hadoop = "spark.hadoop.fs.s3a"
     options = [
         f"--driver-class-path={checkout.root}/dist/s3a/*",
@@ -133,19 +142,5 @@ def test_the_store_on_s3(checkout: TrialCheckout, server: Server) -> None:
         f"--conf={hadoop}.endpoint.region=us-east-1",
         f"--conf={hadoop}.path.style.access=true",
     ]
-    done = subprocess.run(
-        [sys.executable, *["-m", "pytest", "-n", "0", "-q", "tests/cluster/remote_files.py"]],
-        cwd=ROOT,
-        env=checkout.env
-        | KEYS
-        | {
-            "ALS_SPARK_TEST_STEP": os.environ.get("ALS_SPARK_TEST_STEP", "6"),
-            "ALS_SPARK_TEST_ROOT": "s3a://trial/tests",
-            "PYSPARK_SUBMIT_ARGS": " ".join([*options, "pyspark-shell"]),
-        },
-        capture_output=True,
-        text=True,
-        timeout=1800,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
+    submit = " ".join([*options, SUBMIT])
+    run_there(checkout, file, "s3a://trial/tests", step, PYSPARK_SUBMIT_ARGS=submit, **KEYS)

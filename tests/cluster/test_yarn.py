@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.documented import TrialCheckout, assert_same, block, needs_clusters
-from tests.conftest import ROOT
+from tests.cluster.documented import (
+    TrialCheckout,
+    assert_same,
+    block,
+    needs_clusters,
+    run_there,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -74,24 +76,10 @@ def test_exit_codes(checkout: TrialCheckout) -> None:
     assert not list(logs.glob("container_*_02_*"))
 
 
-def test_the_store_on_hdfs(checkout: TrialCheckout) -> None:
+@pytest.mark.parametrize(("file", "step"), [("remote_files.py", 3), ("remote_checkpoints.py", 7)])
+def test_store_and_checkpoints_on_hdfs(checkout: TrialCheckout, file: str, step: int) -> None:
     conf = checkout.root / ".cluster" / "conf"
-    done = subprocess.run(
-        [sys.executable, *["-m", "pytest", "-n", "0", "-q", "tests/cluster/remote_files.py"]],
-        cwd=ROOT,
-        env=checkout.env
-        | {
-            "HADOOP_CONF_DIR": str(conf),
-            "ALS_SPARK_TEST_STEP": os.environ.get("ALS_SPARK_TEST_STEP", "3"),
-            "ALS_SPARK_TEST_ROOT": "hdfs:///tests",
-            "PYSPARK_SUBMIT_ARGS": "pyspark-shell",
-        },
-        capture_output=True,
-        text=True,
-        timeout=1800,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
+    run_there(checkout, file, "hdfs:///tests", step, HADOOP_CONF_DIR=str(conf))
 
 
 def test_life_cycle(checkout: TrialCheckout) -> None:

@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -241,7 +241,7 @@ def _run(options: argparse.Namespace) -> int:
     return exit_code_of(result, options.output)
 
 
-def make_session(master: str) -> SparkSession:
+def make_session(master: str, more: Mapping[str, str] | None = None) -> SparkSession:
     """Start an application that outlives the loss of its executors."""
     settings = {
         "spark.executor.memory": "640m",
@@ -252,6 +252,7 @@ def make_session(master: str) -> SparkSession:
         "spark.sql.shuffle.partitions": str(WORKERS),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
+        **(more or {}),
     }
     builder = SparkSession.builder.master(master).appName("als_spark drill")
     for key, value in settings.items():

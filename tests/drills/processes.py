@@ -31,7 +31,7 @@ class Job:
     log : Path
         Takes standard output and standard error.
     name : str
-        Of the job.
+        Of the job; or of another module, such as ``tests.drills.fit``, with a dot.
     options : sequence of str
     """
 
@@ -39,9 +39,10 @@ class Job:
         self._log = log
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
         environment.setdefault("PYSPARK_SUBMIT_ARGS", SUBMIT)
+        program = ["-m", name] if "." in name else [str(ROOT / "jobs" / f"{name}.py")]
         with log.open("wb") as file:
             self._process = subprocess.Popen(
-                [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *options],
+                [sys.executable, *program, *options],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=file,

@@ -205,7 +205,7 @@ class TestPackage:
 
 # Each half-step is a Spark job: enough of them to tell apart what would differ.
 SWEEP = ("--ranks", "1,5", "--lambdas", "1,4", "--dtype", "float64", "--seed", "3")
-SWEEP += ("--max-iter", "10")
+SWEEP += ("--max-iter", "4")
 
 
 PLACEMENTS = ("grid", "ratings")

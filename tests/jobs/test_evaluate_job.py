@@ -150,6 +150,7 @@ def test_a_folder_without_what_was_seen_and_with_bad_rows(
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_what_is_to_be_found_may_be_recommended_though_it_was_seen(
     lake: Lake, tmp_path: Path
 ) -> None:

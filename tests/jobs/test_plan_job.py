@@ -79,7 +79,7 @@ def test_what_could_only_run_out_of_memory_is_not_begun(
         assert not output.exists()
     # The plan says the same.
     assert train.main([*words, "--plan"]) == 2
-    assert "the training would fail: the packed" in capsys.readouterr().out
+    assert "the training could only run out of memory: the packed" in capsys.readouterr().out
 
 
 def test_what_may_be_too_small_is_told(

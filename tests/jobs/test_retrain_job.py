@@ -15,9 +15,11 @@ import pytest
 from pyspark.sql import SparkSession
 
 import als_spark.nightly.run_log
+from als_spark import ALSModel
 from als_spark.cli import spark_job
 from als_spark.cli.interrupts import Interrupted
 from als_spark.model.files import load_model
+from als_spark.model.intervals import load_intervals
 from als_spark.nightly import retrain as retrain_module
 from als_spark.nightly.fitting import Fitting
 from als_spark.spark.read.facts import TableVersion
@@ -222,6 +224,78 @@ class TestPublished:
         )
         assert f"retrain: {error}\n" in capsys.readouterr().err
         assert (lake.last()["outcome"], lake.last()["sentence"]) == ("bad_input", error)
+
+
+class TestMethods:
+    def test_a_variational_model_goes_on_from_last_night(
+        self, spark: SparkSession, tmp_path: Path
+    ) -> None:
+        lake = Lake(tmp_path)
+        least = ["--ratings", str(lake.base), "--store", str(lake.path), "--ranking-users", "0"]
+        # Few ratings: they are trained on in this process.
+        least += ["--placement", "grid"]
+        options = ["--rank", "2", "--tol", "1e-3", "--dtype", "float64"]
+        assert main([*least, *options, "--method", "variational", "--no-refit"]) == 0
+        first = lake.last()
+        assert first["settings"]["method"] == "variational"
+        assert first["training"]["start"] == "cold"
+        # The next night nobody says how: as the version has it, and then on all ratings.
+        today = lake.file("today.csv", fresh_lines(0.25))
+        night = [*least, "--dtype", "float64", "--margin", "0.2", "--increments", today]
+        assert main(night) == 0
+        second = lake.last()
+        assert second["settings"] == {**first["settings"], "refit": True}
+        assert second["training"]["start"] == "warm"
+        begun = "100.0% of the rows start at the posterior of version"
+        assert begun in second["training"]["reason"]
+        assert 3 * second["training"]["iterations"] <= first["training"]["iterations"]
+        # On the same held-out ratings, and more.
+        assert second["champion"]["count"] == second["challenger"]["count"]
+        folder = lake.path / "versions" / second["version"]
+        beside = load_intervals(folder / "before_refit")
+        whole = load_intervals(folder)
+        assert whole.rank == beside.rank == 2
+        assert second["refit"]["iterations"] <= second["training"]["iterations"] + 1
+        # Each goes with the factors beside it.
+        users, items = BASE.users.tolist(), BASE.items.tolist()
+        for own, model in (
+            (whole, lake.store.load()),
+            (beside, lake.store.load_before_refit()),
+        ):
+            predicted = own.predict(users, items).prediction
+            np.testing.assert_allclose(model.predict(users, items), predicted)
+        assert lake.store.load().description["refit"] == second["refit"]
+        # The estimator's model of the version has them as columns.
+        als = ALSModel.fromStore(str(lake.path)).setDeviationCol("sd").setUpperCol("most")
+        pairs = list(zip(users, items, strict=True))[:50]
+        rows = als.transform(spark.createDataFrame(pairs, "user long, item long")).collect()
+        assert als.learnt == lake.store.load().description["posterior"]
+        wanted = whole.predict([row.user for row in rows], [row.item for row in rows])
+        for name, values in (("sd", wanted.deviation), ("most", wanted.upper)):
+            np.testing.assert_allclose([row[name] for row in rows], values, rtol=1e-4)
+        assert "variational" in read_page(lake.report()).text
+        assert main(night) == 0
+        assert lake.last()["outcome"] == "unchanged"
+
+    @pytest.mark.slow
+    def test_other_methods_start_as_always(
+        self, lake: Lake, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        night = ["--ratings", str(lake.base), "--store", str(lake.path), "--ranking-users", "0"]
+        night += ["--placement", "grid", "--no-refit", "--margin", "9", "--max-iter", "3"]
+        for options, reason in (
+            (["--method", "variational"], "the current version has no posterior to start from"),
+            (["--implicit-features", "2", "--method", "ridge"], "goes on from no other"),
+        ):
+            assert main([*night, "--rank", "2", *options]) == 0
+            training = lake.last()["training"]
+            assert training["start"] == "cold"
+            assert reason in training["reason"]
+        capsys.readouterr()
+        assert main([*night, "--noise", "rows"]) == 2
+        assert "--noise rows with --method ridge --implicit-features 2, as version" in (
+            capsys.readouterr().err
+        )
 
 
 class TestRefit:
@@ -714,6 +788,7 @@ class TestOthers:
         names = [version for version, _ in lake.pointers()]
         assert [info.name for info in lake.store.versions()] == names[1:]
 
+    @pytest.mark.slow
     def test_mlflow(self, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
         uri = (lake.folder / "runs").as_uri()

@@ -446,6 +446,7 @@ class TestDocs:
 
 
 class TestRealSpark:
+    @pytest.mark.slow
     def test_ctrl_c_is_the_jobs_and_the_terminal_is_its_own(self, checkout, tmp_path):
         checkout.job(
             "wait",

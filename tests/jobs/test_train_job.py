@@ -217,6 +217,7 @@ class TestIntoAFolder:
         assert {path.name for path in out.iterdir()} == FILES
         assert {path.name for path in tmp_path.iterdir()} == {"base.csv", "bad.csv", "out"}
 
+    @pytest.mark.slow
     def test_the_best_point_of_a_sweep(self, tmp_path: Path) -> None:
         lake, out = Lake(tmp_path), tmp_path / "out"
         sweep = sweep_folder(tmp_path / "sweep")

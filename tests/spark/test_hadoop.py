@@ -28,6 +28,7 @@ def mount(spark, tmp_path):
 class TestHadoopFiles(FilesContract):
     # Hadoop's local client starts a chmod for each file.
     writing = 0.1
+    replaces_at_once = False
 
     @pytest.fixture
     def files(self, spark, mount):
@@ -38,6 +39,7 @@ class TestWithoutFileContext(FilesContract):
     """As on file systems that only have Hadoop's older interface."""
 
     writing = 0.1
+    replaces_at_once = False
 
     @pytest.fixture
     def files(self, spark, mount):
@@ -74,6 +76,22 @@ def test_a_scheme_without_the_younger_interface(spark, mount):
     finally:
         hadoop.set(key, before)
     assert HadoopTree(spark, f"{mount}/s")._context is not None
+
+
+def test_an_address_without_a_host(spark, mount):
+    # As hdfs:///folder: the host is that of the default file system.
+    hadoop = spark.sparkContext._jsc.hadoopConfiguration()
+    before = hadoop.get("fs.defaultFS")
+    hadoop.set("fs.defaultFS", mount.removesuffix("disk"))
+    try:
+        files = files_at(spark, "viewfs:///disk/s")
+        assert files._tree._context is not None
+        for data in (b"old", b"new"):
+            files.replace("a/x", data)
+        files.rename("a", "b")
+        assert files_at(spark, f"{mount}/s").read("b/x") == b"new"
+    finally:
+        hadoop.set("fs.defaultFS", before)
 
 
 def test_what_is_not_there_below_the_root(spark):

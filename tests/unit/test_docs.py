@@ -131,8 +131,8 @@ def test_every_command_line_is_accepted(page: Path) -> None:
 def test_command_lines_show_every_job_and_every_cluster() -> None:
     shown = Counter((name_of(page), job) for page in PAGES for job, _ in job_commands(page))
     assert shown["README.md", "sweep"] == 2
-    # And of the clusters for trials; and a plan.
-    assert shown["docs/clusters.md", "sweep"] == 3 + 3 + 1
+    # And of the clusters for trials; a plan; and both exchanges with dynamic allocation.
+    assert shown["docs/clusters.md", "sweep"] == 3 + 3 + 1 + 2
     nightly = {"store", *JOBS} - {"sweep", "inspect"}
     assert all(shown["docs/nightly.md", job] for job in nightly)
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from als_spark.cli.config.checkpoint import CheckpointConfig
+from als_spark.cli.config.nightly_method import nightly_posterior
 from als_spark.cli.config.settings import (
     REQUIRED,
     Alternatives,
@@ -54,8 +55,10 @@ from als_spark.errors import ConfigError
 from als_spark.nightly.checks import CheckLimits
 from als_spark.nightly.comparison import LARGER_IS_BETTER, Measure
 from als_spark.nightly.features import FeatureSource
+from als_spark.nightly.method import Earlier
 from als_spark.nightly.run_record import Spec
 from als_spark.solve.objective import Objective
+from als_spark.spark.train.posterior import method_name
 from als_spark.train.bayes.options import (
     FEATURE_RIDGE,
     RIDGE,
@@ -403,6 +406,15 @@ class RetrainConfig(CheckLimits, ModelConfig):
     refit: bool = option(
         RESULT, "train a challenger that has won on with all ratings, held-out ones too", True
     )
+    method: Method | None = option(
+        BAYES, "as of train; with variational warm (default: that of the current version, or ridge)"
+    )
+    noise: NoiseChoice | None = option(
+        BAYES, "whether users and items may be more or less noisy, each its own, as of train"
+    )
+    implicit_features: CountOrNone | None = option(
+        BAYES, "directions of who has rated what that the prior depends on, as of train"
+    )
     full_every: Count = option(MODEL, "train from the usual start every so many trainings", 7)
     measure: Measure = option(CHAMPION, "compare challenger and champion by this", "rmse")
     margin: Margin = option(CHAMPION, "publish a challenger that is at most this share worse", 0.01)
@@ -429,6 +441,36 @@ class RetrainConfig(CheckLimits, ModelConfig):
                 "published is trained on all ratings anyway"
             )
         return self
+
+    @model_validator(mode="after")
+    def _method_takes(self) -> Self:
+        """Refuse what would have no effect with a method that is given."""
+        if self.method is not None:
+            self.posterior_of(None, None)
+        return self
+
+    def posterior_of(self, earlier: Earlier | None, origin: str | None) -> PosteriorOptions | None:
+        """Say what trains with a learnt prior; None: a ridge towards zero.
+
+        Parameters
+        ----------
+        earlier : Earlier or None
+            The current version, whose method and options stay where none are given.
+        origin : str or None
+            What to call it.
+
+        Raises
+        ------
+        ConfigError
+            If an option has no effect with the method, or that of the version cannot be kept.
+        """
+        return nightly_posterior(self, earlier, origin)
+
+    def nightly_words(self, options: PosteriorOptions, origin: str | None) -> str:
+        """Say which method is going to train, and who says so."""
+        why = "as given" if self.method is not None or origin is None else f"as {origin} has it"
+        features = f", {options.n_features} implicit features" if options.n_features else ""
+        return f"{method_name(options)}, rank {options.n_factors}{features}: {why}"
 
     @property
     def largest_decline(self) -> float:

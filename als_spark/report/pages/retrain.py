@@ -84,7 +84,9 @@ def retrain_page(record: Mapping[str, Any], pictures: Mapping[str, bytes]) -> st
         first_rows=first_rows_table(get_list(get_mapping(record, "source"), "first_rows")),
         histogram=histogram_table(get_mapping(record, "data")),
         checks=_checks_table(_checks(record)),
-        training=_training_facts(get_mapping(record, "training"))
+        training=_training_facts(
+            get_mapping(record, "training"), get_mapping(record, "settings").get("method")
+        )
         + feature_facts(get_mapping(record, "features")),
         comparison=drop_missing(
             [
@@ -172,14 +174,17 @@ def _checks_table(checks: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
-def _training_facts(training: Mapping[str, Any]) -> Facts:
+def _training_facts(training: Mapping[str, Any], method: Any) -> Facts:
+    """Tell of a training; methods that learn the prior have no λ."""
+    learnt = method in ("variational", "sample")
     return drop_missing(
         [
             ("start", training.get("start")),
             ("because", training.get("reason")),
+            ("method", method if training else None),
             ("rank d", training.get("rank")),
-            ("ridge λ", training.get("lambda_reg")),
-            ("exponent ν of the counts", training.get("exponent")),
+            ("ridge λ", None if learnt else training.get("lambda_reg")),
+            ("exponent ν of the counts", None if learnt else training.get("exponent")),
             ("α of implicit feedback", training.get("alpha")),
             ("factors", "nonnegative" if training.get("nonnegative") else None),
             ("iterations", training.get("iterations")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from pyspark import SparkContext
@@ -19,19 +20,20 @@ def of_session(context: SparkContext) -> Resources:
     """Read what a session has: its settings, the heap of its JVM, the executors that have come."""
     java: Any = context._jvm
     assert java is not None
-    return of_settings(
+    found = of_settings(
         dict(context.getConf().getAll()),
         heap=int(java.java.lang.Runtime.getRuntime().maxMemory()),
         cores=default_partitions(context),
         executors=count_executors(context),
         machine=machine_memory(),
     )
+    return replace(found, outlived=context.getCheckpointDir() is not None)
 
 
 def check_plan(
     decided: Plan, resources: Resources, workload: Workload, warn: Callable[[str], None]
 ) -> None:
-    """Stop a training that could only run out of memory; warn of what may be too small for it.
+    """Stop a training that could only fail, or lose factors; warn of what may be too small for it.
 
     Raises
     ------
@@ -41,5 +43,5 @@ def check_plan(
     estimate = estimate_plan(decided, resources, workload)
     for finding in estimate.findings:
         if finding.certain:
-            raise ConfigError(f"this training could only run out of memory: {finding}")
+            raise ConfigError(f"this training {finding.fate}: {finding}")
         warn(finding.words)

@@ -1,7 +1,8 @@
 """What a cluster is too small for: what would end a training for certain, and what may.
 
 For certain only what must be in memory in one piece, whatever else is: so nothing that could be
-trained is refused. All else is a warning.
+trained is refused. Refused is, too, what would take the only copies of factors away. All else is a
+warning.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from als_spark.spark.estimate.memory import (
     heap_of_results,
     mapped,
 )
-from als_spark.spark.estimate.resources import memory_words
+from als_spark.spark.estimate.resources import IDLE, memory_words
 from als_spark.spark.estimate.words import show_bytes
 from als_spark.spark.estimate.work import Run
 from als_spark.train.bayes.options import LARGEST_TABLE
@@ -25,6 +26,8 @@ from als_spark.types import other_side
 LEAST_COMPRESSED = {"ratings": 0.5, "grid": 0.2}
 """What is left of a broadcast at least when Spark has compressed it, by placement: factors hardly
 shrink, but nonnegative ones have many zeros; packed ratings shrink more."""
+LONG_IDLE = 3600.0
+"""Seconds after which an executor without a task is of no training that gets on."""
 _WORKER = "spark.executor.pyspark.memory"
 _HEAP = "spark.driver.memory"
 
@@ -33,12 +36,14 @@ _HEAP = "spark.driver.memory"
 class Finding:
     """A setting that is too small.
 
-    ``certain`` says that the training could only end of it. ``words`` are one line: what is needed,
-    what there is, and what to change; parameters in backticks, as in all messages.
+    ``certain`` says that the training is stopped by it. ``words`` are one line: what is needed,
+    what there is, and what to change; parameters in backticks, as in all messages. ``fate`` is
+    what becomes of the training.
     """
 
     certain: bool
     words: str
+    fate: str = "could only run out of memory"
 
     def __str__(self) -> str:
         """Return the words."""
@@ -48,6 +53,8 @@ class Finding:
 def findings(run: Run, needs: Mapping[str, Need]) -> list[Finding]:
     """Compare what processes need with what they have; what is certain comes first."""
     certain = [Finding(certain=True, words=words) for words in _certain(run, needs)]
+    lost = "could lose factors that nothing else has"
+    certain += [Finding(certain=True, words=words, fate=lost) for words in _leaving(run)]
     return certain + [Finding(certain=False, words=words) for words in _doubtful(run, needs)]
 
 
@@ -57,6 +64,19 @@ def _certain(run: Run, needs: Mapping[str, Need]) -> Iterator[str]:
         yield f"{words}: use {_other_way(run)}--conf {_HEAP}={_heap_wanted(run, needs)}"
     for words, _, other in _worker_too_small(run):
         yield f"{words}: use {other}--conf {_WORKER}={_worker_wanted(run, needs)}"
+
+
+def _leaving(run: Run) -> Iterator[str]:
+    """Executors that dynamic allocation gives back with the only copies of shuffled factors."""
+    idle = run.resources.idle
+    shuffled = "shuffle" in run.plan.exchange.values()
+    if not shuffled or idle is None or idle >= LONG_IDLE or run.resources.outlived:
+        return
+    yield (
+        f"executors without a task for {idle:g} s leave ({IDLE}), with the shuffled factors that "
+        f'they hold: use `exchange="broadcast"`, or --conf {IDLE}={LONG_IDLE:g}s, or a checkpoint '
+        "directory (--conf spark.checkpoint.dir)"
+    )
 
 
 def _table_too_large(run: Run) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,17 @@ from als_spark.spark.planner import memory_bytes, worker_limit
 
 GBIT = 1e9 / 8
 """Bytes a second."""
+IDLE = "spark.dynamicAllocation.cachedExecutorIdleTimeout"
+_UNITS = {
+    "us": 1e-6,
+    "ms": 1e-3,
+    "": 1.0,
+    "s": 1.0,
+    "m": 60.0,
+    "min": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+}
 _DEFAULT_HEAP = "1g"
 _LEAST_OVERHEAD = 384 << 20
 _OVERHEAD_FACTOR = {"yarn": 0.1, "k8s": 0.4}
@@ -40,6 +52,11 @@ class Resources:
         Whether the driver runs the tasks itself.
     machine : int or None
         Memory of the driver's machine, where that is known.
+    idle : float or None
+        Seconds without a task after which dynamic allocation gives an executor back with the blocks
+        that it holds (``spark.dynamicAllocation.cachedExecutorIdleTimeout``); None: never.
+    outlived : bool
+        Whether what is checkpointed outlives executors: the context has a checkpoint directory.
     """
 
     executors: int
@@ -51,6 +68,8 @@ class Resources:
     network: float = 10 * GBIT
     local: bool = False
     machine: int | None = None
+    idle: float | None = None
+    outlived: bool = False
 
     @property
     def all_cores(self) -> int:
@@ -196,7 +215,26 @@ def of_settings(
     own = _whole(conf.get("spark.executor.cores")) or max(-(-cores // n), 1)
     memory = memory_bytes(conf.get("spark.executor.memory", _DEFAULT_HEAP))
     memory = memory or (1 << 30)
-    return Resources(n, own, memory, heap, _overhead(conf, master, memory), limit, machine=machine)
+    return Resources(
+        *(n, own, memory, heap, _overhead(conf, master, memory), limit),
+        machine=machine,
+        idle=_idle_seconds(conf),
+    )
+
+
+def _idle_seconds(conf: Mapping[str, str]) -> float | None:
+    """Seconds after which an executor that holds blocks is given back; None: never."""
+    if conf.get("spark.dynamicAllocation.enabled", "false").strip().lower() != "true":
+        return None
+    return time_seconds(conf.get(IDLE, ""))
+
+
+def time_seconds(text: str) -> float | None:
+    """Read a time as Spark writes it: 90s, 10m, 2h, 600 (seconds); None if it is none."""
+    found = re.fullmatch(r"(\d+)([a-z]*)", text.strip().lower())
+    if found is None or found[2] not in _UNITS:
+        return None
+    return int(found[1]) * _UNITS[found[2]]
 
 
 def _overhead(conf: Mapping[str, str], master: str, heap: int) -> int | None:

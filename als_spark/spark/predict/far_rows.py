@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.errors import DataError
@@ -20,7 +21,7 @@ from als_spark.model.large_model import AnyModel
 from als_spark.model.recommend import Asked, may_be_recommended
 from als_spark.spark.predict.answers import Handle
 from als_spark.spark.predict.far_sides import side_frame
-from als_spark.spark.shared import HasValue, share
+from als_spark.spark.shared import HasValue, SharedBroadcast, share
 from als_spark.types import FloatArray, IntArray, Side, other_side
 
 GROUP_BYTES = 64 << 20
@@ -54,11 +55,24 @@ def far_rows(
     if isinstance(factors, np.ndarray):
         return FarRows(asked, None)
     kept = may_be_recommended(stats, min_ratings)
+    return FarRows(asked, share_groups(session.sparkContext, factors.pieces(), kept, handles))
+
+
+def share_groups(
+    context: SparkContext,
+    pieces: Iterable[FloatArray],
+    kept: npt.NDArray[np.bool_],
+    handles: list[Handle],
+) -> list[SharedBroadcast[FloatArray]]:
+    """Broadcast the kept rows of pieces, which come in order, group by group.
+
+    ``handles`` take each as it is broadcast.
+    """
     found = []
-    for group in grouped(factors.pieces(), kept, GROUP_BYTES):
-        found.append(share(session.sparkContext, group))
+    for group in grouped(pieces, kept, GROUP_BYTES):
+        found.append(share(context, group))
         handles.append(found[-1])
-    return FarRows(asked, found)
+    return found
 
 
 def grouped(

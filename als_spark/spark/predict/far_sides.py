@@ -6,10 +6,12 @@ the Parquet file of a saved model that the executors read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
+from pyspark import RDD, SparkContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -21,6 +23,8 @@ from als_spark.spark.train.factor_blocks import DistributedFactors, in_order
 from als_spark.spark.worker import prepare_worker
 from als_spark.train.backend import RemoteFactors
 from als_spark.types import SIDES, FloatArray, IntArray, Side
+
+T = TypeVar("T")
 
 
 def far_sides(model: AnyModel) -> list[Side]:
@@ -46,25 +50,36 @@ def side_frame(session: SparkSession, model: AnyModel, side: Side) -> DataFrame:
             F.col("factors").cast(f"array<{_spark_dtype(factors)}>"),
         )
     assert isinstance(factors, DistributedFactors)
-    context = session.sparkContext
-    ordered, height = in_order(factors)
-    parts = [
-        (
-            own.ids.ids[first : first + height],
-            own.stats.degrees[first : first + height],
-            own.stats.sums[first : first + height],
-        )
-        for first in range(0, max(factors.shape[0], 1), height)
-    ]
-    # One element a partition in both.
-    beside = context.parallelize(parts, len(parts))
-    chunks = ordered.zip(beside).map(chunk_of_piece)
+    chunks, _ = with_pieces(
+        session.sparkContext,
+        factors,
+        lambda rows: (own.ids.ids[rows], own.stats.degrees[rows], own.stats.sums[rows]),
+    )
     kind = spark_type(own.ids.ids.type)
     return map_in_arrow(
-        session.createDataFrame(chunks, "rows binary"),
+        session.createDataFrame(chunks.map(chunk_of_piece), "rows binary"),
         decode_chunks,
         f"id {kind}, n_ratings int, sum_ratings double, factors array<{_spark_dtype(factors)}>",
     )
+
+
+def with_pieces(
+    context: SparkContext, factors: DistributedFactors, beside: Callable[[slice], T]
+) -> tuple[RDD[tuple[FloatArray, T]], RDD[FloatArray]]:
+    """Put beside each piece of the factors, in the order of their rows, what the driver has of it.
+
+    Returns
+    -------
+    RDD of (piece, T), RDD
+        A partition a piece; and the RDD of which :func:`~.factor_blocks.drop_shuffle` frees the
+        shuffle.
+    """
+    ordered, height = in_order(factors)
+    parts = [
+        beside(slice(first, first + height)) for first in range(0, max(factors.shape[0], 1), height)
+    ]
+    # One element a partition in both.
+    return ordered.zip(context.parallelize(parts, len(parts))), ordered
 
 
 def chunk_of_piece(

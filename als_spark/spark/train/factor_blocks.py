@@ -19,10 +19,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from pyspark import RDD, SparkContext, StorageLevel
+from pyspark import RDD, SparkContext
 
 from als_spark.solve.implicit import gram_of_all
 from als_spark.solve.objective import Objective
+from als_spark.spark.persisted import free, is_running, persist_without_lineage
 from als_spark.spark.planner import PIECE_BYTES
 from als_spark.spark.session import described
 from als_spark.spark.shared import HasValue, SharedBroadcast
@@ -32,10 +33,6 @@ from als_spark.train.start import start_array
 from als_spark.types import FloatArray, IntArray, Side
 
 _numbers = itertools.count()
-_ONCE = StorageLevel.MEMORY_AND_DISK_DESER
-_TWICE = StorageLevel(
-    _ONCE.useDisk, _ONCE.useMemory, _ONCE.useOffHeap, _ONCE.deserialized, replication=2
-)
 
 
 class Place(NamedTuple):
@@ -97,9 +94,8 @@ class FactorStore:
     ----------
     rdd : RDD of FactorBlock, and of whatever else its tasks have to report
         Not persisted yet. Its lineage is cut off as soon as it has been computed, so that it is no
-        longer after a thousand iterations than after one: by files, which outlive executors, if the
-        Spark context has a checkpoint directory, else by what the executors have persisted, each
-        block on two of them, so that one may be lost.
+        longer after a thousand iterations than after one: see
+        :func:`~als_spark.spark.persisted.persist_without_lineage`.
     number : int
         Of the store: see :func:`new_number`.
     task : SharedBroadcast
@@ -109,10 +105,7 @@ class FactorStore:
 
     def __init__(self, rdd: RDD[Any], number: int, task: SharedBroadcast[Any]) -> None:
         rdd.setName("als_spark: factors")
-        if rdd.ctx.getCheckpointDir() is None:
-            rdd.persist(_replicated(rdd.ctx)).localCheckpoint()
-        else:
-            rdd.persist(_ONCE).checkpoint()
+        persist_without_lineage(rdd)
         self.rdd = rdd
         self.number = number
         self._task = task
@@ -128,30 +121,16 @@ class FactorStore:
         self._task.unpersist()
 
 
-def _replicated(context: SparkContext) -> StorageLevel:
-    """Return the level at which a block outlives one executor, where there are several."""
-    # The driver is one of them; in local mode there is no other.
-    n_executors = len(context._jsc.sc().statusTracker().getExecutorInfos()) - 1
-    return _ONCE if n_executors < 2 else _TWICE
-
-
 def new_number() -> int:
     """Return the number of the next store."""
     return next(_numbers)
 
 
 def _free(rdd: RDD[Any], task: SharedBroadcast[Any]) -> None:
-    # The session may have ended.
-    if rdd.ctx._jsc is not None:
+    free(rdd)
+    if is_running(rdd.ctx):
         with suppress(Exception):
-            rdd.unpersist()
             task.destroy()
-            files = rdd.getCheckpointFile()
-            if files is not None:
-                # Which Spark would leave there.
-                jvm: Any = rdd.ctx._jvm
-                path = jvm.org.apache.hadoop.fs.Path(files)
-                path.getFileSystem(rdd.ctx._jsc.hadoopConfiguration()).delete(path, True)
 
 
 @dataclass(frozen=True, slots=True)

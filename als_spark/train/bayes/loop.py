@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from als_spark.errors import ConfigError
 from als_spark.solve.posterior import Draw
 from als_spark.train.backend import Backend
 from als_spark.train.bayes.features import check_features, expected_features, implicit_features
@@ -28,6 +29,7 @@ from als_spark.train.bayes.noise import RATE, SHAPE, Gammas, noise_given
 from als_spark.train.bayes.options import PosteriorOptions
 from als_spark.train.bayes.side import SideState, generator_of, start_side
 from als_spark.train.bayes.steps import run_step
+from als_spark.train.bayes.warm import PosteriorStart, warm_side
 from als_spark.train.metrics import SideStats
 from als_spark.types import SIDES, FloatArray, Side, other_side
 
@@ -105,6 +107,7 @@ def train_posterior(
     options: PosteriorOptions,
     *,
     features: Mapping[Side, FloatArray] | None = None,
+    start: PosteriorStart | None = None,
     on_iteration: Callable[[PosteriorRecord], None] | None = None,
 ) -> Posterior:
     """Train a Bayesian factorisation of explicit ratings.
@@ -121,18 +124,25 @@ def train_posterior(
         mean 0 and about unit size over the rows with ratings; zeros for a row of which nothing is
         known. Rows after those of the backend have no ratings: they are predicted by their features
         alone. Implicit features of the options come beside them.
+    start : PosteriorStart, optional
+        What ``variational`` goes on from, of the same rank; random factors if not given.
     on_iteration : callable, optional
         Called with the record of each iteration.
 
     Raises
     ------
     ConfigError
-        If the backend keeps factors on the executors (``exchange="shuffle"``), or the features of a
-        side are no table of finite numbers with a row for each of the backend's.
+        If the backend keeps factors on the executors (``exchange="shuffle"``), the features of a
+        side are no table of finite numbers with a row for each of the backend's, or there is a
+        start for another method.
     SolveError
         If a row's system has no finite solution.
     """
-    training = _Training(backend, stats, options, check_features(backend, features or {}))
+    if start is not None and options.method != "variational":
+        raise ConfigError(
+            f'`start=` with `method="{options.method}"`: only variational goes on from a posterior'
+        )
+    training = _Training(backend, stats, options, check_features(backend, features or {}), start)
     history: list[PosteriorRecord] = []
     began, converged = time.perf_counter(), False
     while len(history) < options.iterations and not converged:
@@ -171,6 +181,7 @@ class _Training:
         stats: SideStats,
         options: PosteriorOptions,
         given: Mapping[Side, FloatArray],
+        start: PosteriorStart | None,
     ) -> None:
         self._backend, self._options = backend, options
         self._n_ratings = int(stats.degrees.sum(dtype=np.int64))
@@ -192,6 +203,13 @@ class _Training:
             )
             for side in SIDES
         }
+        self._warm = start is not None
+        if start is not None:
+            self.noise = start.noise
+            # Predictions are what they were, whatever the mean is now.
+            shifts: dict[Side, float] = {"user": 0.0, "item": start.mean - self._mean}
+            for side, cold in self.sides.items():
+                self.sides[side] = warm_side(cold, start.sides[side], shifts[side])
         self._samples = SampleMean(options.n_factors) if options.method == "sample" else None
 
     def iterate(self) -> None:
@@ -229,7 +247,7 @@ class _Training:
             self.noise,
             generator_of(options.seed, self._iteration, side),
             rows_noise=options.noise == "rows",
-            ridge=self._iteration > 1,
+            ridge=self._warm or self._iteration > 1,
         )
 
     def bound(self) -> float:

@@ -10,13 +10,14 @@ and a rating 1 / (a t_u t_i) more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from als_spark.errors import ConfigError
 from als_spark.solve.posterior import unpack
 from als_spark.train.bayes.loop import Posterior
+from als_spark.train.bayes.side import START_FREEDOM
 from als_spark.types import SIDES, FloatArray, IntArray
 
 
@@ -36,6 +37,10 @@ class Moments:
         Lower triangles of the covariances, row by row.
     scales : (users, items) of (n_rows,) float64
         t of each row.
+    freedoms : (users, items) of float
+        df of t, for a training that goes on from here.
+    ridges : (users, items) of float
+        γ: the ridge of the features, for the same.
     """
 
     mean: float
@@ -43,6 +48,8 @@ class Moments:
     rows: tuple[FloatArray, FloatArray]
     packed: tuple[FloatArray, FloatArray]
     scales: tuple[FloatArray, FloatArray]
+    freedoms: tuple[float, float] = (START_FREEDOM, START_FREEDOM)
+    ridges: tuple[float, float] = (1.0, 1.0)
 
     @staticmethod
     def of(posterior: Posterior) -> Moments:
@@ -69,15 +76,18 @@ class Moments:
             (users.means, items.means),
             (users.columns.packed(users.table), items.columns.packed(items.table)),
             (users.scales, items.scales),
+            (users.freedom, items.freedom),
+            # Without features there is only that of the mean.
+            (float(users.prior.ridge[-1]), float(items.prior.ridge[-1])),
         )
 
     def take(self, users: IntArray, items: IntArray) -> Moments:
         """Return the moments of some rows, in their order."""
-        return Moments(
-            *(self.mean, self.noise),
-            (self.rows[0][users], self.rows[1][items]),
-            (self.packed[0][users], self.packed[1][items]),
-            (self.scales[0][users], self.scales[1][items]),
+        return replace(
+            self,
+            rows=(self.rows[0][users], self.rows[1][items]),
+            packed=(self.packed[0][users], self.packed[1][items]),
+            scales=(self.scales[0][users], self.scales[1][items]),
         )
 
     def predict(

@@ -101,7 +101,11 @@ LOG
     properties core-site.xml \
         fs.defaultFS "hdfs://127.0.0.1:$rpc" \
         hadoop.tmp.dir "$state/local"
+    # A client that closes a file asks whether its last block is there, and waits 400 ms when it is
+    # not: the store's files are many and small.
     properties hdfs-site.xml \
+        dfs.client.block.write.locateFollowingBlock.initial.delay.ms 10 \
+        dfs.client.block.write.locateFollowingBlock.retries 12 \
         dfs.replication 1 \
         dfs.namenode.http-address "127.0.0.1:$web" \
         dfs.namenode.safemode.extension 0 \

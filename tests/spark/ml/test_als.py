@@ -392,6 +392,7 @@ class TestParamMaps:
             ):
                 assert_close(found, wanted, 1e-5)
 
+    @pytest.mark.slow
     def test_a_grid_on_partitioned_ratings(
         self, frame: DataFrame, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -286,6 +286,7 @@ class TestFiles:
             ALSModel.load(str(tmp_path / "model"))
 
     @pytest.mark.slow
+    @pytest.mark.slow
     def test_inside_of_others(
         self, spark: SparkSession, pairs: DataFrame, tmp_path: Path, monkeypatch: Any
     ) -> None:

@@ -87,6 +87,7 @@ def close(found: list[Any], wanted: list[Any]) -> None:
 
 
 class TestFitMultiple:
+    @pytest.mark.slow
     def test_as_pysparks_and_once(self, frame: DataFrame, fits: list[str]) -> None:
         stages = Stages()
         theirs = pyspark.ml.Pipeline(stages=stages.all).fit(frame, stages.maps())

@@ -157,6 +157,7 @@ def evaluate(
     return evaluate_models(spark, held_out, models, RANKING, seen=seen, baselines=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_evaluations_are_the_same(
     spark: SparkSession,

@@ -40,6 +40,7 @@ def fingerprint(spark: SparkSession, *sources: Source) -> str:
 BASE = [(1, 1, 1.0, 100), (1, 2, 2.0, 200), (2, 1, 3.0, 300)]
 
 
+@pytest.mark.slow
 def test_files_of_one_shape_are_read_as_files_of_several_are(
     spark: SparkSession, tmp_path: Path
 ) -> None:

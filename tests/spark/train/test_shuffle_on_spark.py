@@ -118,7 +118,12 @@ def compare(found: Kept, wanted: Kept) -> None:
 
 @pytest.mark.parametrize(
     ("exchange", "partitions"),
-    [("shuffle", 1), ("shuffle", 3), ("users stay", 3), ("items stay", 3)],
+    [
+        pytest.param("shuffle", 1, marks=pytest.mark.slow),
+        ("shuffle", 3),
+        ("users stay", 3),
+        ("items stay", 3),
+    ],
 )
 def test_the_factors_of_one_process(
     spark: SparkSession, frame: DataFrame, wanted: Kept, exchange: str, partitions: int

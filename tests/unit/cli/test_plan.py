@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from pyspark import SparkContext
@@ -10,6 +12,8 @@ from pyspark import SparkContext
 from als_spark import __main__ as program
 from als_spark.cli import retrain
 from als_spark.cli.config.batch import RetrainConfig
+from als_spark.nightly.method import options_record
+from als_spark.train.bayes.options import PosteriorOptions
 
 COUNTS = ["--plan", "--counts", "users=1e6,items=1e5,ratings=1e8"]
 CLUSTER = ["--cluster", "executors=10,cores=8,memory=32g,driver=16g"]
@@ -58,7 +62,10 @@ def test_what_could_only_fail_is_exit_code_2(capsys: pytest.CaptureFixture[str])
     small = ["--cluster", "executors=10,cores=8,memory=32g,driver=100m", "--rank", "50"]
     assert program.main(["train", *COUNTS, *small]) == 2
     text = capsys.readouterr().out
-    assert "Too small\n  - the training would fail: 191 MB of factors are collected at once" in text
+    assert (
+        "Too small\n  - the training could only run out of memory: 191 MB of factors are collected "
+        "at once"
+    ) in text
     assert "use --exchange shuffle, or --conf spark.driver.memory=" in text
     record = record_of(capsys, "train", *COUNTS, *small, "--exchange", "shuffle")
     assert record["trainable"] is True
@@ -88,7 +95,16 @@ def test_the_rank_of_the_current_version(tmp_path, monkeypatch: pytest.MonkeyPat
     config = RetrainConfig(
         plan=True, counts="users=9,items=9,ratings=9", store=str(tmp_path / "none")
     )
-    assert retrain.plan_rank(config) == 10
+    assert retrain.plan_choice(config) == (10, None)
+    options = PosteriorOptions(rank=6, n_features=3, seed=9)
+    model = SimpleNamespace(rank=9, description={"posterior": options_record(options)})
+    store = SimpleNamespace(exists=lambda: True, current=lambda: "v1", load=lambda: model)
+    monkeypatch.setattr(retrain, "store_of", lambda *_: store)
+    # As the method of the version has it, not the rank of its factors.
+    assert retrain.plan_choice(config) == (6, replace(options, seed=0, tol=3e-4))
+    assert retrain.plan_choice(config.model_copy(update={"method": "ridge"})) == (9, None)
+    model.description = {}
+    assert retrain.plan_choice(config) == (9, None)
 
 
 def test_unusable_counts_are_named_as_an_option(capsys: pytest.CaptureFixture[str]) -> None:

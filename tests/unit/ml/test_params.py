@@ -28,6 +28,16 @@ OURS: dict[str, Any] = {
     "initialModel": None,
     "callback": None,
     "progress": None,
+    "method": "ridge",
+    "implicitFeatures": 0,
+    "noise": None,
+    "burnIn": None,
+    "numSamples": None,
+    "featureRidge": None,
+    "deviationCol": None,
+    "lowerCol": None,
+    "upperCol": None,
+    "coverage": 0.9,
 }
 """What MLlib lacks, with the values at which it is as MLlib."""
 
@@ -41,7 +51,10 @@ def test_every_public_name_of_mllib_is_there(ours: type, theirs: type) -> None:
     assert public(theirs) - public(ours) == set()
 
 
-UNSET = {"biasRegParam", "weightCol"}
+UNSET = {
+    *("biasRegParam", "weightCol", "noise", "burnIn", "numSamples", "featureRidge"),
+    *("deviationCol", "lowerCol", "upperCol"),
+}
 """Those that have no value unless they are set."""
 
 
@@ -96,6 +109,16 @@ VALUES: dict[str, Any] = {
     "biases": True,
     "biasRegParam": 0.25,
     "weightCol": "w",
+    "method": "sample",
+    "implicitFeatures": 20,
+    "noise": "shared",
+    "burnIn": 3,
+    "numSamples": 4,
+    "featureRidge": 30.0,
+    "deviationCol": "sd",
+    "lowerCol": "low",
+    "upperCol": "high",
+    "coverage": 0.5,
 }
 
 
@@ -176,6 +199,9 @@ def test_accepted_types(name: str, given: Any, value: Any) -> None:
         ("initialModel", "als-model"),
         ("callback", 3),
         ("progress", "yes"),
+        ("method", 1),
+        ("numSamples", "4"),
+        ("deviationCol", True),
     ],
 )
 def test_a_wrong_type_is_refused_and_changes_nothing(name: str, given: Any) -> None:
@@ -218,6 +244,14 @@ def test_a_wrong_type_is_refused_and_changes_nothing(name: str, given: Any) -> N
         ("regExponent", -0.5),
         ("regExponent", 4.5),
         ("regExponent", float("nan")),
+        ("method", "gibbs"),
+        ("implicitFeatures", -1),
+        ("noise", "columns"),
+        ("burnIn", -1),
+        ("numSamples", 0),
+        ("featureRidge", 0.0),
+        ("coverage", 1.0),
+        ("coverage", float("nan")),
     ],
 )
 def test_a_value_out_of_range_is_refused_where_it_is_used(name: str, value: Any) -> None:
@@ -337,7 +371,7 @@ class TestBiases:
 def test_maps_of_the_same_columns_are_trained_together() -> None:
     als = ALS()
     shared = Shared.of(als)
-    assert shared == ("user", "item", "rating", "", False, "auto")
+    assert shared == ("user", "item", "rating", "", False, "auto", False)
     others = {als.rank: 2, als.regParam: 3.0, als.seed: 1, als.tol: 0.5, als.implicitPrefs: True}
     assert Shared.of(als.copy(others)) == shared
     for name, value in (
@@ -363,3 +397,14 @@ def test_spark_connect_is_refused() -> None:
     frame: Any = SimpleNamespace(sparkSession=session, schema=None)
     with pytest.raises(ConfigError, match="needs a classic Spark session: over Spark Connect"):
         ALS().fit(frame)
+
+
+def test_one_column_for_users_and_items_is_refused_where_it_is_used() -> None:
+    message = "userCol and itemCol are both id: name a column of each"
+    for params in (ALS(userCol="id", itemCol="id"), ALS(userCol="id"), ALSModel()):
+        params._set(userCol="id", itemCol="id")
+        with pytest.raises(IllegalArgumentException, match=message):
+            params.check_params()
+    # With the default of the other.
+    with pytest.raises(IllegalArgumentException, match="userCol and itemCol are both item"):
+        ALS(userCol="item").check_params()

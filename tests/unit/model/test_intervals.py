@@ -113,6 +113,23 @@ def test_unusable_questions_are_refused(model: IntervalModel, trained: Trained) 
         Moments.of(train_posterior(*trained[:2], options))
 
 
+def test_what_a_training_goes_on_from_is_kept(model: IntervalModel, tmp_path: Path) -> None:
+    save_intervals(model, tmp_path)
+    moments = load_intervals(tmp_path).moments
+    assert (moments.freedoms, moments.ridges) == (model.moments.freedoms, model.moments.ridges)
+    assert moments.ridges != (1.0, 1.0)
+    path = tmp_path / "posterior.json"
+    content = json.loads(path.read_text())
+    for wrong in ([1.0], [1.0, 0.0], "few", [1.0, "x"], None):
+        path.write_text(json.dumps({**content, "freedom": wrong}))
+        with pytest.raises(DataError, match="holds no readable posterior"):
+            load_intervals(tmp_path)
+    # Those of before did not have it.
+    del content["freedom"], content["feature_precision"]
+    path.write_text(json.dumps(content))
+    assert load_intervals(tmp_path).moments.ridges == (1.0, 1.0)
+
+
 @pytest.mark.parametrize("method", ["variational", "sample", "ridge"])
 def test_plain_factors_predict_the_same_and_fold_users_in(trained: Trained, method: str) -> None:
     backend, stats, posterior = trained
@@ -163,7 +180,7 @@ def test_the_blocks_of_the_page_run(
     save_model(model, tmp_path / "model")
     save_intervals(IntervalModel(*index, Moments.of(trained[2])), tmp_path / "model")
     monkeypatch.chdir(tmp_path)
-    first, risk, second = code_blocks(ROOT / "docs" / "bayes.md", "python")
+    featured, first, risk, second = code_blocks(ROOT / "docs" / "bayes.md", "python")
     names: dict[str, Any] = {}
     exec(first, names)
     assert np.isfinite(names["found"]).all()
@@ -171,4 +188,6 @@ def test_the_blocks_of_the_page_run(
     assert names["risk"].coverage == 0.8
     exec(second, names)
     assert names["posterior"].converged
+    exec(featured, names)
+    assert names["posterior"].items.shape[0] == 42
     assert capsys.readouterr().out.count("\n") >= 2

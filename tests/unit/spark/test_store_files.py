@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 
 import pytest
 
@@ -28,6 +29,12 @@ class Objects(LocalTree):
         with os.fdopen(handle, "wb") as file:
             file.write(data)
         return True
+
+    def write(self, path: str, data: bytes) -> None:
+        """Let an object appear when it is closed."""
+        hidden = f"{path}.{secrets.token_hex(4)}"
+        super().write(hidden, data)
+        os.replace(hidden, path)
 
     def rename(self, source: str, target: str) -> None:
         # Folders are moved object by object: nothing may count on one step.

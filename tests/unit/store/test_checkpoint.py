@@ -115,6 +115,21 @@ def first(tmp_path_factory) -> Path:
     return tmp_path / "c"
 
 
+class RemoteFiles(LocalFiles):
+    """Files that have to be copied to this machine, as those of other file systems."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.fetched: list[str] = []
+
+    def local(self, path: str) -> Any:
+        return None
+
+    def fetch(self, path: str, target: Path) -> None:
+        self.fetched.append(path)
+        super().fetch(path, target)
+
+
 class TestFolder:
     @pytest.fixture
     def path(self, first, tmp_path) -> Path:
@@ -131,6 +146,23 @@ class TestFolder:
         after = sorted(path.glob("states-*"))
         assert after[0] == before[1]
         assert len(after) == 2
+
+    def test_each_file_is_copied_once_from_another_file_system(self, path):
+        files = RemoteFiles(path)
+        folder = CheckpointFolder(files, "--checkpoint DIR", ALWAYS)
+        folder.check(IDENTITY_OF)
+        folder.begin(IDENTITY_OF, DATA, PLAN)
+        here = opened(path)
+        for mine, theirs in zip(here.running(), folder.running(), strict=True):
+            for one, other in zip(mine.factors, theirs.factors, strict=True):
+                assert one.tobytes() == other.tobytes()
+        states = max(path.glob("states-*"))
+        assert sorted(files.fetched) == sorted(
+            file.relative_to(path).as_posix() for file in states.glob("*.parquet")
+        )
+        (states / Path(files.fetched[0]).name).unlink()
+        with pytest.raises(DataError, match=r"parquet: is missing: give `restart=`"):
+            folder.running()
 
     @pytest.mark.parametrize("kind", ["states", "point"])
     def test_a_folder_without_its_record_is_not_taken(self, path, kind):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats as distributions
@@ -15,6 +17,8 @@ from als_spark.train.bayes.mean import SampleMean
 from als_spark.train.bayes.noise import Gammas
 from als_spark.train.bayes.options import PosteriorOptions
 from als_spark.train.bayes.prior import first_prior, learn_prior
+from als_spark.train.bayes.spread import Moments
+from als_spark.train.bayes.warm import PosteriorStart, SideStart
 from als_spark.train.local import LocalBackend
 from als_spark.train.metrics import SideStats
 
@@ -376,3 +380,85 @@ def test_chains_are_judged():
 def test_unusable_options_are_refused(wrong, words):
     with pytest.raises(ConfigError, match=words):
         PosteriorOptions(**wrong)
+
+
+class TestWarmStart:
+    @pytest.mark.parametrize(("noise", "n_features"), [("rows", 0), ("shared", 3), ("rows", 3)])
+    def test_on_the_same_ratings_it_goes_on(self, known, noise, n_features):
+        """As if the first training had not stopped."""
+        options = PosteriorOptions(
+            rank=3, noise=noise, n_features=n_features, tol=0, max_iter=9, dtype="float64"
+        )
+        whole = train_posterior(*known, options)
+        half = train_posterior(*known, replace(options, max_iter=5))
+        start = start_at(Moments.of(half), [side.rated for side in half.sides.values()])
+        rest = train_posterior(*known, replace(options, max_iter=4), start=start)
+        np.testing.assert_allclose(
+            [r.bound for r in rest.history], [r.bound for r in whole.history[5:]], rtol=1e-9
+        )
+        np.testing.assert_allclose(rest.users, whole.users, atol=1e-7)
+        assert rest.history[0].change == np.inf
+
+    def test_new_rows_and_another_mean(self, ratings):
+        """The bound never falls from there, and hardly any iterations are left to do."""
+        users, items, values, truth = ratings
+        old = (users < 120) & (items < 90)
+        before, after = (
+            make_backend((users[own], items[own], values[own] + more, truth))
+            for own, more in ((old, 0.5), (users >= 0, 0.0))
+        )
+        options = PosteriorOptions(rank=3, dtype="float64")
+        first = train_posterior(*before, options)
+        known = [np.arange(n) < m for n, m in ((150, 120), (100, 90))]
+        moments = Moments.of(first)
+        for rows, own in zip(moments.rows, known, strict=True):
+            rows[~own] = np.nan
+        warm = train_posterior(*after, options, start=start_at(moments, known))
+        cold = train_posterior(*after, options)
+        assert (np.diff([r.bound for r in warm.history]) > 0).all()
+        assert len(warm.history) <= len(cold.history) / 2
+        assert warm.history[-1].bound == pytest.approx(cold.history[-1].bound, rel=1e-3)
+
+    def test_it_goes_on_with_features_of_rows_without_ratings(self, featured):
+        rows, columns, values, truth, features = featured
+        known = make_backend((rows, columns, values, truth[:, :80]))
+        options = PosteriorOptions(rank=3, tol=0, max_iter=9, dtype="float64")
+        given = {"features": {"item": features}}
+        whole = train_posterior(*known, options, **given)
+        first = train_posterior(*known, replace(options, max_iter=5), **given)
+        moments = Moments.of(first).take(np.arange(120), np.arange(80))
+        rated = [state.rated[:n] for state, n in zip(first.sides.values(), (120, 80), strict=True)]
+        rest = train_posterior(
+            *known, replace(options, max_iter=4), **given, start=start_at(moments, rated)
+        )
+        assert rest.items.shape == whole.items.shape == (90, 4)
+        np.testing.assert_allclose(rest.items, whole.items, atol=1e-6)
+
+    def test_of_nothing_known_it_is_the_usual_start(self, known):
+        options = PosteriorOptions(rank=3, max_iter=2, tol=0, dtype="float64")
+        cold = train_posterior(*known, options)
+        moments = replace(Moments.of(cold), noise=1.0)
+        none = [np.zeros(s.degrees.size, bool) for s in cold.sides.values()]
+        warm = train_posterior(*known, options, start=start_at(moments, none))
+        assert [r.bound for r in warm.history] == [r.bound for r in cold.history]
+
+    def test_other_methods_have_none(self, known):
+        start = PosteriorStart(0.0, 1.0, {})
+        with pytest.raises(ConfigError, match=r'`start=` with `method="sample"`'):
+            train_posterior(*known, PosteriorOptions("sample"), start=start)
+
+
+def start_at(moments, known):
+    """A start at rows that are known."""
+    sides = {
+        side: SideStart(
+            known[k],
+            moments.rows[k].copy(),
+            moments.packed[k],
+            moments.scales[k],
+            moments.freedoms[k],
+            moments.ridges[k],
+        )
+        for k, side in enumerate(("user", "item"))
+    }
+    return PosteriorStart(moments.mean, moments.noise, sides)

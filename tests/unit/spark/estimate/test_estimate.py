@@ -16,7 +16,7 @@ from als_spark.spark.estimate import rates
 from als_spark.spark.estimate.assumed import distinct
 from als_spark.spark.estimate.check import check_plan
 from als_spark.spark.estimate.estimate import Estimate, estimate_training
-from als_spark.spark.estimate.resources import Resources
+from als_spark.spark.estimate.resources import IDLE, Resources
 from als_spark.spark.estimate.work import Workload
 from als_spark.spark.planner import Sizes, memory_bytes, plan
 from als_spark.spark.shared import pack
@@ -235,6 +235,18 @@ class TestTooSmall:
         assert "packing a block of ratings takes 153 MB" in words(one, certain=True)[0]
         assert "`partitions=`" in words(one, certain=True)[0]
         assert estimate_training(sizes, tight, placement="ratings", partitions=8).trainable
+
+    def test_executors_that_leave_with_the_only_copies(self):
+        elastic = replace(CLUSTER, idle=60.0)
+        (said,) = words(estimate_training(MILLIONS, elastic, exchange="shuffle"), certain=True)
+        assert said.startswith(f"executors without a task for 60 s leave ({IDLE}), with the ")
+        assert f'`exchange="broadcast"`, or --conf {IDLE}=3600s, or a checkpoint dir' in said
+        # Each of the remedies helps.
+        assert estimate_training(MILLIONS, elastic, exchange="broadcast").trainable
+        for other in (replace(elastic, idle=3600.0), replace(elastic, outlived=True), CLUSTER):
+            assert estimate_training(MILLIONS, other, exchange="shuffle").trainable
+        # Also where the plan has chosen it by itself.
+        assert not estimate_training(MANY, elastic).trainable
 
     def test_a_machine_that_cannot_hold_the_models_may_swap(self):
         sizes = replace(MILLIONS, ranks=(50,) * 100)

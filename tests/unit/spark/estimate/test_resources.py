@@ -9,14 +9,18 @@ import pytest
 from als_spark.errors import ConfigError
 from als_spark.spark.estimate.resources import (
     GBIT,
+    IDLE,
     Resources,
     counted,
     memory_words,
     of_settings,
     stated,
+    time_seconds,
 )
 
 GB = 1 << 30
+LOCAL = Resources(1, 2, 3 * GB, 3 * GB, local=True)
+ELASTIC = {"spark.dynamicAllocation.enabled": "true"}
 
 
 def test_stated():
@@ -114,6 +118,15 @@ def test_unusable_counts(text, words):
             Resources(2, 2, GB, 3 * GB, overhead=768 << 20),
         ),
         ({"spark.master": "yarn"}, Resources(2, 2, GB, 3 * GB, overhead=384 << 20)),
+        (
+            {"spark.master": "spark://h:7077", **ELASTIC, IDLE: "10min"},
+            Resources(2, 2, GB, 3 * GB, idle=600.0),
+        ),
+        # Spark's own default: never.
+        ({"spark.master": "spark://h:7077", **ELASTIC}, Resources(2, 2, GB, 3 * GB)),
+        ({"spark.master": "spark://h:7077", IDLE: "10min"}, Resources(2, 2, GB, 3 * GB)),
+        # In local mode no executor leaves.
+        ({"spark.master": "local[4]", **ELASTIC, IDLE: "1"}, replace(LOCAL, cores=4)),
     ],
 )
 def test_settings_of_a_session(conf, expected):
@@ -126,3 +139,14 @@ def test_settings_of_a_session(conf, expected):
 )
 def test_sizes_for_a_setting_are_rounded_up(size, words):
     assert memory_words(size) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        *(("90", 90), ("90s", 90), (" 2H ", 7200), ("1d", 86400), ("5m", 300), ("5min", 300)),
+        *(("1500ms", 1.5), ("", None), ("1.5s", None), ("-1", None), ("infinity", None)),
+    ],
+)
+def test_times_of_a_setting(text, seconds):
+    assert time_seconds(text) == seconds

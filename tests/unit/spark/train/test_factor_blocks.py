@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from als_spark.spark.train.factor_blocks import _replicated
+from als_spark.spark.persisted import replicated_level
 
 
 def context_of(master: str | None, members: int) -> Any:
@@ -27,6 +27,6 @@ def context_of(master: str | None, members: int) -> Any:
 def test_a_block_lies_on_two_executors_where_there_are_two(
     master: str | None, members: int, copies: int
 ) -> None:
-    level = _replicated(context_of(master, members))
+    level = replicated_level(context_of(master, members))
     assert level.replication == copies
     assert (level.useDisk, level.useMemory, level.deserialized) == (True, True, True)

@@ -1,4 +1,4 @@
-"""One model with a learnt prior, in the place of a ridge towards zero: for train."""
+"""One model with a learnt prior, in the place of a ridge towards zero."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from als_spark.train.bayes.loop import Posterior, PosteriorRecord, train_posteri
 from als_spark.train.bayes.options import LARGEST_TABLE, PosteriorOptions
 from als_spark.train.bayes.serve import served
 from als_spark.train.bayes.spread import Moments
+from als_spark.train.bayes.warm import PosteriorStart
 from als_spark.train.records import IterationRecord, ModelSpec, PointResult
 from als_spark.types import FloatArray, Side
 
@@ -45,9 +46,10 @@ def fit_posterior(
     prepared: PreparedRatings,
     options: PosteriorOptions,
     on_iteration: Callable[[IterationRecord], None],
+    start: PosteriorStart | None = None,
     features: Mapping[Side, FloatArray] | None = None,
 ) -> FittedPosterior:
-    """Train a model with a learnt prior on prepared ratings.
+    """Train a model with a learnt prior on prepared ratings, from random factors or a posterior.
 
     ``features`` are as in :func:`~als_spark.train.bayes.loop.train_posterior`; the factors then
     have a row for each of theirs, and the ids of the intervals lack those of the further ones.
@@ -78,6 +80,7 @@ def fit_posterior(
     posterior = train_posterior(
         *(prepared.backend, prepared.stats["user"], options),
         features=features,
+        start=start,
         on_iteration=tell,
     )
     factors, objective = served(posterior)

@@ -1,0 +1,178 @@
+"""The method of a nightly run: as given, or as the current version has it; and its start."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from als_spark.cli.config.batch import RetrainConfig
+from als_spark.errors import ConfigError, DataError
+from als_spark.model.ids import IdIndex
+from als_spark.model.intervals import IntervalModel
+from als_spark.nightly.method import (
+    Earlier,
+    method_record,
+    options_of,
+    options_record,
+    posterior_start,
+)
+from als_spark.nightly.run_record import Spec
+from als_spark.solve.objective import Objective
+from als_spark.train.bayes.options import PosteriorOptions
+from als_spark.train.bayes.spread import Moments
+
+LEAST: dict[str, Any] = {"ratings": "r", "store": "s"}
+EVERY = (
+    PosteriorOptions(rank=3, noise="shared", n_features=4, tol=0.1, max_iter=7),
+    PosteriorOptions("sample", rank=3, burn_in=2, samples=9),
+    PosteriorOptions("ridge", rank=3, n_features=2, reg=4.0, exponent=0.5, feature_ridge=9.0),
+)
+
+
+def earlier(options: PosteriorOptions | None) -> Earlier:
+    record = None if options is None else options_record(options)
+    return Earlier(Spec(6, Objective(0.3)), record)
+
+
+def chosen(before: PosteriorOptions | None, **given: Any) -> PosteriorOptions | None:
+    return RetrainConfig(**LEAST, **given).posterior_of(earlier(before), "version v1")
+
+
+def settled(options: PosteriorOptions | None) -> PosteriorOptions:
+    """With defaults that depend on the method filled in."""
+    assert options is not None
+    return replace(options, tol=options.tolerance)
+
+
+class TestOptions:
+    @pytest.mark.parametrize("options", EVERY)
+    def test_they_come_back(self, options: PosteriorOptions) -> None:
+        record = options_record(options)
+        assert settled(options_of(record, "v")) == settled(options)
+        # What came out is passed over, and so are seed and type, which a run has of its own.
+        more = {"noise_deviation": 0.9, "bound": -3.0, "freedom": {"user": 3.0}, "seed": 4}
+        found = options_of({**record, **more, "dtype": "float64"}, "v")
+        assert settled(found) == settled(options)
+        assert options_of(None, "v") is None
+
+    @pytest.mark.parametrize(
+        ("record", "message"),
+        [
+            ({"method": "variational", "user_features": "f.csv"}, "with user_features 'f.csv', wh"),
+            ({"method": "gibbs"}, "does not say how it was trained .method='gibbs'"),
+            ({"rank": "x"}, "does not say how it was trained .rank='x'"),
+            ({"rank": [3]}, "does not say how it was trained"),
+            ("variational", "does not say how it was trained"),
+        ],
+    )
+    def test_what_cannot_be_kept_is_named(self, record: Any, message: str) -> None:
+        with pytest.raises(ConfigError, match=rf"^version v1 .*{message}.*give --method"):
+            options_of(record, "version v1")
+        # Of a method that is given, it does not matter.
+        config = RetrainConfig(**LEAST, method="sample")
+        found = config.posterior_of(Earlier(Spec(6, Objective(0.3)), record), "version v1")
+        assert found == PosteriorOptions("sample")
+
+
+def test_features_of_rows_cannot_be_kept() -> None:
+    record = options_record(EVERY[0])
+    assert method_record({"posterior": record}) == record
+    assert method_record({"rank": 3}) is None
+    more = method_record({"posterior": record, "features": {"user": {}, "item": {}}})
+    with pytest.raises(ConfigError, match="trained with features 'of users and items', which retr"):
+        options_of(more, "version v1")
+
+
+class TestChoice:
+    @pytest.mark.parametrize("options", EVERY)
+    def test_the_method_of_the_version_stays(self, options: PosteriorOptions) -> None:
+        assert settled(chosen(options)) == settled(options)
+        if options.method != "ridge":
+            found = chosen(options, rank=5, noise="rows", seed=8, dtype="float64")
+            assert found is not None
+            assert (found.n_factors, found.noise, found.seed, found.dtype) == (
+                *(5, "rows", 8, "float64"),
+            )
+            assert found.n_features == options.n_features
+        assert settled(chosen(options, method=options.method)) == settled(options)
+
+    def test_of_another_method_nothing_stays(self) -> None:
+        assert chosen(EVERY[0], method="sample") == PosteriorOptions("sample")
+        assert chosen(EVERY[1], method="ridge") is None
+        assert chosen(EVERY[1], method="variational", tol=0.5, max_iter=3) == PosteriorOptions(
+            tol=0.5, max_iter=3
+        )
+
+    def test_ridges(self) -> None:
+        assert chosen(None) is None
+        assert chosen(EVERY[2], implicit_features=0) is None
+        found = chosen(None, implicit_features=5, reg=3.0, rank=2)
+        assert found == PosteriorOptions("ridge", 2, n_features=5, reg=3.0)
+
+    @pytest.mark.parametrize(
+        ("before", "given", "message"),
+        [
+            (None, {"noise": "rows"}, "^--noise rows with --method ridge: has no effect"),
+            (0, {"reg": 3.0}, "^--lambda 3.0 with --method variational .*, as version v1 has it: "),
+            (0, {"accelerate": True}, "^--accelerate with --method variational"),
+            (1, {"tol": 0.1}, "^--tol 0.1 with --method sample, as version v1 has it"),
+            (2, {"noise": "rows"}, "^--noise rows with --method ridge --implicit-features 2"),
+            (0, {"exchange": "shuffle"}, "^--exchange shuffle with --method variational"),
+        ],
+    )
+    def test_what_has_no_effect(
+        self, before: int | None, given: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(ConfigError, match=message):
+            chosen(None if before is None else EVERY[before], **given)
+        # Where the method is given, it is said before anything is read.
+        if before is not None and before < 2:
+            with pytest.raises(ValueError, match="with --method"):
+                RetrainConfig(**LEAST, method=EVERY[before].method, **given)
+
+    def test_words(self) -> None:
+        config = RetrainConfig(**LEAST)
+        said = config.nightly_words(EVERY[0], "version v1")
+        assert said == "variational, rank 3, 4 implicit features: as version v1 has it"
+        config = RetrainConfig(**LEAST, method="sample")
+        assert config.nightly_words(EVERY[1], "version v1") == "sample, rank 3: as given"
+
+
+def test_a_start_has_the_rows_that_are_known() -> None:
+    """By id, and those only that had a training rating."""
+    known = [IdIndex(pa.array(ids)) for ids in (["a", "b", "c"], ["x", "y"])]
+    rows = [np.arange(2.0 * n).reshape(n, 2) for n in (3, 2)]
+    packed = [np.arange(3.0 * n).reshape(n, 3) for n in (3, 2)]
+    moments = Moments(
+        *(3.5, 4.0, tuple(rows), tuple(packed), (np.arange(3.0), np.arange(2.0))),
+        *((5.0, 6.0), (7.0, 8.0)),
+    )
+    # The model has its ids in another order: those without a rating come last.
+    sides = {
+        "user": SimpleNamespace(
+            ids=IdIndex(pa.array(["c", "a", "b"])),
+            stats=SimpleNamespace(degrees=np.array([2, 3, 0])),
+        ),
+        "item": SimpleNamespace(ids=known[1], stats=SimpleNamespace(degrees=np.array([1, 4]))),
+    }
+    model: Any = SimpleNamespace(side=sides.get)
+    summary = SimpleNamespace(
+        users=IdIndex(pa.array(["b", "new", "c"])), items=IdIndex(pa.array(["y"]))
+    )
+    prepared: Any = SimpleNamespace(summary=summary)
+    start, share = posterior_start(prepared, IntervalModel(*known, moments), model)
+    assert (start.mean, start.noise, share) == (3.5, 4.0, 2 / 4)
+    users, items = start.sides["user"], start.sides["item"]
+    assert users.known.tolist() == [False, False, True]
+    assert (users.rows[2].tolist(), users.packed[2].tolist(), users.scales[2]) == (
+        *([4.0, 5.0], [6.0, 7.0, 8.0], 2.0),
+    )
+    assert (items.rows.tolist(), items.freedom, items.ridge) == ([[2.0, 3.0]], 6.0, 8.0)
+    sides["user"].ids = IdIndex(pa.array(["c", "a", "z"]))
+    with pytest.raises(DataError, match="has users that its model lacks"):
+        posterior_start(prepared, IntervalModel(*known, moments), model)
