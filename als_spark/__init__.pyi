@@ -36,6 +36,10 @@ from als_spark.spark.predict.recommend import recommend_for_all as recommend_for
 from als_spark.spark.predict.recommend import similar_items_for_all as similar_items_for_all
 from als_spark.spark.prepare.options import PrepareOptions as PrepareOptions
 from als_spark.spark.prepare.prepare import prepare_ratings as prepare_ratings
+from als_spark.spark.prepare.row_features import PlacedFeatures as PlacedFeatures
+from als_spark.spark.prepare.row_features import RowFeatures as RowFeatures
+from als_spark.spark.prepare.row_features import place_features as place_features
+from als_spark.spark.prepare.row_features import row_features as row_features
 from als_spark.spark.read.columns import source_from_frame as source_from_frame
 from als_spark.spark.read.sources import SourceOptions as SourceOptions
 from als_spark.spark.read.sources import read_source as read_source

@@ -71,4 +71,5 @@ def fit_options(config: ModelConfig) -> FitOptions:
         config.refit,
         "broadcast" if config.posterior and config.placement != "grid" else config.exchange,
         config.posterior,
+        features=config.feature_sources,
     )

@@ -186,7 +186,7 @@ def _tell_known(
 ) -> None:
     """Tell how many of the listed ids the model does not know, and what becomes of them."""
     own = model.side(side)
-    known = np.append(own.stats.degrees > 0, False)[own.ids.rows_of(listed.ids)]
+    known = np.append(own.stats.known, False)[own.ids.rows_of(listed.ids)]
     if folded is not None:
         known |= folded.ids.rows_of(listed.ids) >= 0
     n, n_unknown = known.size, int(known.size - np.count_nonzero(known))

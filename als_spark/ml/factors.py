@@ -56,7 +56,7 @@ class SideFactors(NamedTuple):
         order = pc.array_sort_indices(own, order="descending")
         rows = order.to_numpy()
         if stats is not None:
-            stats = SideStats(stats.degrees[rows], stats.sums[rows])
+            stats = stats.take(rows)
         return cls(own.take(order), factors[rows].astype(np.float32, copy=False), stats)
 
     @classmethod

@@ -53,7 +53,11 @@ def to_factor_model(parts: Parts) -> FactorModel:
         kind = pa.int64() if pa.types.is_integer(side.ids.type) else pa.string()
         ids.append(IdIndex(side.ids[::-1].cast(kind)))
         factors.append(np.ascontiguousarray(side.factors[::-1]))
-        stats.append(SideStats(side.stats.degrees[::-1].copy(), side.stats.sums[::-1].copy()))
+        degrees = side.stats.degrees[::-1].copy()
+        # A row of a model has factors: without ratings they are by its features.
+        marks = degrees == 0
+        own = SideStats(degrees, side.stats.sums[::-1].copy(), marks if marks.any() else None)
+        stats.append(own)
     description = {}
     if parts.objective is not None:
         description = {
@@ -66,7 +70,8 @@ def to_factor_model(parts: Parts) -> FactorModel:
 def from_factor_model(model: FactorModel) -> tuple[Parts, bool]:
     """Take a model of the library; return also whether its ids need ``nativeIds``.
 
-    Rows without a training rating hold nothing but their start, and are left out.
+    Rows without a training rating, unless they are known by their features, hold nothing but their
+    start, and are left out.
     """
     sides = {side: _side_of(model, side) for side in ("user", "item")}
     native = not all(_are_ints(side.ids) for side in sides.values())
@@ -86,9 +91,8 @@ def from_factor_model(model: FactorModel) -> tuple[Parts, bool]:
 
 def _side_of(model: FactorModel, name: Side) -> SideFactors:
     ids, factors, stats = model.side(name)
-    kept = np.flatnonzero(stats.degrees > 0)
-    own = SideStats(stats.degrees[kept], stats.sums[kept])
-    return SideFactors.of(ids.ids.take(pa.array(kept)), factors[kept], own)
+    kept = np.flatnonzero(stats.known)
+    return SideFactors.of(ids.ids.take(pa.array(kept)), factors[kept], stats.take(kept))
 
 
 def _are_ints(ids: pa.Array) -> bool:

@@ -17,7 +17,7 @@ def popular_model(model: AnyModel) -> FactorModel:
     the same users.
     """
     scores = np.zeros((len(model.items), 1))
-    scores[model.item_stats.degrees > 0, 0] = -1.0 * candidates_of(model, "item").places
+    scores[model.item_stats.known, 0] = -1.0 * candidates_of(model, "item").places
     # One number, however many users there are.
     ones = np.broadcast_to(np.ones((1, 1)), (len(model.users), 1))
     return FactorModel(

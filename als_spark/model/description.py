@@ -11,7 +11,7 @@ from als_spark.solve.objective import Objective
 
 _COUNTS = (
     *("rank", "n_users", "n_items", "n_untrained_users", "n_untrained_items"),
-    "warm_runs",
+    *("n_featured_users", "n_featured_items", "warm_runs"),
 )
 _OBJECTIVE = {"lambda_reg", "exponent"}
 

@@ -1,10 +1,10 @@
 """The vectors of a model for an index of nearest neighbours, with the ids that they belong to.
 
-Rows without training ratings are left out: an index would return their random start, which may be
-longer than any trained row. Where the score is the inner product it is the model's prediction; of a
-model with biases the rows are [u, b_u + μ, 1] and [v, 1, b_i] (:mod:`als_spark.solve.biases`), so
-the biases are in it. Where it is the cosine the rows are of length 1, without the columns of biases
-and without rows of zeros, which have no direction.
+Rows without training ratings, unless they are known by their features, are left out: an index would
+return their random start, which may be longer than any trained row. Where the score is the inner
+product it is the model's prediction; of a model with biases the rows are [u, b_u + μ, 1] and [v, 1,
+b_i] (:mod:`als_spark.solve.biases`), so the biases are in it. Where it is the cosine the rows are
+of length 1, without the columns of biases and without rows of zeros, which have no direction.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def serving_vectors(model: FactorModel, side: Side, metric: Metric) -> ServingVe
         product too.
     """
     ids, factors, stats = model.side(side)
-    trained = stats.degrees > 0
+    trained = stats.known
     n_untrained = int(np.count_nonzero(~trained))
     if metric == "inner-product":
         rows = np.flatnonzero(trained)

@@ -1,8 +1,8 @@
 """One side of a model in Parquet: written as ours, read as anybody's.
 
-A file of factors has the rows that were trained, and no other: a row without a training rating has
-nothing but its random start, which an index built over the file would find. Its id is in a file of
-ids alone.
+A file of factors has the rows that were trained, or are known by their features, and no other: a
+row without a training rating has nothing but its random start, which an index built over the file
+would find. Its id is in a file of ids alone.
 
 A file that another tool has written, or that somebody has edited, is taken where its columns mean
 the same: ids as integers of any width, in a dictionary or as large strings. Anything else is
@@ -71,9 +71,7 @@ def write_pieces(
     try:
         for piece in pieces:
             part = slice(first, first + len(piece))
-            own = StoredSide(
-                IdIndex(ids.ids[part]), piece, SideStats(stats.degrees[part], stats.sums[part])
-            )
+            own = StoredSide(IdIndex(ids.ids[part]), piece, stats.take(part))
             trained, _ = split_trained(own)
             table = _table(trained)
             if writer is None:
@@ -86,7 +84,7 @@ def write_pieces(
             writer.close()
     if first != len(ids):
         raise RuntimeError(f"factors of {first} rows, where the side has {len(ids)}")
-    return n_trained, IdIndex(ids.ids.filter(pa.array(stats.degrees == 0)))
+    return n_trained, IdIndex(ids.ids.filter(pa.array(~stats.known)))
 
 
 def _table(side: StoredSide) -> pa.Table:
@@ -107,11 +105,11 @@ def write_ids(path: Path, ids: IdIndex) -> None:
 
 
 def split_trained(side: StoredSide) -> tuple[StoredSide, IdIndex]:
-    """Part the rows that have training ratings from the ids of the others."""
-    trained = side.stats.degrees > 0
+    """Part the rows that have training ratings, or features, from the ids of the others."""
+    trained = side.stats.known
     if trained.all():
         return side, IdIndex(side.ids.ids[:0])
-    stats = SideStats(side.stats.degrees[trained], side.stats.sums[trained])
+    stats = side.stats.take(trained)
     own = StoredSide(IdIndex(side.ids.ids.filter(pa.array(trained))), side.factors[trained], stats)
     return own, IdIndex(side.ids.ids.filter(pa.array(~trained)))
 
@@ -137,7 +135,7 @@ def with_untrained(side: LargeSide, ids: IdIndex) -> LargeSide:
     return LargeSide(
         IdIndex(pa.concat_arrays([side.ids.ids, ids.ids])),
         factors,
-        SideStats(np.pad(side.stats.degrees, (0, more)), np.pad(side.stats.sums, (0, more))),
+        side.stats.with_more(more),
     )
 
 

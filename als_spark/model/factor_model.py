@@ -83,8 +83,9 @@ class FactorModel:
         users, items : sequences of ids, of equal length
             Integers or strings.
         cold_start : {"mean", "nan"}
-            What an unknown id, or one without a training rating, gets: the mean training rating of
-            the pair's user, else of its item, else of all; or NaN, as Spark MLlib does.
+            What an unknown id, or one without a training rating and without features, gets: the
+            mean training rating of the pair's user, else of its item, else of all; or NaN, as Spark
+            MLlib does.
 
         Returns
         -------
@@ -106,12 +107,15 @@ class FactorModel:
                 "a prediction needs one of each"
             )
         users, items = self.factors
-        # Row −1, an unknown id, has no mean.
+        # Row −1, an unknown id, has no mean, and no factors.
         means = (
             np.append(self.user_stats.means(), np.nan)[user_rows],
             np.append(self.item_stats.means(), np.nan)[item_rows],
         )
+        known = np.append(self.user_stats.known, False)[user_rows]
+        known &= np.append(self.item_stats.known, False)[item_rows]
         by_means, known_only = predict_pairs(
+            known,
             means,
             self.user_stats.mean,
             lambda known: (users[user_rows[known]], items[item_rows[known]]),
@@ -120,6 +124,7 @@ class FactorModel:
 
 
 def predict_pairs(
+    known: npt.NDArray[np.bool_],
     means: tuple[FloatArray, FloatArray],
     mean: float,
     factors_of: Callable[[npt.NDArray[np.bool_]], tuple[FloatArray, FloatArray]],
@@ -128,8 +133,10 @@ def predict_pairs(
 
     Parameters
     ----------
+    known : (n,) bool
+        Whether both user and item have factors.
     means : pair of (n,) float64
-        Mean training rating of user and of item; NaN where there is none, and so no factors.
+        Mean training rating of user and of item; NaN where there is none.
     mean : float
         Of all training ratings.
     factors_of : callable
@@ -142,7 +149,6 @@ def predict_pairs(
         Predictions, by means where a side has no factors; and the same with NaN there.
     """
     of_users, of_items = means
-    known = ~np.isnan(of_users) & ~np.isnan(of_items)
     predicted = np.full(of_users.size, np.nan)
     predicted[known] = np.einsum("nd,nd->n", *factors_of(known), dtype=np.float64)
     fallback = np.where(np.isnan(of_users), of_items, of_users)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ MODEL_FILES = (DESCRIPTION_FILE, *FACTOR_FILES.values())
 """The files that every model has."""
 UNTRAINED_FILES = {"user": "untrained_users.parquet", "item": "untrained_items.parquet"}
 """Ids of the rows without training ratings, where there are any."""
-_UNTRAINED_COUNTS = tuple(f"n_untrained_{side}s" for side in SIDES)
+_OWN_COUNTS = tuple(f"n_{kind}_{side}s" for kind in ("untrained", "featured") for side in SIDES)
+"""Keys of the description that are told of the rows; the latter of those known by features."""
 BEFORE_REFIT = "before_refit"
 """Folder, in that of a model that was refitted on all ratings, of the model that was measured."""
 
@@ -46,7 +48,9 @@ def save_model(model: AnyModel, folder: str | Path) -> None:
 
     Each Parquet file has the columns ``id`` (int64 or string), ``n_ratings`` (int32),
     ``sum_ratings`` (float64) and ``factors`` (fixed-size list of ``rank`` floats), a row for each
-    user, or item, with training ratings. The ids of the others, if there are any, are in
+    user, or item, with training ratings. So have those that are known by their features alone, with
+    ``n_ratings`` of 0: ``model.json`` then has their number, ``n_featured_users`` or
+    ``n_featured_items``. The ids of the others, if there are any, are in
     ``untrained_users.parquet`` and ``untrained_items.parquet``: their factors are not trained.
 
     Parameters
@@ -73,7 +77,7 @@ def save_model(model: AnyModel, folder: str | Path) -> None:
     folder = place
     folder.mkdir(parents=True, exist_ok=True)
     description = {
-        **{key: value for key, value in model.description.items() if key not in _UNTRAINED_COUNTS},
+        **{key: value for key, value in model.description.items() if key not in _OWN_COUNTS},
         "format": MODEL_FORMAT,
         "rank": model.rank,
         "dtype": str(model.factors.items.dtype),
@@ -83,6 +87,8 @@ def save_model(model: AnyModel, folder: str | Path) -> None:
             folder / FACTOR_FILES[side], LargeSide(*model.side(side))
         )
         description[f"n_{side}s"] = n_trained
+        if n_featured := model.side(side).stats.n_by_features:
+            description[f"n_featured_{side}s"] = n_featured
         # Also where the folder holds that of an earlier model.
         (folder / UNTRAINED_FILES[side]).unlink(missing_ok=True)
         if len(untrained):
@@ -115,7 +121,8 @@ def save_refitted(model: AnyModel, refitted: AnyModel | None, folder: Path) -> N
 def load_model(folder: str | Path) -> FactorModel:
     """Read a model that :func:`save_model` wrote.
 
-    Ids without training ratings come last, with factors of zeros. A model that als_spark 0.1.0
+    Ids without training ratings come last, with factors of zeros, but for those known by their
+    features. A model that als_spark 0.1.0
     wrote has them among the others, each with its random start.
 
     Parameters
@@ -166,6 +173,7 @@ def load_large(folder: str | Path, addresses: Mapping[Side, str]) -> AnyModel:
                 sides[side] = read_large_side(folder / name, addresses[side])
             else:
                 sides[side] = LargeSide(*read_side(folder / name))
+            sides[side] = _with_marks(name, description, side, sides[side])
         _compare(folder, description, sides["user"], sides["item"])
         for side in SIDES:
             name = UNTRAINED_FILES[side]
@@ -222,6 +230,21 @@ def _compare(
             f"{folder}: model.json speaks of factors of {description.get('dtype')}, the files hold "
             f"{' and '.join(dtypes)}: the folder mixes two models; copy it again from its source"
         )
+
+
+def _with_marks(
+    name: str, description: Mapping[str, Any], side: Side, found: LargeSide
+) -> LargeSide:
+    """Mark the rows without training ratings, if the model knows them by their features."""
+    said = description.get(f"n_featured_{side}s", 0)
+    if not said:
+        return found
+    marks = found.stats.degrees == 0
+    if (n_found := int(np.count_nonzero(marks))) != said:
+        raise ValueError(
+            f"{name} holds {n_found:,} {side}s without ratings, model.json speaks of {said:,}"
+        )
+    return found._replace(stats=replace(found.stats, by_features=marks))
 
 
 def _with_untrained(

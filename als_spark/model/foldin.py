@@ -77,7 +77,7 @@ def fold_in(
         Users, if ``side`` is ``"user"``: new or known.
     column_ids : (n,) ids
         What they have rated: items, if ``side`` is ``"user"``. Those that the model does not know,
-        or that had no training rating, are left out.
+        or that have no factors, are left out.
     ratings : (n,) float
         In the users' units.
 
@@ -108,7 +108,7 @@ def fold_in(
         )
     if not np.isfinite(values).all():
         raise DataError("a rating to fold in is not finite: leave it out")
-    known = np.append(columns_side.stats.degrees > 0, False)[columns]
+    known = np.append(columns_side.stats.known, False)[columns]
     columns, values = columns[known], values[known]
     kept = ids.filter(pa.array(known))
     unique = kept.unique()
@@ -207,7 +207,11 @@ def extend_model(model: FactorModel, folded: FoldedRows) -> FactorModel:
         whole[: len(side.ids)] = old
         whole[at] = rows
         extended.append(whole)
-    factors, stats = extended[0], SideStats(extended[1], extended[2])
+    marks = side.stats.by_features
+    if marks is not None:
+        marks = np.pad(marks, (0, len(ids) - marks.size))
+        marks[at] = False
+    factors, stats = extended[0], SideStats(extended[1], extended[2], marks)
     if folded.side == "user":
         both = Factors(factors, model.factors.items)
         return dataclasses.replace(model, users=ids, factors=both, user_stats=stats)

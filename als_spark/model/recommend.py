@@ -1,17 +1,19 @@
 """What a trained model recommends, by original ids: items to users, users to items, similar items.
 
 Rows without a training rating hold nothing but their random start: they are never recommended, and
-a user without one is not known. Such users get the *popular* items, those with the most training
-ratings, or are folded in, where there are ratings of theirs (:mod:`als_spark.model.foldin`).
+a user without one is not known, unless their features give them factors. Such users get the
+*popular* items, those with the most training ratings, or are folded in, where there are ratings of
+theirs (:mod:`als_spark.model.foldin`).
 
 A :class:`Plan` says who is answered from what; :mod:`als_spark.spark.predict.recommend` hands it
 out in slices, the functions here answer all of it in this process. Both come to the same table: a
 row for each id that is answered, with the columns ``user`` (or ``item``), ``recommendations``, a
 list of (``item`` or ``user``, ``score``), best first, and ``source``, one of
 
-    model      factors of the training
+    model      factors of the training, by ratings or by features
     fold_in    factors solved from ratings given now
-    popular    none: the popular items, whose score is their mean training rating
+    popular    none: the popular items, whose score is their mean training rating (of all ratings,
+               for an item without one)
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from als_spark.errors import ConfigError
@@ -33,6 +36,7 @@ from als_spark.solve.blocks import counting_argsort
 from als_spark.solve.linalg import unit_rows
 from als_spark.solve.topk import LowerBound, Seen, TopItems, top_items, top_of_groups
 from als_spark.train.backend import AnyFactors
+from als_spark.train.metrics import SideStats
 from als_spark.types import FloatArray, IntArray, Side, other_side
 
 Source = Literal["model", "fold_in", "popular"]
@@ -40,7 +44,7 @@ IdList: TypeAlias = pa.Array | Sequence[Any]
 
 
 class Candidates(NamedTuple):
-    """What can be recommended: the rows of a side that have training ratings."""
+    """What can be recommended: the rows of a side that have training ratings, or features."""
 
     ids: pa.Array
     factors: FloatArray
@@ -49,7 +53,7 @@ class Candidates(NamedTuple):
     """(n,) Place of each among all by popularity: 0 for the one with the most training ratings;
     ties by rising id."""
     means: FloatArray
-    """(n,) Mean training rating."""
+    """(n,) Mean training rating; that of all, where there is none."""
     bound: LowerBound | None = None
     """How scores come from the factors; None: by their products."""
 
@@ -140,7 +144,8 @@ def plan_recommendations(
         Whether users without factors get the popular items. Items without factors are left out, as
         are users if this is False.
     min_ratings : int
-        What has fewer training ratings is not recommended. It is answered as before.
+        What has fewer training ratings is not recommended. It is answered as before. With 1, what
+        has features and no rating is recommended, too.
     risk : Risk, optional
         What is recommended by, of a variational model; predictions if not given.
 
@@ -183,7 +188,7 @@ def plan_recommendations(
     else:
         rows = own.ids.rows_of(chosen)
     left = np.ones(rows.size, bool) if folded is None else folded.ids.rows_of(chosen) < 0
-    trained = np.append(own.stats.degrees > 0, False)[rows]
+    trained = np.append(own.stats.known, False)[rows]
     _add(groups, "model", chosen, factors, rows, left & trained)
     if popular and side == "user":
         _add(groups, "popular", chosen, factors, rows, left & ~trained)
@@ -311,7 +316,7 @@ def popular_items(model: FactorModel, top: int = 10) -> pa.Table:
 
 
 def candidates_of(model: AnyModel, side: Side, min_ratings: int = 1) -> Candidates:
-    """Return the rows of a side that can be recommended: those of so many training ratings.
+    """Return the rows of a side that can be recommended: see :func:`may_be_recommended`.
 
     Raises
     ------
@@ -319,7 +324,7 @@ def candidates_of(model: AnyModel, side: Side, min_ratings: int = 1) -> Candidat
         If ``min_ratings`` is more than 1, and none has as many.
     """
     ids, held, stats = model.side(side)
-    kept = np.flatnonzero(stats.degrees >= max(min_ratings, 1))
+    kept = np.flatnonzero(may_be_recommended(stats, min_ratings))
     if min_ratings > 1 and kept.size == 0:
         raise ConfigError(
             f"`min_ratings={min_ratings}`: no {side} of the model has as many training ratings, "
@@ -335,7 +340,13 @@ def candidates_of(model: AnyModel, side: Side, min_ratings: int = 1) -> Candidat
     # All rows of a side are not copied.
     if kept.size < len(factors):
         factors = factors[kept]
-    return Candidates(own, factors, places, stats.means()[kept])
+    means = stats.means()[kept]
+    return Candidates(own, factors, places, np.where(np.isnan(means), stats.mean, means))
+
+
+def may_be_recommended(stats: SideStats, min_ratings: int) -> npt.NDArray[np.bool_]:
+    """(n_rows,) whether the row has so many training ratings; or, of one, whether it is known."""
+    return stats.known if min_ratings <= 1 else stats.degrees >= min_ratings
 
 
 def answer_batch(

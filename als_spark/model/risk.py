@@ -93,13 +93,17 @@ class Risk:
         ConfigError
             If the intervals are of another model.
         """
+        rows = []
         for side, ids in zip(SIDES, (self.intervals.users, self.intervals.items), strict=True):
-            if not model.side(side).ids.ids.equals(ids.ids):
+            own = model.side(side).ids
+            rows.append(ids.rows_of(own.ids))
+            if len(own) != len(ids) or (rows[-1] < 0).any():
                 raise ConfigError(
                     f"the intervals and the model have not the same {side}s: give those of one "
                     "training"
                 )
-        moments = self.intervals.moments
+        # A model that was saved has the rows without ratings last.
+        moments = self.intervals.moments.take(*rows)
         make = _drawn if self.kind == "thompson" else _wide
         users, items = (make(moments, side, self.seed) for side in SIDES)
         return replace(model, factors=Factors(users, items))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.errors import EmptySourceError
+from als_spark.model.factor_model import FactorModel
+from als_spark.model.featured import with_featured
 from als_spark.model.intervals import IntervalModel
 from als_spark.model.large_model import AnyModel
+from als_spark.nightly.features import FeatureSource, place_all, read_features
 from als_spark.nightly.holdout import HoldoutRule, held_out
 from als_spark.nightly.method import options_record
 from als_spark.nightly.run_log import RunNotes
@@ -30,6 +33,7 @@ from als_spark.report.overview import run_lines
 from als_spark.spark.predict.evaluate import Evaluation, RankingOptions, evaluate_models
 from als_spark.spark.prepare.options import PrepareOptions
 from als_spark.spark.prepare.prepare import prepare_typed
+from als_spark.spark.prepare.row_features import RowFeatures
 from als_spark.spark.read.bad_rows import refuse_bad_rows
 from als_spark.spark.read.facts import DataFacts
 from als_spark.spark.read.failures import unreadable_files_are_named
@@ -74,6 +78,8 @@ class FitOptions:
         What trains with a learnt prior; None: a ridge towards zero.
     checkpoint : callable, optional
         Opens what the training of a ridge continues from, and keeps.
+    features : mapping of side to FeatureSource
+        What a learnt prior depends on besides the ratings.
     """
 
     open_source: OpenSource
@@ -88,6 +94,7 @@ class FitOptions:
     exchange: ExchangeChoice = "auto"
     posterior: PosteriorOptions | None = None
     checkpoint: OpenCheckpoint | None = None
+    features: Mapping[Side, FeatureSource] = field(default_factory=dict)
 
     def with_method(self, posterior: PosteriorOptions | None) -> FitOptions:
         """Return the options to train with a learnt prior, or with a ridge towards zero."""
@@ -183,6 +190,14 @@ class Fitting:
         self._options = options
         self._notes = notes
         self._stack = stack
+        self._features: Mapping[Side, RowFeatures] = {}
+
+    def read_features(self) -> None:
+        """Read the features of the options, before anything else: they may be unusable."""
+        options = self._options
+        self._features = read_features(
+            *(self._session, options.features, options.open_source, options.bad_rows, self._notes)
+        )
 
     def read(
         self, sources: Sequence[SourceOptions], integer_ids: Collection[Side] = ()
@@ -315,12 +330,26 @@ class Fitting:
     ) -> Fitted:
         """Train a model with a learnt prior."""
         progress = self._notes.progress
+        placed = place_all(self._features, ready.prepared, self._notes)
+        tables = {side: own.table for side, own in placed.items()}
         with progress.phase("training"):
-            fitted = fit_posterior(ready.prepared, options, progress.on_iteration, start.posterior)
+            fitted = fit_posterior(
+                ready.prepared, options, progress.on_iteration, start.posterior, tables
+            )
         more = {**self._description(ready, fitted.result, start), **fitted.description}
+        if placed:
+            more["features"] = self._notes.record.features
         model = model_of(ready.prepared, fitted.factors, fitted.objective, more)
+        intervals = fitted.intervals
+        if placed:
+            assert isinstance(model, FactorModel)
+            model = with_featured(
+                model, {side: (own.new_ids, own.there) for side, own in placed.items()}
+            )
+            if intervals is not None:
+                intervals = replace(intervals, users=model.users, items=model.items)
         self._note_training(fitted.result, start)
-        return Fitted(model, fitted.result, intervals=fitted.intervals)
+        return Fitted(model, fitted.result, intervals=intervals)
 
     def _description(
         self, ready: ReadyRatings, result: PointResult, start: Start

@@ -240,6 +240,8 @@ class RunRecord:
         What the run does, or did when it ended.
     challenger, champion : dict
         Metrics of the model that was trained, and of the version that was current.
+    features : mapping
+        Of each side that has features: their source, columns, and how many rows have them.
     refit : RefitRecord
         Of the model that is served, where it was trained on with all ratings.
     version, previous_version : str
@@ -259,6 +261,7 @@ class RunRecord:
     data: DataRecord | None = None
     checks: tuple[Check, ...] = ()
     training: TrainingRecord | None = None
+    features: Mapping[str, Any] | None = None
     challenger: Metrics | None = None
     champion: Metrics | None = None
     comparison: Comparison | None = None
@@ -296,6 +299,8 @@ class RunRecord:
                 del part["implicit"], part["alpha"]
             if part is not None and not part["nonnegative"]:
                 del part["nonnegative"]
+        if found["features"] is None:
+            del found["features"]
         if found["settings"] is not None and not found["settings"]["refit"]:
             del found["settings"]["refit"]
         if found["settings"] is not None and found["settings"]["method"] == "ridge":

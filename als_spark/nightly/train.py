@@ -30,6 +30,7 @@ def train_model(
         notes.add_warning(IMPLICIT_CAVEAT)
     with ExitStack() as stack:
         fitting = Fitting(session, options, notes, stack)
+        fitting.read_features()
         ready = fitting.make_ready(fitting.read([ratings]), spec.rank)
         assert notes.record.data is not None
         notes.record = replace(notes.record, data=notes.record.data.with_facts(ready.facts))

@@ -60,10 +60,15 @@ class ErrorSums:
 
 @dataclass(frozen=True, slots=True)
 class SideStats:
-    """Training ratings of each row of a side: (n_rows,) int32 counts, (n_rows,) float64 sums."""
+    """Training ratings of each row of a side: (n_rows,) int32 counts, (n_rows,) float64 sums.
+
+    ``by_features`` (n_rows,) marks rows without a training rating whose factors come from their
+    features, and so are factors as good as any; None: there are no such rows.
+    """
 
     degrees: IntArray
     sums: FloatArray
+    by_features: npt.NDArray[np.bool_] | None = None
 
     def __repr__(self) -> str:
         """Say how many ratings of how many rows it counts."""
@@ -88,6 +93,28 @@ class SideStats:
         for rows, _, sums_of_rows in found:
             sums[rows] += sums_of_rows
         return SideStats(sum_counts(n_rows, (part[:2] for part in found)), sums)
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """(n_rows,) whether the row has factors: by training ratings, or by its features."""
+        rated: npt.NDArray[np.bool_] = self.degrees > 0
+        return rated if self.by_features is None else rated | self.by_features
+
+    @property
+    def n_by_features(self) -> int:
+        """Rows that have factors by their features alone."""
+        return 0 if self.by_features is None else int(np.count_nonzero(self.by_features))
+
+    def take(self, rows: IntArray | npt.NDArray[np.bool_] | slice) -> SideStats:
+        """Return some of the rows."""
+        marks = None if self.by_features is None else self.by_features[rows]
+        return SideStats(self.degrees[rows], self.sums[rows], marks)
+
+    def with_more(self, n_rows: int) -> SideStats:
+        """Return the rows, and so many more after them, of which nothing is known."""
+        more = (0, n_rows)
+        marks = None if self.by_features is None else np.pad(self.by_features, more)
+        return SideStats(np.pad(self.degrees, more), np.pad(self.sums, more), marks)
 
     def means(self) -> FloatArray:
         """(n_rows,) mean rating of each row, NaN without a rating."""

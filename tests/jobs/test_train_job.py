@@ -122,6 +122,38 @@ class TestIntoAFolder:
         assert main([*options, "--lambda", "0"]) == 2
         assert "--lambda 0.0: use a finite number above 0" in capsys.readouterr().err
 
+    def test_items_are_known_by_their_features(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        lake, out = Lake(tmp_path), tmp_path / "out"
+        ids = np.unique(BASE.items)
+        new = ids.max() + 1 + np.arange(3)
+        kinds = ["Drama|War", "Drama", "Comedy"]
+        lines = [f"{item},{kinds[item % 3]},{item % 7}" for item in [*ids[1:], *new]]
+        films = lake.file("films.csv", lines, header="item,genres,size")
+        options = ["--ratings", str(lake.base), "--output", str(out), "--ranking-users", "0"]
+        options += ["--dtype", "float64", "--item-features", films, "--rank", "2"]
+        assert main([*options, "--method", "variational", "--max-iter", "3"]) == 0
+        said = capsys.readouterr().out
+        assert "d=2, variational, noise 0." in said
+        model, run = load_model(out), record_of(out / "run.json")
+        held_out = int(np.count_nonzero(model.item_stats.degrees == 0)) - 3
+        assert model.item_stats.n_by_features in (held_out + 3, held_out + 2)
+        found = model.predict([BASE.users[0]] * 3, new.tolist(), "nan")
+        assert np.isfinite(found).all()
+        moments = load_intervals(out).predict([BASE.users[0]] * 3, new.tolist())
+        np.testing.assert_allclose(moments.prediction, found)
+        own = run["features"]["item"]
+        assert (own["rows"], own["features"], own["rated_without"]) == (ids.size + 2, 4, 1)
+        assert [column["name"] for column in own["columns"]] == ["size", "genres"]
+        assert own["by_features_alone"] == model.item_stats.n_by_features
+        assert model.description["features"] == run["features"]
+        assert any("1 rated items have no features" in words for words in run["warnings"])
+        lake.file("films.csv", [*lines, lines[0]], header="item,genres,size")
+        assert main([*options, "--bad-rows", "drop"]) == 2
+        refused = capsys.readouterr().err
+        assert f"item {ids[1]} is there 2 times: give one row of features for each id" in refused
+
     def test_files_and_errors_agree(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

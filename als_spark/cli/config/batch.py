@@ -7,6 +7,7 @@ Fields are named as the options and the TOML keys (``reg`` is ``lambda``, ``reco
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -16,6 +17,7 @@ from als_spark.cli.config.nightly_method import nightly_posterior
 from als_spark.cli.config.settings import (
     REQUIRED,
     Alternatives,
+    Column,
     Count,
     CountOrNone,
     InputFolder,
@@ -52,6 +54,7 @@ from als_spark.cli.config.sweep import (
 from als_spark.errors import ConfigError
 from als_spark.nightly.checks import CheckLimits
 from als_spark.nightly.comparison import LARGER_IS_BETTER, Measure
+from als_spark.nightly.features import FeatureSource
 from als_spark.nightly.method import Earlier
 from als_spark.nightly.run_record import Spec
 from als_spark.solve.objective import Objective
@@ -62,10 +65,11 @@ from als_spark.train.bayes.options import (
     NoiseChoice,
     PosteriorOptions,
 )
-from als_spark.types import BadRows, Duplicates
+from als_spark.types import SIDES, BadRows, Duplicates, Side
 
 Margin = Annotated[float, Field(ge=0, examples=[0.01]), Shown("SHARE")]
 Minutes = Annotated[float, Field(ge=0.05, le=1e6, examples=[10]), Shown("MINUTES")]
+FeatureColumns = Annotated[tuple[Column, ...], Listed, Shown("C")]
 Tracker = Annotated[str, Field(min_length=1), Shown("URI", role="tracking")]
 
 MODEL, RESULT, BAYES = "model", "result", "Bayesian methods"
@@ -168,6 +172,11 @@ class ModelConfig(RankingConfig, FitConfig):
         """What trains with a learnt prior; None: a ridge towards zero."""
         return None
 
+    @property
+    def feature_sources(self) -> dict[Side, FeatureSource]:
+        """Where features of rows come from."""
+        return {}
+
     def objective_words(self, spec: Spec, source: str | None) -> str:
         """Say which objective a λ belongs to, and who says so.
 
@@ -217,9 +226,21 @@ class TrainConfig(CheckpointConfig, ModelConfig):
         f"a ridge then has biases, and --lambda (default: {RIDGE:g}), --exponent (default: 0) and "
         "rank (default: 16) of its own",
     )
+    user_features: InputPath | None = option(
+        BAYES,
+        "let the prior depend on these columns of users, too: csv, Parquet or JSON with an id; "
+        "predicts users who have features and no rating",
+    )
+    item_features: InputPath | None = option(BAYES, "the same of items: genres, year, ...")
+    user_feature_cols: FeatureColumns = option(
+        BAYES, "columns of --user-features to use (default: all but the id)", ()
+    )
+    item_feature_cols: FeatureColumns = option(
+        BAYES, "columns of --item-features to use (default: all but the id)", ()
+    )
     feature_ridge: Reg | None = option(
         BAYES,
-        "ridge with --implicit-features: the features' coefficients weigh as much as so many rows "
+        "ridge with features: the features' coefficients weigh as much as so many rows "
         f"(default: {FEATURE_RIDGE:g})",
     )
     burn_in: CountOrNone | None = option(
@@ -231,17 +252,18 @@ class TrainConfig(CheckpointConfig, ModelConfig):
 
     @model_validator(mode="after")
     def _checkpointed(self) -> Self:
-        if self.checkpoint is not None and self.method != "ridge":
+        if self.checkpoint is not None and self.posterior is not None:
+            chosen = self._features_words if self.method == "ridge" else f"--method {self.method}"
             raise ConfigError(
-                f"--checkpoint {self.checkpoint} with --method {self.method}: not available: the "
-                "Bayesian methods cannot be continued: leave one of the two out"
+                f"--checkpoint {self.checkpoint} with {chosen}: not available: a training that "
+                "learns a prior cannot be continued: leave one of the two out"
             )
         return self
 
     @property
     def posterior(self) -> PosteriorOptions | None:
         """What trains with a learnt prior; None: a ridge towards zero."""
-        if self.method == "ridge" and not self.implicit_features:
+        if self.method == "ridge" and not (self.implicit_features or self.feature_sources):
             return None
         given: dict[str, Any] = {
             "rank": self.rank,
@@ -263,15 +285,36 @@ class TrainConfig(CheckpointConfig, ModelConfig):
             **{name: value for name, value in given.items() if value is not None},
         )
 
+    @property
+    def feature_sources(self) -> dict[Side, FeatureSource]:
+        """Where features of rows come from."""
+        found: dict[Side, FeatureSource] = {}
+        for side in SIDES:
+            path = getattr(self, f"{side}_features")
+            if path is not None:
+                source = self.source(path, timestamp=False, rating=False)
+                chosen = getattr(self, f"{side}_feature_cols")
+                found[side] = FeatureSource(replace(source, features_of=side), chosen)
+        return found
+
     def method_words(self, options: PosteriorOptions) -> str:
         """Say how a method with a learnt prior is going to train."""
         features = f", {options.n_features} implicit features" if options.n_features else ""
+        given = " and ".join(f"{side}s" for side in self.feature_sources)
+        features += f", features of {given}" if given else ""
         if options.method == "ridge":
             note = options.objective.note
             own = f"biases{features} with the ridge of {options.feature_rows:g} rows"
             return f"ridge, rank {options.n_factors}, {options.objective.brief}: {note}; {own}"
         noise = "of each user and item" if options.noise == "rows" else "shared by all ratings"
         return f"{options.method}, rank {options.n_factors}, noise {noise}{features}"
+
+    @property
+    def _features_words(self) -> str:
+        """The option that gives a ridge its features."""
+        for side in self.feature_sources:
+            return f"--{side}-features {getattr(self, f'{side}_features')}"
+        return f"--implicit-features {self.implicit_features or 0}"
 
     @model_validator(mode="after")
     def _method_takes(self) -> Self:
@@ -283,8 +326,15 @@ class TrainConfig(CheckpointConfig, ModelConfig):
         }
         self._refuse(refused[self.method], f"--method {self.method}")
         chosen = f"--method {self.method}"
+        for side in SIDES:
+            columns = getattr(self, f"{side}_feature_cols")
+            if columns and getattr(self, f"{side}_features") is None:
+                raise ConfigError(
+                    f"--{side}-feature-cols {' '.join(columns)} without --{side}-features: has no "
+                    "effect: give the file that has these columns"
+                )
         if self.method == "ridge":
-            chosen = f"--implicit-features {self.implicit_features or 0}"
+            chosen = self._features_words
             if self.posterior is None:
                 self._refuse(("feature_ridge",), chosen, "use --implicit-features 20, say")
             else:

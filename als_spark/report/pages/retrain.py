@@ -12,6 +12,7 @@ from als_spark.report.pages.views import (
     Facts,
     degree_facts,
     drop_missing,
+    feature_facts,
     first_rows_table,
     get_list,
     get_mapping,
@@ -85,7 +86,8 @@ def retrain_page(record: Mapping[str, Any], pictures: Mapping[str, bytes]) -> st
         checks=_checks_table(_checks(record)),
         training=_training_facts(
             get_mapping(record, "training"), get_mapping(record, "settings").get("method")
-        ),
+        )
+        + feature_facts(get_mapping(record, "features")),
         comparison=drop_missing(
             [
                 ("verdict", comparison.get("verdict")),

@@ -20,6 +20,7 @@ __all__ = [
     "column_facts",
     "degree_facts",
     "drop_missing",
+    "feature_facts",
     "first_rows_table",
     "get_list",
     "get_mapping",
@@ -103,6 +104,26 @@ def degree_facts(data: Mapping[str, Any]) -> Facts:
         for article, side in (("a", "user"), ("an", "item"))
         if (degrees := get_mapping(data, f"ratings_per_{side}"))
     ]
+
+
+def feature_facts(features: Mapping[str, Any]) -> Facts:
+    """Return what the features of each side are, where a run has some."""
+    facts: Facts = []
+    for side, article in (("user", "a"), ("item", "an")):
+        own = get_mapping(features, side)
+        columns = [entry for entry in get_list(own, "columns") if isinstance(entry, Mapping)]
+        told = [
+            f"{entry.get('name')} ({entry.get('kind')}"
+            + (f", {entry['values']} values)" if entry.get("values") is not None else ")")
+            for entry in columns
+        ]
+        facts += [
+            (f"features of {article} {side}", ", ".join(told)),
+            (f"rated {side}s with features", own.get("rated_with")),
+            (f"rated {side}s without", own.get("rated_without") or None),
+            (f"{side}s known by features alone", own.get("by_features_alone") or None),
+        ]
+    return drop_missing(facts)
 
 
 def tables_words(part: Mapping[str, Any]) -> str:

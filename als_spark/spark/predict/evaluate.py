@@ -79,8 +79,8 @@ class Evaluation:
     Attributes
     ----------
     metrics : mapping of str to float, int or None
-        ``mse``, ``mae``, ``rmse``, ``count``, ``cold`` (ratings of users or items without training
-        ratings, predicted by means); ``ndcg``, ``recall`` (``precision``, ``map``) at ``k``,
+        ``mse``, ``mae``, ``rmse``, ``count``, ``cold`` (ratings of users or items without factors,
+        predicted by means); ``ndcg``, ``recall`` (``precision``, ``map``) at ``k``,
         ``coverage`` (share of the items that anybody is recommended), ``relevant_from``,
         ``ranking_users``. None where there is nothing to measure.
     by_user, by_item : list of dict
@@ -303,7 +303,7 @@ def _rank(
             recommended = ranked.select(F.explode("prediction")).distinct().count()
         finally:
             ranked.unpersist()
-    n_items = int(np.count_nonzero(model.item_stats.degrees))
+    n_items = int(np.count_nonzero(model.item_stats.known))
     measures = _average(parts, ranking.measures)
     by_source = {
         source: {"users": sum(part.users for part in own)} | _average(own, ranking.measures)

@@ -18,7 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.errors import DataError
 from als_spark.model.large_model import AnyModel
-from als_spark.model.recommend import Asked
+from als_spark.model.recommend import Asked, may_be_recommended
 from als_spark.spark.predict.answers import Handle
 from als_spark.spark.predict.far_sides import side_frame
 from als_spark.spark.shared import HasValue, SharedBroadcast, share
@@ -54,7 +54,7 @@ def far_rows(
     _, factors, stats = model.side(other_side(side))
     if isinstance(factors, np.ndarray):
         return FarRows(asked, None)
-    kept = stats.degrees >= max(min_ratings, 1)
+    kept = may_be_recommended(stats, min_ratings)
     return FarRows(asked, share_groups(session.sparkContext, factors.pieces(), kept, handles))
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
@@ -33,6 +34,8 @@ class FarColumn(NamedTuple):
     rank: int
     biases: bool
     """Whether the factors are those of the biases alone, instead."""
+    by_features: bool
+    """Whether rows without a training rating are known by their features."""
 
 
 class PairSide(NamedTuple):
@@ -43,8 +46,10 @@ class PairSide(NamedTuple):
     means: FloatArray
     """(n,) Mean training rating, NaN where there is none."""
     rows: IntArray
-    """(n,) Place among the factors; those without a mean have none."""
+    """(n,) Place among the factors; those that are not known have none."""
     factors: FloatArray
+    known: npt.NDArray[np.bool_]
+    """(n,) Whether the side has factors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class PairModel:
         """(n,) predictions, by means where a side is unknown; and without those, NaN."""
         users, items = found["user"], found["item"]
         return predict_pairs(
+            users.known & items.known,
             (users.means, items.means),
             self.mean,
             lambda known: (users.factors[users.rows[known]], items.factors[items.rows[known]]),
@@ -77,6 +83,7 @@ class PairModel:
                 np.append(own.stats.means(), np.nan)[rows],
                 rows,
                 own.factors,
+                np.append(own.stats.known, False)[rows],
             )
         column = batch.column(own.name)
         present = column.is_valid().to_numpy(zero_copy_only=False)
@@ -91,7 +98,8 @@ class PairModel:
         else:
             rows = np.cumsum(present) - 1
             factors = factors_of(pc.struct_field(column, "factors"), own.rank)
-        return PairSide(stats.degrees, stats.means(), rows, factors)
+        known = present & (own.by_features | (stats.degrees > 0))
+        return PairSide(stats.degrees, stats.means(), rows, factors, known)
 
 
 def with_pair_models(
@@ -113,7 +121,8 @@ def with_pair_models(
         far: dict[Side, FarColumn] = {}
         for side in far_sides(model):
             name = f"far_{k}_{side}"
-            far[side] = FarColumn(name, model.rank, biases=False)
+            by_features = model.side(side).stats.by_features is not None
+            far[side] = FarColumn(name, model.rank, False, by_features)
             own = side_frame(session, model, side).select(
                 # Ids of either kind find each other as text.
                 F.col("id").cast("string").alias(f"{name}_id"),

@@ -55,7 +55,7 @@ def find_columns(
     found: dict[str, str] = {}
     for role in options.roles:
         given = options.columns.get(role)
-        if given is not None:
+        if given is not None and (given in names or options.features_of is None):
             if given not in names:
                 raise DataError(
                     f'{label}: no column {given!r} (`columns["{role}"]`): '
@@ -63,7 +63,7 @@ def find_columns(
                 )
             found[role] = given
             continue
-        best = best_named(names, USUAL_NAMES[role])
+        best = best_named(names, _ranks(role, options))
         if len(best) > 1:
             raise DataError(
                 f"{label}: {' and '.join(best)} may both be the {role} column: "
@@ -107,10 +107,17 @@ def likely_columns(names: Sequence[str], options: SourceOptions) -> dict[str, st
     found = {}
     for role in options.roles:
         given = options.columns.get(role)
-        best = [given] if given in names else best_named(names, USUAL_NAMES[role])
+        best = [given] if given in names else best_named(names, _ranks(role, options))
         if best:
             found[role] = str(best[0])
     return found
+
+
+def _ranks(role: str, options: SourceOptions) -> Sequence[Sequence[str]]:
+    """Return the usual names of a role; where there is but one, it may be called what ids are."""
+    if options.features_of is None:
+        return USUAL_NAMES[role]
+    return [*USUAL_NAMES[role], (f"{role}s",), ("id",)]
 
 
 def best_named(names: Iterable[str], ranks: Sequence[Sequence[str]]) -> list[str]:

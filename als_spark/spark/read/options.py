@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from als_spark.errors import ConfigError
 from als_spark.files.places import TABLE, table_name
-from als_spark.types import Format, Quoting
+from als_spark.types import Format, Quoting, Side
 
 ROLES = ("user", "item", "rating", "timestamp")
 NULL_WORDS = (r"\N", "NULL", "null", "NaN", "nan", "None", "NA", "N/A", "n/a", "<NA>", "#N/A")
@@ -38,6 +38,9 @@ class SourceOptions:
         Whether ``"`` may enclose a field of a text file, or is a character as any other.
     null_words : sequence of str
         Text that stands for a missing value, besides blanks: exactly so, in any column of text.
+    features_of : {"user", "item"}, optional
+        The source has features of this side: one column of ids, which may have another name than
+        that of ``columns``, and no ratings.
     """
 
     path: str | None = None
@@ -50,6 +53,7 @@ class SourceOptions:
     encoding: str = "utf-8"
     quoting: Quoting = "auto"
     null_words: Sequence[str] = NULL_WORDS
+    features_of: Side | None = None
 
     def __post_init__(self) -> None:
         """Take a path ``table:NAME`` for the table."""
@@ -64,6 +68,8 @@ class SourceOptions:
     @property
     def roles(self) -> Sequence[str]:
         """What columns are looked for."""
+        if self.features_of is not None:
+            return (self.features_of,)
         return ROLES if self.need_rating else ROLES[:2]
 
     @property

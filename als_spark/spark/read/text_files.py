@@ -73,6 +73,11 @@ def text_groups(
         text, whole = encoding.decode(head), len(head) < HEAD_BYTES
         dialect = dialect_of(text, whole, options, shown(file), roles)
         if dialect is not None:
+            if options.features_of is not None and not dialect.header:
+                raise DataError(
+                    f"{shown(file)}: no header: features are known by the names of their columns: "
+                    "write them into the first line"
+                )
             in_file = dialect.names if dialect.header else ()
             refuse_twice(in_file, listing.partitions, shown(file))
             if options.quoting == "auto":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from als_spark.errors import ConfigError
 from als_spark.model.intervals import IntervalModel
 from als_spark.solve.objective import Objective
 from als_spark.spark.train.run import PreparedRatings
-from als_spark.train.backend import HeldFactors
+from als_spark.train.backend import Factors, HeldFactors
 from als_spark.train.bayes.chains import effective_size, split_r_hat
 from als_spark.train.bayes.loop import Posterior, PosteriorRecord, train_posterior
 from als_spark.train.bayes.options import LARGEST_TABLE, PosteriorOptions
@@ -21,6 +21,7 @@ from als_spark.train.bayes.serve import served
 from als_spark.train.bayes.spread import Moments
 from als_spark.train.bayes.warm import PosteriorStart
 from als_spark.train.records import IterationRecord, ModelSpec, PointResult
+from als_spark.types import FloatArray, Side
 
 
 class FittedPosterior(NamedTuple):
@@ -46,8 +47,12 @@ def fit_posterior(
     options: PosteriorOptions,
     on_iteration: Callable[[IterationRecord], None],
     start: PosteriorStart | None = None,
+    features: Mapping[Side, FloatArray] | None = None,
 ) -> FittedPosterior:
     """Train a model with a learnt prior on prepared ratings, from random factors or a posterior.
+
+    ``features`` are as in :func:`~als_spark.train.bayes.loop.train_posterior`; the factors then
+    have a row for each of theirs, and the ids of the intervals lack those of the further ones.
 
     Raises
     ------
@@ -58,7 +63,9 @@ def fit_posterior(
     """
     size = options.n_factors + 1
     columns = size + 2 + (size * (size + 1) // 2 if options.method == "variational" else 0)
-    largest = max(stats.degrees.size for stats in prepared.stats.values())
+    features = features or {}
+    sizes = {side: stats.degrees.size for side, stats in prepared.stats.items()}
+    largest = max(*sizes.values(), *(own.shape[0] for own in features.values()), 0)
     if columns * largest * 8 > LARGEST_TABLE:
         raise ConfigError(
             f"`rank={options.n_factors}` with `method={options.method}`: what is known of "
@@ -71,11 +78,18 @@ def fit_posterior(
         on_iteration(_iteration(record, options))
 
     posterior = train_posterior(
-        *(prepared.backend, prepared.stats["user"], options), start=start, on_iteration=tell
+        *(prepared.backend, prepared.stats["user"], options),
+        features=features,
+        start=start,
+        on_iteration=tell,
     )
     factors, objective = served(posterior)
     spec = ModelSpec(0, options.n_factors, objective)
-    errors = prepared.backend.errors([factors], f"errors of {options.method}")[0]
+    placed = Factors(factors.users[: sizes["user"]], factors.items[: sizes["item"]])
+    errors = prepared.backend.errors([placed], f"errors of {options.method}")[0]
+    if features:
+        # To the backend held-out rows without training ratings are cold: their errors come later.
+        errors = {"train": errors["train"]}
     result = PointResult(
         spec=spec,
         iterations=len(posterior.history),

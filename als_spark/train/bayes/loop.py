@@ -23,7 +23,7 @@ import numpy as np
 from als_spark.errors import ConfigError
 from als_spark.solve.posterior import Draw
 from als_spark.train.backend import Backend
-from als_spark.train.bayes.features import implicit_features
+from als_spark.train.bayes.features import check_features, expected_features, implicit_features
 from als_spark.train.bayes.mean import SampleMean
 from als_spark.train.bayes.noise import RATE, SHAPE, Gammas, noise_given
 from als_spark.train.bayes.options import PosteriorOptions
@@ -65,7 +65,8 @@ class Posterior:
         a: the precision of the noise where t is 1; its expectation, or the mean of its draws. Of a
         ridge the inverse of the mean squared error of the training ratings.
     users, items : (n_rows, D) float64
-        Bias and factors of each row, whose products are the predictions.
+        Bias and factors of each row, whose products are the predictions. A row without a training
+        rating has its prior mean, which may depend on its features.
     converged : bool
         Whether bound or objective has ended the training; sampling does all its iterations.
     history : tuple of PosteriorRecord
@@ -105,6 +106,7 @@ def train_posterior(
     stats: SideStats,
     options: PosteriorOptions,
     *,
+    features: Mapping[Side, FloatArray] | None = None,
     start: PosteriorStart | None = None,
     on_iteration: Callable[[PosteriorRecord], None] | None = None,
 ) -> Posterior:
@@ -117,6 +119,11 @@ def train_posterior(
     stats : SideStats
         Of the users' training ratings.
     options : PosteriorOptions
+    features : mapping of side to (n_rows, k) float64, optional
+        What is known of the rows besides their ratings, for the prior mean to depend on: numbers of
+        mean 0 and about unit size over the rows with ratings; zeros for a row of which nothing is
+        known. Rows after those of the backend have no ratings: they are predicted by their features
+        alone. Implicit features of the options come beside them.
     start : PosteriorStart, optional
         What ``variational`` goes on from, of the same rank; random factors if not given.
     on_iteration : callable, optional
@@ -125,8 +132,9 @@ def train_posterior(
     Raises
     ------
     ConfigError
-        If the backend keeps factors on the executors (``exchange="shuffle"``), or there is a start
-        for another method.
+        If the backend keeps factors on the executors (``exchange="shuffle"``), the features of a
+        side are no table of finite numbers with a row for each of the backend's, or there is a
+        start for another method.
     SolveError
         If a row's system has no finite solution.
     """
@@ -134,7 +142,7 @@ def train_posterior(
         raise ConfigError(
             f'`start=` with `method="{options.method}"`: only variational goes on from a posterior'
         )
-    training = _Training(backend, stats, options, start)
+    training = _Training(backend, stats, options, check_features(backend, features or {}), start)
     history: list[PosteriorRecord] = []
     began, converged = time.perf_counter(), False
     while len(history) < options.iterations and not converged:
@@ -172,6 +180,7 @@ class _Training:
         backend: Backend,
         stats: SideStats,
         options: PosteriorOptions,
+        given: Mapping[Side, FloatArray],
         start: PosteriorStart | None,
     ) -> None:
         self._backend, self._options = backend, options
@@ -181,11 +190,18 @@ class _Training:
         self.noise = 1.0
         self._law: Gammas | None = None
         self._draws: list[float] = []
-        features: Mapping[Side, FloatArray | None] = dict.fromkeys(SIDES)
+        kinds: list[Mapping[Side, FloatArray]] = [given]
         if options.n_features:
-            features = implicit_features(backend, options.n_features, options.seed)
+            implicit = implicit_features(backend, options.n_features, options.seed)
+            for side, own in given.items():
+                degrees = backend.degrees(side)
+                implicit[side] = expected_features(implicit[side], degrees, own)
+            kinds.insert(0, implicit)
         self.sides: dict[Side, SideState] = {
-            side: start_side(side, backend.degrees(side), features[side], options) for side in SIDES
+            side: start_side(
+                side, backend.degrees(side), [kind[side] for kind in kinds if side in kind], options
+            )
+            for side in SIDES
         }
         self._warm = start is not None
         if start is not None:
@@ -221,7 +237,8 @@ class _Training:
         noise = 1.0 if options.method == "ridge" else self.noise
         solver = state.solver(other.fixed(self._mean, options.dtype), noise, draw)
         label = f"{options.method}, iteration {self._iteration}: {side}s"
-        table, _ = run_step(self._backend, side, solver, other.table, state.columns.total, label)
+        fixed = other.table[: other.n_placed]
+        table, _ = run_step(self._backend, side, solver, fixed, state.columns.total, label)
         if options.method == "ridge":
             self.sides[side] = state.with_mean(table)
             return

@@ -4,12 +4,12 @@ With f_u = (1, features of the row), the rows x_u of a side have the prior
 
     x_u ~ N(Bᵀ f_u, Λ⁻¹),    B | Λ ~ MN(0, Ω⁻¹, Λ⁻¹),    Λ ~ Wishart(I, D)
 
-Ω is diagonal: 2 for the mean, γ for each feature. Without features that is the Normal-Wishart
-prior of Salakhutdinov and Mnih 2008, "Bayesian Probabilistic Matrix Factorization using Markov
-Chain Monte Carlo", equation 7; with them, the link matrix of Simm et al. 2015, "Macau: Scalable
-Bayesian Multi-relational Factorization with Side Information using MCMC", section 2.2. It is
-conjugate: given the rows, or their moments, B and Λ have a distribution of the same kind, whose
-parameters are in :class:`PriorPosterior`.
+Ω is diagonal: 2 for the mean, γ for the features, one for each kind of them. Without features that
+is the Normal-Wishart prior of Salakhutdinov and Mnih 2008, "Bayesian Probabilistic Matrix
+Factorization using Markov Chain Monte Carlo", equation 7; with them, the link matrix of Simm et al.
+2015, "Macau: Scalable Bayesian Multi-relational Factorization with Side Information using MCMC",
+section 2.2. It is conjugate: given the rows, or their moments, B and Λ have a distribution of the
+same kind, whose parameters are in :class:`PriorPosterior`.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class PriorPosterior:
         Its degrees of freedom.
     ridge : (K,) float64
         The diagonal of Ω.
+    groups : tuple of int
+        Features of each kind, in their order: each kind has a γ of its own.
     """
 
     coefficients: FloatArray
@@ -49,6 +51,7 @@ class PriorPosterior:
     scale: FloatArray
     freedom: float
     ridge: FloatArray
+    groups: tuple[int, ...]
 
     @property
     def precision(self) -> FloatArray:
@@ -78,12 +81,14 @@ class PriorPosterior:
     def next_ridge(self) -> FloatArray:
         """(K,) the ridge of the features that the bound is largest at, given B and Λ."""
         ridge = self.ridge.copy()
-        k, size = self.coefficients.shape
-        if k > 1:
-            own = self.coefficients[1:]
+        size, first = self.scale.shape[0], 1
+        for n_features in self.groups:
+            part = slice(first, first + n_features)
+            own = self.coefficients[part]
             squares = float(np.einsum("kd,de,ke->", own, self.precision, own))
-            squares += size * float(np.trace(self.covariance[1:, 1:]))
-            ridge[1:] = size * (k - 1) / squares
+            squares += size * float(np.trace(self.covariance[part, part]))
+            ridge[part] = size * n_features / squares
+            first += n_features
         return ridge
 
     def bound(self) -> float:
@@ -103,12 +108,14 @@ class PriorPosterior:
         return float(total - 0.5 * np.trace(self.precision) + 0.5 * freedom * size)
 
 
-def first_prior(size: int, n_features: int, ridge: float = 1.0) -> PriorPosterior:
-    """Return the prior itself: what is known before any row is."""
+def first_prior(size: int, groups: tuple[int, ...] = (), ridge: float = 1.0) -> PriorPosterior:
+    """Return the prior itself: what is known before any row is, with features of each kind."""
+    n_features = 1 + sum(groups)
     diagonal = np.full(n_features, ridge)
     diagonal[0] = MEAN_WEIGHT
     return PriorPosterior(
-        np.zeros((n_features, size)), np.diag(1 / diagonal), np.eye(size), float(size), diagonal
+        *(np.zeros((n_features, size)), np.diag(1 / diagonal), np.eye(size), float(size)),
+        *(diagonal, groups),
     )
 
 
@@ -134,7 +141,11 @@ def nearest_mean(
 
 
 def learn_prior(
-    rows: FloatArray, spread: FloatArray, features: FloatArray, ridge: FloatArray
+    rows: FloatArray,
+    spread: FloatArray,
+    features: FloatArray,
+    ridge: FloatArray,
+    groups: tuple[int, ...],
 ) -> PriorPosterior:
     """Learn B and Λ from rows.
 
@@ -148,6 +159,8 @@ def learn_prior(
         1, and the features of each row.
     ridge : (K,) float64
         The diagonal of Ω.
+    groups : tuple of int
+        Features of each kind.
     """
     n, size = rows.shape
     weights = features.T @ features + np.diag(ridge)
@@ -163,6 +176,7 @@ def learn_prior(
         0.5 * (scale + scale.T),
         float(size + n),
         ridge,
+        groups,
     )
 
 

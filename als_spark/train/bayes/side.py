@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,7 +50,9 @@ class SideState:
     features : (n_rows, K) float64
         1, and the features of each row.
     degrees : (n_rows,) int
-        Training ratings of each row.
+        Training ratings of each row. Rows that the ratings do not know come last, with none.
+    n_placed : int
+        Rows that the ratings know, with training ratings or without.
     prior : PriorPosterior
         What the rows tell of their prior.
     coefficients, precision : (K, D) and (D, D)
@@ -68,6 +71,7 @@ class SideState:
     table: FloatArray
     features: FloatArray
     degrees: IntArray
+    n_placed: int
     prior: PriorPosterior
     coefficients: FloatArray
     precision: FloatArray
@@ -99,7 +103,8 @@ class SideState:
 
     def fixed(self, mean: float, dtype: DType) -> FixedSide:
         """Prepare the side for the half-step of the other."""
-        return FixedSide.of(self.table, self.columns, self.scales, mean, dtype)
+        n = self.n_placed
+        return FixedSide.of(self.table[:n], self.columns, self.scales[:n], mean, dtype)
 
     def solver(self, fixed: FixedSide, noise: float, draw: Draw) -> PosteriorSolver:
         """Return what finds the posterior of the rows, with the precision a of the noise."""
@@ -122,10 +127,8 @@ class SideState:
         whether t is learnt, ``ridge`` whether γ is learnt anew.
         """
         rated = self.rated
-        self.columns.means(table)[~rated] = self.prior_means[~rated]
-        if self.columns.n_covariances:
-            self.columns.packed(table)[~rated] = pack(np.linalg.inv(self.precision)[None])
-        state = replace(self, table=table)
+        state = replace(self, table=self._whole(table))
+        table = state.table
         if rows_noise:
             state = state._with_scales(noise, generator)
         spread = np.zeros_like(self.precision)
@@ -134,23 +137,39 @@ class SideState:
             spread = unpack(total[None], self.columns.size)[0]
         diagonal = self.prior.next_ridge() if ridge else self.prior.ridge
         rows = self.columns.means(table)[rated]
-        prior = learn_prior(rows, spread, self.features[rated], diagonal)
+        prior = learn_prior(rows, spread, self.features[rated], diagonal, self.prior.groups)
         if self.columns.kind == "sample":
             coefficients, precision = prior.draw(generator)
         else:
             coefficients, precision = prior.coefficients, prior.precision
-        return replace(state, prior=prior, coefficients=coefficients, precision=precision)
+        state = replace(state, prior=prior, coefficients=coefficients, precision=precision)
+        state._put_priors()
+        return state
 
     def with_mean(self, table: FloatArray) -> SideState:
         """Take new rows of a ridge, and solve the coefficients of their mean."""
         rated, weights = self.rated, self.weights
         assert weights is not None
-        rows = self.columns.means(table)
-        rows[~rated] = self.prior_means[~rated]
+        table = self._whole(table)
         coefficients = nearest_mean(
-            rows[rated], self.features[rated], weights[rated], self.prior.ridge
+            *(self.columns.means(table)[rated], self.features[rated], weights[rated]),
+            self.prior.ridge,
         )
-        return replace(self, table=table, coefficients=coefficients)
+        state = replace(self, table=table, coefficients=coefficients)
+        state._put_priors()
+        return state
+
+    def _whole(self, table: FloatArray) -> FloatArray:
+        """Return solved rows with places for those that the ratings do not know."""
+        return np.pad(table, ((0, self.degrees.size - self.n_placed), (0, 0)))
+
+    def _put_priors(self) -> None:
+        """Give the rows without ratings their prior."""
+        unrated = ~self.rated
+        self.columns.means(self.table)[unrated] = self.prior_means[unrated]
+        if self.columns.n_covariances:
+            own = pack(np.linalg.inv(self.precision)[None])
+            self.columns.packed(self.table)[unrated] = own
 
     def penalty(self) -> float:
         """Return what the side adds to the objective of a ridge."""
@@ -196,34 +215,40 @@ class SideState:
 
 
 def start_side(
-    side: Side, degrees: IntArray, features: FloatArray | None, options: PosteriorOptions
+    side: Side, degrees: IntArray, features: Sequence[FloatArray], options: PosteriorOptions
 ) -> SideState:
     """Return a side before the first half-step: random factors, no biases.
 
-    ``features`` (n_rows, k) are those that the prior mean depends on.
+    ``degrees`` are of the rows that the ratings know; ``features`` (n_rows, k), of each kind, are
+    those that the prior mean depends on: of these rows, or of more.
     """
     columns = Columns(options.n_factors + 1, KINDS[options.method])
-    n, size = degrees.size, columns.size
+    n_placed = degrees.size
+    n, size = max([n_placed, *(own.shape[0] for own in features)]), columns.size
+    degrees = np.pad(degrees, (0, n - n_placed))
     table = np.zeros((n, columns.total))
     # The start of the features has iteration 0 of the seed itself.
     drawn = normals(np.arange(n), size, seed=options.seed + 1, iteration=0, side=side)
     columns.means(table)[:, 1:] = START_SPREAD[options.method] * drawn[:, 1:]
     if columns.n_covariances:
         columns.packed(table)[:] = pack(START_VARIANCE * np.eye(size)[None])
-    ones = np.ones((n, 1))
-    whole = ones if features is None else np.concatenate([ones, features], axis=1)
+    padded = (np.pad(own, ((0, n - own.shape[0]), (0, 0))) for own in features)
+    whole = np.concatenate([np.ones((n, 1)), *padded], axis=1)
+    groups = tuple(own.shape[1] for own in features)
     if options.method == "ridge":
-        prior = first_prior(size, whole.shape[1], options.feature_rows)
+        prior = first_prior(size, groups, options.feature_rows)
         objective = options.objective
         weights = objective.weights(np.maximum(degrees, 1)) / objective.reg
         precision = objective.reg * np.eye(size)
         return SideState(
-            *(columns, table, whole, degrees, prior, prior.coefficients, precision, np.ones(n)),
+            *(columns, table, whole, degrees, n_placed),
+            *(prior, prior.coefficients, precision, np.ones(n)),
             weights=weights,
         )
-    prior = first_prior(size, whole.shape[1])
+    prior = first_prior(size, groups)
     return SideState(
-        columns, table, whole, degrees, prior, prior.coefficients, np.eye(size), np.ones(n)
+        *(columns, table, whole, degrees, n_placed),
+        *(prior, prior.coefficients, np.eye(size), np.ones(n)),
     )
 
 

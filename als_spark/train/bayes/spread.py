@@ -10,7 +10,7 @@ and a rating 1 / (a t_u t_i) more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -79,6 +79,15 @@ class Moments:
             (users.freedom, items.freedom),
             # Without features there is only that of the mean.
             (float(users.prior.ridge[-1]), float(items.prior.ridge[-1])),
+        )
+
+    def take(self, users: IntArray, items: IntArray) -> Moments:
+        """Return the moments of some rows, in their order."""
+        return replace(
+            self,
+            rows=(self.rows[0][users], self.rows[1][items]),
+            packed=(self.packed[0][users], self.packed[1][items]),
+            scales=(self.scales[0][users], self.scales[1][items]),
         )
 
     def predict(

@@ -63,26 +63,29 @@ def warm_side(cold: SideState, start: SideStart, shift: float = 0.0) -> SideStat
 
     Other rows begin at their prior. ``shift`` is added to the biases.
     """
-    known, columns = start.known, cold.columns
+    # Rows that the ratings do not know come last.
+    known, columns = np.pad(start.known, (0, cold.degrees.size - cold.n_placed)), cold.columns
     if not known.any():
         return cold
-    rows = start.rows[known]
+    rows, packed = start.rows[start.known], start.packed[start.known]
     rows[:, 0] += shift
-    spread = unpack(start.packed[known].sum(axis=0)[None], columns.size)[0]
+    scales = np.ones(known.size)
+    scales[known] = start.scales[start.known]
+    spread = unpack(packed.sum(axis=0)[None], columns.size)[0]
     ridge = cold.prior.ridge.copy()
     ridge[1:] = start.ridge
-    prior = learn_prior(rows, spread, cold.features[known], ridge)
+    prior = learn_prior(rows, spread, cold.features[known], ridge, cold.prior.groups)
     state = replace(
         cold,
         table=np.zeros_like(cold.table),
         prior=prior,
         coefficients=prior.coefficients,
         precision=prior.precision,
-        scales=np.where(known, start.scales, 1.0),
+        scales=scales,
         freedom=start.freedom,
     )
     columns.means(state.table)[:] = state.prior_means
     columns.packed(state.table)[:] = pack(np.linalg.inv(prior.precision)[None])
     columns.means(state.table)[known] = rows
-    columns.packed(state.table)[known] = start.packed[known]
+    columns.packed(state.table)[known] = packed
     return state

@@ -15,6 +15,7 @@ from tests.spark.train.test_shuffle_on_spark import frame, prepared_as
 __all__ = ["frame"]
 
 METHODS = (
+    # With features of two items that have no rating.
     PosteriorOptions(rank=2, n_features=2, tol=0, max_iter=2, dtype="float64"),
     PosteriorOptions("sample", rank=2, burn_in=1, samples=2, dtype="float64"),
 )
@@ -23,14 +24,18 @@ METHODS = (
 def test_partitions_make_no_difference(spark: SparkSession, frame: DataFrame) -> None:
     with prepared_as(spark, frame, "auto", 1, placement="grid") as prepared:
         assert isinstance(prepared.backend, LocalBackend)
+        n_items = len(prepared.summary.items) + 2
+        given = {"item": np.random.default_rng(0).normal(size=(n_items, 3))}
         expected = [
-            train_posterior(prepared.backend, prepared.stats["user"], options)
-            for options in METHODS
+            train_posterior(prepared.backend, prepared.stats["user"], options, features=features)
+            for options, features in zip(METHODS, (given, None), strict=True)
         ]
+    assert expected[0].items.shape[0] == n_items
     for partitions in (1, 3, 8):
         with prepared_as(spark, frame, "broadcast", partitions) as prepared:
-            for options, one in zip(METHODS, expected, strict=True):
-                other = train_posterior(prepared.backend, prepared.stats["user"], options)
+            known = prepared.backend, prepared.stats["user"]
+            for options, one, features in zip(METHODS, expected, (given, None), strict=True):
+                other = train_posterior(*known, options, features=features)
                 np.testing.assert_allclose(other.users, one.users, rtol=1e-9, atol=1e-9)
                 np.testing.assert_allclose(other.items, one.items, rtol=1e-9, atol=1e-9)
                 bounds = [[record.bound for record in model.history] for model in (one, other)]

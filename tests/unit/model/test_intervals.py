@@ -180,7 +180,7 @@ def test_the_blocks_of_the_page_run(
     save_model(model, tmp_path / "model")
     save_intervals(IntervalModel(*index, Moments.of(trained[2])), tmp_path / "model")
     monkeypatch.chdir(tmp_path)
-    first, risk, second = code_blocks(ROOT / "docs" / "bayes.md", "python")
+    featured, first, risk, second = code_blocks(ROOT / "docs" / "bayes.md", "python")
     names: dict[str, Any] = {}
     exec(first, names)
     assert np.isfinite(names["found"]).all()
@@ -188,4 +188,6 @@ def test_the_blocks_of_the_page_run(
     assert names["risk"].coverage == 0.8
     exec(second, names)
     assert names["posterior"].converged
+    exec(featured, names)
+    assert names["posterior"].items.shape[0] == 42
     assert capsys.readouterr().out.count("\n") >= 2

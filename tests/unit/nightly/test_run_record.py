@@ -70,6 +70,7 @@ def full_record() -> RunRecord:
             *(7, 8, True, 12.5, 0.25),
             history=((1, 20.0, 3.0), (2, 12.5, 0.1)),
         ),
+        features={"item": {"source": "films.csv", "columns": [{"name": "year"}]}},
         challenger=metrics,
         champion={"rmse": 1.0, "count": 100},
         comparison=Comparison(
@@ -206,12 +207,12 @@ def names_in(value: Any) -> Iterator[str]:
             yield from names_in(entry)
 
 
-OPAQUE = ("config", "versions")
+OPAQUE = ("config", "versions", "features")
 """What is only shown: any JSON object will do."""
 MAY_BE_NULL = {
-    *("job", "started", "phase", "source", "settings", "data", "training", "challenger"),
-    *("champion", "comparison", "refit", "version", "previous_version", "outcome", "exit_code"),
-    *("sentence", "finished", "users", "items", "lowest", "highest", "mean", "spread"),
+    *("job", "started", "phase", "source", "settings", "data", "training", "features"),
+    *("challenger", "champion", "comparison", "refit", "version", "previous_version", "outcome"),
+    *("exit_code", "sentence", "finished", "users", "items", "lowest", "highest", "mean", "spread"),
     *("fingerprint", "new_users", "new_items", "unknown_share", "objective", "max_decline"),
     *("rmse", "mae", "count", "ndcg", "ratings_per_user", "ratings_per_item"),
 }

@@ -11,7 +11,7 @@ from scipy import stats as distributions
 from als_spark.errors import ConfigError
 from als_spark.solve.blocks import build_block
 from als_spark.train.bayes.chains import effective_size, split_r_hat
-from als_spark.train.bayes.features import implicit_features
+from als_spark.train.bayes.features import expected_features, implicit_features
 from als_spark.train.bayes.loop import train_posterior
 from als_spark.train.bayes.mean import SampleMean
 from als_spark.train.bayes.noise import Gammas
@@ -141,6 +141,101 @@ def test_features_of_a_ridge_bring_rows_of_few_ratings_nearer(ratings):
     assert errors[1] < 0.9 * errors[0]
 
 
+@pytest.fixture(scope="module")
+def featured():
+    """Ratings of items of three kinds and a size, which half of their means comes from."""
+    rng = np.random.default_rng(5)
+    kinds, size = np.eye(3)[rng.integers(0, 3, 90)], rng.normal(size=(90, 1))
+    features = np.concatenate([kinds - kinds.mean(axis=0), size], axis=1)
+    tastes = rng.normal(size=(120, 4))
+    truth = 3 + features @ rng.normal(size=4) * 0.8 + tastes @ features.T * 0.5
+    rated = rng.random(truth.shape) < 0.3
+    rated[:, 70:] = False
+    rows, columns = np.nonzero(rated)
+    values = truth[rated] + 0.3 * rng.normal(size=rows.size)
+    return rows, columns, values, truth, features
+
+
+METHODS = (
+    PosteriorOptions("ridge", 4, reg=2.0, feature_ridge=5.0, max_iter=20, dtype="float64"),
+    PosteriorOptions(rank=4, max_iter=20, dtype="float64"),
+    PosteriorOptions("sample", 4, burn_in=5, samples=20, dtype="float64"),
+)
+
+
+@pytest.mark.parametrize("options", METHODS, ids=lambda options: options.method)
+def test_rows_without_ratings_are_predicted_by_their_features(featured, options):
+    """Whether the ratings know them, or they come after those that the ratings know."""
+    rows, columns, values, truth, features = featured
+    users, items = (own.reshape(-1) for own in np.indices(truth.shape))
+    new = items >= 70
+
+    def errors(posterior, of):
+        left = posterior.predict(users, items)[of] - truth[users[of], items[of]]
+        return float(np.sqrt(np.mean(left**2)))
+
+    found = []
+    for n_items in (90, 70):
+        known = make_backend((rows, columns, values, truth[:, :n_items]))
+        found.append(train_posterior(*known, options, features={"item": features}))
+        assert found[-1].items.shape[0] == 90
+        state = found[-1].sides["item"]
+        assert state.degrees.size == 90
+        if options.method != "sample":
+            expected = np.concatenate([np.ones((20, 1)), features[70:]], axis=1)
+            np.testing.assert_allclose(found[-1].items[70:], expected @ state.coefficients)
+    one, other = found
+    np.testing.assert_allclose(one.predict(users, items), other.predict(users, items), rtol=1e-9)
+    assert one.noise == pytest.approx(other.noise, rel=1e-12)
+    known = make_backend((rows, columns, values, truth))
+    without = train_posterior(*known, options)
+    assert errors(one, new) < 0.4 * errors(without, new)
+    assert errors(one, ~new) < errors(without, ~new)
+
+
+def test_features_beside_implicit_ones_never_lower_the_bound(featured):
+    """Each kind has a ridge of its own; users may have features, too."""
+    rows, columns, values, truth, features = featured
+    known = make_backend((rows, columns, values, truth[:, :80]))
+    options = PosteriorOptions(rank=3, n_features=4, tol=0, max_iter=30, dtype="float64")
+    given = {"item": features, "user": np.random.default_rng(0).normal(size=(125, 2))}
+    found = train_posterior(*known, options, features=given)
+    bounds = [record.bound for record in found.history]
+    assert len(bounds) >= 20
+    assert (np.diff(bounds) >= -1e-10 * np.abs(bounds[1:])).all()
+    assert (found.users.shape[0], found.items.shape[0]) == (125, 90)
+    ridge = found.sides["item"].prior.ridge
+    assert np.unique(ridge[1:5]).size == np.unique(ridge[5:]).size == 1
+    assert ridge[1] != ridge[5]
+
+
+def test_implicit_features_of_unrated_rows_are_those_to_be_expected():
+    """By the rows of many ratings rather than by those of few."""
+    rng = np.random.default_rng(0)
+    given = rng.normal(size=(2000, 2))
+    own = 1 + given[:1900] @ [[1.0, 0.0, -2.0], [0.5, 1.0, 0.0]]
+    degrees = np.where(np.arange(1900) < 1800, 1000, 0)
+    degrees[:900], own[:900] = 1, 0
+    found = expected_features(own * (degrees > 0)[:, None], degrees, given)
+    np.testing.assert_array_equal(found[:1800], own[:1800])
+    np.testing.assert_allclose(found[1800:1900], own[1800:], atol=0.04)
+    assert found.shape == (2000, 3)
+
+
+@pytest.mark.parametrize(
+    ("features", "words"),
+    [
+        ({"item": np.zeros((99, 2))}, r"of items of the shape \(99, 2\): .* each of the 100"),
+        ({"user": np.zeros(150)}, r"of users of the shape \(150,\)"),
+        ({"user": np.full((150, 1), np.nan)}, "of users: a number is missing"),
+        ({"users": np.zeros((150, 1))}, "of 'users': use the keys user and item"),
+    ],
+)
+def test_unusable_features_are_refused(known, features, words):
+    with pytest.raises(ConfigError, match=words):
+        train_posterior(*known, PosteriorOptions(max_iter=1), features=features)
+
+
 @pytest.mark.parametrize("method", ["variational", "sample"])
 def test_known_ratings_are_recovered_with_their_noise(ratings, known, method):
     rows, columns, _, truth = ratings
@@ -179,8 +274,8 @@ def test_the_prior_of_rows_is_the_conjugate_one():
     rng = np.random.default_rng(0)
     n, size = 40, 3
     rows = rng.normal(size=(n, size)) + 1
-    first = first_prior(size, 1)
-    learnt = learn_prior(rows, np.zeros((size, size)), np.ones((n, 1)), first.ridge)
+    first = first_prior(size)
+    learnt = learn_prior(rows, np.zeros((size, size)), np.ones((n, 1)), first.ridge, ())
     mean, covariance = rows.mean(axis=0), np.cov(rows.T, bias=True)
     np.testing.assert_allclose(learnt.coefficients[0], n * mean / (n + 2))
     inverse = np.eye(size) + n * covariance + 2 * n / (2 + n) * np.outer(mean, mean)
@@ -208,7 +303,7 @@ def test_divergences_are_those_of_the_distributions():
         expected -= own.expect(lambda x, own=own, prior=prior: own.logpdf(x) - prior.logpdf(x))
     assert law.bound(0.5, 0.7) == pytest.approx(expected, rel=1e-6)
     # A prior is no divergence away from itself.
-    assert first_prior(3, 2).bound() == pytest.approx(0, abs=1e-12)
+    assert first_prior(3, (1, 2)).bound() == pytest.approx(0, abs=1e-12)
 
 
 def test_implicit_features_are_the_largest_directions(ratings, known):
@@ -323,6 +418,21 @@ class TestWarmStart:
         assert (np.diff([r.bound for r in warm.history]) > 0).all()
         assert len(warm.history) <= len(cold.history) / 2
         assert warm.history[-1].bound == pytest.approx(cold.history[-1].bound, rel=1e-3)
+
+    def test_it_goes_on_with_features_of_rows_without_ratings(self, featured):
+        rows, columns, values, truth, features = featured
+        known = make_backend((rows, columns, values, truth[:, :80]))
+        options = PosteriorOptions(rank=3, tol=0, max_iter=9, dtype="float64")
+        given = {"features": {"item": features}}
+        whole = train_posterior(*known, options, **given)
+        first = train_posterior(*known, replace(options, max_iter=5), **given)
+        moments = Moments.of(first).take(np.arange(120), np.arange(80))
+        rated = [state.rated[:n] for state, n in zip(first.sides.values(), (120, 80), strict=True)]
+        rest = train_posterior(
+            *known, replace(options, max_iter=4), **given, start=start_at(moments, rated)
+        )
+        assert rest.items.shape == whole.items.shape == (90, 4)
+        np.testing.assert_allclose(rest.items, whole.items, atol=1e-6)
 
     def test_of_nothing_known_it_is_the_usual_start(self, known):
         options = PosteriorOptions(rank=3, max_iter=2, tol=0, dtype="float64")

@@ -231,6 +231,11 @@ class TestSpec:
         [
             ({"noise": "rows"}, "--noise rows with --method ridge"),
             ({"feature_ridge": 9.0}, "--feature-ridge 9.0 with --implicit-features 0"),
+            ({"user_feature_cols": ("a", "b")}, "--user-feature-cols a b without --user-features"),
+            ({"item_features": "i.csv", "refit": True}, "--refit with --item-features i.csv"),
+            ({"item_features": "i.csv", "exchange": "shuffle"}, "--exchange shuffle with --item-f"),
+            ({"item_features": "i.csv", "checkpoint": "k"}, "--checkpoint k with --item-features"),
+            ({"implicit_features": 5, "checkpoint": "k"}, "--checkpoint k with --implicit-feat"),
             ({"implicit_features": 5, "refit": True}, "--refit with --implicit-features 5"),
             ({"implicit_features": 5, "implicit": True}, "--implicit with --implicit-features 5"),
             ({"implicit_features": 5, "accelerate": True}, "--accelerate with --implicit-feat"),
@@ -270,6 +275,20 @@ class TestSpec:
         assert TrainConfig(**least, **given, implicit_features=7).posterior == PosteriorOptions(
             "ridge", 2, n_features=7, max_iter=9, reg=3.0, exponent=0.5, feature_ridge=40.0
         )
+        given = TrainConfig(
+            **least,
+            item_features="table:films",
+            item_feature_cols=("genres",),
+            item_col="film",
+            null_words=("?",),
+            encoding="latin-1",
+        )
+        assert given.posterior == PosteriorOptions("ridge")
+        assert given.feature_sources.keys() == {"item"}
+        source, columns = given.feature_sources["item"]
+        assert (source.table, source.roles, columns) == ("films", ("item",), ("genres",))
+        assert (source.columns["item"], source.null_words) == ("film", ("?",))
+        assert "features of items" in given.method_words(given.posterior)
         words = ridge.method_words(ridge.posterior)
         assert words.startswith("ridge, rank 16, lambda=20, exponent=0: ridge λ|x|² for each row")
         assert words.endswith("biases, 7 implicit features with the ridge of 300 rows")
@@ -447,6 +466,8 @@ OTHER_VALUES = {
     "measure": "mae",
     "recommend_for": "items",
     "increments": ("a.csv", "b.csv"),
+    "user_feature_cols": ("age", "home town"),
+    "item_feature_cols": ("genres",),
     "from_sweep": "sweep",
     "method": "sample",
     "risk": "averse",
@@ -456,6 +477,8 @@ OTHER_VALUES = {
 OF_METHODS = {
     "noise": {"method": "variational"},
     "feature_ridge": {"implicit_features": 5},
+    "user_feature_cols": {"user_features": "users.csv"},
+    "item_feature_cols": {"item_features": "items.csv"},
     "burn_in": {"method": "sample"},
     "samples": {"method": "sample"},
 }

@@ -533,6 +533,14 @@ def test_the_retrain_page_tells_the_whole_run() -> None:
         "ended": "by the cap",
         "objective": "65,432.1",
     }
+    columns = [{"name": "year", "kind": "number"}, {"name": "kind", "kind": "list", "values": 3}]
+    own = {"columns": columns, "rated_with": 9066, "rated_without": 0, "by_features_alone": 361}
+    page = retrain_page({**RETRAIN, "features": {"item": own}}, {})
+    told = facts(section_of(read_page(page), "Training"))
+    assert told["features of an item"] == "year (number), kind (list, 3 values)"
+    assert told["rated items with features"] == "9,066"
+    assert told["items known by features alone"] == "361"
+    assert "rated items without" not in told
     assert warnings_of(root) == [
         "two increments have one name",
         "Data checks that failed: mean rating of new_a.csv.",
