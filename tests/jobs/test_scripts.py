@@ -396,6 +396,7 @@ class TestRun:
             (["scripts/cluster.sh", "start", "--cores"], {}, "--cores: no value"),
             (["scripts/cluster.sh", "start", "--core", "1"], {}, "no option --core"),
             (["scripts/cluster.sh", "start", "--workers", "0"], {}, "0 is not a positive whole"),
+            (["scripts/cluster.sh", "start", "--hosts", "255"], {}, "--hosts 255: at most 254"),
             (["scripts/cluster.sh", "start", "--python", "nix"], {}, "--python nix"),
             (["scripts/cluster.sh", "start", "--manager", "mesos"], {}, "no manager mesos"),
             (["scripts/cluster.sh", "start", "--memory", "2"], {}, "--memory 2 is not like 2g"),

@@ -1,13 +1,15 @@
-"""The file that a drill writes its figures into."""
+"""What drills have besides what they try out: the file of their figures, the order of kills."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import pytest
 
 from als_spark.errors import ConfigError
 from tests.drills import fortnight, kills
+from tests.drills.driver import SHARES, dealt
 from tests.drills.figures import check_figures, write_figures
 
 
@@ -30,3 +32,13 @@ def test_a_file_of_somebody_else_is_refused_at_once(tmp_path, capsys, drill, con
     assert path.read_text() == content
     with pytest.raises(ConfigError):
         write_figures(path, {"problems": []})
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_kills_of_the_driver_are_dealt_by_shares(seed):
+    whole = dealt(SHARES, 20, seed)
+    assert Counter(whole) == SHARES
+    assert whole == dealt(SHARES, 20, seed)
+    # A few kills hit each of them.
+    assert set(dealt(SHARES, 3, seed)) == set(SHARES)
+    assert len({tuple(dealt(SHARES, 20, other)) for other in range(5)}) == 5
