@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import to_arrow_type
@@ -23,6 +24,8 @@ from als_spark.model.warm_start import take_known
 from als_spark.solve.objective import Objective
 from als_spark.spark.prepare.options import PrepareOptions
 from als_spark.spark.prepare.prepare import prepare_typed
+from als_spark.spark.read.clean_files import CleanFiles, Rules, find_clean_files
+from als_spark.spark.session import default_partitions
 from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.backend import Factors
 from als_spark.train.metrics import ErrorSums
@@ -146,7 +149,9 @@ def train_together(
         with (
             watched(models) as on_iteration,
             prepare_typed(
-                dataset.sparkSession, ratings, "the DataFrame", options, check=check_ratings
+                *(dataset.sparkSession, ratings, "the DataFrame", options),
+                check=check_ratings,
+                files=_clean_files(dataset, shared),
             ) as prepared,
         ):
             users, items, mean = prepared.summary.users, prepared.summary.items, prepared.mean
@@ -162,6 +167,16 @@ def train_together(
                 checkpoint=keeping.enter_context(kept),
             )
         return _fitted(dataset.sparkSession, models, collector.models, prepared, kinds)
+
+
+def _clean_files(dataset: DataFrame, shared: Shared) -> CleanFiles | None:
+    """Find the files that the tasks can read themselves, if the dataset is such."""
+    if not shared.rating or shared.weight:
+        return None
+    columns = {"user": shared.user, "item": shared.item, "rating": shared.rating}
+    rules = Rules(float(np.finfo(np.float32).max), single=True, int_ids=not shared.native)
+    n_tasks = default_partitions(dataset.sparkSession.sparkContext)
+    return find_clean_files(dataset, columns, rules, n_tasks)
 
 
 def _fitted(

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pyspark import RDD
+from pyspark.serializers import CPickleSerializer
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas import functions as pandas_functions
 from pyspark.sql.pandas.types import from_arrow_type
@@ -49,6 +51,19 @@ def map_in_arrow(frame: DataFrame, function: ArrowMap, schema: str | StructType)
             return frame.mapInArrow(partial(_run, function=function), schema)
         finally:
             setattr(pandas_functions, _CHECK, check)
+
+
+def unpickled(frame: DataFrame) -> RDD[Any]:
+    """Return the objects whose pickles are in the one binary column of a DataFrame.
+
+    ``frame.rdd`` would pickle each value again in the JVM, which takes a bytearray through text:
+    on blocks of ratings that costs as much as all else of a shuffle.
+    """
+    context = frame.sparkSession.sparkContext
+    assert context._jvm is not None
+    # "as" is no name in Python.
+    typed = getattr(frame._jdf, "as")(context._jvm.org.apache.spark.sql.Encoders.BINARY())
+    return RDD(typed.toJavaRDD(), context, CPickleSerializer())
 
 
 def _run(batches: Iterable[pa.RecordBatch], *, function: ArrowMap) -> Iterator[pa.RecordBatch]:

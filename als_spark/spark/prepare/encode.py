@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.errors import DataError
@@ -36,6 +37,7 @@ from als_spark.spark.read.bad_rows import (
     changed_ids,
     refuse_bad_rows,
 )
+from als_spark.spark.read.clean_files import CleanFiles, NotClean, read_units
 from als_spark.spark.read.facts import Summary
 from als_spark.spark.read.first_rows import first_of_table
 from als_spark.spark.read.histogram import (
@@ -75,6 +77,32 @@ def encode_ratings(ratings: DataFrame) -> DataFrame:
     return map_in_arrow(
         ratings.select(*columns, bad_column(ratings)), encode_partition, ddl(CHUNK_FIELDS)
     )
+
+
+def encode_files(session: SparkSession, files: CleanFiles) -> DataFrame:
+    """Turn the ratings of files into chunks, read by the tasks themselves.
+
+    :func:`summarise` raises :class:`~als_spark.spark.read.clean_files.NotClean` of the result if
+    Spark has to read them.
+    """
+    n_tasks = len(files.tasks)
+    numbers = session.range(0, n_tasks, 1, n_tasks)
+    return map_in_arrow(numbers, partial(encode_tasks, files=files), ddl(CHUNK_FIELDS))
+
+
+def encode_tasks(
+    numbers: Iterable[pa.RecordBatch], *, files: CleanFiles
+) -> Iterator[pa.RecordBatch]:
+    """Read and encode what the tasks of given numbers read: runs on an executor."""
+    for batch in numbers:
+        for number in batch.column(0).to_pylist():
+            try:
+                yield from encode_partition(
+                    read_units(files.tasks[number], files.columns, files.rules)
+                )
+            except NotClean as error:
+                refused = {"n_ratings": -1, "bad": str(error)}
+                yield pa.RecordBatch.from_pylist([refused], schema=CHUNK_FIELDS)
 
 
 def encode_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -131,8 +159,17 @@ def encode_chunk(table: pa.Table) -> pa.RecordBatch:
 
 
 def summarise(chunks: DataFrame) -> Summary:
-    """Collect and merge the summaries of all chunks: the one aggregate over the data."""
+    """Collect and merge the summaries of all chunks: the one aggregate over the data.
+
+    Raises
+    ------
+    NotClean
+        If the chunks are of :func:`encode_files`, and Spark has to read the files.
+    """
     rows = chunks.select(*(name for name, _ in _SUMMARY_FIELDS)).collect()
+    for row in rows:
+        if row.n_ratings < 0:
+            raise NotClean(row.bad)
     (users, user_counts), (items, item_counts) = (
         merge_ids(
             [

@@ -25,6 +25,7 @@ to all blocks of its side by column, and its normal equations are summed from th
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -66,10 +67,8 @@ CHUNK_COLUMNS = (
     *("n_ratings", "ratings", "levels", "splits", "timestamps", "weights"),
 )
 """What :func:`cut_partition` needs of a chunk."""
-PIECE_SCHEMA = (
-    "key int, target int, n_ratings bigint, levels binary, "
-    "rows binary, columns binary, ratings binary, splits binary, timestamps binary, weights binary"
-)
+PIECE_SCHEMA = "key int, piece binary"
+"""Of what :func:`cut_partition` returns: pickles of :class:`Piece` with their shuffle keys."""
 HELD_OUT: Mapping[int, SplitName] = {VALIDATION: "validation", TEST: "test"}
 
 
@@ -118,6 +117,22 @@ class Ratings(NamedTuple):
     def take(self, chosen: IntArray | npt.NDArray[np.bool_]) -> Ratings:
         """Choose ratings by a mask, or choose and order them by position."""
         return Ratings(*(a[chosen] if a.size else a for a in self))
+
+
+class Piece(NamedTuple):
+    """Ratings of a chunk that go to one block, as bytes."""
+
+    target: int
+    """The block, among those of all sides."""
+    n_ratings: int
+    levels: bytes
+    """Values of the codes in ``ratings``; empty where these are the values."""
+    rows: bytes
+    columns: bytes
+    ratings: bytes
+    splits: bytes
+    timestamps: bytes
+    weights: bytes
 
 
 class HeldOut(NamedTuple):
@@ -226,21 +241,18 @@ def cut_chunk(
     counts = np.bincount(blocks, minlength=n_blocks)
     if n_blocks > 1:
         ratings = ratings.take(counting_argsort(blocks, n_blocks))
-    targets = np.arange(first_target, first_target + n_blocks, dtype=np.int32)
-    return pa.RecordBatch.from_arrays(
-        [
-            pa.array(keys, pa.int32()),
-            pa.array(targets, pa.int32()),
-            pa.array(counts, pa.int64()),
-            pa.array([levels] * n_blocks, pa.binary()),
-            *(_binary_array(array, counts if array.size else 0 * counts) for array in ratings),
-        ],
-        names=["key", "target", "n_ratings", "levels", *Ratings._fields],
-    )
+    ends = np.cumsum(counts)
+    pieces = []
+    for k, (first, last) in enumerate(zip(ends - counts, ends, strict=True)):
+        parts = (array[first:last].tobytes() for array in ratings)
+        piece = Piece(first_target + k, int(counts[k]), levels, *parts)
+        pieces.append(pickle.dumps(piece, pickle.HIGHEST_PROTOCOL))
+    columns = [pa.array(keys, pa.int32()), pa.array(pieces, pa.binary())]
+    return pa.record_batch(columns, names=["key", "piece"])
 
 
 def merge_partition(
-    pieces: Iterable[Any], *, options: PackOptions, layout: Broadcast[Layout]
+    pieces: Iterable[Piece], *, options: PackOptions, layout: Broadcast[Layout]
 ) -> Iterator[Entry]:
     """Merge the pieces of the blocks of a partition: the function that runs on an executor."""
     by_target: dict[int, list[Ratings]] = {}
@@ -365,11 +377,3 @@ def _weighted_sums(block: RatingBlock) -> tuple[float, float] | None:
         return None
     weights = block.weights.astype(np.float64)
     return float(weights @ block.ratings.astype(np.float64)), float(weights.sum())
-
-
-def _binary_array(array: npt.NDArray[Any], counts: IntArray) -> pa.Array:
-    """View an array, cut into pieces, as an Arrow array of binaries: nothing is copied."""
-    offsets = np.zeros(counts.size + 1, np.int32)
-    offsets[1:] = np.cumsum(counts) * array.itemsize
-    data = pa.py_buffer(np.ascontiguousarray(array))
-    return pa.Array.from_buffers(pa.binary(), counts.size, [None, pa.py_buffer(offsets), data])

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from als_spark.errors import DataError
 from als_spark.model.ids import id_for_message
 from als_spark.solve.blocks import build_block
-from als_spark.spark.arrow import map_in_arrow
+from als_spark.spark.arrow import map_in_arrow, unpickled
 from als_spark.spark.planner import Sizes, place_rows, plan, worker_limit
 from als_spark.spark.prepare.options import PrepareOptions
 from als_spark.spark.prepare.pack import (
@@ -254,8 +254,8 @@ class Packing:
         )
         if alike:
             return pack_alike(pieces, pack, layout)
-        placed = pieces.repartition(keys.size, "key").drop("key")
-        return placed.rdd.mapPartitions(partial(merge_partition, options=pack, layout=layout))
+        placed = unpickled(pieces.repartition(keys.size, "key").select("piece"))
+        return placed.mapPartitions(partial(merge_partition, options=pack, layout=layout))
 
     def _separate(
         self, entries: RDD[Entry], stats: dict[Side, SideStats], resources: ExitStack

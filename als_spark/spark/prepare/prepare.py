@@ -14,15 +14,26 @@ from pyspark.sql import functions as F
 from als_spark.errors import ConfigError
 from als_spark.spark.estimate.check import check_plan, of_session
 from als_spark.spark.estimate.work import Workload
-from als_spark.spark.prepare.encode import check_summary, encode_ratings, summarise
+from als_spark.spark.prepare.encode import (
+    check_summary,
+    encode_files,
+    encode_ratings,
+    summarise,
+)
 from als_spark.spark.prepare.options import PrepareOptions
 from als_spark.spark.prepare.place import Packing
-from als_spark.spark.read.columns import check_source, typed_ratings, union_typed
+from als_spark.spark.read.clean_files import CleanFiles, NotClean, Rules, find_clean_files
+from als_spark.spark.read.columns import (
+    LARGEST_RATING,
+    check_source,
+    typed_ratings,
+    union_typed,
+)
 from als_spark.spark.read.facts import Summary
 from als_spark.spark.read.failures import workers_are_explained
 from als_spark.spark.read.sources import Source
 from als_spark.spark.read.split import TEST, SplitOptions, split_ratings, with_fixed_split
-from als_spark.spark.session import described
+from als_spark.spark.session import default_partitions, described
 from als_spark.spark.train.run import PreparedRatings
 
 Phase = Callable[[str], AbstractContextManager[Any]]
@@ -79,7 +90,10 @@ def prepare_ratings(
             ratings = union_typed([ratings, test])
         elif split.test_fraction + split.validation_fraction == 0:
             ratings = ratings.drop("split")
-    return prepare_typed(session, ratings, label, options, phase=phase, warn=warn)
+    files = None
+    if test_source is None and "split" not in ratings.columns and not with_times:
+        files = clean_files_of(session, source)
+    return prepare_typed(session, ratings, label, options, phase=phase, warn=warn, files=files)
 
 
 def prepare_typed(
@@ -91,6 +105,7 @@ def prepare_typed(
     phase: Phase = lambda _: nullcontext(),
     check: SummaryCheck | None = None,
     warn: Callable[[str], None] = _LOG.warning,
+    files: CleanFiles | None = None,
 ) -> PreparedRatings:
     """Check and pack ratings that are typed and, where some are held out, split.
 
@@ -98,7 +113,8 @@ def prepare_typed(
     ``split`` (see :func:`als_spark.spark.read.split.split_ratings`) unless all of them are to be
     trained on, and perhaps a column ``weight`` of numbers above 0, which needs ``duplicates`` to be
     ``keep``; ``label`` names them in messages. ``check`` takes the place of
-    :func:`als_spark.spark.prepare.encode.check_summary`. The rest is as in :func:`prepare_ratings`.
+    :func:`als_spark.spark.prepare.encode.check_summary`. ``files`` are those of the same ratings,
+    where the tasks can read them. The rest is as in :func:`prepare_ratings`.
     """
     context = session.sparkContext
     if "weight" in ratings.columns and options.duplicates != "keep":
@@ -111,12 +127,10 @@ def prepare_typed(
         ratings = ratings.drop("timestamp")
     with ExitStack() as temporary:
         with phase("checking and numbering ratings"):
-            chunks = encode_ratings(ratings).persist(StorageLevel.MEMORY_AND_DISK)
-            temporary.callback(chunks.unpersist)
             words = f"checking and counting ratings of {label}"
             # The first pass in Python.
             with described(context, words), workers_are_explained():
-                summary = summarise(chunks)
+                chunks, summary = _encoded(session, ratings, files, temporary)
             if check is None:
                 check_summary(summary, label, options.bad_rows)
             else:
@@ -132,6 +146,35 @@ def prepare_typed(
     return PreparedRatings(
         summary, stats, n_ratings, n_duplicates, rejected, packing.plan, placement, *mean
     )
+
+
+def clean_files_of(session: SparkSession, source: Source) -> CleanFiles | None:
+    """Find the files that the tasks can read themselves, if a source is such."""
+    if source.others:
+        return None
+    n_tasks = default_partitions(session.sparkContext)
+    return find_clean_files(source.frame, source.columns, Rules(LARGEST_RATING), n_tasks)
+
+
+def _encoded(
+    session: SparkSession, ratings: DataFrame, files: CleanFiles | None, temporary: ExitStack
+) -> tuple[DataFrame, Summary]:
+    """Encode ratings, by the tasks alone where that is possible; the chunks are persisted."""
+    if files is not None:
+        with ExitStack() as tried:
+            chunks = encode_files(session, files).persist(StorageLevel.MEMORY_AND_DISK)
+            tried.callback(chunks.unpersist)
+            try:
+                summary = summarise(chunks)
+            except NotClean as reason:
+                _LOG.info("Spark reads the ratings: %s", reason)
+            else:
+                _LOG.info("the tasks have read the Parquet files themselves")
+                temporary.push(tried.pop_all())
+                return chunks, summary
+    chunks = encode_ratings(ratings).persist(StorageLevel.MEMORY_AND_DISK)
+    temporary.callback(chunks.unpersist)
+    return chunks, summarise(chunks)
 
 
 def _work(options: PrepareOptions, weighted: bool) -> Workload:

@@ -17,8 +17,16 @@ from pyspark import RDD, Broadcast, SparkContext, StorageLevel
 from pyspark.sql import DataFrame
 
 from als_spark.solve.routing import SHARED_ROW, Needs, rows_of_block
+from als_spark.spark.arrow import unpickled
 from als_spark.spark.planner import Plan
-from als_spark.spark.prepare.pack import Entry, HeldOut, Layout, PackOptions, merge_partition
+from als_spark.spark.prepare.pack import (
+    Entry,
+    HeldOut,
+    Layout,
+    PackOptions,
+    Piece,
+    merge_partition,
+)
 from als_spark.spark.session import broadcasted, described
 from als_spark.spark.train.exchange import SliceNumber, TrainSlice
 from als_spark.spark.train.factor_blocks import Outgoing, Place, beside, sent_to
@@ -41,17 +49,17 @@ class Known(NamedTuple):
 
 def pack_alike(pieces: DataFrame, options: PackOptions, layout: Broadcast[Layout]) -> RDD[Entry]:
     """Merge the pieces of the blocks of one side, partitioned as factor blocks are."""
-    placed = sent_to(pieces.drop("key").rdd.map(_by_target), options.n_blocks)
+    placed = sent_to(unpickled(pieces.select("piece")).map(_by_target), options.n_blocks)
     merge = partial(_merge_pairs, options=options, layout=layout)
     return placed.mapPartitions(merge, preservesPartitioning=True)
 
 
-def _by_target(piece: Any) -> tuple[int, Any]:
+def _by_target(piece: Piece) -> tuple[int, Piece]:
     return piece.target, piece
 
 
 def _merge_pairs(
-    pairs: Iterable[tuple[int, Any]], *, options: PackOptions, layout: Broadcast[Layout]
+    pairs: Iterable[tuple[int, Piece]], *, options: PackOptions, layout: Broadcast[Layout]
 ) -> Iterator[Entry]:
     return merge_partition((piece for _, piece in pairs), options=options, layout=layout)
 

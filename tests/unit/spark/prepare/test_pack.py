@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from dataclasses import replace
+from operator import itemgetter
 from types import SimpleNamespace
 
 import numpy as np
@@ -64,9 +66,12 @@ def layout_of(rows, block_of):
 
 def shuffled(pieces):
     """What Spark's shuffle does: rows of record batches, by key."""
-    rows = [SimpleNamespace(**row) for batch in pieces for row in batch.to_pylist()]
-    rows.sort(key=lambda row: row.key)
-    return [list(group) for _, group in itertools.groupby(rows, key=lambda row: row.key)]
+    rows = [row for batch in pieces for row in batch.to_pylist()]
+    rows.sort(key=itemgetter("key"))
+    return [
+        [pickle.loads(row["piece"]) for row in group]
+        for _, group in itertools.groupby(rows, key=itemgetter("key"))
+    ]
 
 
 def pack(rows, block_of, options=OPTIONS, *, chunk_rows=3):
@@ -257,17 +262,14 @@ def test_a_chunk_is_cut_into_a_piece_for_each_block():
         np.array([1.0, 2.0, 3.0, 4.0]),
     )
     batch = cut_chunk(ratings, b"levels", np.array([1, 0, 1]), np.array([40, 41, 42]), 6)
-    pieces = batch.to_pylist()
-    assert [(p["key"], p["target"], p["n_ratings"]) for p in pieces] == [
-        (40, 6, 1),
-        (41, 7, 3),
-        (42, 8, 0),
-    ]
-    assert all(p["levels"] == b"levels" and p["splits"] == b"" for p in pieces)
-    assert np.frombuffer(pieces[1]["rows"], np.uint16).tolist() == [2, 0, 0]
-    assert np.frombuffer(pieces[1]["ratings"], np.uint8).tolist() == [9, 8, 6]
-    assert np.frombuffer(pieces[0]["timestamps"]).tolist() == [3.0]
-    assert pieces[2]["rows"] == b""
+    assert batch.column("key").to_pylist() == [40, 41, 42]
+    pieces = [pickle.loads(piece) for piece in batch.column("piece").to_pylist()]
+    assert [(p.target, p.n_ratings) for p in pieces] == [(6, 1), (7, 3), (8, 0)]
+    assert all(p.levels == b"levels" and p.splits == b"" for p in pieces)
+    assert np.frombuffer(pieces[1].rows, np.uint16).tolist() == [2, 0, 0]
+    assert np.frombuffer(pieces[1].ratings, np.uint8).tolist() == [9, 8, 6]
+    assert np.frombuffer(pieces[0].timestamps).tolist() == [3.0]
+    assert pieces[2].rows == b""
 
 
 def test_an_empty_block_has_no_rows():

@@ -1,0 +1,134 @@
+"""Parquet files that tasks read themselves: which ones, and that they read what Spark reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from als_spark import ALS
+from als_spark.errors import DataError
+from als_spark.solve.objective import Objective
+from als_spark.spark.prepare import prepare
+from als_spark.spark.prepare.encode import encode_files, summarise
+from als_spark.spark.prepare.options import PrepareOptions
+from als_spark.spark.read.clean_files import NotClean, Rules, find_clean_files
+from als_spark.spark.read.columns import source_from_frame
+from als_spark.spark.read.split import SplitOptions
+from als_spark.train.loop import train_models
+from als_spark.train.records import ModelSpec, TrainingOptions
+from tests.conftest import random_triples
+
+COLUMNS = {"user": "user", "item": "item", "rating": "rating"}
+RULES = Rules(1e18)
+
+
+def write(folder: Path, *, n_files: int = 3, **more: pa.Array) -> Path:
+    """Ratings of 40 users and 30 items, in files of several row groups each."""
+    drawn = random_triples(seed=1)
+    table = pa.table(
+        {
+            "user": pa.array(drawn.users + 1000, pa.int32()),
+            "item": pa.array(drawn.items, pa.int64()),
+            "rating": pa.array(drawn.ratings, pa.float32()),
+            **more,
+        }
+    )
+    folder.mkdir()
+    step = -(-table.num_rows // n_files)
+    for k in range(n_files):
+        part = table.slice(k * step, step)
+        pq.write_table(part, folder / f"part-{k}.parquet", row_group_size=50)
+    return folder
+
+
+def trained(spark: SparkSession, frame: DataFrame, bad_rows: str = "error") -> tuple:
+    options = PrepareOptions(
+        split=SplitOptions(test_fraction=0.0),
+        bad_rows=bad_rows,
+        ranks=[3],
+        placement="ratings",
+        dtype="float64",
+    )
+    with prepare.prepare_ratings(spark, source_from_frame(frame), options) as prepared:
+        spec = ModelSpec(0, 3, Objective(1.0))
+        (model,) = train_models(prepared.backend, [spec], TrainingOptions(max_iter=3, tol=0.0))
+        summary = prepared.summary
+        return summary.fingerprint, summary.histogram, summary.bad, model.objective
+
+
+def test_the_tasks_read_what_spark_reads(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # A blank, and a percent sign, which paths of Spark have encoded.
+    frame = spark.read.parquet(f"file://{write(tmp_path / 'a b%20')}")
+    files = find_clean_files(frame, COLUMNS, RULES, 2)
+    assert files is not None
+    assert len(files.tasks) == 2
+    assert sum(unit.stop - unit.first for task in files.tasks for unit in task) == 9
+    caplog.set_level("INFO", logger="als_spark")
+    of_tasks = trained(spark, frame)
+    assert "the tasks have read the Parquet files themselves" in caplog.text
+    caplog.clear()
+    of_spark = trained(spark, frame.where("user > 0"))
+    assert caplog.text == ""
+    assert of_tasks == of_spark
+
+
+def test_a_row_that_is_unusable_leaves_all_to_spark(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    frame = spark.read.parquet(f"file://{write(tmp_path / 'clean')}")
+    bad = frame.withColumn("rating", F.when(F.col("user") > 1001, F.col("rating")))
+    bad.write.parquet(f"file://{tmp_path / 'bad'}")
+    bad = spark.read.parquet(f"file://{tmp_path / 'bad'}")
+    files = find_clean_files(bad, COLUMNS, RULES, 2)
+    assert files is not None
+    with pytest.raises(NotClean, match="a value is missing"):
+        summarise(encode_files(spark, files))
+    caplog.set_level("INFO", logger="als_spark")
+    with pytest.raises(DataError, match="rating is missing"):
+        trained(spark, bad)
+    assert "Spark reads the ratings: a value is missing" in caplog.text
+    assert trained(spark, bad, "drop") == trained(spark, bad.where("user > 0"), "drop")
+
+
+def test_only_plain_columns_of_parquet_files_are_read_so(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    path = f"file://{write(tmp_path / 'plain', text=pa.array(['1'] * 400))}"
+    frame = spark.read.parquet(path)
+    frame.write.partitionBy("user").parquet(f"file://{tmp_path / 'by_user'}")
+    renamed = frame.withColumnRenamed("rating", "stars").withColumn("rating", F.col("stars") + 1)
+    for other in (
+        frame.where("rating > 1"),
+        frame.limit(10),
+        frame.union(frame),
+        renamed,
+        frame.drop("item").withColumnRenamed("text", "item"),
+        spark.read.option("mergeSchema", "true").parquet(path),
+        spark.read.parquet(f"file://{tmp_path / 'by_user'}"),
+        spark.createDataFrame([(1, 1, 1.0)], "user int, item int, rating float"),
+    ):
+        assert find_clean_files(other, COLUMNS, RULES, 2) is None
+    kept = frame.persist()
+    assert find_clean_files(kept, COLUMNS, RULES, 2) is None
+    kept.unpersist()
+    # A column that is not used may be anything.
+    assert find_clean_files(frame.select("text", *COLUMNS), COLUMNS, RULES, 2) is not None
+    (tmp_path / "plain" / "part-1.parquet").unlink()
+    assert find_clean_files(frame, COLUMNS, RULES, 2) is None
+
+
+def test_the_estimator_fits_the_same_model(spark: SparkSession, tmp_path: Path) -> None:
+    frame = spark.read.parquet(f"file://{write(tmp_path / 'ratings')}")
+    models = [ALS(rank=2, maxIter=2, seed=1).fit(f) for f in (frame, frame.where("user > 0"))]
+    one, other = (
+        sorted((row.id, tuple(row.features)) for row in model.userFactors.collect())
+        for model in models
+    )
+    assert one == other
