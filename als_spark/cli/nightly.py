@@ -6,7 +6,7 @@ from datetime import timedelta
 from functools import partial
 
 import als_spark
-from als_spark.cli.config.batch import ModelConfig
+from als_spark.cli.config.model import ModelConfig
 from als_spark.cli.config.settings import config_record, in_options
 from als_spark.cli.interrupts import signals_ignored
 from als_spark.cli.program import (
@@ -19,7 +19,7 @@ from als_spark.cli.program import (
     EXIT_USAGE,
 )
 from als_spark.cli.spark_job import open_source
-from als_spark.nightly.fitting import FitOptions
+from als_spark.nightly.fit_options import FitOptions
 from als_spark.nightly.holdout import HoldoutRule
 from als_spark.nightly.run_log import Outcome, RunLog, Tracking, new_record
 from als_spark.report.progress import ProgressReporter

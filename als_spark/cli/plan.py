@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
-from als_spark.cli.config.batch import ModelConfig, RetrainConfig
+from als_spark.cli.config.model import ModelConfig
+from als_spark.cli.config.retrain import RetrainConfig
 from als_spark.cli.config.settings import in_options
 from als_spark.cli.config.sweep import FitConfig, SweepConfig
 from als_spark.cli.program import EXIT_DONE, EXIT_USAGE, say

@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 
-from als_spark.cli.config.batch import DEFAULT_SPEC, RetrainConfig
+from als_spark.cli.config.model import DEFAULT_SPEC
+from als_spark.cli.config.retrain import RetrainConfig
 from als_spark.cli.config.sweep import NO_OUTPUT
 from als_spark.cli.interrupts import stop_on_signals
 from als_spark.cli.nightly import fit_options, run_log

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from als_spark.cli.checkpoints import begin_checkpoint, open_checkpoint
-from als_spark.cli.config.batch import TrainConfig
 from als_spark.cli.config.settings import config_record, in_options
+from als_spark.cli.config.train import TrainConfig
 from als_spark.cli.from_sweep import best_of_sweep
 from als_spark.cli.nightly import fit_options, run_log
 from als_spark.cli.paths import place_is_usage
@@ -17,7 +17,7 @@ from als_spark.cli.spark_job import SparkJob, all_versions, job_progress, job_wi
 from als_spark.cli.spark_paths import check_paths
 from als_spark.cli.stored import store_of
 from als_spark.files.json_files import write_json
-from als_spark.nightly.fitting import FitOptions
+from als_spark.nightly.fit_options import FitOptions
 from als_spark.nightly.publishing import write_version
 from als_spark.nightly.run_log import RunNotes, new_record
 from als_spark.nightly.run_record import Spec

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pyspark.sql import DataFrame, SparkSession
@@ -16,22 +16,20 @@ from als_spark.model.factor_model import FactorModel
 from als_spark.model.featured import with_featured
 from als_spark.model.intervals import IntervalModel
 from als_spark.model.large_model import AnyModel
-from als_spark.nightly.features import FeatureSource, place_all, read_features
+from als_spark.nightly.features import place_all, read_features
+from als_spark.nightly.fit_options import FitOptions
 from als_spark.nightly.holdout import HoldoutRule, held_out
-from als_spark.nightly.method import options_record
 from als_spark.nightly.run_log import RunNotes
 from als_spark.nightly.run_record import (
     DataRecord,
     SourceRecord,
     Spec,
     TrainingRecord,
-    TrainingSettings,
     objective_members,
 )
 from als_spark.nightly.starts import Start
 from als_spark.report.overview import run_lines
 from als_spark.spark.predict.evaluate import Evaluation, RankingOptions, evaluate_models
-from als_spark.spark.prepare.options import PrepareOptions
 from als_spark.spark.prepare.prepare import prepare_typed
 from als_spark.spark.prepare.row_features import RowFeatures
 from als_spark.spark.read.bad_rows import refuse_bad_rows
@@ -40,102 +38,14 @@ from als_spark.spark.read.failures import unreadable_files_are_named
 from als_spark.spark.read.ids import refuse_two_forms
 from als_spark.spark.read.snapshot import Snapshot, read_snapshot
 from als_spark.spark.read.sources import Source, SourceOptions
-from als_spark.spark.read.split import TRAIN, SplitOptions, split_ratings
+from als_spark.spark.read.split import TRAIN, split_ratings
 from als_spark.spark.train.best import model_of
-from als_spark.spark.train.posterior import fit_posterior, method_name
+from als_spark.spark.train.posterior import fit_posterior
 from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.bayes.options import PosteriorOptions
-from als_spark.train.checkpoint import Checkpoint
 from als_spark.train.grid import SweepCollector
-from als_spark.train.records import ModelSpec, PointResult, TrainingOptions
-from als_spark.types import BadRows, Duplicates, ExchangeChoice, PlacementChoice, Side
-
-OpenSource = Callable[[SparkSession, SourceOptions], Source]
-"""Opens a source of ratings, or raises what is wrong with it."""
-
-
-OpenCheckpoint = Callable[[PreparedRatings, Sequence[ModelSpec], Callable[[str], None]], Checkpoint]
-"""Opens the checkpoint of a training; tells what people should know of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class FitOptions:
-    """How ratings are read, and how one model is trained and measured.
-
-    Attributes
-    ----------
-    open_source : callable
-        Such as :func:`als_spark.spark.read.sources.read_source`, or with further checks.
-    bad_rows, duplicates
-        What becomes of unusable rows, and of pairs that were rated more than once.
-    placement, partitions
-        As in :class:`~als_spark.spark.prepare.options.PrepareOptions`.
-    refit : bool
-        Train the model on with all ratings, once it is measured and has won.
-    exchange
-        As in :class:`~als_spark.spark.prepare.options.PrepareOptions`.
-    posterior : PosteriorOptions or None
-        What trains with a learnt prior; None: a ridge towards zero.
-    checkpoint : callable, optional
-        Opens what the training of a ridge continues from, and keeps.
-    features : mapping of side to FeatureSource
-        What a learnt prior depends on besides the ratings.
-    """
-
-    open_source: OpenSource
-    bad_rows: BadRows
-    duplicates: Duplicates
-    holdout: HoldoutRule
-    training: TrainingOptions
-    ranking: RankingOptions
-    placement: PlacementChoice
-    partitions: int | None
-    refit: bool = False
-    exchange: ExchangeChoice = "auto"
-    posterior: PosteriorOptions | None = None
-    checkpoint: OpenCheckpoint | None = None
-    features: Mapping[Side, FeatureSource] = field(default_factory=dict)
-
-    def with_method(self, posterior: PosteriorOptions | None) -> FitOptions:
-        """Return the options to train with a learnt prior, or with a ridge towards zero."""
-        if posterior is None:
-            return replace(self, posterior=None)
-        # What is known of rows is broadcast, unless whole models are trained in a process.
-        exchange = self.exchange if self.placement == "grid" else "broadcast"
-        return replace(self, posterior=posterior, exchange=exchange)
-
-    def prepare(self, rank: int) -> PrepareOptions:
-        """Say how ratings are split and packed for a model."""
-        rule = self.holdout
-        return PrepareOptions(
-            split=SplitOptions(rule.split, rule.seed, rule.test_fraction),
-            dtype=self.training.dtype,
-            ranks=[rank],
-            placement=self.placement,
-            partitions=self.partitions,
-            exchange=self.exchange,
-            accelerate=self.training.accelerate,
-            method="ridge" if self.posterior is None else self.posterior.method,
-        )
-
-    def settings(self, spec: Spec) -> TrainingSettings:
-        """Return all that decides what is trained from a snapshot of given fingerprint."""
-        training = self.training
-        split, test_fraction, seed = self.holdout
-        return TrainingSettings(
-            rank=spec.rank,
-            **objective_members(spec.objective),
-            split=split,
-            test_fraction=test_fraction,
-            seed=seed,
-            tol=training.tol if self.posterior is None else self.posterior.tolerance,
-            max_iter=training.max_iter if self.posterior is None else self.posterior.iterations,
-            dtype=training.dtype,
-            accelerate=training.accelerate,
-            refit=self.refit,
-            method="ridge" if self.posterior is None else method_name(self.posterior),
-            posterior=None if self.posterior is None else options_record(self.posterior),
-        )
+from als_spark.train.records import ModelSpec, PointResult
+from als_spark.types import Side
 
 
 class Fitted(NamedTuple):

@@ -9,7 +9,8 @@ from pyspark.sql import SparkSession
 
 from als_spark.model.intervals import IntervalModel
 from als_spark.model.large_model import AnyModel
-from als_spark.nightly.fitting import FitOptions, Fitted, ReadyRatings
+from als_spark.nightly.fit_options import FitOptions
+from als_spark.nightly.fitting import Fitted, ReadyRatings
 from als_spark.nightly.method import posterior_start
 from als_spark.nightly.run_log import RunNotes
 from als_spark.nightly.run_record import RefitRecord

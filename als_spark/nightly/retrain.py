@@ -13,7 +13,8 @@ from als_spark.errors import DataError
 from als_spark.model.large_model import AnyModel
 from als_spark.nightly.checks import Check, CheckLimits, check_parts, check_unknown, check_whole
 from als_spark.nightly.comparison import LARGER_IS_BETTER, Measure, Verdict, judge
-from als_spark.nightly.fitting import FitOptions, Fitting, ReadyRatings
+from als_spark.nightly.fit_options import FitOptions
+from als_spark.nightly.fitting import Fitting, ReadyRatings
 from als_spark.nightly.holdout import unseen_by_both
 from als_spark.nightly.method import Choice, Earlier, method_record, posterior_of, warm_posterior
 from als_spark.nightly.past_runs import (

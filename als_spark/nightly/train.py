@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from pyspark.sql import SparkSession
 
-from als_spark.nightly.fitting import FitOptions, Fitted, Fitting
+from als_spark.nightly.fit_options import FitOptions
+from als_spark.nightly.fitting import Fitted, Fitting
 from als_spark.nightly.publishing import publish
 from als_spark.nightly.refit import refit, refit_words
 from als_spark.nightly.run_log import RunLog, RunNotes

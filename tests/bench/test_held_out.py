@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from als_spark.cli.config.batch import TrainConfig
 from als_spark.cli.config.stored import RecommendConfig
 from als_spark.cli.config.sweep import SweepConfig
+from als_spark.cli.config.train import TrainConfig
 from als_spark.cli.options import parse
 from scripts.bench import lists as bench
 from scripts.bench.held_out import (

@@ -21,7 +21,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from als_spark.cli.config.batch import RetrainConfig
+from als_spark.cli.config.retrain import RetrainConfig
 from als_spark.cli.interrupts import Interrupted
 from als_spark.cli.nightly import fit_options
 from als_spark.cli.options import parse

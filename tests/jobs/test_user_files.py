@@ -14,10 +14,11 @@ import pytest
 from pyspark.sql import SparkSession
 
 from als_spark.cli import spark_job as running
-from als_spark.cli.config.batch import RetrainConfig, TrainConfig
+from als_spark.cli.config.retrain import RetrainConfig
 from als_spark.cli.config.settings import option_name, option_types
 from als_spark.cli.config.stored import EvaluateConfig, RecommendConfig
 from als_spark.cli.config.sweep import SweepConfig
+from als_spark.cli.config.train import TrainConfig
 from als_spark.files.outputs import replaced_folder
 from als_spark.store.store import open_store
 from jobs import evaluate, recommend, retrain, store, sweep, train

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 import als_spark
-from als_spark.cli.config.batch import RetrainConfig, TrainConfig
 from als_spark.cli.config.export import ExportConfig
 from als_spark.cli.config.inspect import InspectConfig
+from als_spark.cli.config.retrain import RetrainConfig
 from als_spark.cli.config.settings import JobConfig
 from als_spark.cli.config.stored import EvaluateConfig, RecommendConfig
 from als_spark.cli.config.sweep import SweepConfig
+from als_spark.cli.config.train import TrainConfig
 from als_spark.cli.options import job_parser
 from als_spark.cli.options import parse as parse_options
 from als_spark.cli.store import store_parser

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from als_spark.cli.config.batch import RESULT
+from als_spark.cli.config.model import RESULT
 from als_spark.cli.config.settings import REQUIRED, OutputFolder, option
 from als_spark.cli.config.stored import StoredModelConfig
 from als_spark.model.export import Metric, Target

@@ -1,6 +1,6 @@
 """Configurations of the jobs that take a model that is there: evaluate, recommend.
 
-Fields are named as in :mod:`als_spark.cli.config.batch`.
+Fields are named as in :mod:`als_spark.cli.config.model`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from als_spark.cli.config.batch import MODEL, RESULT, RankingConfig
+from als_spark.cli.config.model import MODEL, RESULT, RankingConfig
 from als_spark.cli.config.settings import (
     REQUIRED,
     Alternatives,

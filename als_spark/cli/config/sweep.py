@@ -1,6 +1,6 @@
 """What the jobs' configurations share, and the sweep's.
 
-The other jobs' configurations are in :mod:`als_spark.cli.config.batch`; how one is read from a file
+The other jobs' configurations are in the modules beside this one; how one is read from a file
 and a command line, in :mod:`als_spark.cli.config.settings`.
 """
 

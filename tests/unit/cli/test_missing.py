@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from als_spark.cli.config.batch import RetrainConfig
+from als_spark.cli.config.retrain import RetrainConfig
 from als_spark.cli.missing import paths_are_local, refuse_missing, separate_paths
 from als_spark.cli.options import parse
 from als_spark.cli.paths import GivenPath

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from als_spark.cli.config.batch import RetrainConfig
+from als_spark.cli.config.retrain import RetrainConfig
 from als_spark.cli.config.settings import option_name, option_types
 from als_spark.cli.config.sweep import SweepConfig
 from als_spark.cli.options import job_parser, parse

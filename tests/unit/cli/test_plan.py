@@ -11,7 +11,7 @@ from pyspark import SparkContext
 
 from als_spark import __main__ as program
 from als_spark.cli import retrain
-from als_spark.cli.config.batch import RetrainConfig
+from als_spark.cli.config.retrain import RetrainConfig
 from als_spark.nightly.method import options_record
 from als_spark.train.bayes.options import PosteriorOptions
 

@@ -22,9 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from als_spark.cli.config.batch import TrainConfig
 from als_spark.cli.config.stored import EvaluateConfig
 from als_spark.cli.config.sweep import SweepConfig
+from als_spark.cli.config.train import TrainConfig
 from als_spark.cli.from_sweep import best_of_sweep
 from als_spark.cli.options import parse
 from als_spark.cli.program import run_program

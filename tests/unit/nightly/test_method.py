@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from als_spark.cli.config.batch import RetrainConfig
+from als_spark.cli.config.retrain import RetrainConfig
 from als_spark.errors import ConfigError, DataError
 from als_spark.model.ids import IdIndex
 from als_spark.model.intervals import IntervalModel

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from als_spark.cli.config.batch import RetrainConfig, TrainConfig
+from als_spark.cli.config.retrain import RetrainConfig
 from als_spark.cli.config.settings import config_record
 from als_spark.cli.config.stored import EvaluateConfig
+from als_spark.cli.config.train import TrainConfig
 from als_spark.errors import ConfigError
 from als_spark.nightly.tracking import (
     LONGEST_NAME,

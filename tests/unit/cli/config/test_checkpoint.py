@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from als_spark.cli.config.batch import RetrainConfig, TrainConfig
+from als_spark.cli.config.retrain import RetrainConfig
 from als_spark.cli.config.sweep import SweepConfig
+from als_spark.cli.config.train import TrainConfig
 from als_spark.cli.options import parse
 from als_spark.errors import ConfigError
 from als_spark.train.checkpoint import Interval

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from als_spark.cli.config.batch import DEFAULT_SPEC, RetrainConfig, Spec, TrainConfig
+from als_spark.cli.config.model import DEFAULT_SPEC
+from als_spark.cli.config.retrain import RetrainConfig
 from als_spark.cli.config.settings import (
     field_name,
     option_name,
@@ -17,10 +18,12 @@ from als_spark.cli.config.settings import (
     resolve,
 )
 from als_spark.cli.config.stored import EvaluateConfig, RecommendConfig
+from als_spark.cli.config.train import TrainConfig
 from als_spark.cli.nightly import fit_options
 from als_spark.cli.options import job_parser, parse
 from als_spark.errors import ConfigError
 from als_spark.nightly.checks import CheckLimits
+from als_spark.nightly.run_record import Spec
 from als_spark.solve.objective import Objective
 from als_spark.train.bayes.options import PosteriorOptions
 from tests.conftest import ROOT

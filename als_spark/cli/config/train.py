@@ -1,0 +1,229 @@
+"""Configuration of the job that trains one model. Fields are named as its options and TOML keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import model_validator
+
+from als_spark.cli.config.checkpoint import CheckpointConfig
+from als_spark.cli.config.model import BAYES, MODEL, RESULT, Method, ModelConfig
+from als_spark.cli.config.settings import (
+    Alternatives,
+    Column,
+    Count,
+    CountOrNone,
+    InputFolder,
+    InputPath,
+    Listed,
+    OutputFolder,
+    Shown,
+    TargetStore,
+    option,
+    option_name,
+)
+from als_spark.cli.config.sweep import (
+    RATINGS,
+    RatingsConfig,
+    Reg,
+)
+from als_spark.errors import ConfigError
+from als_spark.nightly.features import FeatureSource
+from als_spark.train.bayes.options import (
+    FEATURE_RIDGE,
+    RIDGE,
+    NoiseChoice,
+    PosteriorOptions,
+)
+from als_spark.types import SIDES, BadRows, Side
+
+FeatureColumns = Annotated[tuple[Column, ...], Listed, Shown("C")]
+
+NOT_BAYES = (
+    *("reg", "exponent", "implicit", "alpha", "nonnegative", "from_sweep", "refit", "accelerate"),
+)
+"""Options of a ridge: the Bayesian methods learn prior and noise, of explicit ratings."""
+NOT_TOWARDS_A_MEAN = tuple(name for name in NOT_BAYES if name not in ("reg", "exponent"))
+"""Options of a ridge towards zero: one towards a mean has biases, of explicit ratings."""
+
+
+class TrainConfig(CheckpointConfig, ModelConfig):
+    """Everything that decides ``jobs/train.py``."""
+
+    command = "train"
+    about = "Train one ALS model and put it into a model store, or into a folder."
+    exit_codes = (
+        "0 done, 2 unusable input or options, 5 another run is at work on the store, "
+        "1 anything else"
+    )
+    alternatives: ClassVar[Alternatives] = (*RatingsConfig.alternatives, ("store", "output"))
+
+    bad_rows: BadRows = option(RATINGS, "stop on unusable rows, or leave them out", "error")
+    from_sweep: InputFolder | None = option(
+        MODEL,
+        "take rank, lambda and the rest of the objective of a sweep's best point",
+    )
+    method: Method = option(
+        BAYES,
+        "ridge: least squares with --lambda; variational and sample learn prior and noise from the "
+        "ratings, with biases: nothing to tune",
+        "ridge",
+    )
+    noise: NoiseChoice | None = option(
+        BAYES, "whether users and items may be more or less noisy, each its own (default: rows)"
+    )
+    implicit_features: CountOrNone | None = option(
+        BAYES,
+        "let the prior depend on so many directions of who has rated what: 20, say (default: 0); "
+        f"a ridge then has biases, and --lambda (default: {RIDGE:g}), --exponent (default: 0) and "
+        "rank (default: 16) of its own",
+    )
+    user_features: InputPath | None = option(
+        BAYES,
+        "let the prior depend on these columns of users, too: csv, Parquet or JSON with an id; "
+        "predicts users who have features and no rating",
+    )
+    item_features: InputPath | None = option(BAYES, "the same of items: genres, year, ...")
+    user_feature_cols: FeatureColumns = option(
+        BAYES, "columns of --user-features to use (default: all but the id)", ()
+    )
+    item_feature_cols: FeatureColumns = option(
+        BAYES, "columns of --item-features to use (default: all but the id)", ()
+    )
+    feature_ridge: Reg | None = option(
+        BAYES,
+        "ridge with features: the features' coefficients weigh as much as so many rows "
+        f"(default: {FEATURE_RIDGE:g})",
+    )
+    burn_in: CountOrNone | None = option(
+        BAYES, "sample: iterations before those that count (default: 40)"
+    )
+    samples: Count | None = option(BAYES, "sample: iterations that count (default: 160)")
+    store: TargetStore | None = option(RESULT, "publish the model into this store")
+    output: OutputFolder | None = option(RESULT, "write the model into this folder instead")
+
+    @model_validator(mode="after")
+    def _checkpointed(self) -> Self:
+        if self.checkpoint is not None and self.posterior is not None:
+            chosen = self._features_words if self.method == "ridge" else f"--method {self.method}"
+            raise ConfigError(
+                f"--checkpoint {self.checkpoint} with {chosen}: not available: a training that "
+                "learns a prior cannot be continued: leave one of the two out"
+            )
+        return self
+
+    @property
+    def posterior(self) -> PosteriorOptions | None:
+        """What trains with a learnt prior; None: a ridge towards zero."""
+        if self.method == "ridge" and not (self.implicit_features or self.feature_sources):
+            return None
+        given: dict[str, Any] = {
+            "rank": self.rank,
+            "noise": self.noise,
+            "n_features": self.implicit_features,
+            "burn_in": self.burn_in,
+            "samples": self.samples,
+            "reg": self.reg,
+            "exponent": self.exponent,
+            "feature_ridge": self.feature_ridge,
+            # Their defaults are those of the ridge.
+            "tol": self.tol if "tol" in self.model_fields_set else None,
+            "max_iter": self.max_iter if "max_iter" in self.model_fields_set else None,
+        }
+        return PosteriorOptions(
+            self.method,
+            seed=self.seed,
+            dtype=self.dtype,
+            **{name: value for name, value in given.items() if value is not None},
+        )
+
+    @property
+    def feature_sources(self) -> dict[Side, FeatureSource]:
+        """Where features of rows come from."""
+        found: dict[Side, FeatureSource] = {}
+        for side in SIDES:
+            path = getattr(self, f"{side}_features")
+            if path is not None:
+                source = self.source(path, timestamp=False, rating=False)
+                chosen = getattr(self, f"{side}_feature_cols")
+                found[side] = FeatureSource(replace(source, features_of=side), chosen)
+        return found
+
+    def method_words(self, options: PosteriorOptions) -> str:
+        """Say how a method with a learnt prior is going to train."""
+        features = f", {options.n_features} implicit features" if options.n_features else ""
+        given = " and ".join(f"{side}s" for side in self.feature_sources)
+        features += f", features of {given}" if given else ""
+        if options.method == "ridge":
+            note = options.objective.note
+            own = f"biases{features} with the ridge of {options.feature_rows:g} rows"
+            return f"ridge, rank {options.n_factors}, {options.objective.brief}: {note}; {own}"
+        noise = "of each user and item" if options.noise == "rows" else "shared by all ratings"
+        return f"{options.method}, rank {options.n_factors}, noise {noise}{features}"
+
+    @property
+    def _features_words(self) -> str:
+        """The option that gives a ridge its features."""
+        for side in self.feature_sources:
+            return f"--{side}-features {getattr(self, f'{side}_features')}"
+        return f"--implicit-features {self.implicit_features or 0}"
+
+    @model_validator(mode="after")
+    def _method_takes(self) -> Self:
+        """Refuse what would have no effect with the method."""
+        refused = {
+            "ridge": ("noise", "burn_in", "samples"),
+            "variational": (*NOT_BAYES, "burn_in", "samples", "feature_ridge"),
+            "sample": (*NOT_BAYES, "tol", "max_iter", "feature_ridge"),
+        }
+        self._refuse(refused[self.method], f"--method {self.method}")
+        chosen = f"--method {self.method}"
+        for side in SIDES:
+            columns = getattr(self, f"{side}_feature_cols")
+            if columns and getattr(self, f"{side}_features") is None:
+                raise ConfigError(
+                    f"--{side}-feature-cols {' '.join(columns)} without --{side}-features: has no "
+                    "effect: give the file that has these columns"
+                )
+        if self.method == "ridge":
+            chosen = self._features_words
+            if self.posterior is None:
+                self._refuse(("feature_ridge",), chosen, "use --implicit-features 20, say")
+            else:
+                self._refuse(NOT_TOWARDS_A_MEAN, chosen, "leave the features out")
+        if self.posterior is not None and self.exchange == "shuffle":
+            raise ConfigError(
+                f"--exchange shuffle with {chosen}: not usable: every worker needs "
+                "what is known of all rows of the other side: leave one of the two out"
+            )
+        return self
+
+    def _refuse(self, names: Iterable[str], chosen: str, else_: str = "use another method") -> None:
+        """Refuse options that would have no effect with what was chosen."""
+        for name in names:
+            value = getattr(self, name)
+            if name in self.model_fields_set and value is not None and value is not False:
+                shown = option_name(name) + ("" if value is True else f" {value}")
+                raise ConfigError(f"{shown} with {chosen}: has no effect: leave it out, or {else_}")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.writes and (self.store is None) == (self.output is None):
+            raise ConfigError(
+                "--store and --output: give one of the two: the store that the model is "
+                "published into, or a folder for it"
+            )
+        # The address may hold a password, so it is not shown.
+        if self.output is not None and self.mlflow is not None:
+            raise ConfigError(
+                f"--mlflow with --output {self.output}: only trainings into a store are logged: "
+                "give --store in place of --output, or leave --mlflow out"
+            )
+        if self.refit and self.test_fraction == 0:
+            raise ConfigError(
+                "--refit with --test-fraction 0: has no effect: the model sees all ratings anyway, "
+                "so leave one of the two out"
+            )
+        return self
