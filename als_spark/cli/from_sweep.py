@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from als_spark.cli.config.sweep import Exponent, Rank, Reg
+from als_spark.cli.config.ratings import Exponent, Rank, Reg
 from als_spark.errors import ConfigError
 from als_spark.files.json_files import decode, decode_value
 from als_spark.files.places import local_path

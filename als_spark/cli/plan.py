@@ -9,9 +9,10 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 from als_spark.cli.config.model import ModelConfig
+from als_spark.cli.config.ratings import FitConfig
 from als_spark.cli.config.retrain import RetrainConfig
 from als_spark.cli.config.settings import in_options
-from als_spark.cli.config.sweep import FitConfig, SweepConfig
+from als_spark.cli.config.sweep import SweepConfig
 from als_spark.cli.program import EXIT_DONE, EXIT_USAGE, say
 from als_spark.cli.spark_job import SparkJob, job_progress, open_ratings, spark_job
 from als_spark.report.plan import plan_text

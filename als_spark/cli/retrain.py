@@ -6,8 +6,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from als_spark.cli.config.model import DEFAULT_SPEC
+from als_spark.cli.config.ratings import NO_OUTPUT
 from als_spark.cli.config.retrain import RetrainConfig
-from als_spark.cli.config.sweep import NO_OUTPUT
 from als_spark.cli.interrupts import stop_on_signals
 from als_spark.cli.nightly import fit_options, run_log
 from als_spark.cli.paths import place_is_usage

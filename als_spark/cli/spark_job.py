@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 from pyspark.sql import DataFrame, SparkSession
 
 import als_spark
+from als_spark.cli.config.ratings import RatingsConfig
 from als_spark.cli.config.settings import JobConfig, in_options
-from als_spark.cli.config.sweep import RatingsConfig
 from als_spark.cli.interrupts import Interrupted, StopFlag, stop_on_signals
 from als_spark.cli.launch import prepare_launch
 from als_spark.cli.spark_paths import Opener, check_files_read, check_output, open_output

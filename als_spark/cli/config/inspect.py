@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from als_spark.cli.config.ratings import RATINGS, RatingsConfig
 from als_spark.cli.config.settings import InputPath, option
-from als_spark.cli.config.sweep import RATINGS, RatingsConfig
 
 
 class InspectConfig(RatingsConfig):

@@ -10,16 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from als_spark.cli.config.settings import (
-    Count,
-    CountOrNone,
-    JobConfig,
-    Share,
-    Shown,
-    Text,
-    option,
-)
-from als_spark.cli.config.sweep import (
+from als_spark.cli.config.ratings import (
     ALPHA_HELP,
     HELD_OUT,
     IMPLICIT_HELP,
@@ -34,6 +25,15 @@ from als_spark.cli.config.sweep import (
     Reg,
     TopCount,
     check_alpha,
+)
+from als_spark.cli.config.settings import (
+    Count,
+    CountOrNone,
+    JobConfig,
+    Share,
+    Shown,
+    Text,
+    option,
 )
 from als_spark.errors import ConfigError
 from als_spark.nightly.features import FeatureSource

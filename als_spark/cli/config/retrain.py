@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from als_spark.cli.config.model import BAYES, MODEL, RESULT, Method, ModelConfig
 from als_spark.cli.config.nightly_method import nightly_posterior
+from als_spark.cli.config.ratings import DEFAULTS, RATINGS
 from als_spark.cli.config.settings import (
     REQUIRED,
     Count,
@@ -17,10 +18,6 @@ from als_spark.cli.config.settings import (
     Shown,
     TargetStore,
     option,
-)
-from als_spark.cli.config.sweep import (
-    DEFAULTS,
-    RATINGS,
 )
 from als_spark.errors import ConfigError
 from als_spark.nightly.checks import CheckLimits

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from als_spark.cli.config.model import MODEL, RESULT, RankingConfig
+from als_spark.cli.config.ratings import RANKING, RATINGS, NullWords, RatingsConfig, TopCount
 from als_spark.cli.config.settings import (
     REQUIRED,
     Alternatives,
@@ -24,13 +25,6 @@ from als_spark.cli.config.settings import (
     StoreFolder,
     Text,
     option,
-)
-from als_spark.cli.config.sweep import (
-    RANKING,
-    RATINGS,
-    NullWords,
-    RatingsConfig,
-    TopCount,
 )
 from als_spark.errors import ConfigError
 from als_spark.spark.read.options import NULL_WORDS

@@ -10,6 +10,7 @@ from pydantic import model_validator
 
 from als_spark.cli.config.checkpoint import CheckpointConfig
 from als_spark.cli.config.model import BAYES, MODEL, RESULT, Method, ModelConfig
+from als_spark.cli.config.ratings import RATINGS, RatingsConfig, Reg
 from als_spark.cli.config.settings import (
     Alternatives,
     Column,
@@ -23,11 +24,6 @@ from als_spark.cli.config.settings import (
     TargetStore,
     option,
     option_name,
-)
-from als_spark.cli.config.sweep import (
-    RATINGS,
-    RatingsConfig,
-    Reg,
 )
 from als_spark.errors import ConfigError
 from als_spark.nightly.features import FeatureSource
