@@ -40,6 +40,7 @@ MAINS: dict[str, Callable[[list[str]], int]] = {
 }
 WORDS = {"encoding", "table", "user_col", "item_col", "rating_col", "timestamp_col", "version"}
 WORDS |= {"mlflow_experiment", "null_words", "counts", "cluster", "checkpoint_every"}
+WORDS |= {"user_feature_cols", "item_feature_cols"}
 """Options that take any text but a path."""
 WRITTEN = ("output", "target store")
 
@@ -119,9 +120,9 @@ def test_every_option_that_takes_a_path_has_a_role() -> None:
         texts = {name for name, one in types.items() if one.base is str and not one.words}
         assert texts == roles(job).keys() | (texts & WORDS), job
         assert any(role in WRITTEN for role in roles(job).values())
-    assert {"ratings", "test", "increments", "exclude_seen", "users", "fold_in", "from_sweep"} == {
-        name for _, _, name in CASES
-    } - {"model", "store", "config"}
+    inputs = {"ratings", "test", "increments", "exclude_seen", "users", "fold_in", "from_sweep"}
+    inputs |= {"user_features", "item_features"}
+    assert inputs == {name for _, _, name in CASES} - {"model", "store", "config"}
 
 
 @pytest.mark.usefixtures("no_spark")
