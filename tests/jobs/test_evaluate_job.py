@@ -172,6 +172,7 @@ def test_what_is_to_be_found_may_be_recommended_though_it_was_seen(
     )
 
 
+@pytest.mark.slow
 def test_inputs_that_have_no_effect(
     lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -221,6 +222,7 @@ def test_the_ratings_that_the_model_was_trained_on(lake: Lake, tmp_path: Path) -
     )
 
 
+@pytest.mark.slow
 def test_the_ratings_that_a_sweep_was_trained_on(spark: SparkSession, tmp_path: Path) -> None:
     t = random_triples(12, 8, 60)
     lines = [f"{u},{i},{r},{k}" for k, (u, i, r) in enumerate(zip(*t[:3], strict=True))]

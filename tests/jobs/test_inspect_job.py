@@ -102,6 +102,7 @@ def warnings_of(file: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_ids_of_several_kinds_are_told_in_the_words_of_the_jobs(
     spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

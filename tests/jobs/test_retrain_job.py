@@ -185,6 +185,7 @@ class TestPublished:
         wanted = [rating for rating, _ in last_of_pairs(BASE, late).values()]
         assert lake.last()["data"]["mean"] == pytest.approx(np.mean(wanted), rel=1e-12)
 
+    @pytest.mark.slow
     def test_a_champion_of_another_split_is_compared_on_what_neither_has_seen(
         self, lake: Lake
     ) -> None:

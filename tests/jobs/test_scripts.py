@@ -422,6 +422,7 @@ class TestDocs:
             shutil.copy(ROOT / name, checkout.root)
         return checkout.root / "docs"
 
+    @pytest.mark.slow
     def test_builds_without_a_warning_and_needs_no_network(self, checkout, pages):
         result = checkout.run("scripts/docs.sh")
         assert result.returncode == 0, result.stderr

@@ -44,6 +44,7 @@ def record_of(path: Path) -> dict[str, Any]:
 
 
 class TestIntoAFolder:
+    @pytest.mark.slow
     def test_ids_as_other_programs_leave_them_are_counted(self, tmp_path: Path) -> None:
         lake, out = Lake(tmp_path), tmp_path / "out"
         lines = lake.base.read_text().splitlines()[1:]

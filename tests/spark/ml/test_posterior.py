@@ -188,6 +188,7 @@ def test_errors_of_columns(frame: DataFrame, pairs: DataFrame, model: ALSModel) 
         folded.transform(pairs)
 
 
+@pytest.mark.slow
 def test_several_methods_at_once(frame: DataFrame, ratings: Ratings, pairs: DataFrame) -> None:
     als = ALS(rank=2, seed=5)
     sample: dict[Any, Any] = {als.method: "sample", als.burnIn: 1, als.numSamples: 4}

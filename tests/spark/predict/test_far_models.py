@@ -114,6 +114,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.slow
 def test_files_are_those_of_a_broadcast(
     trained: Mapping[str, AnyModel], saved: Mapping[str, Path]
 ) -> None:
@@ -178,6 +179,7 @@ def test_evaluations_are_the_same(
         close(getattr(found["near"], field), getattr(wanted, field))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_recommendations_are_the_same(
     spark: SparkSession,

@@ -103,6 +103,7 @@ def test_columns_of_a_frame(spark: SparkSession) -> None:
         row_features([1], "item")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_columns_of_files(spark: SparkSession, tmp_path: Path) -> None:
     def read(name, text="", side="item", **options):
         path = tmp_path / name
