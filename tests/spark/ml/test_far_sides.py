@@ -119,6 +119,7 @@ def pairs(spark: SparkSession) -> DataFrame:
     ).dropDuplicates(["user", "item"])
 
 
+@pytest.mark.slow
 def test_answers(
     near: ALSModel, distant: ALSModel, pairs: DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,6 +139,7 @@ class TestInitialModel:
             "set them to the same"
         )
 
+    @pytest.mark.slow
     def test_in_a_map_and_in_files(self, frame: DataFrame, tmp_path: Path) -> None:
         earlier = als(maxIter=2).fit(frame)
         plain = als(maxIter=1)

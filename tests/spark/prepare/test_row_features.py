@@ -45,6 +45,7 @@ def in_order(features, column):
     raise AssertionError(f"no {column}")
 
 
+@pytest.mark.slow
 def test_columns_of_a_frame(spark: SparkSession) -> None:
     rows = [(f"f{k}", YEARS[k], TOWNS[k], GENRES[k], k < 9, date(2000, 1, 1 + k)) for k in range(N)]
     rows[4] = (*rows[4][:2], " NULL", None, *rows[4][4:])
