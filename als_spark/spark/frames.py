@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from als_spark.errors import ConfigError
+from pyspark.sql import DataFrame
+
+from als_spark.errors import ConfigError, DataError
 
 _REMEDIES = {
     "pandas": "spark.createDataFrame(frame)",
@@ -39,6 +42,21 @@ def check_frame(frame: Any, taker: str) -> None:
     name = kind.__name__ if module == "builtins" else f"{package}.{kind.__name__}"
     made = f"make one with {remedy}" if remedy else "give one, such as spark.createDataFrame makes"
     raise ConfigError(f"{taker} takes a Spark DataFrame, not {_article(name)} {name}: {made}")
+
+
+def check_named(frame: DataFrame, columns: Mapping[str, str]) -> None:
+    """Refuse a DataFrame without one of the columns, which are named by their roles.
+
+    Raises
+    ------
+    DataError
+    """
+    for role, name in columns.items():
+        if name not in frame.columns:
+            raise DataError(
+                f"the DataFrame has no {role} column {name!r}: its columns are "
+                f"{', '.join(frame.columns)}"
+            )
 
 
 def _article(name: str) -> str:

@@ -26,20 +26,12 @@ from tests.drills.driver import result_of
 from tests.drills.fit import fit_all, frame_of
 from tests.drills.processes import Job
 from tests.drills.ratings import draw_ratings, write_csv
-from tests.spark.session import make_session
 from tests.unit.store.test_checkpoint import DATA, IDENTITY_OF, PLAN, assert_same, run
 
 ROOT = os.environ["ALS_SPARK_TEST_ROOT"]
 STEP = int(os.environ.get("ALS_SPARK_TEST_STEP", "1"))
 """Requests from one kill to the next."""
 GRID = ("--ranks", "2,3", "--lambdas", "1,4", "--max-iter", "30", "--tol", "0")
-
-
-@pytest.fixture(scope="module")
-def spark():
-    session = make_session()
-    yield session
-    session.stop()
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from als_spark.store.owner import this_process
 from als_spark.store.store import ModelStore
 from tests.cluster.dying_files import Killed, dying_files
 from tests.files_contract import ExclusiveFilesContract
-from tests.spark.session import make_session
 from tests.store_tools import make_folder, value_of
 
 ROOT = os.environ["ALS_SPARK_TEST_ROOT"]
@@ -29,13 +28,6 @@ DEAD = replace(this_process(), pid=2**22 + 1)
 """No Linux has a process of this number."""
 STEP = int(os.environ.get("ALS_SPARK_TEST_STEP", "1"))
 """Requests from one kill to the next."""
-
-
-@pytest.fixture(scope="module")
-def spark():
-    session = make_session()
-    yield session
-    session.stop()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from pyspark.sql import types as T
 
 from als_spark.errors import ConfigError, DataError
 from als_spark.spark.casts import try_cast
-from als_spark.spark.frames import check_frame
+from als_spark.spark.frames import check_frame, check_named
 from als_spark.spark.read.dialect import is_number
 from als_spark.spark.read.ids import (
     FLOATS,
@@ -171,12 +171,7 @@ def source_from_frame(
     columns = {"user": user, "item": item, "rating": rating}
     if timestamp is not None:
         columns["timestamp"] = timestamp
-    for role, name in columns.items():
-        if name not in frame.columns:
-            raise DataError(
-                f"the DataFrame has no {role} column {name!r}: "
-                f"its columns are {', '.join(frame.columns)}"
-            )
+    check_named(frame, columns)
     words = tuple(null_words)
     return Source(frame, columns, "the DataFrame", from_files=False, null_words=words)
 

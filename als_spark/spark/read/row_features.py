@@ -21,7 +21,7 @@ from pyspark.sql import types as T
 
 from als_spark.errors import DataError
 from als_spark.spark.casts import try_cast
-from als_spark.spark.frames import check_frame
+from als_spark.spark.frames import check_frame, check_named
 from als_spark.spark.read.bad_rows import BadRowCounts, count_rows, refuse_bad_rows
 from als_spark.spark.read.feature_columns import FeatureColumn, Kind, of_use
 from als_spark.spark.read.ids import FLOATS, INTEGERS, TEXTS, mark_ids, typed_id
@@ -103,13 +103,9 @@ def features_from_frame(
         If the column is not there.
     """
     check_frame(frame, "features_from_frame")
-    name = side if column is None else column
-    if name not in frame.columns:
-        raise DataError(
-            f"the DataFrame has no {side} column {name!r}: its columns are "
-            f"{', '.join(frame.columns)}"
-        )
-    return Source(frame, {side: name}, "the DataFrame", False, null_words=tuple(null_words))
+    columns: dict[str, str] = {side: side if column is None else column}
+    check_named(frame, columns)
+    return Source(frame, columns, "the DataFrame", False, null_words=tuple(null_words))
 
 
 def read_feature_columns(

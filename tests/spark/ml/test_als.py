@@ -27,16 +27,6 @@ FAILED = "requirement failed: "
 NUMERIC = "must be of type numeric but was actually of type"
 
 
-@pytest.fixture(scope="module")
-def ratings() -> Ratings:
-    return some_ratings()
-
-
-@pytest.fixture(scope="module")
-def frame(spark: SparkSession, ratings: Ratings) -> DataFrame:
-    return ratings.frame(spark).cache()
-
-
 def als(**params: Any) -> ALS:
     return ALS(**{"rank": 3, "maxIter": 3, "regParam": REG, "seed": 5, **params})
 

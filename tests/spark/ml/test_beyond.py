@@ -27,11 +27,6 @@ def ratings() -> Ratings:
 
 
 @pytest.fixture(scope="module")
-def frame(spark: SparkSession, ratings: Ratings) -> DataFrame:
-    return ratings.frame(spark).cache()
-
-
-@pytest.fixture(scope="module")
 def model(frame: DataFrame) -> ALSModel:
     return ALS(rank=3, maxIter=2, regParam=REG, seed=2).fit(frame)
 

@@ -16,20 +16,10 @@ from pyspark.sql import DataFrame, SparkSession
 from als_spark import ALS, ALSModel, PrepareOptions
 from als_spark.ml import training
 from tests import reference
-from tests.spark.ml.ratings import Ratings, factors_of, some_ratings
+from tests.spark.ml.ratings import Ratings, factors_of
 
 REG, BIAS_REG = 0.2, 0.05
 UNKNOWN = 10**6
-
-
-@pytest.fixture(scope="module")
-def ratings() -> Ratings:
-    return some_ratings()
-
-
-@pytest.fixture(scope="module")
-def frame(spark: SparkSession, ratings: Ratings) -> DataFrame:
-    return ratings.frame(spark).cache()
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from als_spark import (
 from als_spark.ml import deviations
 from als_spark.train.bayes.loop import Posterior
 from als_spark.train.bayes.spread import Moments
-from tests.spark.ml.ratings import Ratings, some_ratings
+from tests.spark.ml.ratings import Ratings
 
 UNKNOWN = 10**6
 COLUMNS = {"deviationCol": "sd", "lowerCol": "low", "upperCol": "high"}
@@ -65,16 +65,6 @@ def twin_of(ratings: Ratings, options: PosteriorOptions) -> Twin:
     stats = SideStats.of(users.size, [by_user])
     found = train_posterior(LocalBackend(by_user, by_item), stats, options)
     return Twin(found, users, items)
-
-
-@pytest.fixture(scope="module")
-def ratings() -> Ratings:
-    return some_ratings()
-
-
-@pytest.fixture(scope="module")
-def frame(spark: SparkSession, ratings: Ratings) -> DataFrame:
-    return ratings.frame(spark).cache()
 
 
 @pytest.fixture(scope="module")

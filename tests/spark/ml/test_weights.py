@@ -19,15 +19,10 @@ from als_spark.spark.prepare.prepare import prepare_typed
 from als_spark.train.loop import train_models
 from als_spark.train.records import ModelSpec, TrainingOptions
 from tests import reference
-from tests.spark.ml.ratings import Ratings, factors_of, some_ratings
+from tests.spark.ml.ratings import Ratings, factors_of
 
 REG = 0.2
 TYPES = "user int, item int, rating float, w double"
-
-
-@pytest.fixture(scope="module")
-def ratings() -> Ratings:
-    return some_ratings()
 
 
 @pytest.fixture(scope="module")
