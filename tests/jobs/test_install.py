@@ -109,6 +109,7 @@ def test_every_job_is_a_command() -> None:
     assert set(COMMANDS) == {name.removesuffix("_ratings") for name in jobs}
 
 
+@pytest.mark.slow
 def test_a_sweep_of_the_sample(installed: Path, tmp_path: Path) -> None:
     options = ["--ranks", "2", "--lambdas", "1", "--max-iter", "2", "--output", "x"]
     done = run(installed, f"{installed}/bin/als-spark", "sweep", *options, folder=tmp_path)

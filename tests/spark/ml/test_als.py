@@ -249,6 +249,7 @@ class TestOtherObjectives:
 
 
 class TestRatings:
+    @pytest.mark.slow
     @pytest.mark.spark35
     def test_numeric_types_of_ids_and_ratings(self, spark: SparkSession, ratings: Ratings) -> None:
         wanted = sides(als().fit(ratings.frame(spark)))
