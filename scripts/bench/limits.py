@@ -83,7 +83,8 @@ def run(options: Any, exchange: str) -> dict[str, Any]:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return {"ended": True, **json.loads(done.stdout.splitlines()[-1])}
-    lines = done.stderr.splitlines()
+    # The calls of a stack trace say nothing of their own.
+    lines = [line for line in done.stderr.splitlines() if not line.lstrip().startswith("at ")]
     told = [line for line in lines if any(word in line for word in _FAILURES)]
     why = (told or lines or ["killed"])[0].strip()
     return {"ended": False, "why": why, "exit_code": done.returncode}
