@@ -22,7 +22,15 @@ from als_spark.ml.columns import id_or_null
 from als_spark.ml.errors import InvalidArgument
 from als_spark.ml.factors import SideFactors
 from als_spark.ml.moments import LearntPrior, no_moments
-from als_spark.ml.predict import DOT_ROWS, GATHER_ROWS, dot, fits_arrow, unused
+from als_spark.ml.predict import (
+    DOT_ROWS,
+    GATHER_ROWS,
+    dot,
+    fits_arrow,
+    numbered,
+    unused,
+    with_features,
+)
 from als_spark.model.ids import IdIndex
 from als_spark.spark.arrow import gather_batches, map_in_arrow
 from als_spark.spark.read.names import quoted
@@ -106,23 +114,15 @@ def _in_arrow(
     prior: LearntPrior,
     wanted: Wanted,
 ) -> DataFrame:
-    # By position: names may come twice.
-    numbered = [f"c{k}" for k in range(len(predicted.columns))]
-    more = [
-        F.col(quoted(prediction)).alias("centre"),
-        *(keys[side].alias(f"{side}_key") for side in SIDES),
-    ]
-    plain = predicted.select("*", *more).toDF(*numbered, "centre", "user_key", "item_key")
-    fields = [
-        StructField(name, field.dataType, field.nullable, field.metadata)
-        for name, field in zip(numbered, predicted.schema, strict=True)
-    ]
+    more = [F.col(quoted(prediction)), *(keys[side] for side in SIDES)]
+    plain, fields = numbered(predicted, more)
     added = [StructField(name, FloatType(), nullable=False) for name in ADDED]
     users, items = (prior.broadcast(side) for side in SIDES)
     deviate = partial(deviate_batches, users=users, items=items, half=wanted.half)
     found = map_in_arrow(plain, deviate, StructType([*fields, *added]))
     kept = [name for name, asked in zip(ADDED, wanted, strict=False) if asked]
-    return found.select(*numbered, *kept).toDF(*predicted.columns, *wanted.names)
+    own = [field.name for field in fields]
+    return found.select(*own, *kept).toDF(*predicted.columns, *wanted.names)
 
 
 def deviate_batches(
@@ -181,10 +181,8 @@ def _by_joins(
 ) -> DataFrame:
     joined, names = predicted, {}
     for side in SIDES:
-        features = unused(f"{side}Spread", [*joined.columns, *wanted.names])
-        names[side], key = features, f"{features}Id"
-        own = prior.frame(side).select(F.col("id").alias(key), F.col("features").alias(features))
-        joined = joined.join(own, keys[side] == F.col(key), "left").drop(key)
+        names[side] = unused(f"{side}Spread", [*joined.columns, *wanted.names])
+        joined = with_features(joined, prior.frame(side), keys[side], names[side])
     width = prior.vectors("user").factors.shape[1]
     users, items = F.col(names["user"]), F.col(names["item"])
     whole = dot(F.slice(users, 1, width - 1), F.slice(items, 1, width - 1)).cast("double")

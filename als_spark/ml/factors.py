@@ -22,7 +22,7 @@ from pyspark.sql.types import (
 
 from als_spark.ml.errors import InvalidArgument
 from als_spark.model.ids import IdIndex
-from als_spark.spark.arrow import map_in_arrow, stream_to_bytes, table_from_bytes
+from als_spark.spark.arrow import lists_of, map_in_arrow, stream_to_bytes, table_from_bytes
 from als_spark.train.metrics import SideStats
 from als_spark.types import FloatArray, IntArray
 
@@ -137,21 +137,16 @@ def factors_schema(id_type: DataType) -> StructType:
 def factors_frame(session: SparkSession, side: SideFactors) -> DataFrame:
     """Return the factors as a DataFrame with the schema :func:`factors_schema`."""
     n, rank = side.factors.shape
-    values = pa.array(np.ascontiguousarray(side.factors).reshape(-1))
-    offsets = np.arange(0, rank * n + 1, rank, dtype=np.int64)
-    # Lists of 32-bit offsets, which Spark reads, hold 2^31 numbers at most: made chunk by chunk.
+    # Lists that Spark reads hold 2^31 numbers at most: made chunk by chunk.
     fields = pa.schema(
         [pa.field("id", side.ids.type, nullable=False), pa.field("features", FEATURES)]
     )
     step = max(CHUNK_FACTORS // rank, 1)
     chunks = []
     for first in range(0, n, step):
-        ids = side.ids[first : first + step]
-        start, size = rank * first, len(ids)
-        lists = pa.ListArray.from_arrays(
-            pa.array(offsets[: size + 1], pa.int32()), values[start : start + rank * size], FEATURES
-        )
-        chunks.append(pa.RecordBatch.from_arrays([ids, lists], schema=fields))
+        part = slice(first, first + step)
+        columns = [side.ids[part], lists_of(side.factors[part], FEATURES)]
+        chunks.append(pa.RecordBatch.from_arrays(columns, schema=fields))
     return chunks_frame(session, chunks, factors_schema(side.id_type))
 
 

@@ -39,7 +39,13 @@ from als_spark.ml.factors import (
 from als_spark.model.ids import IdIndex
 from als_spark.solve.linalg import unit_rows
 from als_spark.spark import planner
-from als_spark.spark.arrow import map_in_arrow, spark_type, stream_to_bytes, table_from_bytes
+from als_spark.spark.arrow import (
+    lists_of,
+    map_in_arrow,
+    spark_type,
+    stream_to_bytes,
+    table_from_bytes,
+)
 from als_spark.spark.persisted import Persisted
 from als_spark.spark.predict.far_sides import factors_of, with_pieces
 from als_spark.spark.session import described
@@ -239,11 +245,8 @@ def chunk_of_piece(pair: tuple[FloatArray, pa.Array]) -> tuple[bytearray]:
     """Serialise a piece of factors, and its ids: runs on an executor."""
     prepare_worker()
     factors, ids = pair
-    n, columns = factors.shape
-    offsets = pa.array(np.arange(0, n * columns + 1, columns, dtype=np.int32))
-    values = pa.array(np.ascontiguousarray(factors).ravel())
-    features = pa.ListArray.from_arrays(offsets, values, FEATURES)
-    return (bytearray(stream_to_bytes(pa.table({"id": ids, "features": features}))),)
+    table = pa.table({"id": ids, "features": lists_of(factors, FEATURES)})
+    return (bytearray(stream_to_bytes(table)),)
 
 
 def directions_of(
@@ -252,9 +255,8 @@ def directions_of(
     """Turn the second column, factors, into rows that are alike by product: on an executor."""
     for batch in batches:
         factors = directions(factors_of(batch.column(1), rank), cosine=cosine)
-        offsets = pa.array(np.arange(0, factors.size + 1, rank, dtype=np.int32))
-        lists = pa.ListArray.from_arrays(offsets, pa.array(factors.ravel()))
-        yield pa.RecordBatch.from_arrays([batch.column(0), lists], names=["id", "factors"])
+        columns = [batch.column(0), lists_of(factors)]
+        yield pa.RecordBatch.from_arrays(columns, names=["id", "factors"])
 
 
 def directions(factors: FloatArray, *, cosine: bool) -> FloatArray:

@@ -36,6 +36,7 @@ from als_spark.ml.far import AnySide
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.ids import IdIndex
 from als_spark.model.intervals import POSTERIOR_FILE, load_intervals
+from als_spark.spark.arrow import lists_of
 from als_spark.train.bayes.spread import Moments
 from als_spark.types import SIDES, FloatArray, IntArray, Side
 
@@ -246,7 +247,7 @@ def _moments_frame(session: SparkSession, own: SideMoments) -> DataFrame:
     for first in range(0, len(own.ids), step):
         part = slice(first, first + step)
         columns = [own.ids[part], pa.array(own.scales[part])]
-        columns += [_lists(numbers[part], kind) for numbers in (own.means, own.packed)]
+        columns += [lists_of(numbers[part], kind) for numbers in (own.means, own.packed)]
         chunks.append(
             pa.RecordBatch.from_arrays(columns, names=["id", "scale", "mean", "covariance"])
         )
@@ -260,13 +261,6 @@ def _moments_frame(session: SparkSession, own: SideMoments) -> DataFrame:
         ]
     )
     return chunks_frame(session, chunks, schema)
-
-
-def _lists(numbers: FloatArray, kind: pa.DataType) -> pa.Array:
-    n, width = numbers.shape
-    offsets = pa.array(np.arange(0, n * width + 1, width, dtype=np.int32))
-    flat = pa.array(np.ascontiguousarray(numbers).reshape(-1))
-    return pa.ListArray.from_arrays(offsets, flat, kind)
 
 
 def _read_moments(frame: DataFrame, side: AnySide, folder: str) -> SideMoments:

@@ -8,7 +8,7 @@ same schema and the same laziness, and sum in 64 bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -112,22 +112,28 @@ def predict_in_arrow(
 ) -> DataFrame:
     """Predict by broadcast factors."""
     dataset = request.dataset
-    # By position: names may come twice.
-    numbered = [f"c{k}" for k in range(len(dataset.columns))]
-    keys = [
-        id_or_null(request.names[side], request.kinds[side]).alias(f"{side}_key") for side in SIDES
-    ]
-    plain = dataset.select("*", *keys).toDF(*numbered, "user_key", "item_key")
-    fields = [
-        StructField(name, field.dataType, field.nullable, field.metadata)
-        for name, field in zip(numbered, dataset.schema, strict=True)
-    ]
+    keys = [id_or_null(request.names[side], request.kinds[side]) for side in SIDES]
+    plain, fields = numbered(dataset, keys)
     schema = StructType([*fields, StructField("prediction", FloatType(), nullable=False)])
     predict = partial(
         predict_batches, users=users, items=items, drop=request.drop, unknown=request.unknown
     )
     found = map_in_arrow(plain, predict, schema)
     return found.toDF(*dataset.columns, request.prediction)
+
+
+def numbered(dataset: DataFrame, more: Sequence[Column]) -> tuple[DataFrame, list[StructField]]:
+    """Return a dataset with further columns, all named by position, since names may come twice.
+
+    And the fields of its own columns, by these names.
+    """
+    n = len(dataset.columns)
+    own = [
+        StructField(f"c{k}", field.dataType, field.nullable, field.metadata)
+        for k, field in enumerate(dataset.schema)
+    ]
+    plain = dataset.select("*", *more).toDF(*(f"c{k}" for k in range(n + len(more))))
+    return plain, own
 
 
 def predict_batches(
@@ -177,13 +183,21 @@ def predict_by_joins(request: Request, factors: dict[Side, DataFrame]) -> DataFr
     columns = joined.columns
     names = {side: unused(f"{side}Factors", [*columns, prediction]) for side in SIDES}
     for side, name in request.names.items():
-        key, features = f"{names[side]}Id", names[side]
-        own = factors[side].select(F.col("id").alias(key), F.col("features").alias(features))
         ids = id_or_null(name, request.kinds[side])
-        joined = joined.join(own, ids == F.col(key), "inner" if request.drop else "left").drop(key)
+        how = "inner" if request.drop else "left"
+        joined = with_features(joined, factors[side], ids, names[side], how)
     users, items = F.col(names["user"]), F.col(names["item"])
     score = F.coalesce(dot(users, items), request.unknown.column(users, items))
     return joined.select("*", score.alias(prediction)).drop(*names.values())
+
+
+def with_features(
+    dataset: DataFrame, factors: DataFrame, ids: Column, name: str, how: str = "left"
+) -> DataFrame:
+    """Join the features of the rows of some ids, as a column whose name is :func:`unused`."""
+    key = f"{name}Id"
+    own = factors.select(F.col("id").alias(key), F.col("features").alias(name))
+    return dataset.join(own, ids == F.col(key), how).drop(key)
 
 
 def dot(first: Column, second: Column) -> Column:

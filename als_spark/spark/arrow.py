@@ -95,6 +95,16 @@ def gather_batches(batches: Iterable[pa.RecordBatch], max_rows: int) -> Iterator
         yield pa.Table.from_batches(held)
 
 
+def lists_of(rows: FloatArray, kind: pa.DataType | None = None) -> pa.Array:
+    """Return the rows of a matrix as lists of 32-bit offsets, which Spark reads.
+
+    There may be 2^31 numbers at most; ``kind`` is the type of the lists, if it is not the usual.
+    """
+    n, width = rows.shape
+    offsets = pa.array(np.arange(0, n * width + 1, width, dtype=np.int32))
+    return pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(rows).ravel()), kind)
+
+
 def stream_to_bytes(data: pa.Table | pa.RecordBatch) -> bytes:
     """Serialise a table or a batch as an Arrow stream."""
     sink = pa.BufferOutputStream()

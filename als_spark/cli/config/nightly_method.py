@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Protocol
 
-from als_spark.cli.config.settings import option_name
+from als_spark.cli.config.method import Given, refuse_shuffle, refuse_without_effect
 from als_spark.errors import ConfigError
 from als_spark.nightly.method import Earlier, options_of
 from als_spark.train.bayes.options import NoiseChoice, PosteriorMethod, PosteriorOptions
@@ -30,7 +30,7 @@ GIVEN = {
 """Names of the options by those of the configuration."""
 
 
-class NightlyConfig(Protocol):
+class NightlyConfig(Given, Protocol):
     """What is read of the configuration of a nightly run."""
 
     @property
@@ -45,8 +45,6 @@ class NightlyConfig(Protocol):
     def dtype(self) -> DType: ...  # noqa: D102
     @property
     def exchange(self) -> ExchangeChoice: ...  # noqa: D102
-    @property
-    def model_fields_set(self) -> set[str]: ...  # noqa: D102
 
 
 def nightly_posterior(
@@ -70,15 +68,11 @@ def nightly_posterior(
         features = 0 if base is None else base.n_features
     why = "" if config.method is not None or base is None else f", as {origin} has it"
     if method == "ridge" and features == 0:
-        _refuse(config, ("noise",), f"--method ridge{why}")
+        refuse_without_effect(config, ("noise",), f"--method ridge{why}")
         return None
     chosen = f"--method {method}" + (f" --implicit-features {features}" if features else "")
-    _refuse(config, REFUSED[method], f"{chosen}{why}")
-    if config.exchange == "shuffle":
-        raise ConfigError(
-            f"--exchange shuffle with {chosen}{why}: not usable: every worker needs what is known "
-            "of all rows of the other side: leave one of the two out"
-        )
+    refuse_without_effect(config, REFUSED[method], f"{chosen}{why}")
+    refuse_shuffle(config.exchange, f"{chosen}{why}")
     given: dict[str, Any] = {
         theirs: getattr(config, ours)
         for ours, theirs in GIVEN.items()
@@ -100,14 +94,3 @@ def _options_of(
         if config.method is None:
             raise
         return None
-
-
-def _refuse(config: NightlyConfig, names: tuple[str, ...], chosen: str) -> None:
-    """Refuse options that would have no effect with what was chosen."""
-    for name in names:
-        value = getattr(config, name)
-        if name in config.model_fields_set and value is not None and value is not False:
-            shown = option_name(name) + ("" if value is True else f" {value}")
-            raise ConfigError(
-                f"{shown} with {chosen}: has no effect: leave it out, or use another method"
-            )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import model_validator
 
 from als_spark.cli.config.checkpoint import CheckpointConfig
+from als_spark.cli.config.method import refuse_shuffle, refuse_without_effect
 from als_spark.cli.config.model import BAYES, MODEL, RESULT, Method, ModelConfig
 from als_spark.cli.config.ratings import RATINGS, RatingsConfig, Reg
 from als_spark.cli.config.settings import (
@@ -23,7 +23,6 @@ from als_spark.cli.config.settings import (
     Shown,
     TargetStore,
     option,
-    option_name,
 )
 from als_spark.errors import ConfigError
 from als_spark.nightly.features import FeatureSource
@@ -174,8 +173,8 @@ class TrainConfig(CheckpointConfig, ModelConfig):
             "variational": (*NOT_BAYES, "burn_in", "samples", "feature_ridge"),
             "sample": (*NOT_BAYES, "tol", "max_iter", "feature_ridge"),
         }
-        self._refuse(refused[self.method], f"--method {self.method}")
         chosen = f"--method {self.method}"
+        refuse_without_effect(self, refused[self.method], chosen)
         for side in SIDES:
             columns = getattr(self, f"{side}_feature_cols")
             if columns and getattr(self, f"{side}_features") is None:
@@ -186,23 +185,14 @@ class TrainConfig(CheckpointConfig, ModelConfig):
         if self.method == "ridge":
             chosen = self._features_words
             if self.posterior is None:
-                self._refuse(("feature_ridge",), chosen, "use --implicit-features 20, say")
+                refuse_without_effect(
+                    self, ("feature_ridge",), chosen, "use --implicit-features 20, say"
+                )
             else:
-                self._refuse(NOT_TOWARDS_A_MEAN, chosen, "leave the features out")
-        if self.posterior is not None and self.exchange == "shuffle":
-            raise ConfigError(
-                f"--exchange shuffle with {chosen}: not usable: every worker needs "
-                "what is known of all rows of the other side: leave one of the two out"
-            )
+                refuse_without_effect(self, NOT_TOWARDS_A_MEAN, chosen, "leave the features out")
+        if self.posterior is not None:
+            refuse_shuffle(self.exchange, chosen)
         return self
-
-    def _refuse(self, names: Iterable[str], chosen: str, else_: str = "use another method") -> None:
-        """Refuse options that would have no effect with what was chosen."""
-        for name in names:
-            value = getattr(self, name)
-            if name in self.model_fields_set and value is not None and value is not False:
-                shown = option_name(name) + ("" if value is True else f" {value}")
-                raise ConfigError(f"{shown} with {chosen}: has no effect: leave it out, or {else_}")
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -18,7 +18,13 @@ from pyspark.sql import functions as F
 from als_spark.errors import DataError
 from als_spark.model.large_model import AnyModel, LargeSide
 from als_spark.model.stored_factors import StoredFactors
-from als_spark.spark.arrow import map_in_arrow, spark_type, stream_to_bytes, table_from_bytes
+from als_spark.spark.arrow import (
+    lists_of,
+    map_in_arrow,
+    spark_type,
+    stream_to_bytes,
+    table_from_bytes,
+)
 from als_spark.spark.train.factor_blocks import DistributedFactors, in_order
 from als_spark.spark.worker import prepare_worker
 from als_spark.train.backend import RemoteFactors
@@ -89,14 +95,12 @@ def chunk_of_piece(
     prepare_worker()
     factors, (ids, degrees, sums) = pair
     trained = degrees > 0
-    own = np.ascontiguousarray(factors[trained])
-    offsets = np.arange(0, own.size + 1, own.shape[1], dtype=np.int32)
     table = pa.table(
         {
             "id": ids.filter(pa.array(trained)),
             "n_ratings": pa.array(degrees[trained], pa.int32()),
             "sum_ratings": pa.array(sums[trained], pa.float64()),
-            "factors": pa.ListArray.from_arrays(offsets, pa.array(own.reshape(-1))),
+            "factors": lists_of(factors[trained]),
         }
     )
     return (bytearray(stream_to_bytes(table)),)
