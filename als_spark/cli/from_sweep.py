@@ -9,13 +9,16 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from als_spark.cli.config.model import Method
 from als_spark.cli.config.ratings import Exponent, Rank, Reg
+from als_spark.cli.config.settings import Count, CountOrNone
 from als_spark.errors import ConfigError
 from als_spark.files.json_files import decode, decode_value
 from als_spark.files.places import local_path
 from als_spark.nightly.run_record import Alpha, Spec
 from als_spark.solve.objective import Objective
 from als_spark.store.layout import parse
+from als_spark.train.bayes.options import NoiseChoice
 
 RESULTS_FILE, RUN_FILE = "results.json", "run.json"
 
@@ -23,17 +26,27 @@ RESULTS_FILE, RUN_FILE = "results.json", "run.json"
 @dataclass(frozen=True)
 class _Point:
     d: Rank
-    lambda_reg: Reg
+    lambda_reg: Reg | None
 
 
 @dataclass(frozen=True)
 class _Config:
     """What the points have in common; sweeps of 0.1.0 know the exponent alone."""
 
-    exponent: Exponent
+    exponent: Exponent | None
     implicit: bool = False
     alpha: Alpha | None = None
     nonnegative: bool = False
+    method: Method = "ridge"
+    noise: NoiseChoice | None = None
+    implicit_features: CountOrNone | None = None
+    feature_ridge: Reg | None = None
+    burn_in: CountOrNone | None = None
+    samples: Count | None = None
+
+
+_OF_RIDGE = ("exponent", "implicit", "alpha", "nonnegative")
+_OF_PRIOR = ("exponent", "noise", "implicit_features", "feature_ridge", "burn_in", "samples")
 
 
 @dataclass(frozen=True)
@@ -44,8 +57,11 @@ class _Run:
 _POINT, _RUN = TypeAdapter(_Point), TypeAdapter(_Run)
 
 
-def best_of_sweep(folder: str) -> Spec:
+def best_of_sweep(folder: str) -> Spec | dict[str, Any]:
     """Return the best point of a sweep's output folder.
+
+    Where a prior is learnt, or rows are drawn towards a mean, it is fields of the configuration of
+    the job that trains one model.
 
     Raises
     ------
@@ -60,7 +76,14 @@ def best_of_sweep(folder: str) -> Spec:
         point = parse(_POINT, _best(path / RESULTS_FILE))
         name = RUN_FILE
         config = parse(_RUN, decode((path / RUN_FILE).read_bytes())).config
-        members = {key: value for key, value in asdict(config).items() if value is not None}
+        known = {key: value for key, value in asdict(config).items() if value is not None}
+        if config.method != "ridge" or config.implicit_features:
+            given = {} if point.lambda_reg is None else {"reg": point.lambda_reg}
+            own = {key: known[key] for key in _OF_PRIOR if key in known}
+            return {"method": config.method, "rank": point.d, **given, **own}
+        if point.lambda_reg is None or config.exponent is None:
+            raise ValueError("the best point has no λ")
+        members = {key: known[key] for key in _OF_RIDGE if key in known}
         return Spec(point.d, Objective(point.lambda_reg, **members))
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else None

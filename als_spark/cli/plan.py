@@ -35,16 +35,24 @@ class Planned(NamedTuple):
     ranks: Sequence[int]
     workload: Workload
     exchange: ExchangeChoice
+    n_models: int | None = None
+    """Where they are trained one by one: how many; ``ranks`` has the largest."""
 
 
 def plan_sweep(config: SweepConfig) -> int:
     """Print what a sweep needs; return the exit code: 2 if it could only fail."""
     held_out = config.validation_fraction + (0.0 if config.test else config.test_fraction)
     workload = Workload(
+        config.kind,
         train_share=1 - held_out,
         rankings=config.ranking is not None,
         accelerated=config.accelerate,
     )
+    posteriors = config.posteriors
+    if posteriors:
+        # The largest of them: they are trained one after the other, or a task each.
+        planned = Planned([max(config.ranks)], workload, config.exchange, len(posteriors))
+        return _plan(config, planned)
     ranks = [spec.rank for spec in grid_specs(config.ranks, config.objectives)]
     return _plan(config, Planned(ranks, workload, config.exchange))
 
@@ -70,6 +78,8 @@ def _plan(config: FitConfig, planned: Planned) -> int:
         counts, origin = _counts(config, job, progress)
         estimate = _estimate(config, planned, counts, _resources(config, job))
     record = _in_options({**estimate.as_record(), "counted": origin})
+    if planned.n_models is not None:
+        record["one_by_one"] = planned.n_models
     if config.as_json:
         say(json.dumps(record, indent=2, allow_nan=False))
     else:

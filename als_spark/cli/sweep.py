@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
 from als_spark.cli.checkpoints import begin_checkpoint, open_checkpoint
 from als_spark.cli.config.settings import config_record, in_options
-from als_spark.cli.config.sweep import SweepConfig
+from als_spark.cli.config.sweep import Kind, SweepConfig
 from als_spark.cli.interrupts import Interrupted
 from als_spark.cli.plan import plan_sweep
 from als_spark.cli.program import EXIT_DONE, EXIT_INTERRUPTED, job_main, say
@@ -28,11 +30,13 @@ from als_spark.files.json_files import write_json
 from als_spark.files.outputs import INTERRUPTED_FOLDER, StagedFolder
 from als_spark.files.places import local_path
 from als_spark.model.files import save_refitted
+from als_spark.model.intervals import save_intervals
 from als_spark.model.large_model import AnyModel
 from als_spark.nightly.refit import PHASE, refit_model, refit_words
 from als_spark.redaction import redact_all
 from als_spark.report.advice import edges, next_command
 from als_spark.report.baseline import Biases, Popular, is_beaten
+from als_spark.report.figures.convergence import StopRule
 from als_spark.report.figures.sweep import sweep_pictures
 from als_spark.report.pages.sweep import sweep_page
 from als_spark.report.table import results_table
@@ -43,10 +47,12 @@ from als_spark.spark.read.columns import typed_ratings, union_typed
 from als_spark.spark.read.failures import unreadable_files_are_named
 from als_spark.spark.session import blas_threads_of_workers
 from als_spark.spark.train.best import model_of, seen_record
+from als_spark.spark.train.posterior import FittedPosterior, PosteriorGrid
 from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.baseline import ITEM_DAMPING, USER_DAMPING, fit_biases
 from als_spark.train.grid import SweepCollector, SweepOutcome, grid_specs
 from als_spark.train.ranking import popularity
+from als_spark.train.records import ModelSpec, PointResult
 from als_spark.types import SIDES, SplitName
 
 RUN_FILE = "run.json"
@@ -55,7 +61,7 @@ RUN_FILE = "run.json"
 def _run(config: SweepConfig) -> int:
     if config.plan:
         return plan_sweep(config)
-    n_points = len(config.ranks) * len(config.lambdas)
+    n_points = len(config.ranks) * len(config.lambdas or (None,))
     with job_with_output("sweep", config, config.output, output_folder, n_points) as (job, staged):
         run = _Run(config, job, staged)
         summary = run.work()
@@ -74,13 +80,18 @@ class _Run:
         self._staged = staged
         self.stopped = False
         """Whether the training was broken off."""
-        self._specs = grid_specs(config.ranks, config.objectives)
+        self._posteriors = config.posteriors
+        self._specs = [
+            ModelSpec(point, options.n_factors, options.objective)
+            for point, options in enumerate(self._posteriors)
+        ] or grid_specs(config.ranks, config.objectives)
         self._selected_on: SplitName = "validation" if config.validation_fraction else "test"
         self._judge = config.chosen_by
         self._collector = SweepCollector(self._selected_on, job.progress.on_finished, self._judge)
         self._popular: Popular = {}
         self._biases: Biases = {}
         self._refitted: AnyModel | None = None
+        self._grid: PosteriorGrid | None = None
         self._checkpoint = open_checkpoint(job.session, config)
         self._facts: dict[str, Any] = {
             "versions": all_versions(job.session),
@@ -113,7 +124,12 @@ class _Run:
         if outcome is None and self._judge.is_ranking:
             raise DataError(
                 f"no point has a finite {self._selected_on} {self._judge.label}: the factors of "
-                "all are too large: use larger --lambdas"
+                "all are too large: use "
+                + (
+                    "ratings in smaller units"
+                    if self._config.lambdas is None
+                    else "larger --lambdas"
+                )
             )
         if outcome is None:
             raise DataError(
@@ -219,6 +235,11 @@ class _Run:
         }
 
     def _train(self, prepared: PreparedRatings) -> None:
+        if self._posteriors:
+            self._grid = PosteriorGrid(prepared, self._posteriors, self._collector)
+            with self._progress.phase("training"):
+                self._grid.train(self._progress.on_iteration)
+            return
         if self._config.implicit:
             self._progress.write(f"warning: {IMPLICIT_CAVEAT}")
         with self._progress.phase("training"):
@@ -280,7 +301,20 @@ class _Run:
         best = outcome.points[outcome.best]
         more = {"seed": self._config.seed, "result": best.as_record(best=True)}
         more |= seen_record(prepared)
-        return model_of(prepared, outcome.best_factors, best.spec.objective, more)
+        objective = best.spec.objective
+        if self._best_posterior is not None:
+            more |= self._best_posterior.description
+            objective = self._best_posterior.objective
+        return model_of(prepared, outcome.best_factors, objective, more)
+
+    @property
+    def _best_posterior(self) -> FittedPosterior | None:
+        return None if self._grid is None else self._grid.best
+
+    @property
+    def _note(self) -> str:
+        """Which objective λ belongs to, or what is learnt."""
+        return self._posteriors[0].note if self._posteriors else self._specs[0].objective.note
 
     def _write(self, outcome: SweepOutcome, prepared: PreparedRatings) -> None:
         folder = self._staged.content
@@ -289,24 +323,23 @@ class _Run:
             folder / "results.json",
             [point.as_record(best=position == best) for position, point in enumerate(points)],
         )
-        note = points[best].spec.objective.note
         drawn = (points, best, outcome.selected_on)
-        words: dict[str, Any] = {"objective_note": note, "judge": self._judge}
-        pictures = sweep_pictures(*drawn, tol=self._config.tol, **words)
+        words: dict[str, Any] = {"objective_note": self._note, "judge": self._judge}
+        pictures = sweep_pictures(
+            *drawn,
+            tol=self._config.tol,
+            stop=_STOPS[self._config.kind],
+            burn_in=self._posteriors[0].burn_in if self._posteriors else 0,
+            **words,
+        )
+        self._pictures = list(pictures)
         for name, picture in pictures.items():
             (folder / name).write_bytes(picture)
         model = self._best_model(outcome, prepared)
         save_refitted(model, self._refitted, folder / "best_model")
-        history = [
-            {
-                "d": point.rank,
-                "lambda_reg": point.reg,
-                "objective": [record.objective for record in point.history],
-                "change": [record.change for record in point.history],
-            }
-            for point in points
-        ]
-        write_json(folder / "history.json", history)
+        if self._best_posterior is not None and self._best_posterior.intervals is not None:
+            save_intervals(self._best_posterior.intervals, folder / "best_model")
+        write_json(folder / "history.json", [_history(point) for point in points])
         complete = not self.stopped
         if complete and self._checkpoint is not None:
             self._job.when_written.append(self._checkpoint.remove)
@@ -331,12 +364,18 @@ class _Run:
     def _advice(self, outcome: SweepOutcome) -> list[str]:
         """Say where the best point lies on an edge of the grid, and what to try next."""
         chosen = outcome.points[outcome.best]
-        grid = self._config.ranks, self._config.lambdas
+        grid = self._config.ranks, self._config.lambdas or ()
         judge, baselines = self._judge, (self._popular, self._biases)
         beaten = is_beaten(chosen, outcome.selected_on, judge, *baselines)
         most = min(self._facts["data"][f"{side}s"] for side in SIDES)
         following = next_command(
-            chosen, *grid, beaten=beaten, for_lists=judge.is_ranking, most=most
+            chosen,
+            *grid,
+            beaten=beaten,
+            for_lists=judge.is_ranking,
+            most=most,
+            method=self._config.method if self._posteriors else None,
+            n_features=self._config.implicit_features or 0,
         )
         return [*edges(chosen, *grid, most=most), *([] if following is None else [following])]
 
@@ -349,10 +388,11 @@ class _Run:
             popular=self._popular,
             biases=self._biases,
         )
-        note = outcome.points[outcome.best].spec.objective.note
+        learnt = outcome.points[outcome.best].reg is None
+        belongs = "λ is learnt" if learnt else "λ belongs to this objective"
         # Of a grid that was not finished nobody knows where its best point lies.
         advice = [] if self.stopped else self._advice(outcome)
-        table = "\n".join([table, f"λ belongs to this objective: {note}.", *advice])
+        table = "\n".join([table, f"{belongs}: {self._note}.", *advice])
         if self._config.implicit:
             table += f"\n\nThe {IMPLICIT_CAVEAT}."
         folder = self._config.output.rstrip("/")
@@ -373,9 +413,27 @@ class _Run:
             )
         return (
             f"{table}\n\nResults, plots and the best model are in {folder}: report.html, "
-            "results.json, sweep.png, selected.png, heatmap.png, convergence.png, best_model/, "
-            "history.json, run.json"
+            f"results.json, {', '.join(self._pictures)}, best_model/, history.json, run.json"
         )
+
+
+_STOPS: Mapping[Kind, StopRule] = {
+    "ridge": "change",
+    "ridge towards a mean": "objective",
+    "variational": "bound",
+    "sample": "bound",
+}
+"""What ends a training; samples nothing does."""
+
+
+def _history(point: PointResult) -> dict[str, Any]:
+    """Return the record of ``history.json``; what is not finite is null."""
+    record: dict[str, Any] = {"d": point.rank, "lambda_reg": point.reg}
+    names = ["objective", "change"] if point.learnt is None else ["objective", "change", "noise"]
+    for name in names:
+        values = [getattr(iteration, name) for iteration in point.history]
+        record[name] = [value if math.isfinite(value) else None for value in values]
+    return record
 
 
 main = job_main(SweepConfig, _run)

@@ -42,12 +42,14 @@ def prepare_options(config: SweepConfig, ranks: Sequence[int]) -> PrepareOptions
         ),
         bad_rows=config.bad_rows,
         duplicates=config.duplicates,
-        cold_start=config.cold_start,
+        cold_start=config.cold_rows,
         dtype=config.dtype,
-        ranks=ranks,
+        # Those with a learnt prior are trained one after the other, or a task each.
+        ranks=[max(ranks)] if config.posteriors else ranks,
         placement=config.placement,
         partitions=config.partitions,
         ranking=config.ranking,
         exchange=config.exchange,
         accelerate=config.training.accelerate,
+        method=config.kind,
     )

@@ -33,8 +33,18 @@ RUN_FILE = "run.json"
 
 
 def _run(config: TrainConfig) -> int:
+    best: Spec | None = None
+    sweep = config.from_sweep
+    if sweep is not None:
+        found = best_of_sweep(sweep)
+        if isinstance(found, Spec):
+            config.refuse_prior()
+            best = found
+        else:
+            config = config.with_sweep(found)
     if config.plan:
-        return plan_model(config, _rank(config), config.posterior)
+        rank = config.spec(best).rank if config.posterior is None else config.posterior.n_factors
+        return plan_model(config, rank, config.posterior)
     if config.mlflow is not None:
         check_tracking(config.mlflow)
     if config.posterior is not None:
@@ -42,20 +52,11 @@ def _run(config: TrainConfig) -> int:
         work = _into_store if config.output is None else _into_folder
         say(work(config, spec, config.method_words(config.posterior)))
         return EXIT_DONE
-    sweep = config.from_sweep
-    spec = config.spec(None if sweep is None else best_of_sweep(sweep))
+    spec = config.spec(best)
     source = None if sweep is None else f"the sweep in {sweep}"
     work = _into_store if config.output is None else _into_folder
     say(work(config, spec, config.objective_words(spec, source)))
     return EXIT_DONE
-
-
-def _rank(config: TrainConfig) -> int:
-    """Rank of the model that a plan is of."""
-    if config.posterior is not None:
-        return config.posterior.n_factors
-    sweep = config.from_sweep
-    return config.spec(None if sweep is None else best_of_sweep(sweep)).rank
 
 
 def _into_folder(config: TrainConfig, spec: Spec, objective: str) -> str:

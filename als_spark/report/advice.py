@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from als_spark.train.records import PointResult
 
-__all__ = ["edges", "next_command"]
+__all__ = ["edges", "next_command", "warn_unsettled"]
 
+LARGEST_R_HAT = 1.1
+"""Gelman et al. 2013, "Bayesian Data Analysis", third edition, section 11.5."""
 _LARGEST_RANK = 10_000
 _WEIGHTED = "--exponent 1 --lambdas 0.05,0.1,0.2"
 """Where the plain ridge does badly: the λ that usually do well at ν = 1."""
@@ -25,7 +28,7 @@ def edges(
     chosen : PointResult
         The best point.
     ranks, regs : sequence of int, sequence of float
-        d and λ of the whole grid. A single one has no edge.
+        d and λ of the whole grid. A single one has no edge; where λ is learnt there are none.
     most : int, optional
         The smaller of the numbers of users and items. A product of factors has no larger rank, so
         more of them fit nothing better.
@@ -40,7 +43,13 @@ def edges(
             f"The best rank, d = {chosen.rank}, is the largest of the grid: a larger one may be "
             "better still (--ranks)."
         )
-    if len(ranks) > 1 and chosen.rank == min(ranks) == 1:
+    if len(ranks) > 1 and chosen.rank == min(ranks) and chosen.reg is None:
+        if chosen.rank > 1:
+            yield (
+                f"The best rank, d = {chosen.rank}, is the smallest of the grid: a smaller one may "
+                "be better still (--ranks)."
+            )
+    elif len(ranks) > 1 and chosen.rank == min(ranks) == 1:
         yield (
             "The best rank, d = 1, is the smallest there is: with these λ more factors predict "
             "worse, so other λ may be better (--lambdas, --exponent)."
@@ -51,7 +60,7 @@ def edges(
             "another λ, may be better still (--ranks, --lambdas)."
         )
     end = _end(chosen.reg, regs)
-    if end is not None:
+    if end is not None and chosen.reg is not None:
         other = "smaller" if end == "smallest" else "larger"
         yield (
             f"The best λ, {chosen.reg:g}, is the {end} of the grid: a {other} one may be better "
@@ -67,6 +76,8 @@ def next_command(
     beaten: bool,
     for_lists: bool = False,
     most: int | None = None,
+    method: str | None = None,
+    n_features: int = 0,
 ) -> str | None:
     """Name the options to try next; None where the grid leaves nothing open.
 
@@ -80,25 +91,49 @@ def next_command(
         Whether it was judged by a ranking measure.
     most : int, optional
         As in :func:`edges`.
+    method : str, optional
+        What ``--method`` is where a prior is learnt, or a mean that rows are drawn towards; None:
+        ridges towards zero.
+    n_features : int
+        Implicit features that the prior depends on.
     """
     most = min(most or _LARGEST_RANK, _LARGEST_RANK)
     objective = chosen.spec.objective
     plain = objective.exponent == 0 and not objective.implicit
     if for_lists and beaten and not objective.implicit:
-        options = [_FOR_LISTS]
+        # Feedback is implicit without a prior that is learnt, and without features.
+        other = [] if method in (None, "ridge") else ["--method ridge"]
+        options = [*other, *(["--implicit-features 0"] if n_features else []), _FOR_LISTS]
+    elif method is not None:
+        options = [*_lambdas_beyond(chosen.reg, regs), *_ranks_beyond(chosen.rank, ranks, most)]
+        if n_features == 0 and not for_lists:
+            options.append("--implicit-features 20")
     elif plain and (beaten or (len(ranks) > 1 and chosen.rank == min(ranks) == 1)):
         options = [_WEIGHTED, *_ranks_beyond(chosen.rank, ranks, most)]
         if max(ranks) < 10:
             options[1:] = [_ranks_option([10, 20, 50], most)]
     else:
         options = [*_lambdas_beyond(chosen.reg, regs), *_ranks_beyond(chosen.rank, ranks, most)]
-        if not options and beaten and len(regs) == 1:
+        if not options and beaten and len(regs) == 1 and chosen.reg is not None:
             options = [f"--lambdas {_listed(chosen.reg, (0.5, 1, 2))}"]
     if not options:
         return None
     changed = " ".join(options)
     return (
         f"Next to try: the same command with {changed}, and another --output to keep this result."
+    )
+
+
+def warn_unsettled(points: Sequence[PointResult]) -> str | None:
+    """Say how many samplers have not settled; None where all have, or nothing was sampled."""
+    found = [(point.learnt or {}).get("r_hat", math.nan) for point in points]
+    unsettled = sum(r_hat > LARGEST_R_HAT for r_hat in found)
+    if not unsettled:
+        return None
+    have = "has" if unsettled == 1 else "have"
+    return (
+        f"the draws of {unsettled} of {len(points)} models {have} not settled (R-hat above "
+        f"{LARGEST_R_HAT:g}): use a larger --burn-in, and more --samples."
     )
 
 
@@ -114,9 +149,9 @@ def _ranks_option(ranks: Sequence[int], most: int) -> str:
     return "--ranks " + ",".join(map(str, dict.fromkeys(min(rank, most) for rank in ranks)))
 
 
-def _lambdas_beyond(best: float, regs: Sequence[float]) -> list[str]:
+def _lambdas_beyond(best: float | None, regs: Sequence[float]) -> list[str]:
     end = _end(best, regs)
-    if end is None:
+    if end is None or best is None:
         return []
     times = (0.25, 0.5, 1) if end == "smallest" else (1, 2, 4)
     return [f"--lambdas {_listed(best, times)}"]
@@ -126,8 +161,10 @@ def _listed(reg: float, times: Sequence[float]) -> str:
     return ",".join(f"{reg * factor:g}" for factor in times)
 
 
-def _end(reg: float, regs: Sequence[float]) -> str | None:
-    """Return which end of the grid a λ is; no λ is smaller than 0."""
+def _end(reg: float | None, regs: Sequence[float]) -> str | None:
+    """Return which end of the grid a λ is; no λ is smaller than 0, and a learnt one is none."""
+    if reg is None:
+        return None
     if len(regs) > 1 and reg == min(regs) and reg > 0:
         return "smallest"
     return "largest" if len(regs) > 1 and reg == max(regs) else None

@@ -23,7 +23,8 @@ def plan_text(record: Mapping[str, Any]) -> str:
     ----------
     record : mapping
         From :meth:`als_spark.spark.estimate.estimate.Estimate.as_record`, with ``counted``, which
-        says where the counts come from.
+        says where the counts come from; and perhaps ``one_by_one``, the number of models of which
+        that of the estimate is the largest.
     """
     sections = [
         ("What is trained", _table(_training(record))),
@@ -48,6 +49,8 @@ def _training(record: Mapping[str, Any]) -> Iterator[Sequence[str]]:
     method = record["workload"]["method"]
     models = f"{len(ranks)} models" if len(ranks) > 1 else "1 model"
     rank = f"{min(ranks)} to {max(ranks)}" if min(ranks) < max(ranks) else f"{ranks[0]}"
+    if record.get("one_by_one", 1) > 1:
+        models = f"the largest of {record['one_by_one']}, trained one by one,"
     yield "models", f"{models} of rank {rank}, {size}{'' if method == 'ridge' else f', {method}'}"
     heap = show_bytes(cluster["driver_memory"])
     if cluster["local"]:

@@ -9,6 +9,7 @@ late one does no harm.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import threading
@@ -170,8 +171,8 @@ class ProgressReporter:
             if self._on_terminal or self._clock() - self._last_log < self._log_seconds:
                 return
             self._last_log = self._clock()
-            line = f"{len(self._finished)}/{self._n_points} points done, {self._news()}, "
-            line += f"objective {record.objective:.6g}"
+            line = f"{len(self._finished)}/{self._n_points} points done, {self._news()}"
+            line += _reached(record)
         self._logger.info("%s", line)
 
     def on_finished(self, point_index: int, point: PointResult) -> None:
@@ -190,12 +191,12 @@ class ProgressReporter:
                 return
             self._finished.add(point_index)
             done = f" ({len(self._finished)}/{self._n_points} points done)"
-        cap = "" if point.converged else " (the cap: not converged)"
+        cap = " (the cap: not converged)" if point.ended_by_rule is False else ""
         plural = "" if point.iterations == 1 else "s"
         count = done if self._n_points > 1 and not self._on_terminal else ""  # the bar has it
         self.write(
-            f"{self._place(point.rank, point.reg)}: {point.iterations} iteration{plural}{cap}, "
-            f"objective {point.objective:.6g}, {duration(point.seconds)}{count}"
+            f"{self._place(point.rank, point.reg)}: {point.iterations} iteration{plural}{cap}"
+            f"{_reached(point)}, {duration(point.seconds)}{count}"
         )
 
     def write(self, line: str) -> None:
@@ -302,13 +303,21 @@ class ProgressReporter:
         if not self._running:
             return ""
         last = next(reversed(self._running.values()))
-        return (
-            f"{len(self._running)} running, {self._place(last.rank, last.reg)} "
-            f"iteration {last.iteration}, change {last.change:.3g}"
-        )
+        place = f"{len(self._running)} running, {self._place(last.rank, last.reg)}"
+        change = f", change {last.change:.3g}" if math.isfinite(last.change) else ""
+        return f"{place} iteration {last.iteration}{change}"
 
-    def _place(self, rank: int, reg: float) -> str:
-        return f"d={rank} {self._lambda}={reg:g}"
+    def _place(self, rank: int, reg: float | None) -> str:
+        return f"d={rank}" + ("" if reg is None else f" {self._lambda}={reg:g}")
+
+
+def _reached(of: IterationRecord | PointResult) -> str:
+    """Say how far a training has come: its objective, or its bound and the noise; none of NaN."""
+    if of.reg is not None:
+        return f", objective {of.objective:.6g}"
+    noise = of.noise if isinstance(of, IterationRecord) else (of.learnt or {})["noise_deviation"]
+    bound = f", bound {-of.objective:.6g}" if math.isfinite(of.objective) else ""
+    return f"{bound}, noise {noise:.4g}"
 
 
 def _is_terminal(stream: TextIO) -> bool:

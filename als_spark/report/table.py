@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import NamedTuple
 
+from als_spark.report.advice import warn_unsettled
 from als_spark.report.baseline import (
     Biases,
     Popular,
@@ -18,7 +20,7 @@ from als_spark.report.format import MISSING, number
 from als_spark.train.records import DEFAULT_JUDGE, ErrorMeans, Judge, PointResult
 from als_spark.types import SplitName
 
-__all__ = ["error_cells", "ranked_splits", "results_table", "splits_of"]
+__all__ = ["Layout", "error_cells", "ranked_splits", "results_table", "splits_of"]
 
 _SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
@@ -41,7 +43,8 @@ def results_table(
     ----------
     points : sequence of PointResult
         The finished points, one row each, in this order. Their λ (``lambda``) belongs to the
-        objective that the run's frequency exponent selects.
+        objective that the run's frequency exponent selects. Where it is learnt the learnt noise
+        stands in its place, behind the errors.
     best : int or None
         Position in ``points`` of the row to mark with ``*``; None marks none.
     selected_on : SplitName
@@ -62,11 +65,16 @@ def results_table(
     splits = splits_of(points)
     ranked, shown = ranked_splits(points), shown_ranking(judge)
     groups = [["RMSE", "MAE", *([shown.label] if split in ranked else [])] for split in splits]
-    cells = [_header(groups), *(_row(point, splits, ranked, shown) for point in points)]
+    layout = Layout.of(points)
+    cells = [_header(groups, layout), *(_row(p, splits, ranked, shown, layout) for p in points)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     lines = [_join(row, widths) for row in cells]
     marks = [" ", *("*" if place == best else " " for place in range(len(points)))]
-    table = [_group_line(splits, groups, widths), *map(" ".join, zip(marks, lines, strict=True))]
+    first = 2 if layout.given else 1
+    table = [
+        _group_line(splits, groups, widths, first),
+        *map(" ".join, zip(marks, lines, strict=True)),
+    ]
     table.insert(2, "-" * max(map(len, table)))
     caption = _caption(points, best, selected_on, judge)
     if popular:
@@ -77,7 +85,34 @@ def results_table(
         caption.append(biases_note(biases))
         warning = warn_above_biases(points, best, selected_on, judge, biases)
         caption += [] if warning is None else [f"Warning: {warning}"]
+    caption += _learnt_caption(points, layout)
     return "\n".join([*(line.rstrip() for line in table), "", *caption])
+
+
+class Layout(NamedTuple):
+    """Which columns a table of points has."""
+
+    given: bool
+    """λ: it was not learnt."""
+    learnt: Mapping[str, str]
+    """What was learnt in its place: name in the record, header."""
+    ruled: bool
+    """How trainings ended: a stopping rule may have ended them."""
+
+    @classmethod
+    def of(cls, points: Sequence[PointResult]) -> Layout:
+        """Look at points of one method."""
+        found = points[0].learnt if points else None
+        learnt = {name: words for name, words in _LEARNT.items() if name in (found or {})}
+        return cls(found is None, learnt, all(point.ended_by_rule is not None for point in points))
+
+    def cells(self, point: PointResult, missing: str = MISSING) -> list[str]:
+        """Write what a point has learnt."""
+        learnt = point.learnt or {}
+        return [number(learnt.get(name), missing) for name in self.learnt]
+
+
+_LEARNT = {"noise_deviation": "noise", "r_hat": "R-hat"}
 
 
 def splits_of(points: Sequence[PointResult]) -> list[SplitName]:
@@ -104,13 +139,19 @@ def error_cells(
     ]
 
 
-def _header(groups: Sequence[Sequence[str]]) -> list[str]:
+def _header(groups: Sequence[Sequence[str]], layout: Layout) -> list[str]:
     measures = [name for group in groups for name in group]
-    return ["d", "lambda", *measures, "iterations", "converged", "seconds"]
+    ended = ["converged"] if layout.ruled else []
+    place = ["d", "lambda"] if layout.given else ["d"]
+    return [*place, *measures, *layout.learnt.values(), "iterations", *ended, "seconds"]
 
 
 def _row(
-    point: PointResult, splits: Sequence[SplitName], ranked: Sequence[SplitName], shown: Judge
+    point: PointResult,
+    splits: Sequence[SplitName],
+    ranked: Sequence[SplitName],
+    shown: Judge,
+    layout: Layout,
 ) -> list[str]:
     cells: list[str] = []
     for split in splits:
@@ -119,10 +160,11 @@ def _row(
             cells.append(number(shown.value(point, split), "-"))
     return [
         str(point.rank),
-        f"{point.reg:g}",
+        *([] if point.reg is None else [f"{point.reg:g}"]),
         *cells,
+        *layout.cells(point, "-"),
         str(point.iterations),
-        "yes" if point.converged else "cap",
+        *(["yes" if point.ended_by_rule else "cap"] if layout.ruled else []),
         f"{point.seconds:.1f}",
     ]
 
@@ -132,11 +174,10 @@ def _join(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _group_line(
-    splits: Sequence[SplitName], groups: Sequence[Sequence[str]], widths: Sequence[int]
+    splits: Sequence[SplitName], groups: Sequence[Sequence[str]], widths: Sequence[int], first: int
 ) -> str:
-    """Name each group of columns above them, the name centred over a rule."""
-    line = " " * (2 + widths[0] + 2 + widths[1])
-    first = 2
+    """Name each group of columns above them, from ``first`` on, the name centred over a rule."""
+    line = " " * (2 * first + sum(widths[:first]))
     for split, group in zip(splits, groups, strict=True):
         own = widths[first : first + len(group)]
         line += "  " + f" {split} ".center(sum(own) + 2 * (len(own) - 1), "-")
@@ -152,7 +193,8 @@ def _caption(
         lines.append(f"No best point: no point has a finite {selected_on} {judge.kind}.")
     else:
         chosen = points[best]
-        place = f"d={chosen.rank}, lambda={chosen.reg:g}"
+        place = f"d={chosen.rank}"
+        place += "" if chosen.reg is None else f", lambda={chosen.reg:g}"
         aim = judge.aim(selected_on)
         if judge.measure == "mse":
             # The table has no column of it.
@@ -168,7 +210,18 @@ def _caption(
                 f"  Its {selected_on} {kind} is optimistic: the {selected_on} ratings chose it.",
                 f"  For an untouched test {kind} choose on other ratings: {other}",
             ]
-    if not all(point.converged for point in points):
+    if any(point.ended_by_rule is False for point in points):
         lines.append("cap: stopped by the cap on iterations, before the stopping rule was met.")
     lines.append("RMSE and MAE in rating units.")
     return lines
+
+
+def _learnt_caption(points: Sequence[PointResult], layout: Layout) -> list[str]:
+    """Say what the columns of what was learnt are, and warn of draws that have not settled."""
+    lines = []
+    if "noise_deviation" in layout.learnt:
+        lines.append("noise: the learnt standard deviation of a rating's noise, in rating units.")
+    if "r_hat" in layout.learnt:
+        lines.append("R-hat: of the draws of the noise; near 1 where they have settled.")
+    warning = warn_unsettled(points)
+    return lines if warning is None else [*lines, f"Warning: {warning}"]

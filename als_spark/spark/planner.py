@@ -134,6 +134,7 @@ def plan(
     exchange: ExchangeChoice | Mapping[Side, ExchangeName] = "auto",
     ranked: bool = False,
     accelerated: bool = False,
+    whole: bool = False,
 ) -> Plan:
     """Decide how a run uses the cluster.
 
@@ -141,7 +142,9 @@ def plan(
     bytes that Spark allows a Python worker (see the function of that name), ``exchange`` how the
     fixed factors reach the blocks of both sides, or of each. An exchange that is not ``auto``
     implies that the ratings are partitioned. ``ranked`` says that ranking measures are asked for,
-    ``accelerated`` that a model is accelerated: both need the items' factors broadcast.
+    ``accelerated`` that a model is accelerated: both need the items' factors broadcast. ``whole``
+    says that every worker needs all that is known of the other side: nothing is then shuffled
+    unless that is asked for.
 
     Raises
     ------
@@ -161,6 +164,8 @@ def plan(
     if placement == "grid":
         return Plan("grid", 1, None, {}, worker_bytes, sizes)
     n_blocks = choose_blocks(sizes, worker_bytes) if partitions is None else partitions
+    if whole and exchange == "auto":
+        exchange = "broadcast"
     needs = ["ranking measures"] * ranked + ["acceleration"] * accelerated
     chosen = choose_exchange(sizes, worker_bytes, exchange, needs)
     return Plan("ratings", n_blocks, SLICE_BYTES, chosen, worker_bytes, sizes)

@@ -65,8 +65,8 @@ class SweepOutcome:
         best = self.points[self.best]
         value = self.judge.value(best, self.selected_on)
         return (
-            f"<SweepOutcome: the best of {len(self.points)} points is d = {best.rank}, "
-            f"λ = {best.reg:g}: {self.selected_on} {self.judge.label} {value:.4f}>"
+            f"<SweepOutcome: the best of {len(self.points)} points is {best.place}: "
+            f"{self.selected_on} {self.judge.label} {value:.4f}>"
         )
 
 
@@ -128,9 +128,8 @@ class SweepCollector:
         rankings: Mapping[SplitName, RankingMeans] | None = None,
     ) -> None:
         """Take a trained model, its error sums and its ranking measures."""
-        spec = trained.spec
         result = PointResult(
-            spec=spec,
+            spec=trained.spec,
             iterations=trained.iterations,
             evaluations=trained.evaluations,
             converged=trained.converged,
@@ -140,16 +139,26 @@ class SweepCollector:
             history=trained.history,
             rankings=rankings or {},
         )
+        self.keep(result, lambda: trained.plain_factors)
+
+    def keep(self, result: PointResult, factors: Callable[[], HeldFactors]) -> bool:
+        """Take the result of a model; ask for its factors, and return True, if it is the best yet.
+
+        What :meth:`add` makes of a trained model; another training calls it itself.
+        """
+        point, is_best = result.spec.point, False
         with self._lock:
-            self._results[spec.point] = result
+            self._results[point] = result
             # Cold ratings that are dropped may leave no error to choose by, of any point.
             if math.isfinite(self._judge.value(result, self._selected_on)):
                 order = sorted(self._results)
-                candidates = [self._results[point] for point in order]
-                if order[best_point(candidates, self._selected_on, self._judge)] == spec.point:
-                    self._best = (spec.point, trained.plain_factors)
+                candidates = [self._results[place] for place in order]
+                is_best = order[best_point(candidates, self._selected_on, self._judge)] == point
+            if is_best:
+                self._best = (point, factors())
         if self._on_point is not None:
-            self._on_point(spec.point, result)
+            self._on_point(point, result)
+        return is_best
 
     def outcome(self) -> SweepOutcome | None:
         """Return what has been found so far; None while no point has a finite measure."""

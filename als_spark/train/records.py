@@ -91,16 +91,22 @@ class IterationRecord:
     ``objective`` has the squared training errors plus the penalty; ``change`` is c_t = ‖U_t −
     U_(t−1)‖_F + ‖V_t − V_(t−1)‖_F; ``seconds`` count from the beginning of the model's training;
     ``penalty`` is that of both sides' factors, NaN where a file of an earlier version lacks it.
+
+    Of a method that learns its prior (see :mod:`als_spark.train.bayes`) ``reg`` is None and
+    ``noise`` the standard deviation of the noise; ``objective`` is minus the bound, ``change`` the
+    share by which it grew, and NaN or ∞ where there is none. A ridge towards a mean has a λ, no
+    noise, and such a change.
     """
 
     point: int
     rank: int
-    reg: float
+    reg: float | None
     iteration: int
     objective: float
     change: float
     seconds: float
     penalty: float = math.nan
+    noise: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +209,15 @@ class PointResult:
     spec : ModelSpec
         The point: its rank d and its objective, with λ.
     iterations, evaluations, converged, objective, seconds, history
-        As in :class:`als_spark.train.state.LoopState`, at the end of the training.
+        As in :class:`als_spark.train.state.LoopState`, at the end of the training. ``converged`` is
+        False of samples, which no rule ends: see :attr:`ended_by_rule`.
     errors : mapping of split name to ErrorMeans
         ``train`` and, where the split has them, ``validation`` and ``test``.
     rankings : mapping of split name to RankingMeans
         Of the held-out parts, where they were asked for.
+    learnt : mapping of str to float, optional
+        What a method has learnt in place of λ: ``noise_deviation``, and of samples ``r_hat`` and
+        ``effective_samples``; None: λ was given.
     """
 
     spec: ModelSpec
@@ -219,6 +229,7 @@ class PointResult:
     errors: Mapping[SplitName, ErrorMeans]
     history: Sequence[IterationRecord] = field(default=(), repr=False)
     rankings: Mapping[SplitName, RankingMeans] = field(default_factory=dict)
+    learnt: Mapping[str, float] | None = None
 
     @property
     def rank(self) -> int:
@@ -226,9 +237,19 @@ class PointResult:
         return self.spec.rank
 
     @property
-    def reg(self) -> float:
-        """λ of the point's objective."""
-        return self.spec.objective.reg
+    def reg(self) -> float | None:
+        """λ of the point's objective; None where it was learnt."""
+        return self.spec.objective.reg if self.learnt is None else None
+
+    @property
+    def ended_by_rule(self) -> bool | None:
+        """Whether the stopping rule has ended the training; None of samples: all were drawn."""
+        return None if "r_hat" in (self.learnt or {}) else self.converged
+
+    @property
+    def place(self) -> str:
+        """Where the point is in the grid, for a person: ``d = 8, λ = 2``, or ``d = 8``."""
+        return f"d = {self.rank}" + ("" if self.reg is None else f", λ = {self.reg:g}")
 
     def as_record(self, *, best: bool = False) -> dict[str, Any]:
         """Return the flat JSON record of ``results.json``; a mean over no rating is null."""
@@ -253,11 +274,13 @@ class PointResult:
         record.update(
             iterations=self.iterations,
             evaluations=self.evaluations,
-            converged=self.converged,
+            converged=self.ended_by_rule,
             objective=_finite(self.objective),
             seconds=round(self.seconds, 3),
             best=best,
         )
+        for name, value in (self.learnt or {}).items():
+            record[name] = _finite(value)
         return record
 
 
@@ -271,7 +294,7 @@ def best_point(
     """
     sign = -1 if judge.is_ranking else 1
     candidates = [
-        (sign * value, point.rank, -point.reg, position)
+        (sign * value, point.rank, -(point.reg or 0.0), position)
         for position, point in enumerate(points)
         if math.isfinite(value := judge.value(point, selected_on))
     ]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Self
+from dataclasses import replace
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import model_validator
 
 from als_spark.cli.config.checkpoint import CheckpointConfig
+from als_spark.cli.config.method import refuse_shuffle, refuse_without_effect
+from als_spark.cli.config.model import BAYES, Method
 from als_spark.cli.config.ratings import (
     ALPHA_HELP,
     DEFAULT_RULE,
@@ -18,17 +21,20 @@ from als_spark.cli.config.ratings import (
     RANKING,
     RATINGS,
     REFIT_HELP,
+    TRAINING,
     Alpha,
     Exponent,
     FitConfig,
     Rank,
     Rating,
     Reg,
+    Tolerance,
     TopCount,
     check_alpha,
 )
 from als_spark.cli.config.settings import (
     REQUIRED,
+    Count,
     CountOrNone,
     InputPath,
     Listed,
@@ -40,11 +46,37 @@ from als_spark.cli.config.settings import (
 )
 from als_spark.errors import ConfigError
 from als_spark.solve.objective import Objective
+from als_spark.train.bayes.options import (
+    FEATURE_RIDGE,
+    TOLERANCES,
+    NoiseChoice,
+    PosteriorOptions,
+)
 from als_spark.train.ranking import RankingRule
 from als_spark.train.records import Judge, Measure
-from als_spark.types import (
-    ColdStart,
-)
+from als_spark.types import ColdStart
+
+Kind = Literal["ridge", "ridge towards a mean", "variational", "sample"]
+RANKS: dict[Kind, tuple[int, ...]] = {
+    "ridge": (1, 5, 20, 50),
+    "ridge towards a mean": (8, 16, 32),
+    "variational": (4, 8, 16),
+    "sample": (8, 16, 32),
+}
+LAMBDAS: dict[Kind, tuple[float, ...]] = {
+    "ridge": (1.0, 2.0, 4.0, 6.0),
+    "ridge towards a mean": (10.0, 20.0, 40.0),
+}
+"""The grids that are taken where none is given; other methods learn λ."""
+_OF_RIDGE = ("implicit", "alpha", "nonnegative", "accelerate", "refit")
+_LEARNT = ("lambdas", "exponent", "feature_ridge")
+REFUSED: dict[Kind, tuple[str, ...]] = {
+    "ridge": ("noise", "burn_in", "samples", "feature_ridge"),
+    "ridge towards a mean": (*_OF_RIDGE, "noise", "burn_in", "samples"),
+    "variational": (*_OF_RIDGE, *_LEARNT, "burn_in", "samples"),
+    "sample": (*_OF_RIDGE, *_LEARNT, "tol", "max_iter"),
+}
+"""What has no effect."""
 
 
 class SweepConfig(CheckpointConfig, FitConfig):
@@ -55,8 +87,8 @@ class SweepConfig(CheckpointConfig, FitConfig):
 
     command = "sweep"
     about = (
-        "Train a grid of ALS models (rank d x ridge lambda) on Spark, report and plot their "
-        "errors, and keep the best."
+        "Train a grid of ALS models (rank d x ridge lambda, or ranks alone where a method learns "
+        "lambda) on Spark, report and plot their errors, and keep the best."
     )
     ratings_required = False
     defaults = DEFAULTS / "sweep.toml"
@@ -68,8 +100,10 @@ class SweepConfig(CheckpointConfig, FitConfig):
         HELD_OUT, "share to choose the best point on; the test part then stays untouched", 0.0
     )
     test: InputPath | None = option(HELD_OUT, "test on these ratings instead of a share")
-    cold_start: ColdStart = option(
-        HELD_OUT, "how to predict test ratings of users or items unknown in train", "mean"
+    cold_start: ColdStart | Literal["prior"] = option(
+        HELD_OUT,
+        "how to predict test ratings of users or items unknown in train (default: mean; prior, of "
+        "their rows, where one is learnt)",
     )
     judge: Measure = option(HELD_OUT, "measure that chooses the best point", "mse")
     top: TopCount | None = option(
@@ -84,17 +118,51 @@ class SweepConfig(CheckpointConfig, FitConfig):
         "where --judge is such a measure, or --top or --relevant-from is given; else 0)",
     )
     ranks: Annotated[tuple[Rank, ...], Listed, Shown("D,...")] = option(
-        "grid", "ranks d", (1, 5, 20, 50)
+        "grid",
+        "ranks d (default: 1,5,20,50; 4,8,16 with variational, 8,16,32 with sample, and with the "
+        "implicit features of a ridge)",
     )
-    lambdas: Annotated[tuple[Reg, ...], Listed, Shown("L,...")] = option(
-        "grid", "ridges; of a row with n ratings: lambda * n^exponent", (1.0, 2.0, 4.0, 6.0)
+    lambdas: Annotated[tuple[Reg, ...], Listed, Shown("L,...")] | None = option(
+        "grid",
+        "ridges; of a row with n ratings: lambda * n^exponent (default: 1,2,4,6; 10,20,40 with "
+        "implicit features)",
     )
-    exponent: Exponent = option(
-        "grid", "0: plain ridge; 1: ALS-WR, the objective of Spark MLlib", 0.0
+    exponent: Exponent | None = option(
+        "grid", "0: plain ridge; 1: ALS-WR, the objective of Spark MLlib (default: 0)"
     )
     implicit: bool = option("grid", IMPLICIT_HELP, False)
     alpha: Alpha | None = option("grid", f"{ALPHA_HELP} (default: 1)")
     nonnegative: bool = option("grid", NONNEGATIVE_HELP, False)
+    method: Method = option(
+        BAYES,
+        "ridge: a grid over --lambdas, too; variational and sample learn prior and noise, with "
+        "biases: a grid over --ranks alone",
+        "ridge",
+    )
+    noise: NoiseChoice | None = option(
+        BAYES, "whether users and items may be more or less noisy, each its own (default: rows)"
+    )
+    implicit_features: CountOrNone | None = option(
+        BAYES,
+        "let the prior depend on so many directions of who has rated what: 20, say (default: 0); a "
+        "ridge then has biases, and --ranks and --lambdas of its own",
+    )
+    feature_ridge: Reg | None = option(
+        BAYES,
+        "ridge with features: the features' coefficients weigh as much as so many rows "
+        f"(default: {FEATURE_RIDGE:g})",
+    )
+    burn_in: CountOrNone | None = option(
+        BAYES, "sample: iterations before those that count (default: 40)"
+    )
+    samples: Count | None = option(BAYES, "sample: iterations that count (default: 160)")
+    tol: Tolerance = option(
+        TRAINING,
+        "stop when the change settles to within this; with variational when an iteration adds less "
+        "than this share to the bound (3e-4 unless given), with features of a ridge when it takes "
+        "less from the objective (2e-3)",
+        1e-3,
+    )
     refit: bool = option("result", f"the best model: {REFIT_HELP}", False)
     output: OutputFolder = option("result", "folder for the results (required)", REQUIRED)
 
@@ -103,9 +171,101 @@ class SweepConfig(CheckpointConfig, FitConfig):
         """The objectives of the grid: one for each λ."""
         alpha = 1.0 if self.alpha is None else self.alpha
         return [
-            Objective(reg, self.exponent, self.implicit, alpha, self.nonnegative)
-            for reg in self.lambdas
+            Objective(reg, self.exponent or 0.0, self.implicit, alpha, self.nonnegative)
+            for reg in self.lambdas or ()
         ]
+
+    @property
+    def kind(self) -> Kind:
+        """What is trained."""
+        return _kind_of(self.method, self.implicit_features)
+
+    @property
+    def posteriors(self) -> list[PosteriorOptions]:
+        """The grid of what is trained with a learnt prior, or towards a mean; else nothing."""
+        if self.kind == "ridge":
+            return []
+        given: dict[str, Any] = {
+            "noise": self.noise,
+            "n_features": self.implicit_features,
+            "burn_in": self.burn_in,
+            "samples": self.samples,
+            "exponent": self.exponent,
+            "feature_ridge": self.feature_ridge,
+            "tol": None if self.method == "sample" else self.tol,
+            "max_iter": self.max_iter,
+        }
+        options = PosteriorOptions(
+            self.method,
+            seed=self.seed,
+            dtype=self.dtype,
+            **{name: value for name, value in given.items() if value is not None},
+        )
+        return [
+            replace(options, rank=rank, reg=reg)
+            for rank in self.ranks
+            for reg in self.lambdas or (None,)
+        ]
+
+    @property
+    def cold_rows(self) -> ColdStart:
+        """How held-out ratings of rows without a training rating are predicted.
+
+        The prior mean is what their factors are.
+        """
+        return "initial" if self.cold_start == "prior" else self.cold_start
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_method(cls, fields: Any) -> Any:
+        """Give options that differ by method their defaults; what has no effect gets none."""
+        if not isinstance(fields, dict):
+            return fields
+        kind = _kind_of(fields.get("method", "ridge"), fields.get("implicit_features"))
+        own: dict[str, Any] = {
+            "ranks": RANKS[kind],
+            "lambdas": LAMBDAS.get(kind),
+            "exponent": 0.0 if kind in LAMBDAS else None,
+            "cold_start": "mean" if kind == "ridge" else "prior",
+        }
+        if kind in ("ridge towards a mean", "variational"):
+            own["tol"] = TOLERANCES["variational" if kind == "variational" else "ridge"]
+        return {**own, **fields}
+
+    @model_validator(mode="after")
+    def _method_takes(self) -> Self:
+        """Refuse what would have no effect with the method."""
+        kind = self.kind
+        features = f"--implicit-features {self.implicit_features}"
+        chosen = features if kind == "ridge towards a mean" else f"--method {self.method}"
+        instead = {
+            "ridge": "use another method, or --implicit-features 20, say",
+            "ridge towards a mean": "leave the features out",
+        }
+        refuse_without_effect(self, REFUSED[kind], chosen, instead.get(kind, "use another method"))
+        if kind == "ridge":
+            if self.cold_start == "prior":
+                raise ConfigError(
+                    "--cold-start prior with --method ridge: not available: no prior is learnt: "
+                    "use mean, or another method"
+                )
+            return self
+        if self.cold_start == "initial":
+            raise ConfigError(
+                f"--cold-start initial with {chosen}: not available: rows without training ratings "
+                "get their prior mean: use prior"
+            )
+        if self.checkpoint is not None:
+            raise ConfigError(
+                f"--checkpoint {self.checkpoint} with {chosen}: not available: a training that "
+                "learns a prior cannot be continued: leave one of the two out"
+            )
+        refuse_shuffle(self.exchange, chosen)
+        if 0 in (self.lambdas or ()):
+            raise ConfigError(f"--lambdas 0 with {chosen}: not usable: use numbers above 0")
+        if self.feature_ridge == 0:
+            raise ConfigError("--feature-ridge 0: not usable: use a number above 0, such as 300")
+        return self
 
     @model_validator(mode="after")
     def _objective(self) -> Self:
@@ -163,6 +323,8 @@ class SweepConfig(CheckpointConfig, FitConfig):
     def _grid(self) -> Self:
         for name in ("ranks", "lambdas"):
             values = getattr(self, name)
+            if values is None:
+                continue
             if not values:
                 raise ConfigError(f"{option_name(name)} is empty: give at least one, such as 5")
             if len(set(values)) < len(values):
@@ -185,3 +347,12 @@ class SweepConfig(CheckpointConfig, FitConfig):
                 "point by: hold out a share of the ratings, or give --test PATH"
             )
         return self
+
+
+def _kind_of(method: Any, implicit_features: Any) -> Kind:
+    """Tell what a method trains; of one that is none a ridge, for its field is refused."""
+    if method == "variational":
+        return "variational"
+    if method == "sample":
+        return "sample"
+    return "ridge towards a mean" if implicit_features else "ridge"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Self
 
@@ -23,6 +24,7 @@ from als_spark.cli.config.settings import (
     Shown,
     TargetStore,
     option,
+    resolve,
 )
 from als_spark.errors import ConfigError
 from als_spark.nightly.features import FeatureSource
@@ -36,9 +38,7 @@ from als_spark.types import SIDES, BadRows, Side
 
 FeatureColumns = Annotated[tuple[Column, ...], Listed, Shown("C")]
 
-NOT_BAYES = (
-    *("reg", "exponent", "implicit", "alpha", "nonnegative", "from_sweep", "refit", "accelerate"),
-)
+NOT_BAYES = (*("reg", "exponent", "implicit", "alpha", "nonnegative", "refit", "accelerate"),)
 """Options of a ridge: the Bayesian methods learn prior and noise, of explicit ratings."""
 NOT_TOWARDS_A_MEAN = tuple(name for name in NOT_BAYES if name not in ("reg", "exponent"))
 """Options of a ridge towards zero: one towards a mean has biases, of explicit ratings."""
@@ -58,7 +58,7 @@ class TrainConfig(CheckpointConfig, ModelConfig):
     bad_rows: BadRows = option(RATINGS, "stop on unusable rows, or leave them out", "error")
     from_sweep: InputFolder | None = option(
         MODEL,
-        "take rank, lambda and the rest of the objective of a sweep's best point",
+        "take rank, lambda and the rest of the objective, or the method, of a sweep's best point",
     )
     method: Method = option(
         BAYES,
@@ -102,10 +102,9 @@ class TrainConfig(CheckpointConfig, ModelConfig):
     @model_validator(mode="after")
     def _checkpointed(self) -> Self:
         if self.checkpoint is not None and self.posterior is not None:
-            chosen = self._features_words if self.method == "ridge" else f"--method {self.method}"
             raise ConfigError(
-                f"--checkpoint {self.checkpoint} with {chosen}: not available: a training that "
-                "learns a prior cannot be continued: leave one of the two out"
+                f"--checkpoint {self.checkpoint} with {self._chosen}: not available: a training "
+                "that learns a prior cannot be continued: leave one of the two out"
             )
         return self
 
@@ -157,6 +156,47 @@ class TrainConfig(CheckpointConfig, ModelConfig):
             return f"ridge, rank {options.n_factors}, {options.objective.brief}: {note}; {own}"
         noise = "of each user and item" if options.noise == "rows" else "shared by all ratings"
         return f"{options.method}, rank {options.n_factors}, noise {noise}{features}"
+
+    def with_sweep(self, best: Mapping[str, Any]) -> TrainConfig:
+        """Take fields of the best point of a sweep that learnt a prior; what is given wins.
+
+        Raises
+        ------
+        ConfigError
+            If another method is given, or an option that has no effect with that of the sweep.
+        """
+        where = f"--from-sweep {self.from_sweep}"
+        if "method" in self.model_fields_set and self.method != best["method"]:
+            raise ConfigError(
+                f"{where} with --method {self.method}: not usable: its best point is by "
+                f"{best['method']}: leave one of the two out"
+            )
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        del given["from_sweep"]
+        try:
+            found = resolve(TrainConfig, None, {**best, **given})
+        except ConfigError as error:
+            raise ConfigError(f"{error} (the method is that of {where})") from error
+        return found.model_copy(update={"from_sweep": self.from_sweep})
+
+    def refuse_prior(self) -> None:
+        """Refuse to learn a prior for the best point of a sweep of ridges towards zero.
+
+        Raises
+        ------
+        ConfigError
+            If that is asked for.
+        """
+        if self.posterior is not None:
+            raise ConfigError(
+                f"--from-sweep {self.from_sweep} with {self._chosen}: not usable: its best point "
+                "is a ridge towards zero: leave one of the two out"
+            )
+
+    @property
+    def _chosen(self) -> str:
+        """The option that a prior is learnt for."""
+        return self._features_words if self.method == "ridge" else f"--method {self.method}"
 
     @property
     def _features_words(self) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 from matplotlib import colormaps
 from matplotlib.figure import Figure
@@ -25,7 +25,12 @@ from als_spark.report.figures.drawing import (
 from als_spark.train.records import DEFAULT_JUDGE, Judge, PointResult
 from als_spark.types import SplitName
 
-__all__ = ["convergence_figure"]
+__all__ = ["StopRule", "convergence_figure", "rank_style"]
+
+StopRule = Literal["change", "objective", "bound"]
+"""What ends a training: the change of the factors settles, the objective no longer falls, or the
+bound no longer grows."""
+_CurveOf = Callable[[PointResult], tuple[list[int], list[float]]]
 
 _TOLERANCE_STYLE: dict[str, Any] = {"color": INK, "linewidth": 1.2, "linestyle": (0, (1, 1.5))}
 # Dashes help while there are few ranks; with more of them the order of the colours reads better.
@@ -33,7 +38,7 @@ _RANK_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0
 _MAX_DASHED_RANKS = 6
 _USUAL: dict[str, Any] = {"linewidth": 1.6, "zorder": 2}
 _STRESSED: dict[str, Any] = {"linewidth": 2.8, "zorder": 3}
-_MAX_LEGEND_RANKS = 8
+MAX_LEGEND_RANKS = 8
 
 
 def convergence_figure(
@@ -44,6 +49,7 @@ def convergence_figure(
     tol: float,
     objective_note: str = "",
     judge: Judge = DEFAULT_JUDGE,
+    stop: StopRule = "change",
 ) -> Figure:
     """Draw how every model converged: objective and stopping quantity against the iteration.
 
@@ -56,13 +62,17 @@ def convergence_figure(
         Tolerance of the stopping rule: training stops at the first t with
         ``|c_(t-1) - c_t| < tol``, where ``c_t = ‖U_t - U_(t-1)‖_F + ‖V_t - V_(t-1)‖_F``. Drawn as
         a line if it is positive.
+    stop : {"change", "objective", "bound"}
+        The stopping rule: that one, or the share by which an iteration lowers the objective or
+        raises the bound is below ``tol``.
 
     Returns
     -------
     Figure
         For each λ two axes, one above the other: the objective's distance from the lowest value
-        that the model reached, as a part of that value, and ``|c_(t-1) - c_t|``. Both are
-        logarithmic. Where a line ends, a dot means the stopping rule, a cross the iteration cap.
+        that the model reached, as a part of that value (or the bound's from the highest), and what
+        is compared with ``tol``. Both are logarithmic. Where a line ends, a dot means the stopping
+        rule, a cross the iteration cap.
 
     Raises
     ------
@@ -74,7 +84,7 @@ def convergence_figure(
     figure = new_figure(max(columns * 3.1 + 1.0, 7.0), blocks * 4.6 + 1.9)
     body = titled(
         figure,
-        "How training converged, one column per ridge λ",
+        "How training converged" + ("" if None in grid.regs else ", one column per ridge λ"),
         best_note(points, best, selected_on, judge),
         objective_note,
     )
@@ -85,10 +95,7 @@ def convergence_figure(
         for row in (0, 1):
             panels[2 * (spare // columns) + row, spare % columns].remove()
     lengths = [len(point.history) for point in points]
-    for row, curve_of, label in (
-        (0, _excess, "objective above its\nlowest value (fraction)"),
-        (1, _steps, "stopping quantity\n|c(t-1) - c(t)|".replace("-", "−")),
-    ):
+    for row, (curve_of, label) in enumerate(_ROWS[stop]):
         curves = {place: curve_of(point) for place, point in grid.at.items()}
         lines = [tol] if tol > 0 and row == 1 else []
         limits = log_limits([*(value for _, values in curves.values() for value in values), *lines])
@@ -100,7 +107,7 @@ def convergence_figure(
             for rank in grid.ranks:
                 if (rank, reg) in curves:
                     point = grid.at[rank, reg]
-                    style = _rank_style(grid, rank)
+                    style = rank_style(grid, rank)
                     style |= _STRESSED if point is chosen else _USUAL
                     draw_curve(panel, curves[rank, reg], style, converged=point.converged)
             if row == 0:
@@ -111,8 +118,8 @@ def convergence_figure(
                 panel.set_ylabel(label, fontsize=10, color=INK)
             panel.tick_params(labelbottom=row == 1, labelleft=place % columns == 0)
     handles = [
-        Line2D([], [], **_rank_style(grid, rank), linewidth=2.0)
-        for rank in pick_evenly(grid.ranks, _MAX_LEGEND_RANKS)
+        Line2D([], [], **rank_style(grid, rank), linewidth=2.0)
+        for rank in pick_evenly(grid.ranks, MAX_LEGEND_RANKS)
     ]
     if tol > 0:
         handles.append(Line2D([], [], **_TOLERANCE_STYLE, label=f"tolerance {tol:g}"))
@@ -138,7 +145,24 @@ def _steps(point: PointResult) -> tuple[list[int], list[float]]:
     return [iteration for iteration, _ in kept], [step for _, step in kept]
 
 
-def _rank_style(grid: Grid, rank: int) -> dict[str, Any]:
+def _shares(point: PointResult) -> tuple[list[int], list[float]]:
+    """Return iterations and the share by which each changed the objective, where positive."""
+    kept = [record for record in point.history if 0 < record.change < math.inf]
+    return [record.iteration for record in kept], [record.change for record in kept]
+
+
+_OBJECTIVE = _excess, "objective above its\nlowest value (fraction)"
+_ROWS: Mapping[StopRule, Sequence[tuple[_CurveOf, str]]] = {
+    "change": (_OBJECTIVE, (_steps, "stopping quantity\n|c(t−1) − c(t)|")),
+    "objective": (_OBJECTIVE, (_shares, "fall of the objective\nin an iteration (fraction)")),
+    "bound": (
+        (_excess, "bound below its\nhighest value (fraction)"),
+        (_shares, "growth of the bound\nin an iteration (fraction)"),
+    ),
+}
+
+
+def rank_style(grid: Grid, rank: int) -> dict[str, Any]:
     """Name and colour of a rank, from dark to light with d; dashes where there are few ranks."""
     place = grid.ranks.index(rank)
     colour = colormaps["plasma"](0.8 * place / max(len(grid.ranks) - 1, 1))

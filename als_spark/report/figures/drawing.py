@@ -43,11 +43,14 @@ _SERIES: tuple[tuple[SplitName, Metric], ...] = (
 
 @dataclass(frozen=True)
 class Grid:
-    """Points by place: distinct ranks and λ, ascending, and the point that each place has."""
+    """Points by place: distinct ranks and λ, ascending, and the point that each place has.
+
+    Where λ is learnt the one λ is None.
+    """
 
     ranks: tuple[int, ...]
-    regs: tuple[float, ...]
-    at: dict[tuple[int, float], PointResult]
+    regs: tuple[float | None, ...]
+    at: dict[tuple[int, float | None], PointResult]
 
     @classmethod
     def of(cls, points: Sequence[PointResult]) -> Grid:
@@ -56,16 +59,16 @@ class Grid:
             raise ValueError("no points to draw: the sweep has finished none")
         return cls(
             ranks=tuple(sorted({point.rank for point in points})),
-            regs=tuple(sorted({point.reg for point in points})),
+            regs=tuple(sorted({point.reg for point in points}, key=lambda reg: reg or 0.0)),
             at={(point.rank, point.reg): point for point in points},
         )
 
-    def errors(self, reg: float, split: SplitName, metric: Metric) -> list[float]:
+    def errors(self, reg: float | None, split: SplitName, metric: Metric) -> list[float]:
         """One error at every rank; NaN where it is missing or not finite."""
         points = (self.at.get((rank, reg)) for rank in self.ranks)
         return [math.nan if point is None else error_of(point, split, metric) for point in points]
 
-    def judged(self, reg: float, split: SplitName, judge: Judge) -> list[float]:
+    def judged(self, reg: float | None, split: SplitName, judge: Judge) -> list[float]:
         """Return the measure of a judge at every rank; NaN where it is missing or not finite."""
         points = (self.at.get((rank, reg)) for rank in self.ranks)
         return [math.nan if p is None else judged_value(p, split, judge) for p in points]
@@ -240,8 +243,7 @@ def best_note(
         return f"no best point: no finite {selected_on} {judge.kind}"
     chosen = points[best]
     value = format_number(judged_value(chosen, selected_on, judge))
-    place = f"d = {chosen.rank}, λ = {chosen.reg:g}"
-    return f"★ best: {place}, chosen on its {selected_on} {judge.label} of {value}"
+    return f"★ best: {chosen.place}, chosen on its {selected_on} {judge.label} of {value}"
 
 
 def rows_columns(panels: int, *, max_columns: int) -> tuple[int, int]:
@@ -258,8 +260,10 @@ def new_panels(body: SubFigure, rows: int, columns: int, count: int) -> list[Axe
     return panels[:count]
 
 
-def name_panel(panel: Axes, reg: float, chosen: PointResult | None) -> None:
-    """Title a panel with its λ; star and bold for the one of the best point."""
+def name_panel(panel: Axes, reg: float | None, chosen: PointResult | None) -> None:
+    """Title a panel with its λ, if it has one; star and bold for the one of the best point."""
+    if reg is None:
+        return
     is_best = chosen is not None and chosen.reg == reg
     name = f"★ λ = {reg:g}" if is_best else f"λ = {reg:g}"
     weight = "bold" if is_best else "normal"

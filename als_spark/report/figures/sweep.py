@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from als_spark.report.figures.convergence import convergence_figure
+from als_spark.report.figures.convergence import StopRule, convergence_figure
 from als_spark.report.figures.drawing import (
     FAINT,
     INK,
@@ -38,6 +38,7 @@ from als_spark.report.figures.drawing import (
     titled,
 )
 from als_spark.report.figures.heatmap import heatmap_figure
+from als_spark.report.figures.samples import samples_figure
 from als_spark.train.records import DEFAULT_JUDGE, Judge, PointResult
 from als_spark.types import SplitName
 
@@ -81,15 +82,29 @@ def sweep_pictures(
     tol: float,
     objective_note: str = "",
     judge: Judge = DEFAULT_JUDGE,
+    stop: StopRule = "change",
+    burn_in: int = 0,
 ) -> dict[str, bytes]:
-    """Draw all pictures of a sweep as PNG, by file name; the parameters are the builders'."""
+    """Draw all pictures of a sweep as PNG, by file name; the parameters are the builders'.
+
+    Where λ is learnt there is nothing over d × λ to draw: one picture of the errors is all of them.
+    """
     drawn = (points, best, selected_on)
     words: dict[str, Any] = {"objective_note": objective_note, "judge": judge}
+    if points[best].learnt is not None:
+        sampled = points[best].ended_by_rule is None
+        figures = {
+            "sweep.png": selected_figure(*drawn, **words),
+            "convergence.png": samples_figure(*drawn, burn_in=burn_in, **words)
+            if sampled
+            else convergence_figure(*drawn, tol=tol, stop=stop, **words),
+        }
+        return {name: png_of(figure) for name, figure in figures.items()}
     figures = {
         "sweep.png": sweep_figure(*drawn, **words),
         "selected.png": selected_figure(*drawn, **words),
         "heatmap.png": heatmap_figure(*drawn, **words),
-        "convergence.png": convergence_figure(*drawn, tol=tol, **words),
+        "convergence.png": convergence_figure(*drawn, tol=tol, stop=stop, **words),
     }
     return {name: png_of(figure) for name, figure in figures.items()}
 
@@ -168,7 +183,7 @@ def selected_figure(
     objective_note: str = "",
     judge: Judge = DEFAULT_JUDGE,
 ) -> Figure:
-    """Draw the errors against rank d for the λ of the best point alone, with its numbers.
+    """Draw the errors against rank d for the λ of the best point alone, or a learnt one.
 
     Parameters
     ----------
@@ -178,7 +193,7 @@ def selected_figure(
     Returns
     -------
     Figure
-        One axes; the legend at its side gives the best point's errors in numbers.
+        One axes; the legend at its side gives the best point's numbers.
     """
     chosen = points[best]
     grid = Grid.of([point for point in points if point.reg == chosen.reg])
@@ -186,7 +201,8 @@ def selected_figure(
     figure = new_figure(9.6, 4.9)
     body = titled(
         figure,
-        f"Errors against rank d at the selected ridge λ = {chosen.reg:g}",
+        "Errors against rank d"
+        + ("" if chosen.reg is None else f" at the selected ridge λ = {chosen.reg:g}"),
         best_note(points, best, selected_on, judge),
         objective_note,
     )
@@ -215,10 +231,9 @@ def selected_figure(
     handles.append(Line2D([], [], **_BEST_STYLE, label=f"chosen: {judge.aim(selected_on)}"))
     if grid.has_gaps:
         handles.append(Line2D([], [], **_GAP_STYLE))
-    end = "converged" if chosen.converged else "stopped by the cap"
     panel.legend(
         handles=handles,
-        title=f"d = {chosen.rank}, λ = {chosen.reg:g}\n{chosen.iterations} iterations, {end}",
+        title="\n".join([chosen.place, *_facts_of(chosen)]),
         title_fontproperties={"size": 10.5, "weight": "bold"},
         loc="upper left",
         bbox_to_anchor=(1.02, 1.0),
@@ -232,7 +247,17 @@ def selected_figure(
     return figure
 
 
-def _draw_errors(panel: Axes, grid: Grid, reg: float, scale: Scale) -> None:
+def _facts_of(chosen: PointResult) -> list[str]:
+    """Say how the training of a point has ended, and what it has learnt."""
+    ends = {True: ", converged", False: ", stopped by the cap", None: ""}
+    facts = [f"{chosen.iterations} iterations{ends[chosen.ended_by_rule]}"]
+    learnt = chosen.learnt or {}
+    if "noise_deviation" in learnt:
+        facts.append(f"learnt noise {format_number(learnt['noise_deviation'])}")
+    return facts
+
+
+def _draw_errors(panel: Axes, grid: Grid, reg: float | None, scale: Scale) -> None:
     """Draw the error lines of one λ over evenly spaced ranks."""
     tidy(panel)
     margin = max(0.5, 0.03 * len(grid.ranks))

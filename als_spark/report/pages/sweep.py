@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from als_spark.report.advice import edges, next_command
+from als_spark.report.advice import edges, next_command, warn_unsettled
 from als_spark.report.baseline import (
     Biases,
     Popular,
@@ -31,7 +31,7 @@ from als_spark.report.pages.views import (
     run_view,
     tables_words,
 )
-from als_spark.report.table import error_cells, ranked_splits, splits_of
+from als_spark.report.table import Layout, error_cells, ranked_splits, splits_of
 from als_spark.train.records import (
     DEFAULT_JUDGE,
     RANKING_MEASURES,
@@ -64,7 +64,24 @@ SWEEP_PICTURES: Mapping[str, tuple[str, str]] = {
 }
 """The pictures of a sweep, in the order of the page: alternative text and caption of each."""
 
+_LEARNT_PICTURES: Mapping[str, tuple[str, str]] = {
+    "sweep.png": (
+        "Lines of train and test errors against the rank",
+        "The errors of every model.",
+    ),
+    "bound": (
+        "Lines of bound and stopping quantity against the iteration",
+        "How every model converged: its bound, and what the bound still grew by.",
+    ),
+    "samples": (
+        "Lines of the noise of every draw against the iteration",
+        "The noise that every iteration has drawn: level where the draws have settled.",
+    ),
+}
+"""The same where λ is learnt; ``bound`` and ``samples`` are convergence.png."""
 _COLD: Mapping[str, str] = {
+    "prior": "are predicted by the prior means of their rows; the saved model, which has no such "
+    "rows, predicts them by means (--cold-start mean)",
     "mean": "are predicted by a mean: of the user, else of the item, else of all",
     "drop": "are left out of the errors",
     "initial": "are predicted from the random start",
@@ -98,7 +115,7 @@ def sweep_page(
     pictures : mapping of str to bytes
         PNG files by name: those of :data:`SWEEP_PICTURES`, as far as they are there.
     objective_note : str
-        Which objective λ belongs to, in plain words.
+        Which objective λ belongs to, or what is learnt, in plain words.
     judge : Judge
         What the best point was chosen by.
     popular : mapping of split name to RankingMeans
@@ -115,7 +132,7 @@ def sweep_page(
     complete = run.get("status") == "complete"
     asked = get_mapping(run, "points").get("asked", len(points))
     value = number(judge.value(chosen, selected_on))
-    model = f"rank d = {chosen.rank}, λ = {chosen.reg:g}"
+    model = f"rank {chosen.place}"
     sentence = f"The best of {len(points)} models: {model}, {selected_on} {judge.label} {value}."
     if not complete:
         sentence = f"Stopped after {len(points)} of {asked} models. " + sentence
@@ -133,7 +150,8 @@ def sweep_page(
         results=_results_table(points, best, judge.aim(selected_on), biases),
         rankings=_rankings_tables(points, best, judge, popular),
         objective_note=objective_note,
-        drawn=[Picture(pictures[name], *_picture_words(name, judge)) for name in drawn],
+        is_learnt=chosen.reg is None,
+        drawn=[Picture(pictures[name], *_picture_words(name, judge, chosen)) for name in drawn],
     )
 
 
@@ -163,7 +181,10 @@ def _data_facts(run: Mapping[str, Any]) -> Facts:
     )
 
 
-def _picture_words(name: str, judge: Judge) -> tuple[str, str]:
+def _picture_words(name: str, judge: Judge, chosen: PointResult) -> tuple[str, str]:
+    if chosen.reg is None:
+        kind = "samples" if chosen.ended_by_rule is None else "bound"
+        return _LEARNT_PICTURES[kind if name == "convergence.png" else name]
     if name == "heatmap.png" and judge.measure != "mse":
         return (
             f"Coloured cells with the {judge.label} of every rank and λ",
@@ -175,26 +196,37 @@ def _picture_words(name: str, judge: Judge) -> tuple[str, str]:
 def _results_table(points: Sequence[PointResult], best: int, aim: str, biases: Biases) -> Table:
     splits, measures = splits_of(points), ("rmse", "mse", "mae")
     errors = [f"{split} {name.upper()}" for split in splits for name in measures]
-    headers = ["", "d", "λ", *errors, "iterations", "ended by", "time"]
+    layout = Layout.of(points)
+    grid, ended = _grid_headers(layout), ["ended by"] if layout.ruled else []
+    headers = ["", *grid, *errors, *layout.learnt.values(), "iterations", *ended, "time"]
     rows = [
         [
             "★ best" if place == best else " ",
-            str(point.rank),
-            f"{point.reg:g}",
+            *_grid_cells(point),
             *error_cells(point.errors, splits, measures),
+            *layout.cells(point),
             point.iterations,
-            "stopping rule" if point.converged else "cap",
+            *(["stopping rule" if point.converged else "cap"] if layout.ruled else []),
             duration(point.seconds),
         ]
         for place, point in enumerate(points)
     ]
-    right = set(range(1, len(headers))) - {len(headers) - 2}
+    right = {k for k, header in enumerate(headers) if k and header not in ended}
     caption = f"Chosen: the {aim}."
     if biases:
         cells = error_cells(biases, splits, measures)
-        rows.append(["biases alone", MISSING, MISSING, *cells, *[MISSING] * 3])
+        missing = [MISSING] * (len(headers) - 1 - len(grid) - len(cells))
+        rows.append(["biases alone", *[MISSING] * len(grid), *cells, *missing])
         caption += f" {biases_note(biases)}"
     return Table(headers, rows, right=right, marked={best: "good"}, caption=caption)
+
+
+def _grid_headers(layout: Layout) -> list[str]:
+    return ["d", "λ"] if layout.given else ["d"]
+
+
+def _grid_cells(point: PointResult) -> list[str]:
+    return [str(point.rank), *([] if point.reg is None else [f"{point.reg:g}"])]
 
 
 def _rankings_tables(
@@ -205,19 +237,20 @@ def _rankings_tables(
     Side by side, those of two parts are wider than a page.
     """
     measures = [Judge(measure, judge.top).label for measure in RANKING_MEASURES]
-    headers = ["", "d", "λ", *measures, "coverage"]
+    grid = _grid_headers(Layout.of(points))
+    headers = ["", *grid, *measures, "coverage"]
     tables = []
     for split in ranked_splits(points):
         rows = [
             [
                 "★ best" if place == best else " ",
-                str(point.rank),
-                f"{point.reg:g}",
+                *_grid_cells(point),
                 *_ranking_cells(point.rankings.get(split)),
             ]
             for place, point in enumerate(points)
         ]
-        rows.append(["popular items", MISSING, MISSING, *_ranking_cells(popular.get(split))])
+        missing = [MISSING] * len(grid)
+        rows.append(["popular items", *missing, *_ranking_cells(popular.get(split))])
         own = {split: popular[split]} if split in popular else {}
         caption = f"On the {split} ratings. {popular_note(judge, own)}" if own else ""
         right = set(range(1, len(headers)))
@@ -255,7 +288,7 @@ def _warnings(
             f"The best model was refitted on all {show(refit.get('ratings'))} ratings{ended}. The "
             "errors on this page are those of the models before."
         )
-    capped = [f"d = {p.rank}, λ = {p.reg:g}" for p in points if not p.converged]
+    capped = [p.place for p in points if p.ended_by_rule is False]
     if capped:
         were = "was" if len(capped) == 1 else "were"
         yield (
@@ -263,9 +296,12 @@ def _warnings(
             f"(--max-iter {config.get('max_iter', MISSING)}), before the stopping rule was met: "
             f"{_name_some(capped)}."
         )
-    above = warn_above_biases(points, best, selected_on, judge, biases)
-    if above is not None:
-        yield above
+    for words in (
+        warn_unsettled(points),
+        warn_above_biases(points, best, selected_on, judge, biases),
+    ):
+        if words is not None:
+            yield words
     if run.get("status") == "complete":
         # Of a grid that was not finished nobody knows where its best point lies.
         beaten = is_beaten(chosen, selected_on, judge, popular, biases)
@@ -304,6 +340,12 @@ def _warnings(
         )
 
 
+def method_of(config: Mapping[str, Any]) -> str | None:
+    """Return the method of a sweep's configuration; None: ridges towards zero."""
+    method = config.get("method") or "ridge"
+    return str(method) if method != "ridge" or config.get("implicit_features") else None
+
+
 def _name_some(places: Sequence[str], most: int = 6) -> str:
     """Name a few of many."""
     more = len(places) - most
@@ -318,6 +360,14 @@ def _open_edges(
     grid = get_list(config, "ranks"), get_list(config, "lambdas")
     most = min((data[side] for side in ("users", "items") if data.get(side)), default=None)
     yield from edges(chosen, *grid, most=most)
-    following = next_command(chosen, *grid, beaten=beaten, for_lists=judge.is_ranking, most=most)
+    following = next_command(
+        chosen,
+        *grid,
+        beaten=beaten,
+        for_lists=judge.is_ranking,
+        most=most,
+        method=method_of(config),
+        n_features=config.get("implicit_features") or 0,
+    )
     if following is not None:
         yield following

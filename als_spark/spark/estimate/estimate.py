@@ -129,6 +129,7 @@ def estimate_training(
         exchange=exchange,
         ranked=workload.rankings,
         accelerated=workload.accelerated,
+        whole=workload.method != "ridge",
     )
     choices = (placement, partitions, exchange)
     return estimate_plan(

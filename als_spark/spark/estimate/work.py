@@ -13,7 +13,7 @@ from als_spark.spark.estimate.resources import Resources
 from als_spark.spark.planner import Plan, Sizes
 from als_spark.types import DType, Side, other_side
 
-Method = Literal["ridge", "variational", "sample"]
+Method = Literal["ridge", "ridge towards a mean", "variational", "sample"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,8 @@ class Workload:
 
     Attributes
     ----------
-    method : {"ridge", "variational", "sample"}
-        A Bayesian method keeps more of a row than its d factors: see
+    method : {"ridge", "ridge towards a mean", "variational", "sample"}
+        All but ``ridge`` keep more of a row than its d factors: see
         :mod:`als_spark.solve.posterior`.
     train_share : float
         Share of the ratings that is trained on.
@@ -85,8 +85,11 @@ class Run:
         return self.plan.exchange.get(other_side(side)) == "shuffle"
 
     def columns(self, rank: int) -> Columns | None:
-        """Return what a Bayesian method keeps of a row; None of a ridge."""
-        return None if self.workload.method == "ridge" else Columns(rank + 1, self.workload.method)
+        """Return what is kept of a row where a prior is learnt; None of a ridge towards zero."""
+        method = self.workload.method
+        if method == "ridge":
+            return None
+        return Columns(rank + 1, "mean" if method == "ridge towards a mean" else method)
 
     def fixed_bytes(self, rank: int) -> int:
         """Bytes of a fixed row as the solvers have it."""

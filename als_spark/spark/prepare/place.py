@@ -108,6 +108,7 @@ class Packing:
             exchange=options.exchange,
             ranked=options.ranking is not None,
             accelerated=options.accelerate,
+            whole=options.method != "ridge",
         )
 
     def place(self) -> _Placed:

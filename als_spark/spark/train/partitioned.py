@@ -9,7 +9,7 @@ blocks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +37,8 @@ from als_spark.train.backend import (
     Start,
     as_array,
 )
+from als_spark.train.bayes.loop import Posterior, PosteriorRecord, train_posteriors
+from als_spark.train.bayes.options import PosteriorOptions
 from als_spark.train.checkpoint import Checkpoint
 from als_spark.train.grid import Collector, run_grid
 from als_spark.train.loop import OnIteration
@@ -113,6 +115,16 @@ class PartitionedRatings:
             on_iteration=on_iteration,
             checkpoint=checkpoint,
         )
+
+    def train_posteriors(
+        self,
+        stats: SideStats,
+        grid: Sequence[PosteriorOptions],
+        take: Callable[[int, Posterior], None],
+        on_iteration: Callable[[int, PosteriorRecord], None],
+    ) -> None:
+        """Train one after the other: see :func:`als_spark.train.bayes.loop.train_posteriors`."""
+        train_posteriors(self, stats, grid, take, on_iteration)
 
     def close(self) -> None:
         """Unpersist everything."""

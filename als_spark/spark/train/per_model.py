@@ -18,11 +18,13 @@ from als_spark.errors import SolveError
 from als_spark.spark.session import broadcasted, default_partitions
 from als_spark.spark.worker import prepare_worker
 from als_spark.train.backend import Factors
+from als_spark.train.bayes.loop import Posterior, PosteriorRecord, train_posterior
+from als_spark.train.bayes.options import PosteriorOptions
 from als_spark.train.checkpoint import Checkpoint, Finished
 from als_spark.train.grid import Collector
 from als_spark.train.local import LocalBackend
 from als_spark.train.loop import OnIteration, train_models
-from als_spark.train.metrics import ErrorSums
+from als_spark.train.metrics import ErrorSums, SideStats
 from als_spark.train.records import (
     ModelSpec,
     Options,
@@ -104,6 +106,31 @@ class PerModel:
 
             self._in_threads(train, largest_first, group)
 
+    def train_posteriors(
+        self,
+        stats: SideStats,
+        grid: Sequence[PosteriorOptions],
+        take: Callable[[int, Posterior], None],
+        on_iteration: Callable[[int, PosteriorRecord], None],
+    ) -> None:
+        """Train all points, a Spark task each; ``on_iteration`` hears of those that are done."""
+        context = self._session.sparkContext
+        largest_first = sorted(range(len(grid)), key=lambda k: (-grid[k].n_factors, k))
+        group = f"als_spark-grid-{secrets.token_hex(4)}"
+        with broadcasted(context, (self.backend, stats)) as shared:
+
+            def train(k: int) -> None:
+                context.setJobGroup(group, f"{grid[k].method} d={grid[k].n_factors}")
+                run = partial(posterior_partition, known=shared)
+                for returned in context.parallelize([grid[k]], 1).mapPartitions(run).collect():
+                    if isinstance(returned, SolveError):
+                        raise returned
+                    take(k, returned)
+                    for record in returned.history:
+                        on_iteration(k, record)
+
+            self._in_threads(train, largest_first, group)
+
     def _in_threads(self, train: Callable[[int], None], work: Sequence[int], group: str) -> None:
         """Run jobs side by side, as many as there are cores; cancel the group if one fails."""
         context = self._session.sparkContext
@@ -154,6 +181,21 @@ def train_partition(
             (sums,) = backend.value.errors([factors], "")
             (rankings,) = backend.value.rankings([factors], "")
         yield trained, sums, rankings
+
+
+def posterior_partition(
+    work: Iterable[PosteriorOptions], *, known: Broadcast[tuple[LocalBackend, SideStats]]
+) -> Iterator[Posterior | SolveError]:
+    """Train the models with a learnt prior of a partition: the function that runs on an executor.
+
+    A system without a solution is returned, as in :func:`train_partition`.
+    """
+    prepare_worker()
+    for options in work:
+        try:
+            yield train_posterior(*known.value, options)
+        except SolveError as error:
+            yield error
 
 
 def _cancel(context: SparkContext, group: str) -> None:

@@ -1,10 +1,12 @@
-"""One model with a learnt prior, in the place of a ridge towards zero."""
+"""Models with a learnt prior, in the place of ridges towards zero: one, or one for each rank."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +14,7 @@ import numpy as np
 from als_spark.errors import ConfigError
 from als_spark.model.intervals import IntervalModel
 from als_spark.solve.objective import Objective
+from als_spark.spark.estimate.work import Method
 from als_spark.spark.train.run import PreparedRatings
 from als_spark.train.backend import Factors, HeldFactors
 from als_spark.train.bayes.chains import effective_size, split_r_hat
@@ -20,6 +23,8 @@ from als_spark.train.bayes.options import LARGEST_TABLE, PosteriorOptions
 from als_spark.train.bayes.serve import served
 from als_spark.train.bayes.spread import Moments
 from als_spark.train.bayes.warm import PosteriorStart
+from als_spark.train.grid import SweepCollector
+from als_spark.train.loop import OnIteration
 from als_spark.train.records import IterationRecord, ModelSpec, PointResult
 from als_spark.types import FloatArray, Side
 
@@ -37,7 +42,7 @@ class FittedPosterior(NamedTuple):
     """Of the method, for that of the model."""
 
 
-def method_name(options: PosteriorOptions) -> str:
+def method_name(options: PosteriorOptions) -> Method:
     """Return what records call the method; ``ridge`` alone is one towards zero."""
     return "ridge towards a mean" if options.method == "ridge" else options.method
 
@@ -61,18 +66,8 @@ def fit_posterior(
     SolveError
         If a row's system has no finite solution.
     """
-    size = options.n_factors + 1
-    columns = size + 2 + (size * (size + 1) // 2 if options.method == "variational" else 0)
     features = features or {}
-    sizes = {side: stats.degrees.size for side, stats in prepared.stats.items()}
-    largest = max(*sizes.values(), *(own.shape[0] for own in features.values()), 0)
-    if columns * largest * 8 > LARGEST_TABLE:
-        raise ConfigError(
-            f"`rank={options.n_factors}` with `method={options.method}`: what is known of "
-            f"{largest:,} rows takes {columns * largest * 8 / 1e9:.1f} GB, more than "
-            f"{LARGEST_TABLE / 1e9:.1f}: use a smaller rank"
-            + (", or sample" if options.method == "variational" else "")
-        )
+    check_tables(prepared, options, features)
 
     def tell(record: PosteriorRecord) -> None:
         on_iteration(_iteration(record, options))
@@ -83,11 +78,112 @@ def fit_posterior(
         start=start,
         on_iteration=tell,
     )
+    return _fitted(prepared, posterior, with_features=bool(features))
+
+
+class PosteriorGrid:
+    """Takes the posteriors of a sweep as they are trained: measures each, and keeps the best.
+
+    Safe to call from several threads.
+
+    Parameters
+    ----------
+    prepared : PreparedRatings
+        What they are trained on, made ready with ``cold_start="initial"`` for rows without a
+        training rating to be predicted by their prior means.
+    grid : sequence of PosteriorOptions
+        The points.
+    collector : SweepCollector
+    """
+
+    def __init__(
+        self,
+        prepared: PreparedRatings,
+        grid: Sequence[PosteriorOptions],
+        collector: SweepCollector,
+    ) -> None:
+        self._prepared = prepared
+        self._grid = grid
+        self._collector = collector
+        self._lock = threading.Lock()
+        self.best: FittedPosterior | None = None
+        """Of the points so far; None while none has a finite measure."""
+
+    def train(self, on_iteration: OnIteration) -> None:
+        """Train all points.
+
+        Raises
+        ------
+        ConfigError
+            If the posterior rows of a side are too large at a rank, or the plan shuffles factors.
+        SolveError
+            If a row's system has no finite solution.
+        """
+        prepared = self._prepared
+        for options in self._grid:
+            check_tables(prepared, options)
+        prepared.placement.train_posteriors(
+            prepared.stats["user"],
+            self._grid,
+            self._take,
+            lambda point, record: on_iteration(_iteration(record, self._grid[point], point)),
+        )
+
+    def _take(self, point: int, posterior: Posterior) -> None:
+        options = self._grid[point]
+        fitted = _fitted(self._prepared, posterior)
+        label = f"ranking measures of {options.method}, d={options.n_factors}"
+        (rankings,) = self._prepared.backend.rankings([fitted.factors], label)
+        result = replace(
+            fitted.result,
+            # As the grid has it; a model is served by another.
+            spec=ModelSpec(point, options.n_factors, options.objective),
+            history=tuple(_iteration(record, options, point) for record in posterior.history),
+            rankings=rankings,
+            learnt=None if options.method == "ridge" else _learnt(posterior),
+        )
+        fitted = fitted._replace(result=result)
+        with self._lock:
+            if self._collector.keep(result, lambda: fitted.factors):
+                self.best = fitted
+
+
+def check_tables(
+    prepared: PreparedRatings,
+    options: PosteriorOptions,
+    features: Mapping[Side, FloatArray] = MappingProxyType({}),
+) -> None:
+    """Refuse a rank whose posterior rows are too large.
+
+    Raises
+    ------
+    ConfigError
+        If those of a side are, for ``features`` may have more rows than the ratings.
+    """
+    size = options.n_factors + 1
+    columns = size + 2 + (size * (size + 1) // 2 if options.method == "variational" else 0)
+    sizes = {side: stats.degrees.size for side, stats in prepared.stats.items()}
+    largest = max(*sizes.values(), *(own.shape[0] for own in features.values()), 0)
+    if columns * largest * 8 > LARGEST_TABLE:
+        raise ConfigError(
+            f"`rank={options.n_factors}` with `method={options.method}`: what is known of "
+            f"{largest:,} rows takes {columns * largest * 8 / 1e9:.1f} GB, more than "
+            f"{LARGEST_TABLE / 1e9:.1f}: use a smaller rank"
+            + (", or sample" if options.method == "variational" else "")
+        )
+
+
+def _fitted(
+    prepared: PreparedRatings, posterior: Posterior, *, with_features: bool = False
+) -> FittedPosterior:
+    """Measure a posterior, and make plain factors of it."""
+    options = posterior.options
+    sizes = {side: stats.degrees.size for side, stats in prepared.stats.items()}
     factors, objective = served(posterior)
     spec = ModelSpec(0, options.n_factors, objective)
     placed = Factors(factors.users[: sizes["user"]], factors.items[: sizes["item"]])
     errors = prepared.backend.errors([placed], f"errors of {options.method}")[0]
-    if features:
+    if with_features:
         # To the backend held-out rows without training ratings are cold: their errors come later.
         errors = {"train": errors["train"]}
     result = PointResult(
@@ -109,13 +205,26 @@ def fit_posterior(
     )
 
 
-def _iteration(record: PosteriorRecord, options: PosteriorOptions) -> IterationRecord:
+def _iteration(
+    record: PosteriorRecord, options: PosteriorOptions, point: int = 0
+) -> IterationRecord:
     """Say what an iteration did in the words of the ridge: what is minimised is −bound."""
-    reg = options.objective.reg if options.method == "ridge" else record.noise**2
+    given = options.method == "ridge"
     return IterationRecord(
-        *(0, options.n_factors, reg, record.iteration),
+        *(point, options.n_factors, options.objective.reg if given else None, record.iteration),
         *(-record.bound, record.change, record.seconds),
+        noise=math.nan if given else record.noise,
     )
+
+
+def _learnt(posterior: Posterior) -> dict[str, float]:
+    """Return what stands in the place of λ, and of samples how far to trust it."""
+    learnt = {"noise_deviation": posterior.noise_deviation}
+    if posterior.options.method == "sample":
+        kept = posterior.history[posterior.options.burn_in :]
+        chain = np.array([record.noise for record in kept])
+        learnt |= {"r_hat": split_r_hat(chain), "effective_samples": effective_size(chain)}
+    return learnt
 
 
 def _described(posterior: Posterior) -> dict[str, Any]:
@@ -133,17 +242,12 @@ def _described(posterior: Posterior) -> dict[str, Any]:
         del learnt["noise"], learnt["burn_in"], learnt["samples"]
         return {"method": method_name(options), "posterior": learnt}
     del learnt["reg"], learnt["exponent"], learnt["feature_ridge"]
-    learnt |= {"tol": options.tolerance, "noise_deviation": posterior.noise_deviation}
+    learnt |= {"tol": options.tolerance}
+    learnt |= {name: _finite(value) for name, value in _learnt(posterior).items()}
     if options.method == "variational":
         learnt |= {"bound": posterior.history[-1].bound}
         del learnt["burn_in"], learnt["samples"]
     else:
-        kept = posterior.history[options.burn_in :]
-        chain = np.array([record.noise for record in kept])
-        learnt |= {
-            "r_hat": _finite(split_r_hat(chain)),
-            "effective_samples": _finite(effective_size(chain)),
-        }
         del learnt["tol"], learnt["max_iter"]
     if options.noise == "rows":
         learnt["freedom"] = {side: state.freedom for side, state in posterior.sides.items()}

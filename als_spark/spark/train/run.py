@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,8 @@ from als_spark.model.ids import id_for_message
 from als_spark.spark.planner import Plan
 from als_spark.spark.read.facts import Summary
 from als_spark.train.backend import Backend, Factors
+from als_spark.train.bayes.loop import Posterior, PosteriorRecord
+from als_spark.train.bayes.options import PosteriorOptions
 from als_spark.train.checkpoint import Checkpoint
 from als_spark.train.grid import Collector
 from als_spark.train.loop import OnIteration
@@ -47,6 +49,20 @@ class Placement(Protocol):
         checkpoint: Checkpoint | None = None,
     ) -> None:
         """Train all points of a grid: parameters as in :func:`train_grid`."""
+        ...
+
+    def train_posteriors(
+        self,
+        stats: SideStats,
+        grid: Sequence[PosteriorOptions],
+        take: Callable[[int, Posterior], None],
+        on_iteration: Callable[[int, PosteriorRecord], None],
+    ) -> None:
+        """Train models with a learnt prior, and hand each over with its position in the grid.
+
+        ``stats`` are of the users; ``on_iteration`` hears of iterations as in :func:`train_grid`.
+        Both may be called from several threads.
+        """
         ...
 
     def close(self) -> None:

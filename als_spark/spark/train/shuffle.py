@@ -10,7 +10,7 @@ What a row is solved against is the same, in the same order, as if it were broad
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -25,10 +25,12 @@ from als_spark.spark.train.routed_half_step import RoutedHalfStep
 from als_spark.spark.train.routed_rankings import measure_rankings
 from als_spark.spark.train.routed_tasks import ErrorModel, ErrorTask, errors_routed
 from als_spark.train.backend import AnyFactors, AnyHalfStep, FactorPair, Factors, HalfStep, Solved
+from als_spark.train.bayes.loop import Posterior, PosteriorRecord, train_posteriors
+from als_spark.train.bayes.options import PosteriorOptions
 from als_spark.train.checkpoint import Checkpoint
 from als_spark.train.grid import Collector, run_grid
 from als_spark.train.loop import OnIteration
-from als_spark.train.metrics import ErrorSums
+from als_spark.train.metrics import ErrorSums, SideStats
 from als_spark.train.records import ModelSpec, Options, RankingMeans, options_of_each
 from als_spark.types import SIDES, FloatArray, Side, SplitName, other_side
 
@@ -73,6 +75,16 @@ class RoutedRatings(RoutedBlocks):
             on_iteration=on_iteration,
             checkpoint=checkpoint,
         )
+
+    def train_posteriors(
+        self,
+        stats: SideStats,
+        grid: Sequence[PosteriorOptions],
+        take: Callable[[int, Posterior], None],
+        on_iteration: Callable[[int, PosteriorRecord], None],
+    ) -> None:
+        """Train one after the other: see :func:`als_spark.train.bayes.loop.train_posteriors`."""
+        train_posteriors(self, stats, grid, take, on_iteration)
 
     def close(self) -> None:
         """Unpersist everything but the factors."""

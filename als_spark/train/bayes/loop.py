@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -162,6 +163,22 @@ def train_posterior(
         if on_iteration is not None:
             on_iteration(history[-1])
     return training.end(converged, tuple(history))
+
+
+def train_posteriors(
+    backend: Backend,
+    stats: SideStats,
+    grid: Sequence[PosteriorOptions],
+    take: Callable[[int, Posterior], None],
+    on_iteration: Callable[[int, PosteriorRecord], None],
+) -> None:
+    """Train one factorisation after the other: parameters are those of :func:`train_posterior`.
+
+    ``take`` gets each with its position in the grid, and ``on_iteration`` each record.
+    """
+    for point, options in enumerate(grid):
+        tell = partial(on_iteration, point)
+        take(point, train_posterior(backend, stats, options, on_iteration=tell))
 
 
 def _deviation(noise: float, sides: Mapping[Side, SideState]) -> float:

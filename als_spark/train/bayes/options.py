@@ -127,6 +127,21 @@ class PosteriorOptions:
         return Objective(RIDGE if self.reg is None else self.reg, self.exponent or 0.0)
 
     @property
+    def note(self) -> str:
+        """What is learnt, or which objective λ belongs to, in words for plots and tables."""
+        features = f"{self.n_features} implicit features" if self.n_features else ""
+        if self.method == "ridge":
+            mean = f" that depends on {features}" if features else ""
+            return (
+                f"{self.objective.note}; with biases, towards a mean{mean} "
+                f"(κ = {self.feature_rows:g})"
+            )
+        drawn = f", {self.samples} draws after {self.burn_in}" if self.method == "sample" else ""
+        noise = "of each user and item" if self.noise == "rows" else "shared by all ratings"
+        features = f"; {features}" if features else ""
+        return f"{self.method}{drawn}: prior and noise {noise} learnt, with biases{features}"
+
+    @property
     def tolerance(self) -> float:
         """The share that ends the training."""
         return TOLERANCES[self.method] if self.tol is None else self.tol
