@@ -30,6 +30,11 @@ class _Point:
 
 
 @dataclass(frozen=True)
+class _RidgePoint:
+    lambda_reg: Reg
+
+
+@dataclass(frozen=True)
 class _Config:
     """What the points have in common; sweeps of 0.1.0 know the exponent alone."""
 
@@ -54,7 +59,18 @@ class _Run:
     config: _Config
 
 
+@dataclass(frozen=True)
+class _RidgeConfig:
+    exponent: Exponent
+
+
+@dataclass(frozen=True)
+class _RidgeRun:
+    config: _RidgeConfig
+
+
 _POINT, _RUN = TypeAdapter(_Point), TypeAdapter(_Run)
+_RIDGE_POINT, _RIDGE_RUN = TypeAdapter(_RidgePoint), TypeAdapter(_RidgeRun)
 
 
 def best_of_sweep(folder: str) -> Spec | dict[str, Any]:
@@ -75,16 +91,19 @@ def best_of_sweep(folder: str) -> Spec | dict[str, Any]:
             raise OSError("only folders of this machine are read")
         point = parse(_POINT, _best(path / RESULTS_FILE))
         name = RUN_FILE
-        config = parse(_RUN, decode((path / RUN_FILE).read_bytes())).config
+        run = decode((path / RUN_FILE).read_bytes())
+        config = parse(_RUN, run).config
         known = {key: value for key, value in asdict(config).items() if value is not None}
         if config.method != "ridge" or config.implicit_features:
             given = {} if point.lambda_reg is None else {"reg": point.lambda_reg}
             own = {key: known[key] for key in _OF_PRIOR if key in known}
             return {"method": config.method, "rank": point.d, **given, **own}
-        if point.lambda_reg is None or config.exponent is None:
-            raise ValueError("the best point has no λ")
+        parse(_RIDGE_RUN, run)
         members = {key: known[key] for key in _OF_RIDGE if key in known}
-        return Spec(point.d, Objective(point.lambda_reg, **members))
+        name = RESULTS_FILE
+        reg = parse(_RIDGE_POINT, _best(path / RESULTS_FILE)).lambda_reg
+        name = RUN_FILE
+        return Spec(point.d, Objective(reg, **members))
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else None
         reason = " ".join((said or str(error)).split())

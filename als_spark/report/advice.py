@@ -132,7 +132,7 @@ def warn_unsettled(points: Sequence[PointResult]) -> str | None:
         return None
     have = "has" if unsettled == 1 else "have"
     return (
-        f"the draws of {unsettled} of {len(points)} models {have} not settled (R-hat above "
+        f"{unsettled} of {len(points)} models {have} draws that have not settled (R-hat above "
         f"{LARGEST_R_HAT:g}): use a larger --burn-in, and more --samples."
     )
 

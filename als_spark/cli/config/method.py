@@ -30,7 +30,8 @@ def refuse_without_effect(
     for name in names:
         value = getattr(config, name)
         if name in config.model_fields_set and value is not None and value is not False:
-            shown = option_name(name) + ("" if value is True else f" {value}")
+            words = ",".join(f"{one:g}" for one in value) if isinstance(value, tuple) else value
+            shown = option_name(name) + ("" if value is True else f" {words}")
             raise ConfigError(f"{shown} with {chosen}: has no effect: leave it out, or {else_}")
 
 

@@ -56,12 +56,13 @@ from als_spark.train.ranking import RankingRule
 from als_spark.train.records import Judge, Measure
 from als_spark.types import ColdStart
 
+ColdPrediction = Literal["mean", "drop", "initial", "prior"]
 Kind = Literal["ridge", "ridge towards a mean", "variational", "sample"]
 RANKS: dict[Kind, tuple[int, ...]] = {
     "ridge": (1, 5, 20, 50),
     "ridge towards a mean": (8, 16, 32),
     "variational": (4, 8, 16),
-    "sample": (8, 16, 32),
+    "sample": (4, 8, 16),
 }
 LAMBDAS: dict[Kind, tuple[float, ...]] = {
     "ridge": (1.0, 2.0, 4.0, 6.0),
@@ -100,7 +101,7 @@ class SweepConfig(CheckpointConfig, FitConfig):
         HELD_OUT, "share to choose the best point on; the test part then stays untouched", 0.0
     )
     test: InputPath | None = option(HELD_OUT, "test on these ratings instead of a share")
-    cold_start: ColdStart | Literal["prior"] = option(
+    cold_start: ColdPrediction = option(
         HELD_OUT,
         "how to predict test ratings of users or items unknown in train (default: mean; prior, of "
         "their rows, where one is learnt)",
@@ -119,8 +120,8 @@ class SweepConfig(CheckpointConfig, FitConfig):
     )
     ranks: Annotated[tuple[Rank, ...], Listed, Shown("D,...")] = option(
         "grid",
-        "ranks d (default: 1,5,20,50; 4,8,16 with variational, 8,16,32 with sample, and with the "
-        "implicit features of a ridge)",
+        "ranks d (default: 1,5,20,50; 4,8,16 with variational and sample, 8,16,32 with implicit "
+        "features of a ridge)",
     )
     lambdas: Annotated[tuple[Reg, ...], Listed, Shown("L,...")] | None = option(
         "grid",

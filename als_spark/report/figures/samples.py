@@ -18,7 +18,6 @@ from als_spark.report.figures.drawing import (
     TICK_STEPS,
     Grid,
     best_note,
-    format_number,
     new_figure,
     new_panels,
     pick_evenly,
@@ -111,8 +110,11 @@ def _line(grid: Grid, point: PointResult) -> Line2D:
     """Make the entry of a rank in the legend."""
     learnt = point.learnt or {}
     facts = [
-        f"{words} {format_number(learnt[name])}"
-        for name, words in (("r_hat", "R-hat"), ("effective_samples", "effective draws"))
+        f"{words} {learnt[name]:{form}}"
+        for name, words, form in (
+            ("r_hat", "R-hat", ".3f"),
+            ("effective_samples", "effective draws", ".0f"),
+        )
         if math.isfinite(learnt.get(name, math.nan))
     ]
     style = {**rank_style(grid, point.rank), "linestyle": "-", "linewidth": 2.0}

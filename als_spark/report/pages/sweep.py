@@ -80,8 +80,8 @@ _LEARNT_PICTURES: Mapping[str, tuple[str, str]] = {
 }
 """The same where λ is learnt; ``bound`` and ``samples`` are convergence.png."""
 _COLD: Mapping[str, str] = {
-    "prior": "are predicted by the prior means of their rows; the saved model, which has no such "
-    "rows, predicts them by means (--cold-start mean)",
+    "prior": "are predicted by the prior means of their rows here, and by means of users and items "
+    "in the saved model (--cold-start mean measures that)",
     "mean": "are predicted by a mean: of the user, else of the item, else of all",
     "drop": "are left out of the errors",
     "initial": "are predicted from the random start",

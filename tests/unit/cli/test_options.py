@@ -45,6 +45,12 @@ TYPED = {
     "implicit": (None, True),
     "alpha": ("40", 40.0),
     "nonnegative": (None, True),
+    "method": ("sample", "sample"),
+    "noise": ("shared", "shared"),
+    "implicit_features": ("5", 5),
+    "feature_ridge": ("9", 9.0),
+    "burn_in": ("5", 5),
+    "samples": ("9", 9),
     "refit": (None, True),
     "cold_start": ("drop", "drop"),
     "placement": ("grid", "grid"),
@@ -61,9 +67,13 @@ TYPED = {
 }
 NEEDED = {
     "alpha": {"implicit": True},
+    "noise": {"method": "variational"},
+    "feature_ridge": {"implicit_features": 5},
+    "burn_in": {"method": "sample"},
+    "samples": {"method": "sample"},
     **{name: {"plan": True} for name in ("counts", "cluster", "as_json")},
 }
-"""Switches without which an option has no effect."""
+"""Options without which another has no effect."""
 NEEDS_CHECKPOINT = ("checkpoint_every", "restart")
 FIELDS = list(SweepConfig.model_fields)
 CHOICES = {name: kind.words for name, kind in option_types(SweepConfig).items() if kind.words}
@@ -78,7 +88,8 @@ def test_every_field_has_an_option(field, form):
     if text is None:  # a switch
         words = [option]
     more: dict[str, object] = dict(NEEDED.get(field, {}))
-    words += [option_name(name) for name in more]
+    for name, other in more.items():
+        words += [option_name(name), *([] if other is True else [str(other)])]
     if field in NEEDS_CHECKPOINT:
         more["checkpoint"] = "kept"
         words += ["--checkpoint", "kept"]
@@ -107,7 +118,8 @@ def test_a_switch_of_the_file_can_be_turned_off(tmp_path):
 @pytest.mark.parametrize("field", CHOICES)
 def test_every_choice_can_be_typed(field):
     for choice in CHOICES[field]:
-        config = parse(SweepConfig, ["--output", "out", option_name(field), choice])
+        more = ["--method", "sample"] if {"noise", "prior"} & {field, choice} else []
+        config = parse(SweepConfig, ["--output", "out", option_name(field), choice, *more])
         assert getattr(config, field) == choice
 
 
@@ -172,7 +184,7 @@ def test_help_tells_the_defaults(capsys):
     with pytest.raises(SystemExit):
         parse(SweepConfig, ["--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    for text in ("share to test on (default: 0.2)", "ranks d (default: 1,5,20,50)"):
+    for text in ("share to test on (default: 0.2)", "ranks d (default: 1,5,20,50; 4,8,16 with"):
         assert text in shown
     assert "of the split and the start (default: 0)" in shown
     assert "(default: False)" not in shown

@@ -22,6 +22,7 @@ from als_spark.cli.config.settings import (
 from als_spark.cli.config.sweep import SweepConfig
 from als_spark.errors import ConfigError
 from als_spark.solve.objective import Objective
+from als_spark.train.bayes.options import PosteriorOptions
 from als_spark.train.ranking import RankingRule
 from als_spark.train.records import Judge, TrainingOptions
 from tests.conftest import ROOT
@@ -41,7 +42,7 @@ REFUSED = [
     ("duplicates", "first", "--duplicates first: not usable: use one of error, mean, last"),
     ("split", "user", "--split user: not usable: use one of random, time"),
     ("dtype", "float16", "--dtype float16: not usable: use one of float32, float64"),
-    ("cold_start", "nan", "--cold-start nan: not usable: use one of mean, drop, initial"),
+    ("cold_start", "nan", "--cold-start nan: not usable: use one of mean, drop, initial, prior"),
     ("placement", "rows", "--placement rows: not usable: use one of auto, ratings, grid"),
     ("checkpoint", "", "--checkpoint"),
     ("checkpoint_every", "5s", "--checkpoint-every 5s: not usable: give a number of iterations"),
@@ -77,6 +78,16 @@ REFUSED = [
     ("alpha", 1.0, "--alpha 1: has no effect on explicit ratings: add --implicit, or leave it"),
     ("implicit", 1, "--implicit 1: not usable: use true or false"),
     ("nonnegative", "no", "--nonnegative no: not usable: use true or false"),
+    ("method", "gibbs", "--method gibbs: not usable: use one of ridge, variational, sample"),
+    ("noise", "none", "--noise none: not usable: use one of rows, shared"),
+    ("implicit_features", -1, "--implicit-features -1: not usable: use a whole number of at least"),
+    (
+        "feature_ridge",
+        -1.0,
+        r"--feature-ridge -1\.0: not usable: use a finite number of at least 0",
+    ),
+    ("burn_in", -1, "--burn-in -1: not usable: use a whole number of at least 0"),
+    ("samples", 0, "--samples 0: not usable: use a whole number of at least 1"),
     ("max_iter", 0, "--max-iter 0: not usable: use a whole number of at least 1"),
     ("seed", -1, "--seed -1: not usable: use a whole number from 0 to 9223372036854775807"),
     ("seed", 2**63, "--seed 9223372036854775808: not usable"),
@@ -150,13 +161,102 @@ class TestChecks:
     @pytest.mark.parametrize("field", CHOICES)
     def test_every_choice_is_allowed(self, field):
         for choice in CHOICES[field]:
-            assert getattr(SweepConfig(output="out", **{field: choice}), field) == choice
+            of_prior = {"noise", "prior"} & {field, choice}
+            given = {field: choice, **({"method": "variational"} if of_prior else {})}
+            assert getattr(SweepConfig(output="out", **given), field) == choice
 
     def test_source_grid_is_the_default(self):
         config = SweepConfig(output="out")
         assert config.ranks == (1, 5, 20, 50)
         assert config.lambdas == (1, 2, 4, 6)
         assert (config.exponent, config.tol, config.test_fraction) == (0, 1e-3, 0.2)
+
+
+def options(**fields):
+    """Resolve as from a command line, with the shipped file."""
+    file = Path(str(SweepConfig.defaults))
+    return resolve(SweepConfig, file, {"output": "out", **fields})
+
+
+class TestMethods:
+    def test_the_grid_is_of_ranks_alone(self):
+        config = options(method="variational", ranks=(2, 3), seed=5, dtype="float64")
+        assert (config.lambdas, config.exponent, config.cold_start) == (None, None, "prior")
+        more = {"seed": 5, "dtype": "float64", "tol": 3e-4}
+        assert config.posteriors == [PosteriorOptions(rank=rank, **more) for rank in (2, 3)]
+        assert (config.kind, config.cold_rows) == ("variational", "initial")
+        assert options(method="variational").ranks == options(method="sample").ranks == (4, 8, 16)
+
+    def test_every_option_of_a_method_counts(self):
+        given = {"noise": "shared", "implicit_features": 3, "burn_in": 4, "samples": 5}
+        config = options(method="sample", ranks=(2,), **given)
+        wanted = PosteriorOptions(
+            "sample", rank=2, noise="shared", n_features=3, burn_in=4, samples=5
+        )
+        assert config.posteriors == [wanted]
+        config = options(method="variational", ranks=(2,), tol=0.1, max_iter=7)
+        assert config.posteriors == [PosteriorOptions(rank=2, tol=0.1, max_iter=7)]
+
+    def test_features_make_another_ridge(self):
+        config = options(implicit_features=5, ranks=(2,), exponent=1.0, feature_ridge=9.0)
+        more = {"n_features": 5, "exponent": 1.0, "feature_ridge": 9.0, "tol": 2e-3}
+        assert config.posteriors == [
+            PosteriorOptions("ridge", rank=2, reg=reg, **more) for reg in (10.0, 20.0, 40.0)
+        ]
+        assert (config.kind, config.cold_start) == ("ridge towards a mean", "prior")
+        assert options(implicit_features=5).ranks == (8, 16, 32)
+        assert options(implicit_features=0).posteriors == options().posteriors == []
+
+    @pytest.mark.parametrize("cold_start", ["mean", "drop"])
+    def test_cold_ratings_may_be_as_of_other_models(self, cold_start):
+        config = options(method="sample", cold_start=cold_start)
+        assert config.cold_rows == config.cold_start == cold_start
+
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            (
+                {"lambdas": (1.0,)},
+                "^--lambdas 1 with --method {}: has no effect: leave it out, or use",
+            ),
+            ({"exponent": 0.0}, r"^--exponent 0\.0 with --method {}: has no effect"),
+            ({"implicit": True}, "^--implicit with --method {}: has no effect"),
+            ({"nonnegative": True}, "^--nonnegative with --method {}: has no effect"),
+            ({"accelerate": True}, "^--accelerate with --method {}: has no effect"),
+            ({"refit": True}, "^--refit with --method {}: has no effect"),
+            ({"feature_ridge": 1.0}, "^--feature-ridge 1.0 with --method {}: has no effect"),
+            ({"checkpoint": "kept"}, "^--checkpoint kept with --method {}: not available"),
+            ({"exchange": "shuffle"}, "^--exchange shuffle with --method {}: not usable: every"),
+            ({"cold_start": "initial"}, "^--cold-start initial with --method {}: not available"),
+        ],
+    )
+    @pytest.mark.parametrize("method", ["variational", "sample"])
+    def test_refused_where_lambda_is_learnt(self, method, fields, message):
+        with pytest.raises(ConfigError, match=message.format(method)) as info:
+            options(method=method, **fields)
+        assert "\n" not in str(info.value)
+
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            ({"method": "sample", "tol": 0.1}, "^--tol 0.1 with --method sample: has no effect"),
+            ({"method": "sample", "max_iter": 9}, "^--max-iter 9 with --method sample: has no"),
+            ({"method": "variational", "samples": 9}, "^--samples 9 with --method variational: "),
+            ({"method": "variational", "burn_in": 9}, "^--burn-in 9 with --method variational: "),
+            ({"noise": "rows"}, "^--noise rows with --method ridge: has no effect"),
+            ({"feature_ridge": 9.0}, "^--feature-ridge 9.0 with --method ridge: has no effect"),
+            ({"cold_start": "prior"}, "^--cold-start prior with --method ridge: not available"),
+            (
+                {"implicit_features": 5, "accelerate": True},
+                "^--accelerate with --implicit-features 5: has no effect: leave it out, or leave t",
+            ),
+            ({"implicit_features": 5, "lambdas": (0.0,)}, "^--lambdas 0 with --implicit-features"),
+            ({"implicit_features": 5, "feature_ridge": 0.0}, "^--feature-ridge 0: not usable"),
+        ],
+    )
+    def test_refused_of_one_method(self, fields, message):
+        with pytest.raises(ConfigError, match=message):
+            options(**fields)
 
 
 class TestPlan:
@@ -440,11 +540,19 @@ class TestShippedFile:
         keys = [next(iter(tomllib.loads(line))) for line in self.commented_out()]
         assert len(keys) > 3
         assert set(keys) <= FIELDS.keys()
-        assert {FIELDS[key].default for key in keys} == {None}
-        # Their example values are of the right type as well.
-        for line in self.commented_out():
-            more = {"implicit": True} if line.startswith("alpha") else {}
-            resolve(SweepConfig, toml(tmp_path, line), {"output": "out", **more})
+        # Their example values are of the right type, and the defaults where there are some.
+        needed = {
+            "alpha": {"implicit": True},
+            "noise": {"method": "variational"},
+            "feature_ridge": {"implicit_features": 20},
+            "burn_in": {"method": "sample"},
+            "samples": {"method": "sample"},
+        }
+        usual = SweepConfig(output="out")
+        for key, line in zip(keys, self.commented_out(), strict=True):
+            given = {"output": "out", **needed.get(key, {})}
+            config = resolve(SweepConfig, toml(tmp_path, line), given)
+            assert getattr(usual, key) in (None, getattr(config, key))
 
     def test_every_field_is_in_it(self):
         named = {next(iter(tomllib.loads(line))) for line in self.commented_out()}
