@@ -54,6 +54,18 @@ def test_a_sweep(capsys: pytest.CaptureFixture[str]) -> None:
     assert record["ranks"] == [10, 10, 50, 50]
     assert record["workload"]["train_share"] == pytest.approx(0.7)
     assert record["plan"]["exchange"] == {"user": "broadcast", "item": "broadcast"}
+    method = [*COUNTS, *CLUSTER, "--method", "sample"]
+    assert program.main(["sweep", *method]) == 0
+    assert "the largest of 3, trained one by one, of rank 16, float32, sample" in (
+        capsys.readouterr().out
+    )
+    record = record_of(capsys, "sweep", *method)
+    assert (record["ranks"], record["one_by_one"]) == ([16], 3)
+    assert record["workload"]["method"] == "sample"
+    features = ["--implicit-features", "5", "--ranks", "4", "--exchange", "broadcast"]
+    record = record_of(capsys, "sweep", *COUNTS, *CLUSTER, *features)
+    assert record["workload"]["method"] == "ridge towards a mean"
+    assert "needs all of them" in record["reasons"]["placement"]
     ranked = record_of(capsys, "sweep", *COUNTS, *CLUSTER, "--judge", "ndcg")
     assert ranked["workload"]["rankings"] is True
 

@@ -43,6 +43,15 @@ class TestPlan:
         assert decided.placement == choose_placement(sizes)
         assert decided.sizes == sizes
 
+    def test_what_every_worker_needs_whole_is_not_shuffled_by_itself(self):
+        large = replace(TEN_MILLION, n_users=30_000_000)
+        assert "shuffle" in plan(large, "ratings").exchange.values()
+        whole = plan(large, "ratings", whole=True)
+        assert whole.exchange == {"user": "broadcast", "item": "broadcast"}
+        # Asked for, it is there to be refused.
+        assert "shuffle" in plan(large, exchange="shuffle", whole=True).exchange.values()
+        assert plan(MOVIELENS_100K, whole=True).placement == plan(MOVIELENS_100K).placement
+
     def test_the_grid_is_packed_whole(self):
         decided = plan(TEN_MILLION, "grid", partitions=7)
         assert (decided.placement, decided.n_blocks, decided.slice_bytes) == ("grid", 1, None)

@@ -103,6 +103,23 @@ class TestCollector:
         collector.add(trained(0), sums_of(1.0))
         assert collector.outcome() is None
 
+    def test_factors_are_asked_for_of_the_best_yet_alone(self):
+        asked = []
+
+        def keep(point, error):
+            result = PointResult(
+                *(ModelSpec(point, 2, Objective(1.0)), 1, 1, True, 1.0, 1.0),
+                errors={split: part.means() for split, part in sums_of(error).items()},
+            )
+            factors = trained(point).plain_factors
+            return collector.keep(result, lambda: asked.append(point) or factors)
+
+        collector = SweepCollector("test")
+        found = [keep(point, error) for point, error in enumerate((3.0, 4.0, 2.0, NAN))]
+        assert found == [True, False, True, False]
+        assert asked == [0, 2]
+        assert collector.outcome().best_factors.items[0, 0] == 2
+
     def test_cut_short(self):
         # Positions are among the finished points, not in the grid.
         collector = SweepCollector("test")
