@@ -180,13 +180,14 @@ class TrainConfig(CheckpointConfig, ModelConfig):
         return found.model_copy(update={"from_sweep": self.from_sweep})
 
     def refuse_prior(self) -> None:
-        """Refuse to learn a prior for the best point of a sweep of ridges towards zero.
+        """Refuse what has no effect with the best point of a sweep of ridges towards zero.
 
         Raises
         ------
         ConfigError
-            If that is asked for.
+            If a prior is to be learnt, or an option is given that belongs to one.
         """
+        self._refuse_by_method()
         if self.posterior is not None:
             raise ConfigError(
                 f"--from-sweep {self.from_sweep} with {self._chosen}: not usable: its best point "
@@ -207,6 +208,12 @@ class TrainConfig(CheckpointConfig, ModelConfig):
 
     @model_validator(mode="after")
     def _method_takes(self) -> Self:
+        if self.from_sweep is None or "method" in self.model_fields_set:
+            self._refuse_by_method()
+        # Else the sweep says by which.
+        return self
+
+    def _refuse_by_method(self) -> None:
         """Refuse what would have no effect with the method."""
         refused = {
             "ridge": ("noise", "burn_in", "samples"),
@@ -232,7 +239,6 @@ class TrainConfig(CheckpointConfig, ModelConfig):
                 refuse_without_effect(self, NOT_TOWARDS_A_MEAN, chosen, "leave the features out")
         if self.posterior is not None:
             refuse_shuffle(self.exchange, chosen)
-        return self
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
