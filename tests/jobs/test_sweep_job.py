@@ -22,8 +22,11 @@ import pytest
 from pyspark.sql import SparkSession
 
 from als_spark.model.files import load_before_refit, load_model
+from als_spark.model.intervals import load_intervals
 from als_spark.report.pages.sweep import SWEEP_PICTURES
+from als_spark.spark.read.sources import sample_ratings
 from jobs.sweep import main
+from jobs.train import main as train
 from tests.conftest import ROOT
 from tests.logs import driver_tracebacks
 from tests.pages import pictures, read_page, section_of, warnings_of
@@ -101,6 +104,39 @@ def test_all_files_are_written_and_agree(
     assert ("worse than the biases alone" in printed) == bool(worse)
     assert "Next to try: the same command with --" in printed
     assert str(out) in printed
+
+
+@pytest.mark.usefixtures("spark", "drawn")
+def test_a_method_that_learns_lambda(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, trained = tmp_path / "out", tmp_path / "trained"
+    options = ["--method", "variational", "--max-iter", "3", "--dtype", "float64"]
+    assert main([*options, "--ranks", "1,2", "--output", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == FILES - {"selected.png", "heatmap.png"}
+    records = results(out)
+    assert [(record["d"], record["lambda_reg"]) for record in records] == [(1, None), (2, None)]
+    run = json.loads((out / "run.json").read_text())
+    assert (run["config"]["lambdas"], run["config"]["cold_start"]) == (None, "prior")
+    assert run["exchange"] == {} or set(run["exchange"].values()) == {"broadcast"}
+    for record, point in zip(records, json.loads((out / "history.json").read_text()), strict=True):
+        assert point["objective"][-1] == record["objective"]
+        assert point["change"][0] is None
+        assert len(point["noise"]) == record["iterations"] == 3
+    (best,) = [record for record in records if record["best"]]
+    model = load_model(out / "best_model")
+    assert model.description["posterior"]["rank"] == best["d"]
+    assert len(load_intervals(out / "best_model").users) == len(model.users)
+    printed = capsys.readouterr().out
+    assert (
+        f"Results, plots and the best model are in {out}: report.html, results.json, sweep.png, "
+        in (printed)
+    )
+    assert "λ is learnt: variational: prior and noise of each user and item learnt" in printed
+    sample = ["--ratings", sample_ratings(), "--test-fraction", "0.2", "--output", str(trained)]
+    same = ["--max-iter", "3", "--dtype", "float64", "--ranking-users", "0"]
+    assert train([*sample, *same, "--from-sweep", str(out)]) == 0
+    own = load_model(trained)
+    for mine, theirs in zip(own.factors, model.factors, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.usefixtures("spark")

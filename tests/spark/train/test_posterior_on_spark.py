@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.errors import ConfigError
+from als_spark.spark.read.split import SplitOptions
+from als_spark.spark.train.posterior import PosteriorGrid
 from als_spark.train.bayes.loop import train_posterior
 from als_spark.train.bayes.options import PosteriorOptions
+from als_spark.train.grid import SweepCollector
 from als_spark.train.local import LocalBackend
+from als_spark.train.records import IterationRecord
 from tests.spark.train.test_shuffle_on_spark import frame, prepared_as
 
 __all__ = ["frame"]
@@ -40,6 +46,32 @@ def test_partitions_make_no_difference(spark: SparkSession, frame: DataFrame) ->
                 np.testing.assert_allclose(other.items, one.items, rtol=1e-9, atol=1e-9)
                 bounds = [[record.bound for record in model.history] for model in (one, other)]
                 np.testing.assert_allclose(bounds[1], bounds[0], rtol=1e-10)
+
+
+def test_a_sweep_is_the_same_at_any_placement(spark: SparkSession, frame: DataFrame) -> None:
+    """Whole models in tasks, and half-steps over blocks; cold rows by their priors."""
+    found, split = [], SplitOptions(test_fraction=0.3)
+    for placement in ("grid", "ratings"):
+        more = {"placement": placement, "split": split, "cold_start": "initial"}
+        with prepared_as(spark, frame, "auto", 3, method="sample", **more) as prepared:
+            assert isinstance(prepared.backend, LocalBackend) == (placement == "grid")
+            told: list[IterationRecord] = []
+            collector = SweepCollector("test")
+            grid = PosteriorGrid(prepared, [METHODS[1], replace(METHODS[1], rank=1)], collector)
+            grid.train(told.append)
+            outcome = collector.outcome()
+            assert outcome is not None
+            assert sorted((one.point, one.iteration) for one in told) == [
+                (point, iteration) for point in (0, 1) for iteration in (1, 2, 3)
+            ]
+            found.append([(point.errors, point.learnt) for point in outcome.points])
+    for (errors, learnt), (others, same) in zip(*found, strict=True):
+        assert errors["test"].cold == others["test"].cold > 0
+        for split_name, own in errors.items():
+            assert own.count == others[split_name].count
+            assert own.mse == pytest.approx(others[split_name].mse, rel=1e-9)
+            assert own.mae == pytest.approx(others[split_name].mae, rel=1e-9)
+        assert learnt["noise_deviation"] == pytest.approx(same["noise_deviation"], rel=1e-9)
 
 
 def test_shuffled_factors_are_refused(spark: SparkSession, frame: DataFrame) -> None:
