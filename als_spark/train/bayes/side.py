@@ -108,8 +108,7 @@ class SideState:
 
     def solver(self, fixed: FixedSide, noise: float, draw: Draw) -> PosteriorSolver:
         """Return what finds the posterior of the rows, with the precision a of the noise."""
-        weights = np.ones(self.degrees.size) if self.weights is None else self.weights
-        priors = RowPriors(self.prior_means, self.precision, weights, noise * self.scales)
+        priors = RowPriors(self.prior_means, self.precision, self.weights, noise * self.scales)
         return PosteriorSolver(self.columns, fixed, priors, draw)
 
     def learnt(
