@@ -60,6 +60,9 @@ Kind = Literal["mean", "sample", "variational", "diagonal"]
 DRAWN_ROWS = 256
 """Rows whose random numbers are made at a time: what the second-level cache keeps."""
 
+SUMMED_PLACES = 1 << 18
+"""Ratings whose variances are summed at a time: to start that takes as long as some thousands."""
+
 
 @dataclass(frozen=True, slots=True)
 class Columns:
@@ -80,6 +83,11 @@ class Columns:
         """Numbers of a row."""
         return self.size + self.n_covariances + 2
 
+    @property
+    def places(self) -> tuple[IntArray, IntArray]:
+        """Row and column, in the covariance, of each of its numbers."""
+        return covariance_places(self.size, self.n_covariances)
+
     def means(self, table: FloatArray) -> FloatArray:
         """(n_rows, D) x: its mean, or the draw."""
         return table[:, : self.size]
@@ -87,6 +95,11 @@ class Columns:
     def packed(self, table: FloatArray) -> FloatArray:
         """(n_rows, D (D + 1) / 2) lower triangles of the covariances, or (n_rows, D) diagonals."""
         return table[:, self.size : -2]
+
+    def pack(self, matrices: FloatArray) -> FloatArray:
+        """Return (n, D, D) covariances as rows have them: (n, numbers of the covariance)."""
+        first, second = self.places
+        return np.ascontiguousarray(matrices[:, first, second])
 
     def errors(self, table: FloatArray) -> FloatArray:
         """(n_rows,) expected squared errors, weighted by the t of the other side."""
@@ -103,10 +116,26 @@ def pack(matrices: FloatArray) -> FloatArray:
     return np.ascontiguousarray(matrices[:, lower[0], lower[1]])
 
 
-def unpack(packed: FloatArray, size: int) -> FloatArray:
-    """Return the (n, D, D) symmetric matrices of lower triangles."""
+def packed_sizes(size: int) -> tuple[int, int]:
+    """How many numbers a packed (D, D) covariance may have: those of its diagonal, or all."""
+    return size, size * (size + 1) // 2
+
+
+def covariance_places(size: int, n_numbers: int) -> tuple[IntArray, IntArray]:
+    """Return row and column of each number of a packed (D, D) covariance.
+
+    ``n_numbers`` tells a lower triangle from a diagonal: D is at least 2.
+    """
+    if n_numbers == size:
+        return np.arange(size), np.arange(size)
     rows, columns = np.tril_indices(size)
-    full = np.empty((packed.shape[0], size, size), packed.dtype)
+    return rows, columns
+
+
+def unpack(packed: FloatArray, size: int) -> FloatArray:
+    """Return the (n, D, D) symmetric matrices of lower triangles, or of diagonals."""
+    rows, columns = covariance_places(size, packed.shape[1])
+    full = np.zeros((packed.shape[0], size, size), packed.dtype)
     full[:, rows, columns] = packed
     full[:, columns, rows] = packed
     return full
@@ -214,8 +243,8 @@ class PosteriorSolver:
         total = RowSums(np.empty((block.n_rows, size + 1, size)), np.empty(block.n_rows))
         with np.errstate(over="ignore", invalid="ignore"):
             self._accumulate_into(total, block)
-            diagonals = np.einsum("rii->", total.stacks[:, :size])
-            if self.fixed.padded.dtype != np.float64 and not np.isfinite(diagonals):
+            read = np.einsum("rii->", total.stacks[:, :size]) + total.stacks[:, size].sum()
+            if self.fixed.padded.dtype != np.float64 and not np.isfinite(read):
                 self._exact()._accumulate_into(total, block)
         return total
 
@@ -273,6 +302,7 @@ class PosteriorSolver:
     def _sums(self, block: RatingBlock) -> Iterator[tuple[Run, RowSums]]:
         """Sum the equations of a block, a run of rows at a time."""
         workspace = make_workspace(self.fixed.padded)
+        variances = self._sum_variances(block)
         # A row's system takes as much memory as D ratings.
         for run in cut_runs(block, 0, workspace.shape[0], least=self.columns.size):
             indices = block.indices[run.places]
@@ -289,9 +319,12 @@ class PosteriorSolver:
                 squares[row : row + n] = row_dots(own, own)
                 row += n
                 place += n * width
-            if self.fixed.spreads is not None:
-                self._add_spreads(stack, squares, indices, weights, run.segments)
-            yield run, RowSums(stack, squares)
+            sums = RowSums(stack, squares)
+            if self.columns.kind == "diagonal":
+                self._add_spreads(sums, variances[run.rows])
+            elif self.fixed.spreads is not None:
+                self._add_spreads(sums, self._sum_spreads(block, run))
+            yield run, sums
 
     def _multiply_run(
         self,
@@ -320,33 +353,42 @@ class PosteriorSolver:
             place += n * width
         return stack
 
-    def _add_spreads(
-        self,
-        stack: FloatArray,
-        squares: FloatArray,
-        indices: IntArray,
-        weights: FloatArray | None,
-        segments: list[tuple[int, int]],
-    ) -> None:
-        """Add to the sums what comes of the covariances of the other side."""
-        spreads, size = self.fixed.spreads, self.columns.size
+    def _sum_variances(self, block: RatingBlock) -> FloatArray:
+        """(n_rows, D) sums of the variances of the other side; nothing of other kinds."""
+        if self.columns.kind != "diagonal":
+            return np.empty((block.n_rows, 0))
+        summed = np.empty((block.n_rows, self.columns.size))
+        for run in cut_runs(block, 0, SUMMED_PLACES):
+            summed[run.rows] = self._sum_spreads(block, run)
+        return summed
+
+    def _sum_spreads(self, block: RatingBlock, run: Run) -> FloatArray:
+        """Sum, over the ratings of each row of a run, the covariances of the other side."""
+        spreads = self.fixed.spreads
         assert spreads is not None
-        widths = np.concatenate([np.full(n, width) for n, width in segments])
-        starts = np.concatenate([[0], np.cumsum(widths)])
+        weights = np.ones(run.places.stop - run.places.start)
+        if block.weights is not None:
+            weights = block.weights[run.places]
+        rows, widths = zip(*run.segments, strict=True)
+        starts = np.concatenate([[0], np.cumsum(np.repeat(widths, rows))]).astype(np.int32)
         chosen = sparse.csr_array(
-            (np.ones(indices.size) if weights is None else weights, indices, starts),
-            shape=(widths.size, spreads.shape[0]),
+            (weights, block.indices[run.places], starts), shape=(starts.size - 1, spreads.shape[0])
         )
-        summed = chosen @ spreads
+        summed: FloatArray = chosen @ spreads
+        return summed
+
+    def _add_spreads(self, sums: RowSums, summed: FloatArray) -> None:
+        """Add to the sums what comes of the covariances of the other side."""
+        size = self.columns.size
         if self.columns.kind == "diagonal":
-            diagonals = np.einsum("nii->ni", stack[:, :size])
+            diagonals = np.einsum("nii->ni", sums.stacks[:, :size])
             diagonals[:, 1:] += summed[:, 1:]
-            squares += summed[:, 0]
+            sums.squares[:] += summed[:, 0]
             return
         added = unpack(summed, size)
-        stack[:, 1:size, 1:] += added[:, 1:, 1:]
-        stack[:, size, 1:] -= added[:, 0, 1:]
-        squares += added[:, 0, 0]
+        sums.stacks[:, 1:size, 1:] += added[:, 1:, 1:]
+        sums.stacks[:, size, 1:] -= added[:, 0, 1:]
+        sums.squares[:] += added[:, 0, 0]
 
     def _solve_into(self, solved: FloatArray, sums: RowSums, rows: IntArray) -> None:
         """Solve the systems of rows, in the dtype of the sums, which are overwritten.
