@@ -8,19 +8,25 @@ from typing import Any, Protocol
 from als_spark.cli.config.method import Given, refuse_shuffle, refuse_without_effect
 from als_spark.errors import ConfigError
 from als_spark.nightly.method import Earlier, options_of
-from als_spark.train.bayes.options import NoiseChoice, PosteriorMethod, PosteriorOptions
+from als_spark.train.bayes.options import (
+    Covariance,
+    NoiseChoice,
+    PosteriorMethod,
+    PosteriorOptions,
+)
 from als_spark.types import DType, ExchangeChoice
 
 _OF_RIDGE = ("implicit", "alpha", "nonnegative", "accelerate")
 REFUSED: dict[str, tuple[str, ...]] = {
     "variational": (*_OF_RIDGE, "reg", "exponent"),
-    "sample": (*_OF_RIDGE, "reg", "exponent", "tol", "max_iter"),
-    "ridge": (*_OF_RIDGE, "noise"),
+    "sample": (*_OF_RIDGE, "reg", "exponent", "covariance", "tol", "max_iter"),
+    "ridge": (*_OF_RIDGE, "noise", "covariance"),
 }
 """What has no effect with a method that learns its prior."""
 GIVEN = {
     "rank": "rank",
     "noise": "noise",
+    "covariance": "covariance",
     "implicit_features": "n_features",
     "reg": "reg",
     "exponent": "exponent",
@@ -37,6 +43,8 @@ class NightlyConfig(Given, Protocol):
     def method(self) -> PosteriorMethod | None: ...  # noqa: D102
     @property
     def noise(self) -> NoiseChoice | None: ...  # noqa: D102
+    @property
+    def covariance(self) -> Covariance | None: ...  # noqa: D102
     @property
     def implicit_features(self) -> int | None: ...  # noqa: D102
     @property
@@ -68,7 +76,7 @@ def nightly_posterior(
         features = 0 if base is None else base.n_features
     why = "" if config.method is not None or base is None else f", as {origin} has it"
     if method == "ridge" and features == 0:
-        refuse_without_effect(config, ("noise",), f"--method ridge{why}")
+        refuse_without_effect(config, ("noise", "covariance"), f"--method ridge{why}")
         return None
     chosen = f"--method {method}" + (f" --implicit-features {features}" if features else "")
     refuse_without_effect(config, REFUSED[method], f"{chosen}{why}")
