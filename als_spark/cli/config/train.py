@@ -2,44 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import model_validator
 
 from als_spark.cli.config.checkpoint import CheckpointConfig
 from als_spark.cli.config.method import refuse_shuffle, refuse_without_effect
 from als_spark.cli.config.model import BAYES, MODEL, RESULT, Method, ModelConfig
-from als_spark.cli.config.ratings import RATINGS, RatingsConfig, Reg
+from als_spark.cli.config.ratings import RATINGS, RatingsConfig
 from als_spark.cli.config.settings import (
     Alternatives,
-    Column,
-    Count,
     CountOrNone,
     InputFolder,
-    InputPath,
-    Listed,
     OutputFolder,
-    Shown,
     TargetStore,
     option,
 )
 from als_spark.errors import ConfigError
-from als_spark.nightly.features import FeatureSource
 from als_spark.train.bayes.options import (
-    FEATURE_RIDGE,
     RIDGE,
     Covariance,
     NoiseChoice,
     PosteriorOptions,
 )
-from als_spark.types import SIDES, BadRows, Side
+from als_spark.types import SIDES, BadRows
 
-FeatureColumns = Annotated[tuple[Column, ...], Listed, Shown("C")]
-
-NOT_BAYES = (
-    *("reg", "exponent", "implicit", "alpha", "nonnegative", "from_sweep", "refit", "accelerate"),
-)
+NOT_BAYES = (*("reg", "exponent", "implicit", "alpha", "nonnegative", "from_sweep", "accelerate"),)
 """Options of a ridge: the Bayesian methods learn prior and noise, of explicit ratings."""
 NOT_TOWARDS_A_MEAN = tuple(name for name in NOT_BAYES if name not in ("reg", "exponent"))
 """Options of a ridge towards zero: one towards a mean has biases, of explicit ratings."""
@@ -81,27 +69,6 @@ class TrainConfig(CheckpointConfig, ModelConfig):
         f"a ridge then has biases, and --lambda (default: {RIDGE:g}), --exponent (default: 0) and "
         "rank (default: 16) of its own",
     )
-    user_features: InputPath | None = option(
-        BAYES,
-        "let the prior depend on these columns of users, too: csv, Parquet or JSON with an id; "
-        "predicts users who have features and no rating",
-    )
-    item_features: InputPath | None = option(BAYES, "the same of items: genres, year, ...")
-    user_feature_cols: FeatureColumns = option(
-        BAYES, "columns of --user-features to use (default: all but the id)", ()
-    )
-    item_feature_cols: FeatureColumns = option(
-        BAYES, "columns of --item-features to use (default: all but the id)", ()
-    )
-    feature_ridge: Reg | None = option(
-        BAYES,
-        "ridge with features: the features' coefficients weigh as much as so many rows "
-        f"(default: {FEATURE_RIDGE:g})",
-    )
-    burn_in: CountOrNone | None = option(
-        BAYES, "sample: iterations before those that count (default: 40)"
-    )
-    samples: Count | None = option(BAYES, "sample: iterations that count (default: 160)")
     store: TargetStore | None = option(RESULT, "publish the model into this store")
     output: OutputFolder | None = option(RESULT, "write the model into this folder instead")
 
@@ -140,18 +107,6 @@ class TrainConfig(CheckpointConfig, ModelConfig):
             dtype=self.dtype,
             **{name: value for name, value in given.items() if value is not None},
         )
-
-    @property
-    def feature_sources(self) -> dict[Side, FeatureSource]:
-        """Where features of rows come from."""
-        found: dict[Side, FeatureSource] = {}
-        for side in SIDES:
-            path = getattr(self, f"{side}_features")
-            if path is not None:
-                source = self.source(path, timestamp=False, rating=False)
-                chosen = getattr(self, f"{side}_feature_cols")
-                found[side] = FeatureSource(replace(source, features_of=side), chosen)
-        return found
 
     def method_words(self, options: PosteriorOptions) -> str:
         """Say how a method with a learnt prior is going to train."""

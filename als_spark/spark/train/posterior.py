@@ -18,7 +18,7 @@ from als_spark.train.backend import Factors, HeldFactors
 from als_spark.train.bayes.chains import effective_size, split_r_hat
 from als_spark.train.bayes.loop import Posterior, PosteriorRecord, train_posterior
 from als_spark.train.bayes.options import LARGEST_TABLE, PosteriorOptions
-from als_spark.train.bayes.serve import served
+from als_spark.train.bayes.serve import served, user_prior
 from als_spark.train.bayes.spread import Moments
 from als_spark.train.bayes.warm import PosteriorStart
 from als_spark.train.records import IterationRecord, ModelSpec, PointResult
@@ -146,6 +146,8 @@ def _described(posterior: Posterior) -> dict[str, Any]:
             "reg": objective.reg,
             "exponent": objective.exponent,
             "feature_ridge": options.feature_rows,
+            # What a training that goes on from here needs besides the factors.
+            "user_mean": user_prior(posterior)[0].tolist(),
         }
         del learnt["noise"], learnt["burn_in"], learnt["samples"]
         return {"method": method_name(options), "posterior": learnt}

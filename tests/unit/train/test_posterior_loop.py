@@ -482,7 +482,39 @@ class TestWarmStart:
         warm = train_posterior(*known, options, start=start_at(moments, none))
         assert [r.bound for r in warm.history] == [r.bound for r in cold.history]
 
-    def test_other_methods_have_none(self, known):
+    @pytest.mark.parametrize("exponent", [0.0, 1.0])
+    def test_a_ridge_goes_on_from_its_rows(self, featured, exponent):
+        """As if the first training had not stopped."""
+        rows, columns, values, truth, features = featured
+        known = make_backend((rows, columns, values, truth[:, :80]))
+        options = PosteriorOptions(
+            "ridge", 3, n_features=2, exponent=exponent, tol=0, max_iter=9, dtype="float64"
+        )
+        given = {"features": {"item": features}}
+        whole = train_posterior(*known, options, **given)
+        first = train_posterior(*known, replace(options, max_iter=5), **given)
+        start = PosteriorStart(
+            first.mean + 0.25,
+            1.0,
+            {
+                side: SideStart(
+                    state.rated[: state.n_placed],
+                    # The mean of the ratings was another: the biases of the items make up for it.
+                    own[: state.n_placed] - 0.25 * (side == "item") * np.eye(1, 4),
+                    *(np.empty((state.n_placed, 0)), np.ones(state.n_placed), 1.0, 1.0),
+                )
+                for (side, state), own in zip(
+                    first.sides.items(), (first.users, first.items), strict=True
+                )
+            },
+        )
+        rest = train_posterior(*known, replace(options, max_iter=4), **given, start=start)
+        np.testing.assert_allclose(
+            [r.bound for r in rest.history], [r.bound for r in whole.history[5:]], rtol=1e-9
+        )
+        np.testing.assert_allclose(rest.items, whole.items, atol=1e-7)
+
+    def test_samples_have_none(self, known):
         start = PosteriorStart(0.0, 1.0, {})
         with pytest.raises(ConfigError, match=r'`start=` with `method="sample"`'):
             train_posterior(*known, PosteriorOptions("sample"), start=start)

@@ -235,11 +235,9 @@ class TestSpec:
             ({"noise": "rows"}, "--noise rows with --method ridge"),
             ({"feature_ridge": 9.0}, "--feature-ridge 9.0 with --implicit-features 0"),
             ({"user_feature_cols": ("a", "b")}, "--user-feature-cols a b without --user-features"),
-            ({"item_features": "i.csv", "refit": True}, "--refit with --item-features i.csv"),
             ({"item_features": "i.csv", "exchange": "shuffle"}, "--exchange shuffle with --item-f"),
             ({"item_features": "i.csv", "checkpoint": "k"}, "--checkpoint k with --item-features"),
             ({"implicit_features": 5, "checkpoint": "k"}, "--checkpoint k with --implicit-feat"),
-            ({"implicit_features": 5, "refit": True}, "--refit with --implicit-features 5"),
             ({"implicit_features": 5, "implicit": True}, "--implicit with --implicit-features 5"),
             ({"implicit_features": 5, "accelerate": True}, "--accelerate with --implicit-feat"),
             ({"implicit_features": 5, "exchange": "shuffle"}, "--exchange shuffle with --impl"),
@@ -251,7 +249,6 @@ class TestSpec:
             ({"method": "variational", "burn_in": 5}, "--burn-in 5 with --method variational"),
             ({"method": "variational", "reg": 0.1}, "--lambda 0.1 with --method variational"),
             ({"method": "variational", "implicit": True}, "--implicit with --method variational"),
-            ({"method": "variational", "refit": True}, "--refit with --method variational"),
             ({"method": "sample", "nonnegative": True}, "--nonnegative with --method sample"),
             ({"method": "sample", "accelerate": True}, "--accelerate with --method sample"),
             ({"method": "sample", "tol": 0.1}, "--tol 0.1 with --method sample"),
@@ -276,6 +273,7 @@ class TestSpec:
         options = PosteriorOptions(n_features=7, tol=0.1, covariance="diagonal")
         assert variational.posterior == options
         assert ", diagonal covariances, 7 implicit" in variational.method_words(options)
+        assert TrainConfig(**least, method="sample", refit=True).refit
         assert TrainConfig(**least, implicit_features=0).posterior is None
         ridge = TrainConfig(**least, implicit_features=7)
         assert ridge.posterior == PosteriorOptions("ridge", n_features=7)
@@ -293,7 +291,7 @@ class TestSpec:
         )
         assert given.posterior == PosteriorOptions("ridge")
         assert given.feature_sources.keys() == {"item"}
-        source, columns = given.feature_sources["item"]
+        source, columns, _ = given.feature_sources["item"]
         assert (source.table, source.roles, columns) == ("films", ("item",), ("genres",))
         assert (source.columns["item"], source.null_words) == ("film", ("?",))
         assert "features of items" in given.method_words(given.posterior)
