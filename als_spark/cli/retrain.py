@@ -18,12 +18,11 @@ from als_spark.cli.spark_paths import check_paths
 from als_spark.cli.stored import store_of
 from als_spark.errors import ConfigError
 from als_spark.files.places import local_path
-from als_spark.nightly.method import Choice, Earlier, method_record
+from als_spark.nightly.method import Choice, Earlier
 from als_spark.nightly.retrain import Retrain, RetrainOptions
 from als_spark.nightly.run_record import Spec
 from als_spark.nightly.tracking import check_tracking
 from als_spark.report.progress import ProgressReporter
-from als_spark.solve.objective import Objective
 from als_spark.train.bayes.options import PosteriorOptions
 
 
@@ -61,9 +60,7 @@ def plan_choice(config: RetrainConfig) -> tuple[int, PosteriorOptions | None]:
     if config.store != NO_OUTPUT and local_path(config.store) is not None:
         store = store_of(None, config.store)
         if store.exists() and store.current() is not None:
-            model = store.load()
-            spec = Spec(model.rank, Objective(0.0))
-            earlier = Earlier(spec, method_record(model.description))
+            earlier = Earlier.of_model(store.load())
     posterior = config.posterior_of(earlier, "the current version")
     if posterior is not None:
         return posterior.n_factors, posterior
@@ -82,9 +79,10 @@ def retrain_options(config: RetrainConfig, progress: ProgressReporter) -> Retrai
 
     def choose(other: Earlier | None, origin: str | None) -> Choice:
         posterior = config.posterior_of(other, origin)
+        features = config.features_of(other, origin)
         if posterior is not None:
-            progress.write(config.nightly_words(posterior, origin))
-            return Choice(Spec(posterior.n_factors, posterior.objective), posterior)
+            progress.write(config.nightly_words(posterior, origin, features))
+            return Choice(Spec(posterior.n_factors, posterior.objective), posterior, features)
         spec = config.spec(None if other is None else other.spec)
         progress.write(config.objective_words(spec, origin))
         return Choice(spec)

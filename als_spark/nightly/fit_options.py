@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from pyspark.sql import SparkSession
 
-from als_spark.nightly.features import FeatureSource
+from als_spark.nightly.features import FeatureSource, ReadFeatures, features_record
 from als_spark.nightly.holdout import HoldoutRule
 from als_spark.nightly.method import options_record
 from als_spark.nightly.run_record import (
@@ -72,13 +72,15 @@ class FitOptions:
     checkpoint: OpenCheckpoint | None = None
     features: Mapping[Side, FeatureSource] = field(default_factory=dict)
 
-    def with_method(self, posterior: PosteriorOptions | None) -> FitOptions:
+    def with_method(
+        self, posterior: PosteriorOptions | None, features: Mapping[Side, FeatureSource]
+    ) -> FitOptions:
         """Return the options to train with a learnt prior, or with a ridge towards zero."""
         if posterior is None:
-            return replace(self, posterior=None)
+            return replace(self, posterior=None, features={})
         # What is known of rows is broadcast, unless whole models are trained in a process.
         exchange = self.exchange if self.placement == "grid" else "broadcast"
-        return replace(self, posterior=posterior, exchange=exchange)
+        return replace(self, posterior=posterior, exchange=exchange, features=features)
 
     def prepare(self, rank: int) -> PrepareOptions:
         """Say how ratings are split and packed for a model."""
@@ -92,9 +94,12 @@ class FitOptions:
             exchange=self.exchange,
             accelerate=self.training.accelerate,
             method="ridge" if self.posterior is None else self.posterior.method,
+            covariance=None if self.posterior is None else self.posterior.covariance,
         )
 
-    def settings(self, spec: Spec) -> TrainingSettings:
+    def settings(
+        self, spec: Spec, features: Mapping[Side, ReadFeatures] | None = None
+    ) -> TrainingSettings:
         """Return all that decides what is trained from a snapshot of given fingerprint."""
         training = self.training
         split, test_fraction, seed = self.holdout
@@ -111,4 +116,5 @@ class FitOptions:
             refit=self.refit,
             method="ridge" if self.posterior is None else method_name(self.posterior),
             posterior=None if self.posterior is None else options_record(self.posterior),
+            features=features_record(features or {}),
         )

@@ -12,11 +12,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.errors import EmptySourceError
-from als_spark.model.factor_model import FactorModel
-from als_spark.model.featured import with_featured
 from als_spark.model.intervals import IntervalModel
 from als_spark.model.large_model import AnyModel
-from als_spark.nightly.features import place_all, read_features
+from als_spark.nightly.features import ReadFeatures, note_placed, place_all, read_features
 from als_spark.nightly.fit_options import FitOptions
 from als_spark.nightly.holdout import HoldoutRule, held_out
 from als_spark.nightly.run_log import RunNotes
@@ -31,7 +29,6 @@ from als_spark.nightly.starts import Start
 from als_spark.report.overview import run_lines
 from als_spark.spark.predict.evaluate import Evaluation, RankingOptions, evaluate_models
 from als_spark.spark.prepare.prepare import prepare_typed
-from als_spark.spark.prepare.row_features import RowFeatures
 from als_spark.spark.read.bad_rows import refuse_bad_rows
 from als_spark.spark.read.facts import DataFacts
 from als_spark.spark.read.failures import unreadable_files_are_named
@@ -100,12 +97,13 @@ class Fitting:
         self._options = options
         self._notes = notes
         self._stack = stack
-        self._features: Mapping[Side, RowFeatures] = {}
+        self.features: Mapping[Side, ReadFeatures] = {}
+        """What a learnt prior depends on besides the ratings, once it is read."""
 
     def read_features(self) -> None:
         """Read the features of the options, before anything else: they may be unusable."""
         options = self._options
-        self._features = read_features(
+        self.features = read_features(
             *(self._session, options.features, options.open_source, options.bad_rows, self._notes)
         )
 
@@ -240,24 +238,17 @@ class Fitting:
     ) -> Fitted:
         """Train a model with a learnt prior."""
         progress = self._notes.progress
-        placed = place_all(self._features, ready.prepared, self._notes)
-        tables = {side: own.table for side, own in placed.items()}
+        placed = place_all(self.features, ready.prepared)
+        note_placed(placed, self._notes)
         with progress.phase("training"):
             fitted = fit_posterior(
-                ready.prepared, options, progress.on_iteration, start.posterior, tables
+                ready.prepared, options, progress.on_iteration, start.posterior, placed.tables
             )
         more = {**self._description(ready, fitted.result, start), **fitted.description}
-        if placed:
-            more["features"] = self._notes.record.features
+        if placed.record:
+            more["features"] = placed.record
         model = model_of(ready.prepared, fitted.factors, fitted.objective, more)
-        intervals = fitted.intervals
-        if placed:
-            assert isinstance(model, FactorModel)
-            model = with_featured(
-                model, {side: (own.new_ids, own.there) for side, own in placed.items()}
-            )
-            if intervals is not None:
-                intervals = replace(intervals, users=model.users, items=model.items)
+        model, intervals = placed.marked(model, fitted.intervals)
         self._note_training(fitted.result, start)
         return Fitted(model, fitted.result, intervals=intervals)
 

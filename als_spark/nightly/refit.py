@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -9,9 +10,10 @@ from pyspark.sql import SparkSession
 
 from als_spark.model.intervals import IntervalModel
 from als_spark.model.large_model import AnyModel
+from als_spark.nightly.features import Placed, ReadFeatures, place_all
 from als_spark.nightly.fit_options import FitOptions
 from als_spark.nightly.fitting import Fitted, ReadyRatings
-from als_spark.nightly.method import posterior_start
+from als_spark.nightly.method import posterior_start, ridge_rows, ridge_start
 from als_spark.nightly.run_log import RunNotes
 from als_spark.nightly.run_record import RefitRecord
 from als_spark.nightly.starts import known_factors
@@ -24,6 +26,7 @@ from als_spark.train.bayes.options import PosteriorOptions
 from als_spark.train.grid import SweepCollector
 from als_spark.train.loop import OnIteration
 from als_spark.train.records import ModelSpec, PointResult, TrainingOptions
+from als_spark.types import Side
 
 PHASE = "refit: "
 """Before the names of its phases."""
@@ -36,6 +39,7 @@ def refit(
     stack: ExitStack,
     ready: ReadyRatings,
     fitted: Fitted,
+    features: Mapping[Side, ReadFeatures],
 ) -> Fitted:
     """Train a model on with all ratings of its run; ``notes`` take what is known.
 
@@ -74,10 +78,12 @@ def refit(
             )
         else:
             model, record, intervals = refit_posterior(
-                prepared, fitted, options.posterior, held_out, progress.on_iteration
+                *(prepared, fitted, options.posterior, held_out, progress.on_iteration),
+                place_all(features, prepared),
             )
     notes.record = replace(notes.record, refit=record)
-    progress.write(refit_words(record))
+    sampled = options.posterior is not None and options.posterior.method == "sample"
+    progress.write(refit_words(record, sampled=sampled))
     holdout = options.holdout._replace(test_fraction=0.0).as_record()
     description = {**model.description, "holdout": holdout}
     return fitted._replace(
@@ -91,19 +97,26 @@ def refit_posterior(
     options: PosteriorOptions,
     held_out: int,
     on_iteration: OnIteration,
+    placed: Placed,
 ) -> tuple[AnyModel, RefitRecord, IntervalModel | None]:
     """Train a model with a learnt prior on all ratings: see :func:`refit_model`.
 
-    A variational one goes on from its own posterior; others are trained anew, by the same seed.
+    A variational one goes on from its own posterior, a ridge from its own rows; samples are drawn
+    anew, by the same seed.
     """
     start = None
     if fitted.intervals is not None:
         start, _ = posterior_start(prepared, fitted.intervals, fitted.model)
-    found = fit_posterior(prepared, options, on_iteration, start)
+    elif (known := ridge_rows(fitted.model)) is not None:
+        start, _ = ridge_start(prepared, known, fitted.model)
+    found = fit_posterior(prepared, options, on_iteration, start, placed.tables)
     record = _refit_record(prepared, found.result, held_out)
     more = {**fitted.model.description, **found.description, "refit": record.as_dict()}
+    if placed.record:
+        more["features"] = placed.record
     model = model_of(prepared, found.factors, found.objective, more)
-    return model, record, found.intervals
+    model, intervals = placed.marked(model, found.intervals)
+    return model, record, intervals
 
 
 def _refit_record(prepared: PreparedRatings, result: PointResult, held_out: int) -> RefitRecord:
@@ -150,9 +163,10 @@ def refit_model(
     return model_of(prepared, outcome.best_factors, objective, more), record
 
 
-def refit_words(record: RefitRecord) -> str:
-    """Say how a refit ended."""
+def refit_words(record: RefitRecord, *, sampled: bool = False) -> str:
+    """Say how a refit ended; one that is ``sampled`` has no end of its own."""
     ended = "converged" if record.converged else "stopped by the cap"
+    ended = "all samples drawn" if sampled else ended
     plural = "" if record.iterations == 1 else "s"
     return (
         f"refitted on all {record.ratings:,} ratings: {ended} after {record.iterations} "

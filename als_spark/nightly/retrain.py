@@ -10,13 +10,21 @@ import numpy as np
 from pyspark.sql import SparkSession
 
 from als_spark.errors import DataError
+from als_spark.model.intervals import IntervalModel
 from als_spark.model.large_model import AnyModel
 from als_spark.nightly.checks import Check, CheckLimits, check_parts, check_unknown, check_whole
 from als_spark.nightly.comparison import LARGER_IS_BETTER, Measure, Verdict, judge
 from als_spark.nightly.fit_options import FitOptions
 from als_spark.nightly.fitting import Fitting, ReadyRatings
 from als_spark.nightly.holdout import unseen_by_both
-from als_spark.nightly.method import Choice, Earlier, method_record, posterior_of, warm_posterior
+from als_spark.nightly.method import (
+    Choice,
+    Earlier,
+    RidgeRows,
+    posterior_of,
+    ridge_rows,
+    warm_prior,
+)
 from als_spark.nightly.past_runs import (
     ancestors_of,
     kept_by,
@@ -32,13 +40,12 @@ from als_spark.nightly.run_record import Comparison, Spec
 from als_spark.nightly.starts import Start, cold_start, warm_start
 from als_spark.report.figures.breakdown import bins_of, breakdown_figure
 from als_spark.report.figures.drawing import png_of
-from als_spark.solve.objective import IMPLICIT_CAVEAT, Objective
+from als_spark.solve.objective import IMPLICIT_CAVEAT
 from als_spark.spark.large import load_from_store
 from als_spark.spark.predict.evaluate import Evaluation
 from als_spark.spark.read.facts import DataFacts
 from als_spark.spark.read.snapshot import Snapshot
 from als_spark.spark.read.sources import SourceOptions
-from als_spark.spark.train.posterior import method_name
 from als_spark.types import SIDES, Side
 
 
@@ -105,12 +112,16 @@ class Retrain:
         self._past = log.past_runs()
         previous, last = last_passed(self._past)
         before = None if last is None else last.settings
-        other, origin = _pattern_of(champion), f"version {self._champion_name}"
+        other = None if champion is None else Earlier.of_model(champion)
+        origin = f"version {self._champion_name}"
         if other is None and before is not None:
             # No version can be read: the next is trained as they were.
-            other, origin = Earlier(before.spec, before.posterior), "the last run"
-        spec, posterior = options.choose(other, None if other is None else origin)
-        self._fit = fit = options.fit.with_method(posterior)
+            other, origin = Earlier.of_settings(before), "the last run"
+        choice = options.choose(other, None if other is None else origin)
+        spec = choice.spec
+        self._fit = fit = options.fit.with_method(choice.posterior, choice.features)
+        if lost := choice.features_lost(other, origin):
+            log.add_warning(lost)
         if spec.objective.implicit and options.measure not in LARGER_IS_BETTER:
             log.add_warning(
                 f'{IMPLICIT_CAVEAT}: compare models by `measure="ndcg"` or `measure="recall"`'
@@ -121,13 +132,14 @@ class Retrain:
             self._unseen_by = unseen_by_both(champion, str(self._champion_name), fit.holdout)
         with ExitStack() as stack:
             fitting = Fitting(self._session, fit, log, stack)
+            fitting.read_features()
             snapshot = fitting.read(options.sources, _integers_of(champion))
-            settings = fit.settings(spec)
+            settings = fit.settings(spec, fitting.features)
             log.record = replace(log.record, settings=settings)
             # Before anything else: an increment of unusable rows alone is not "nothing new".
             if not self._passes(check_parts(snapshot.parts, previous, options.limits)):
                 return
-            same = settings == before and kept_by(self._past) in (None, decision)
+            same = settings.same_as(before) and kept_by(self._past) in (None, decision)
             if self._nothing_new(snapshot, previous, same, champion):
                 return
             ready = fitting.make_ready(snapshot, spec.rank)
@@ -153,7 +165,9 @@ class Retrain:
             if verdict.publish:
                 words = verdict.sentence
                 if fit.refit:
-                    fitted = refit(self._session, fit, log, stack, ready, fitted)
+                    fitted = refit(
+                        *(self._session, fit, log, stack, ready, fitted), fitting.features
+                    )
                     words += f"; refitted on all {snapshot.n_ratings:,} ratings after that"
                 version = publish(log, fitted, self._based_on, options.keep)
                 log.end("published", f"published {version}: {words}")
@@ -251,13 +265,18 @@ class Retrain:
     def _choose_start(self, ready: ReadyRatings, champion: AnyModel | None, spec: Spec) -> Start:
         if champion is None:
             return cold_start("there is no model to start from")
-        posterior, known = self._fit.posterior, None
+        posterior = self._fit.posterior
+        known: IntervalModel | RidgeRows | None = None
         if posterior is not None:
-            if posterior.method != "variational":
-                return cold_start(f"a model by {method_name(posterior)} goes on from no other")
-            known = posterior_of(self._log.store, str(self._champion_name))
+            if posterior.method == "sample":
+                return cold_start("a model by sample goes on from no other")
+            if posterior.method == "ridge":
+                known, what = ridge_rows(champion), "ridge towards a mean"
+            else:
+                known = posterior_of(self._log.store, str(self._champion_name))
+                what = "posterior"
             if known is None:
-                return cold_start("the current version has no posterior to start from")
+                return cold_start(f"the current version has no {what} to start from")
         rank = champion.rank if known is None else known.rank
         if rank != spec.rank:
             return cold_start(f"the current version has rank {rank}, not {spec.rank}")
@@ -271,7 +290,7 @@ class Retrain:
             return cold_start(f"a full training every {self._options.full_every} runs")
         name, prepared = str(self._champion_name), ready.prepared
         if known is not None:
-            return warm_posterior(prepared, known, champion, name, warm_runs)
+            return warm_prior(prepared, known, champion, name, warm_runs)
         return warm_start(prepared, champion, name, self._fit.training.seed, warm_runs)
 
     def _compare(self, found: Mapping[str, Evaluation]) -> Verdict:
@@ -309,13 +328,6 @@ class Retrain:
         )
         log.pictures["breakdown.png"] = _draw_breakdown(found)
         return verdict
-
-
-def _pattern_of(model: AnyModel | None) -> Earlier | None:
-    if model is None:
-        return None
-    objective = Objective.from_record(model.description, "the model's description")
-    return Earlier(Spec(model.rank, objective), method_record(model.description))
 
 
 def _integers_of(model: AnyModel | None) -> list[Side]:

@@ -121,6 +121,19 @@ class TrainingSettings:
     refit: bool = False
     method: str = "ridge"
     posterior: Mapping[str, Any] | None = None
+    features: Mapping[str, Any] | None = None
+
+    def same_as(self, other: TrainingSettings | None) -> bool:
+        """Tell whether they decide the same: the same features may lie elsewhere."""
+        return other is not None and self._decisive == other._decisive
+
+    @property
+    def _decisive(self) -> TrainingSettings:
+        prints = {
+            side: own.get("fingerprint") if isinstance(own, Mapping) else own
+            for side, own in (self.features or {}).items()
+        }
+        return replace(self, features=prints or None)
 
     @property
     def spec(self) -> Spec:
@@ -305,8 +318,9 @@ class RunRecord:
             del found["settings"]["refit"]
         if found["settings"] is not None and found["settings"]["method"] == "ridge":
             del found["settings"]["method"]
-        if found["settings"] is not None and found["settings"]["posterior"] is None:
-            del found["settings"]["posterior"]
+        for name in ("posterior", "features"):
+            if found["settings"] is not None and found["settings"][name] is None:
+                del found["settings"][name]
         return found
 
     @property

@@ -32,6 +32,7 @@ def train_model(
     with ExitStack() as stack:
         fitting = Fitting(session, options, notes, stack)
         fitting.read_features()
+        notes.record = replace(notes.record, settings=options.settings(spec, fitting.features))
         ready = fitting.make_ready(fitting.read([ratings]), spec.rank)
         assert notes.record.data is not None
         notes.record = replace(notes.record, data=notes.record.data.with_facts(ready.facts))
@@ -40,7 +41,7 @@ def train_model(
             found = fitting.measure(ready, {"model": fitted.model})
             notes.record = replace(notes.record, challenger=dict(found["model"].metrics))
             if options.refit:
-                fitted = refit(session, options, notes, stack, ready, fitted)
+                fitted = refit(session, options, notes, stack, ready, fitted, fitting.features)
         elif options.refit:
             notes.add_warning(
                 "`refit=`: no rating was held out, so the model has seen all of them already"
@@ -56,13 +57,14 @@ def outcome_words(fitted: Fitted, notes: RunNotes) -> str:
     measured = "" if rmse is None else f", RMSE {rmse:.4f} on {n:,} held-out ratings"
     if rmse is not None and metrics.get("cold"):
         measured += f", {metrics['cold']:,} of them cold"
-    if notes.record.refit is not None:
-        measured += f"; {refit_words(notes.record.refit)}"
     posterior = fitted.model.description.get("posterior")
+    sampled = posterior is not None and posterior["method"] == "sample"
+    if notes.record.refit is not None:
+        measured += f"; {refit_words(notes.record.refit, sampled=sampled)}"
     what = result.spec.objective.brief
     if posterior is not None and posterior["method"] != "ridge":
         what = f"{posterior['method']}, noise {posterior['noise_deviation']:.3f}"
-        ended = "all samples drawn" if posterior["method"] == "sample" else ended
+        ended = "all samples drawn" if sampled else ended
     return f"d={result.rank}, {what}: {ended} after {result.iterations} iterations{measured}"
 
 

@@ -126,6 +126,7 @@ class TestPublished:
         assert metrics["rmse"] == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-9)
         assert metrics["mae"] == pytest.approx(np.mean(np.abs(errors)), rel=1e-9)
 
+    @pytest.mark.slow
     def test_warm_cold_and_another_rank(self, lake: Lake) -> None:
         today = lake.file("today.csv", fresh_lines())
         options = ("--increments", today, "--full-every", "2", "--margin", "0.2")
@@ -229,13 +230,18 @@ class TestPublished:
 
 class TestMethods:
     def test_a_variational_model_goes_on_from_last_night(
-        self, spark: SparkSession, tmp_path: Path
+        self, spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         lake = Lake(tmp_path)
         least = ["--ratings", str(lake.base), "--store", str(lake.path), "--ranking-users", "0"]
         # Few ratings: they are trained on in this process.
         least += ["--placement", "grid"]
         options = ["--rank", "2", "--tol", "1e-3", "--dtype", "float64"]
+        ids = np.unique(BASE.items).tolist()
+        new = max(ids) + 1
+        lines = [f"{item},{'abc'[item % 3]},{item % 7}" for item in [*ids, new]]
+        films = Path(lake.file("films.csv", lines, header="item,kind,size"))
+        options += ["--item-features", str(films), "--item-feature-cols", "kind"]
         assert main([*least, *options, "--method", "variational", "--no-refit"]) == 0
         first = lake.last()
         assert first["settings"]["method"] == "variational"
@@ -246,6 +252,10 @@ class TestMethods:
         assert main(night) == 0
         second = lake.last()
         assert second["settings"] == {**first["settings"], "refit": True}
+        assert second["settings"]["features"]["item"]["path"] == str(films)
+        for model in (lake.store.load(), lake.store.load_before_refit()):
+            assert [c["name"] for c in model.description["features"]["item"]["columns"]] == ["kind"]
+            assert np.isfinite(model.predict([BASE.users[0]], [new], "nan")).all()
         assert second["training"]["start"] == "warm"
         begun = "100.0% of the rows start at the posterior of version"
         assert begun in second["training"]["reason"]
@@ -277,21 +287,43 @@ class TestMethods:
         assert "variational" in read_page(lake.report()).text
         assert main(night) == 0
         assert lake.last()["outcome"] == "unchanged"
+        films.unlink()
+        capsys.readouterr()
+        assert main(night) == 2
+        said = capsys.readouterr().err
+        assert f"retrain: {films}" in said
+        assert (
+            f"features of items as version {second['version']} has them, which are read again: "
+            "--item-features says where they are now, --item-features none trains without them"
+        ) in said
 
     @pytest.mark.slow
-    def test_other_methods_start_as_always(
+    def test_other_methods_and_where_they_start(
         self, lake: Lake, capsys: pytest.CaptureFixture[str]
     ) -> None:
         night = ["--ratings", str(lake.base), "--store", str(lake.path), "--ranking-users", "0"]
-        night += ["--placement", "grid", "--no-refit", "--margin", "9", "--max-iter", "3"]
+        night += ["--placement", "grid", "--no-refit", "--margin", "9"]
         for options, reason in (
             (["--method", "variational"], "the current version has no posterior to start from"),
-            (["--implicit-features", "2", "--method", "ridge"], "goes on from no other"),
+            (
+                ["--implicit-features", "2", "--method", "ridge"],
+                "no ridge towards a mean to start from",
+            ),
+            (["--method", "sample", "--burn-in", "1", "--samples", "2"], "goes on from no other"),
         ):
-            assert main([*night, "--rank", "2", *options]) == 0
+            more = [] if "sample" in options else ["--max-iter", "3"]
+            assert main([*night, "--rank", "2", *more, *options]) == 0
             training = lake.last()["training"]
             assert training["start"] == "cold"
             assert reason in training["reason"]
+        assert training["iterations"] == 3
+        ridge = ["--method", "ridge", "--implicit-features", "2", "--rank", "2"]
+        assert main([*night, *ridge]) == 0
+        assert main([*night, "--force"]) == 0
+        training = lake.last()["training"]
+        assert training["start"] == "warm"
+        assert "100.0% of the rows start at version" in training["reason"]
+        assert training["iterations"] == 2
         capsys.readouterr()
         assert main([*night, "--noise", "rows"]) == 2
         assert "--noise rows with --method ridge --implicit-features 2, as version" in (
@@ -300,6 +332,7 @@ class TestMethods:
 
 
 class TestRefit:
+    @pytest.mark.slow
     def test_a_winner_is_trained_on_with_all_ratings(self, lake: Lake) -> None:
         (before,) = lake.history()
         refit = ("--refit", "--margin", "0.1", "--dtype", "float64")

@@ -6,6 +6,7 @@ Fields are named as the options and the TOML keys (``reg`` is ``lambda``, ``reco
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -27,9 +28,12 @@ from als_spark.cli.config.ratings import (
     check_alpha,
 )
 from als_spark.cli.config.settings import (
+    Column,
     Count,
     CountOrNone,
+    InputPath,
     JobConfig,
+    Listed,
     Share,
     Shown,
     Text,
@@ -39,15 +43,14 @@ from als_spark.errors import ConfigError
 from als_spark.nightly.features import FeatureSource
 from als_spark.nightly.run_record import Spec
 from als_spark.solve.objective import Objective
-from als_spark.train.bayes.options import (
-    PosteriorOptions,
-)
-from als_spark.types import Side
+from als_spark.train.bayes.options import FEATURE_RIDGE, PosteriorOptions
+from als_spark.types import SIDES, Side
 
 Minutes = Annotated[float, Field(ge=0.05, le=1e6, examples=[10]), Shown("MINUTES")]
 Tracker = Annotated[str, Field(min_length=1), Shown("URI", role="tracking")]
 
 MODEL, RESULT, BAYES = "model", "result", "Bayesian methods"
+FeatureColumns = Annotated[tuple[Column, ...], Listed, Shown("C")]
 Method = Literal["ridge", "variational", "sample"]
 _BASE = "default: that of the sweep or the current version, else"
 
@@ -80,6 +83,27 @@ class ModelConfig(RankingConfig, FitConfig):
     implicit: bool | None = option(MODEL, f"{IMPLICIT_HELP} ({_BASE} explicit ratings)")
     alpha: Alpha | None = option(MODEL, f"{ALPHA_HELP} ({_BASE} 1)")
     nonnegative: bool | None = option(MODEL, f"{NONNEGATIVE_HELP} ({_BASE} any sign)")
+    user_features: InputPath | None = option(
+        BAYES,
+        "let the prior depend on these columns of users, too: csv, Parquet or JSON with an id; "
+        "predicts users who have features and no rating",
+    )
+    item_features: InputPath | None = option(BAYES, "the same of items: genres, year, ...")
+    user_feature_cols: FeatureColumns = option(
+        BAYES, "columns of --user-features to use (default: all but the id)", ()
+    )
+    item_feature_cols: FeatureColumns = option(
+        BAYES, "columns of --item-features to use (default: all but the id)", ()
+    )
+    feature_ridge: Reg | None = option(
+        BAYES,
+        "ridge with features: the features' coefficients weigh as much as so many rows "
+        f"(default: {FEATURE_RIDGE:g})",
+    )
+    burn_in: CountOrNone | None = option(
+        BAYES, "sample: iterations before those that count (default: 40)"
+    )
+    samples: Count | None = option(BAYES, "sample: iterations that count (default: 160)")
     refit: bool = option(RESULT, REFIT_HELP, False)
     keep: Count = option(RESULT, "versions that the store keeps", 7)
     lock_minutes: Minutes = option(
@@ -142,8 +166,21 @@ class ModelConfig(RankingConfig, FitConfig):
 
     @property
     def feature_sources(self) -> dict[Side, FeatureSource]:
-        """Where features of rows come from."""
-        return {}
+        """Where features of rows come from, as given."""
+        found: dict[Side, FeatureSource] = {}
+        for side in SIDES:
+            path = getattr(self, f"{side}_features")
+            if path is not None:
+                chosen = getattr(self, f"{side}_feature_cols")
+                found[side] = self.feature_source(side, path, chosen)
+        return found
+
+    def feature_source(
+        self, side: Side, path: str, chosen: tuple[str, ...], origin: str | None = None
+    ) -> FeatureSource:
+        """Say how features of a side are read; ``origin`` is the model whose they are."""
+        source = self.source(path, timestamp=False, rating=False)
+        return FeatureSource(replace(source, features_of=side), chosen, origin)
 
     def objective_words(self, spec: Spec, source: str | None) -> str:
         """Say which objective a λ belongs to, and who says so.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from als_spark.cli.config.model import BAYES, MODEL, RESULT, Method, ModelConfig
-from als_spark.cli.config.nightly_method import nightly_posterior
-from als_spark.cli.config.ratings import DEFAULTS, RATINGS
+from als_spark.cli.config.model import BAYES, MODEL, RESULT, FeatureColumns, Method, ModelConfig
+from als_spark.cli.config.nightly_method import nightly_features, nightly_posterior
+from als_spark.cli.config.ratings import DEFAULTS, RATINGS, Reg
 from als_spark.cli.config.settings import (
     REQUIRED,
     Count,
@@ -22,13 +23,15 @@ from als_spark.cli.config.settings import (
 from als_spark.errors import ConfigError
 from als_spark.nightly.checks import CheckLimits
 from als_spark.nightly.comparison import LARGER_IS_BETTER, Measure
+from als_spark.nightly.features import FeatureSource
 from als_spark.nightly.method import Earlier
 from als_spark.spark.train.posterior import method_name
 from als_spark.train.bayes.options import (
+    Covariance,
     NoiseChoice,
     PosteriorOptions,
 )
-from als_spark.types import BadRows, Duplicates
+from als_spark.types import BadRows, Duplicates, Side
 
 Margin = Annotated[float, Field(ge=0, examples=[0.01]), Shown("SHARE")]
 CHAMPION = "champion and challenger"
@@ -71,9 +74,25 @@ class RetrainConfig(CheckLimits, ModelConfig):
     noise: NoiseChoice | None = option(
         BAYES, "whether users and items may be more or less noisy, each its own, as of train"
     )
+    covariance: Covariance | None = option(
+        BAYES, "what variational keeps of a row, as of train: full or diagonal covariances"
+    )
     implicit_features: CountOrNone | None = option(
         BAYES, "directions of who has rated what that the prior depends on, as of train"
     )
+    user_features: InputPath | None = option(
+        BAYES,
+        "as of train; none: train without (default: where those of the current version are from, "
+        "read again)",
+    )
+    item_features: InputPath | None = option(BAYES, "the same of items")
+    user_feature_cols: FeatureColumns = option(
+        BAYES, "columns of the users' features (default: those of the current version, or all)", ()
+    )
+    item_feature_cols: FeatureColumns = option(BAYES, "the same of items", ())
+    feature_ridge: Reg | None = option(BAYES, "as of train")
+    burn_in: CountOrNone | None = option(BAYES, "as of train")
+    samples: Count | None = option(BAYES, "as of train")
     full_every: Count = option(MODEL, "train from the usual start every so many trainings", 7)
     measure: Measure = option(CHAMPION, "compare challenger and champion by this", "rmse")
     margin: Margin = option(CHAMPION, "publish a challenger that is at most this share worse", 0.01)
@@ -125,10 +144,27 @@ class RetrainConfig(CheckLimits, ModelConfig):
         """
         return nightly_posterior(self, earlier, origin)
 
-    def nightly_words(self, options: PosteriorOptions, origin: str | None) -> str:
+    def features_of(self, earlier: Earlier | None, origin: str | None) -> dict[Side, FeatureSource]:
+        """Say where features of rows come from: see :meth:`posterior_of`.
+
+        Raises
+        ------
+        ConfigError
+            If columns are given without a file, or the version does not say where its files are.
+        """
+        return nightly_features(self, earlier, origin)
+
+    def nightly_words(
+        self,
+        options: PosteriorOptions,
+        origin: str | None,
+        sources: Mapping[Side, FeatureSource],
+    ) -> str:
         """Say which method is going to train, and who says so."""
         why = "as given" if self.method is not None or origin is None else f"as {origin} has it"
         features = f", {options.n_features} implicit features" if options.n_features else ""
+        for side, own in sources.items():
+            features += f", features of {side}s in {own.source.label}"
         return f"{method_name(options)}, rank {options.n_factors}{features}: {why}"
 
     @property

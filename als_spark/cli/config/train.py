@@ -3,42 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import model_validator
 
 from als_spark.cli.config.checkpoint import CheckpointConfig
 from als_spark.cli.config.method import refuse_shuffle, refuse_without_effect
 from als_spark.cli.config.model import BAYES, MODEL, RESULT, Method, ModelConfig
-from als_spark.cli.config.ratings import RATINGS, RatingsConfig, Reg
+from als_spark.cli.config.ratings import RATINGS, RatingsConfig
 from als_spark.cli.config.settings import (
     Alternatives,
-    Column,
-    Count,
     CountOrNone,
     InputFolder,
-    InputPath,
-    Listed,
     OutputFolder,
-    Shown,
     TargetStore,
     option,
     resolve,
 )
 from als_spark.errors import ConfigError
-from als_spark.nightly.features import FeatureSource
 from als_spark.train.bayes.options import (
-    FEATURE_RIDGE,
     RIDGE,
+    Covariance,
     NoiseChoice,
     PosteriorOptions,
 )
-from als_spark.types import SIDES, BadRows, Side
+from als_spark.types import SIDES, BadRows
 
-FeatureColumns = Annotated[tuple[Column, ...], Listed, Shown("C")]
-
-NOT_BAYES = (*("reg", "exponent", "implicit", "alpha", "nonnegative", "refit", "accelerate"),)
+NOT_BAYES = (*("reg", "exponent", "implicit", "alpha", "nonnegative", "accelerate"),)
 """Options of a ridge: the Bayesian methods learn prior and noise, of explicit ratings."""
 NOT_TOWARDS_A_MEAN = tuple(name for name in NOT_BAYES if name not in ("reg", "exponent"))
 """Options of a ridge towards zero: one towards a mean has biases, of explicit ratings."""
@@ -69,33 +60,17 @@ class TrainConfig(CheckpointConfig, ModelConfig):
     noise: NoiseChoice | None = option(
         BAYES, "whether users and items may be more or less noisy, each its own (default: rows)"
     )
+    covariance: Covariance | None = option(
+        BAYES,
+        "variational: keep all covariances of the numbers of a row, or their variances alone "
+        "(default: full, or diagonal where full ones of all rows would take too much memory)",
+    )
     implicit_features: CountOrNone | None = option(
         BAYES,
         "let the prior depend on so many directions of who has rated what: 20, say (default: 0); "
         f"a ridge then has biases, and --lambda (default: {RIDGE:g}), --exponent (default: 0) and "
         "rank (default: 16) of its own",
     )
-    user_features: InputPath | None = option(
-        BAYES,
-        "let the prior depend on these columns of users, too: csv, Parquet or JSON with an id; "
-        "predicts users who have features and no rating",
-    )
-    item_features: InputPath | None = option(BAYES, "the same of items: genres, year, ...")
-    user_feature_cols: FeatureColumns = option(
-        BAYES, "columns of --user-features to use (default: all but the id)", ()
-    )
-    item_feature_cols: FeatureColumns = option(
-        BAYES, "columns of --item-features to use (default: all but the id)", ()
-    )
-    feature_ridge: Reg | None = option(
-        BAYES,
-        "ridge with features: the features' coefficients weigh as much as so many rows "
-        f"(default: {FEATURE_RIDGE:g})",
-    )
-    burn_in: CountOrNone | None = option(
-        BAYES, "sample: iterations before those that count (default: 40)"
-    )
-    samples: Count | None = option(BAYES, "sample: iterations that count (default: 160)")
     store: TargetStore | None = option(RESULT, "publish the model into this store")
     output: OutputFolder | None = option(RESULT, "write the model into this folder instead")
 
@@ -116,6 +91,7 @@ class TrainConfig(CheckpointConfig, ModelConfig):
         given: dict[str, Any] = {
             "rank": self.rank,
             "noise": self.noise,
+            "covariance": self.covariance,
             "n_features": self.implicit_features,
             "burn_in": self.burn_in,
             "samples": self.samples,
@@ -133,18 +109,6 @@ class TrainConfig(CheckpointConfig, ModelConfig):
             **{name: value for name, value in given.items() if value is not None},
         )
 
-    @property
-    def feature_sources(self) -> dict[Side, FeatureSource]:
-        """Where features of rows come from."""
-        found: dict[Side, FeatureSource] = {}
-        for side in SIDES:
-            path = getattr(self, f"{side}_features")
-            if path is not None:
-                source = self.source(path, timestamp=False, rating=False)
-                chosen = getattr(self, f"{side}_feature_cols")
-                found[side] = FeatureSource(replace(source, features_of=side), chosen)
-        return found
-
     def method_words(self, options: PosteriorOptions) -> str:
         """Say how a method with a learnt prior is going to train."""
         features = f", {options.n_features} implicit features" if options.n_features else ""
@@ -155,7 +119,8 @@ class TrainConfig(CheckpointConfig, ModelConfig):
             own = f"biases{features} with the ridge of {options.feature_rows:g} rows"
             return f"ridge, rank {options.n_factors}, {options.objective.brief}: {note}; {own}"
         noise = "of each user and item" if options.noise == "rows" else "shared by all ratings"
-        return f"{options.method}, rank {options.n_factors}, noise {noise}{features}"
+        covariance = "" if options.covariance is None else f", {options.covariance} covariances"
+        return f"{options.method}, rank {options.n_factors}, noise {noise}{covariance}{features}"
 
     def with_sweep(self, best: Mapping[str, Any]) -> TrainConfig:
         """Take fields of the best point of a sweep that learnt a prior; what is given wins.
@@ -216,9 +181,9 @@ class TrainConfig(CheckpointConfig, ModelConfig):
     def _refuse_by_method(self) -> None:
         """Refuse what would have no effect with the method."""
         refused = {
-            "ridge": ("noise", "burn_in", "samples"),
+            "ridge": ("noise", "covariance", "burn_in", "samples"),
             "variational": (*NOT_BAYES, "burn_in", "samples", "feature_ridge"),
-            "sample": (*NOT_BAYES, "tol", "max_iter", "feature_ridge"),
+            "sample": (*NOT_BAYES, "covariance", "tol", "max_iter", "feature_ridge"),
         }
         chosen = f"--method {self.method}"
         refuse_without_effect(self, refused[self.method], chosen)

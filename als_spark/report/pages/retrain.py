@@ -121,6 +121,8 @@ def _warnings(record: Mapping[str, Any]) -> Iterator[Any]:
     if failed:
         names = ", ".join(show(check.get("name")) for check in failed)
         yield f"Data checks that failed: {names}."
+    if get_mapping(record, "settings").get("method") == "sample":
+        return
     training = get_mapping(record, "training")
     if training.get("converged") is False:
         yield (

@@ -6,6 +6,7 @@ the rows of a Bayesian factorisation.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from pyspark.sql import functions as F
 
 from als_spark.errors import ConfigError, DataError
 from als_spark.model.ids import IdIndex, coerce_ids
+from als_spark.redaction import redact
 from als_spark.spark.arrow import ids_from_bytes, ids_to_bytes, map_in_arrow
 from als_spark.spark.read.bad_rows import noun
 from als_spark.spark.read.feature_columns import FeatureColumn
@@ -78,6 +80,19 @@ class RowFeatures:
         return f"<RowFeatures: {n:,} {self.side}s of {self.label}, {k} features>"
 
     @property
+    def fingerprint(self) -> str:
+        """Of ids, columns and numbers: the same features have the same, in whatever order.
+
+        Numbers count to six digits behind the point, which does not show how Spark has summed
+        their means.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for text in (*(str(column[:3]) for column in self.columns), *self.ids.to_pylist()):
+            digest.update(f"{text}\n".encode())
+        digest.update((np.round(self.table, 6) + 0.0).astype("<f8").tobytes())
+        return digest.hexdigest()
+
+    @property
     def words(self) -> str:
         """Say what the features are."""
         told = ", ".join(column.words for column in self.columns)
@@ -86,7 +101,7 @@ class RowFeatures:
     def as_record(self) -> dict[str, Any]:
         """Return what the files of a run have of it."""
         return {
-            "source": self.label,
+            "source": redact(self.label),
             "rows": len(self.ids),
             "features": self.table.shape[1],
             "columns": [column.as_record() for column in self.columns],

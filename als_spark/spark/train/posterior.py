@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -20,13 +21,15 @@ from als_spark.train.backend import Factors, HeldFactors
 from als_spark.train.bayes.chains import effective_size, split_r_hat
 from als_spark.train.bayes.loop import Posterior, PosteriorRecord, train_posterior
 from als_spark.train.bayes.options import LARGEST_TABLE, PosteriorOptions
-from als_spark.train.bayes.serve import served
+from als_spark.train.bayes.serve import served, user_prior
 from als_spark.train.bayes.spread import Moments
 from als_spark.train.bayes.warm import PosteriorStart
 from als_spark.train.grid import SweepCollector
 from als_spark.train.loop import OnIteration
 from als_spark.train.records import IterationRecord, ModelSpec, PointResult
 from als_spark.types import FloatArray, Side
+
+_LOG = logging.getLogger(__name__)
 
 
 class FittedPosterior(NamedTuple):
@@ -67,7 +70,7 @@ def fit_posterior(
         If a row's system has no finite solution.
     """
     features = features or {}
-    check_tables(prepared, options, features)
+    options = fitting(prepared, options, features)
 
     def tell(record: PosteriorRecord) -> None:
         on_iteration(_iteration(record, options))
@@ -120,8 +123,8 @@ class PosteriorGrid:
             If a row's system has no finite solution.
         """
         prepared = self._prepared
-        for options in self._grid:
-            check_tables(prepared, options)
+        # A rank that is too large is refused before any is trained.
+        self._grid = [fitting(prepared, options) for options in self._grid]
         prepared.placement.train_posteriors(
             prepared.stats["user"],
             self._grid,
@@ -148,29 +151,36 @@ class PosteriorGrid:
                 self.best = fitted
 
 
-def check_tables(
+def fitting(
     prepared: PreparedRatings,
     options: PosteriorOptions,
     features: Mapping[Side, FloatArray] = MappingProxyType({}),
-) -> None:
-    """Refuse a rank whose posterior rows are too large.
+) -> PosteriorOptions:
+    """Choose the covariance for so many rows, of which ``features`` may have more than the ratings.
 
     Raises
     ------
     ConfigError
-        If those of a side are, for ``features`` may have more rows than the ratings.
+        If none is small enough.
     """
-    size = options.n_factors + 1
-    columns = size + 2 + (size * (size + 1) // 2 if options.method == "variational" else 0)
-    sizes = {side: stats.degrees.size for side, stats in prepared.stats.items()}
-    largest = max(*sizes.values(), *(own.shape[0] for own in features.values()), 0)
-    if columns * largest * 8 > LARGEST_TABLE:
+    sizes = [stats.degrees.size for stats in prepared.stats.values()]
+    n_rows = max(*sizes, *(own.shape[0] for own in features.values()), 0)
+    chosen = options.for_rows(n_rows)
+    if chosen.covariance == "diagonal" and options.covariance is None:
+        _LOG.info(
+            "diagonal covariances: full ones of %s rows would take more than %.1f GB",
+            f"{n_rows:,}",
+            LARGEST_TABLE / 1e9,
+        )
+    size = chosen.columns.total * n_rows * 8
+    if size > LARGEST_TABLE:
         raise ConfigError(
             f"`rank={options.n_factors}` with `method={options.method}`: what is known of "
-            f"{largest:,} rows takes {columns * largest * 8 / 1e9:.1f} GB, more than "
+            f"{n_rows:,} rows takes {size / 1e9:.1f} GB, more than "
             f"{LARGEST_TABLE / 1e9:.1f}: use a smaller rank"
-            + (", or sample" if options.method == "variational" else "")
+            + (', or `covariance="diagonal"`' if chosen.covariance == "full" else "")
         )
+    return chosen
 
 
 def _fitted(
@@ -231,6 +241,8 @@ def _described(posterior: Posterior) -> dict[str, Any]:
     """Return the options, and what was learnt, as a model's description has them."""
     options = posterior.options
     learnt: dict[str, Any] = {**asdict(options), "rank": options.n_factors}
+    if options.method != "variational":
+        del learnt["covariance"]
     if options.method == "ridge":
         objective = options.objective
         learnt |= {
@@ -238,6 +250,8 @@ def _described(posterior: Posterior) -> dict[str, Any]:
             "reg": objective.reg,
             "exponent": objective.exponent,
             "feature_ridge": options.feature_rows,
+            # What a training that goes on from here needs besides the factors.
+            "user_mean": user_prior(posterior)[0].tolist(),
         }
         del learnt["noise"], learnt["burn_in"], learnt["samples"]
         return {"method": method_name(options), "posterior": learnt}

@@ -126,7 +126,8 @@ def train_posterior(
         known. Rows after those of the backend have no ratings: they are predicted by their features
         alone. Implicit features of the options come beside them.
     start : PosteriorStart, optional
-        What ``variational`` goes on from, of the same rank; random factors if not given.
+        What ``variational`` or ``ridge`` goes on from, of the same method and rank; random factors
+        if not given.
     on_iteration : callable, optional
         Called with the record of each iteration.
 
@@ -135,13 +136,13 @@ def train_posterior(
     ConfigError
         If the backend keeps factors on the executors (``exchange="shuffle"``), the features of a
         side are no table of finite numbers with a row for each of the backend's, or there is a
-        start for another method.
+        start for ``sample``.
     SolveError
         If a row's system has no finite solution.
     """
-    if start is not None and options.method != "variational":
+    if start is not None and options.method == "sample":
         raise ConfigError(
-            f'`start=` with `method="{options.method}"`: only variational goes on from a posterior'
+            '`start=` with `method="sample"`: has no effect: samples are drawn from the usual start'
         )
     training = _Training(backend, stats, options, check_features(backend, features or {}), start)
     history: list[PosteriorRecord] = []
@@ -200,6 +201,8 @@ class _Training:
         given: Mapping[Side, FloatArray],
         start: PosteriorStart | None,
     ) -> None:
+        n_rows = [backend.degrees(side).size for side in SIDES]
+        options = options.for_rows(max(*n_rows, *(own.shape[0] for own in given.values()), 0))
         self._backend, self._options = backend, options
         self._n_ratings = int(stats.degrees.sum(dtype=np.int64))
         self._mean = stats.mean

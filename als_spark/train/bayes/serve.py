@@ -57,6 +57,28 @@ def served(posterior: Posterior) -> tuple[Factors, Objective]:
     )
 
 
+def rows_of_ridge(factors: Factors, user_mean: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the rows that :func:`served` made the factors of a ridge from.
+
+    Parameters
+    ----------
+    factors : Factors
+        (n_users, D + 2) and (n_items, D + 2).
+    user_mean : (D,) float64
+        The prior mean of a user of whom nothing is known.
+
+    Returns
+    -------
+    users, items : (n_rows, D) float64
+        Bias and factors of each row.
+    """
+    size = user_mean.size
+    users = factors.users[:, :size] + user_mean
+    items = factors.items[:, :size].astype(np.float64)
+    items[:, 0] = factors.items[:, size + 1] - user_mean[0] - items[:, 1:] @ user_mean[1:]
+    return users, items
+
+
 def user_prior(posterior: Posterior) -> tuple[FloatArray, FloatArray]:
     """Return mean and covariance of a user of whom nothing is known: (D,) and (D, D).
 

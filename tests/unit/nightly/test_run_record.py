@@ -129,6 +129,21 @@ class TestRoundTrip:
         assert RunRecord.read(on.as_dict()) == on
         assert on.settings != plain.settings
 
+    def test_features_are_the_same_wherever_they_lie(self) -> None:
+        plain = full_record().settings
+        assert plain is not None
+        own = {"path": "/lake/films.csv", "chosen": ["year"], "fingerprint": "ab"}
+        settings = replace(plain, features={"item": own})
+        assert settings.same_as(replace(plain, features={"item": {**own, "path": "elsewhere"}}))
+        assert not settings.same_as(replace(plain, features={"item": {**own, "fingerprint": "c"}}))
+        assert not settings.same_as(replace(plain, features={"user": own}))
+        for other in (plain, None, replace(settings, rank=4)):
+            assert not settings.same_as(other)
+        assert plain.same_as(plain)
+        record = replace(full_record(), settings=settings)
+        assert RunRecord.read(record.as_dict()) == record
+        assert "features" not in full_record().as_dict()["settings"]
+
     def test_lambda_has_one_name_in_files(self) -> None:
         found = full_record().as_dict()
         assert found["training"]["lambda_reg"] == found["settings"]["lambda_reg"] == 2.0

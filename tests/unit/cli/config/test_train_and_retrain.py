@@ -235,21 +235,20 @@ class TestSpec:
             ({"noise": "rows"}, "--noise rows with --method ridge"),
             ({"feature_ridge": 9.0}, "--feature-ridge 9.0 with --implicit-features 0"),
             ({"user_feature_cols": ("a", "b")}, "--user-feature-cols a b without --user-features"),
-            ({"item_features": "i.csv", "refit": True}, "--refit with --item-features i.csv"),
             ({"item_features": "i.csv", "exchange": "shuffle"}, "--exchange shuffle with --item-f"),
             ({"item_features": "i.csv", "checkpoint": "k"}, "--checkpoint k with --item-features"),
             ({"implicit_features": 5, "checkpoint": "k"}, "--checkpoint k with --implicit-feat"),
-            ({"implicit_features": 5, "refit": True}, "--refit with --implicit-features 5"),
             ({"implicit_features": 5, "implicit": True}, "--implicit with --implicit-features 5"),
             ({"implicit_features": 5, "accelerate": True}, "--accelerate with --implicit-feat"),
             ({"implicit_features": 5, "exchange": "shuffle"}, "--exchange shuffle with --impl"),
             ({"implicit_features": 5, "noise": "rows"}, "--noise rows with --method ridge"),
             ({"method": "sample", "feature_ridge": 9.0}, "--feature-ridge 9.0 with --method sam"),
             ({"samples": 9}, "--samples 9 with --method ridge"),
+            ({"covariance": "full"}, "--covariance full with --method ridge"),
+            ({"method": "sample", "covariance": "full"}, "--covariance full with --method sample"),
             ({"method": "variational", "burn_in": 5}, "--burn-in 5 with --method variational"),
             ({"method": "variational", "reg": 0.1}, "--lambda 0.1 with --method variational"),
             ({"method": "variational", "implicit": True}, "--implicit with --method variational"),
-            ({"method": "variational", "refit": True}, "--refit with --method variational"),
             ({"method": "sample", "nonnegative": True}, "--nonnegative with --method sample"),
             ({"method": "sample", "accelerate": True}, "--accelerate with --method sample"),
             ({"method": "sample", "tol": 0.1}, "--tol 0.1 with --method sample"),
@@ -269,8 +268,12 @@ class TestSpec:
         assert TrainConfig(**least, **given, dtype="float64").posterior == PosteriorOptions(
             "sample", 3, "shared", samples=5, seed=4, dtype="float64"
         )
-        variational = TrainConfig(**least, method="variational", tol=0.1, implicit_features=7)
-        assert variational.posterior == PosteriorOptions(n_features=7, tol=0.1)
+        given = {"tol": 0.1, "implicit_features": 7, "covariance": "diagonal"}
+        variational = TrainConfig(**least, **given, method="variational")
+        options = PosteriorOptions(n_features=7, tol=0.1, covariance="diagonal")
+        assert variational.posterior == options
+        assert ", diagonal covariances, 7 implicit" in variational.method_words(options)
+        assert TrainConfig(**least, method="sample", refit=True).refit
         assert TrainConfig(**least, implicit_features=0).posterior is None
         ridge = TrainConfig(**least, implicit_features=7)
         assert ridge.posterior == PosteriorOptions("ridge", n_features=7)
@@ -288,7 +291,7 @@ class TestSpec:
         )
         assert given.posterior == PosteriorOptions("ridge")
         assert given.feature_sources.keys() == {"item"}
-        source, columns = given.feature_sources["item"]
+        source, columns, _ = given.feature_sources["item"]
         assert (source.table, source.roles, columns) == ("films", ("item",), ("genres",))
         assert (source.columns["item"], source.null_words) == ("film", ("?",))
         assert "features of items" in given.method_words(given.posterior)
@@ -475,10 +478,12 @@ OTHER_VALUES = {
     "method": "sample",
     "risk": "averse",
     "noise": "shared",
+    "covariance": "diagonal",
     "checkpoint_every": "10m",
 }
 OF_METHODS = {
     "noise": {"method": "variational"},
+    "covariance": {"method": "variational"},
     "feature_ridge": {"implicit_features": 5},
     "user_feature_cols": {"user_features": "users.csv"},
     "item_feature_cols": {"item_features": "items.csv"},

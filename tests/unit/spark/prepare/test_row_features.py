@@ -65,3 +65,20 @@ def test_ids_that_are_none_of_the_ratings_are_refused():
     words = r"^people: none of its 2 ids is of a rated user, such as 1: the ratings have .* as 7"
     with pytest.raises(DataError, match=words):
         place_features(features, index, np.array([3, 0]))
+
+
+def test_a_fingerprint_is_that_of_ids_columns_and_numbers():
+    def of(ids, table, columns=COLUMNS, label="films"):
+        return RowFeatures("item", label, pa.array(ids), table, columns).fingerprint
+
+    ids = ["12", "3", "40", "5", "6"]
+    first = of(ids, TABLE)
+    # How Spark has summed a mean does not count, nor does the name of the source.
+    assert of(ids, TABLE + 1e-13, label="elsewhere") == first
+    assert of(ids, np.where(TABLE == 0, -0.0, TABLE)) == first
+    others = [
+        of([*ids[:-1], "7"], TABLE),
+        of(ids, TABLE + np.eye(5, 3)),
+        of(ids, TABLE, (COLUMNS[0], COLUMNS[1]._replace(values=("Drama", "Noir")))),
+    ]
+    assert len({first, *others}) == 4
