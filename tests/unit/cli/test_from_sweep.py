@@ -82,7 +82,7 @@ def test_a_ridge_towards_zero_is_what_it_was(tmp_path: Path) -> None:
             {"reg": 2.0},
             r"^--lambda 2.0 with --method variational: has no effect: .* \(the method is",
         ),
-        ({"refit": True}, "^--refit with --method variational: has no effect"),
+        ({"accelerate": True}, "^--accelerate with --method variational: has no effect"),
         ({"samples": 3}, "^--samples 3 with --method variational: has no effect"),
     ],
 )
