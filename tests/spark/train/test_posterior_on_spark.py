@@ -48,6 +48,7 @@ def test_partitions_make_no_difference(spark: SparkSession, frame: DataFrame) ->
                 np.testing.assert_allclose(bounds[1], bounds[0], rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_the_same_at_any_placement(spark: SparkSession, frame: DataFrame) -> None:
     """Whole models in tasks, and half-steps over blocks; cold rows by their priors."""
     found, split = [], SplitOptions(test_fraction=0.3)
