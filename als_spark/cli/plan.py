@@ -57,7 +57,12 @@ def plan_model(config: ModelConfig, rank: int, posterior: PosteriorOptions | Non
     method = "ridge" if posterior is None else posterior.method
     forced = posterior is not None and config.placement != "grid"
     exchange: ExchangeChoice = "broadcast" if forced else config.exchange
-    workload = Workload(method, train_share=1 - config.test_fraction, accelerated=config.accelerate)
+    workload = Workload(
+        method,
+        train_share=1 - config.test_fraction,
+        accelerated=config.accelerate,
+        covariance=None if posterior is None else posterior.covariance,
+    )
     return _plan(config, Planned([rank], workload, exchange))
 
 

@@ -121,6 +121,9 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         then has biases, and λ is multiplied by n^ν of the distance from that mean.
     noise : {"rows", "shared"}, optional
         Whether users and items are more or less noisy, each its own (the default), or all alike.
+    covariance : {"full", "diagonal"}, optional
+        Whether ``variational`` keeps all covariances of the numbers of a row, or their variances
+        alone; full, unless these would take too much memory.
     burnIn, numSamples : int, optional
         Iterations of ``sample`` before those that count (40), and those that do (160).
     featureRidge : float, optional
@@ -182,6 +185,7 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         method: str = "ridge",  # noqa: ARG002
         implicitFeatures: int = 0,  # noqa: ARG002
         noise: str | None = None,  # noqa: ARG002
+        covariance: str | None = None,  # noqa: ARG002
         burnIn: int | None = None,  # noqa: ARG002
         numSamples: int | None = None,  # noqa: ARG002
         featureRidge: float | None = None,  # noqa: ARG002
@@ -232,6 +236,7 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         method: str = "ridge",  # noqa: ARG002
         implicitFeatures: int = 0,  # noqa: ARG002
         noise: str | None = None,  # noqa: ARG002
+        covariance: str | None = None,  # noqa: ARG002
         burnIn: int | None = None,  # noqa: ARG002
         numSamples: int | None = None,  # noqa: ARG002
         featureRidge: float | None = None,  # noqa: ARG002

@@ -32,7 +32,7 @@ def _to_callback(value: Any) -> Callback:
 DECIDING = (
     *("rank", "maxIter", "tol", "regParam", "regExponent", "accelerate", "seed"),
     *("implicitPrefs", "alpha", "nonnegative", "ratingCol", "biases", "biasRegParam", "weightCol"),
-    *("method", "implicitFeatures", "noise", "burnIn", "numSamples", "featureRidge"),
+    *("method", "implicitFeatures", "noise", "covariance", "burnIn", "numSamples", "featureRidge"),
     *("userFeatureCols", "itemFeatureCols"),
 )
 """Parameters that decide what is fitted."""

@@ -115,6 +115,7 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "method": lambda value: value in {"ridge", "variational", "sample"},
     "implicitFeatures": _at_least(0),
     "noise": lambda value: value in {None, "rows", "shared"},
+    "covariance": lambda value: value in {None, "full", "diagonal"},
     "burnIn": lambda value: value is None or _at_least(0)(value),
     "numSamples": lambda value: value is None or _at_least(1)(value),
     "featureRidge": lambda value: value is None or (_is_regulariser(value) and value > 0),

@@ -96,12 +96,15 @@ def train_posteriors(
     kinds = (to_arrow_type(types["user"]), to_arrow_type(types["item"]))
     # Blocks, and memory, as the method of most numbers a row needs them.
     methods = {own.method for own in options.values()}
+    covariances = {own.covariance for own in options.values() if own.method == "variational"}
+    covariances = covariances if covariances == {"diagonal"} else {None}
     prepare = PrepareOptions(
         duplicates="keep",
         dtype=DTYPE,
         ranks=[own.n_factors for own in options.values()],
         exchange="broadcast",
         method="variational" if "variational" in methods else next(iter(methods)),
+        covariance=None if None in covariances else covariances.pop(),
     )
     ratings = typed_ratings(dataset, *shared[:4], native=shared.native)
     found = {}

@@ -14,12 +14,14 @@ _OF_RIDGE = ("implicitPrefs", "alpha", "nonnegative", "accelerate", "biasRegPara
 _NOT_LEARNT = (*_OF_RIDGE, "initialModel", "checkpointInterval")
 """Parameters of a ridge towards zero, and of what continues one."""
 REFUSED: dict[str, tuple[str, ...]] = {
-    "ridge": ("noise", "burnIn", "numSamples", "featureRidge"),
-    "ridge towards a mean": (*_NOT_LEARNT, "noise", "burnIn", "numSamples"),
+    "ridge": ("noise", "covariance", "burnIn", "numSamples", "featureRidge"),
+    "ridge towards a mean": (*_NOT_LEARNT, "noise", "covariance", "burnIn", "numSamples"),
     "variational": (
         *(*_NOT_LEARNT, "regParam", "regExponent", "burnIn", "numSamples", "featureRidge"),
     ),
-    "sample": (*_NOT_LEARNT, "regParam", "regExponent", "tol", "maxIter", "featureRidge"),
+    "sample": (
+        *(*_NOT_LEARNT, "regParam", "regExponent", "covariance", "tol", "maxIter", "featureRidge"),
+    ),
 }
 """What would have no effect with a method."""
 _OFF = {"checkpointInterval": -1, "weightCol": ""}
@@ -108,6 +110,11 @@ class PosteriorParams(FeatureParams, IntervalParams):
         "whether users and items are more or less noisy, each its own ('rows', if not set), or "
         "'shared'",
     )
+    covariance = text_param(
+        "covariance",
+        "whether method variational keeps all covariances of a row ('full') or its variances alone "
+        "('diagonal'); not set: full ones, unless they would take too much memory",
+    )
     burnIn = int_param(
         "burnIn", "iterations of method sample before those that count (>= 0); 40 if not set"
     )
@@ -135,6 +142,10 @@ class PosteriorParams(FeatureParams, IntervalParams):
     def getNoise(self) -> str:
         """Get ``noise``; where it is not set, ``'rows'``."""
         return self.value_if_set("noise") or PosteriorOptions().noise
+
+    def getCovariance(self) -> str:
+        """Get ``covariance``; where it is not set, ``''``: what memory has room for."""
+        return self.value_if_set("covariance") or ""
 
     def getBurnIn(self) -> int:
         """Get ``burnIn``; where it is not set, 40."""
@@ -169,6 +180,10 @@ class PosteriorParams(FeatureParams, IntervalParams):
         """Set ``numSamples``."""
         return self._set(numSamples=value)
 
+    def setCovariance(self, value: str) -> Self:
+        """Set ``covariance``."""
+        return self._set(covariance=value)
+
     def setFeatureRidge(self, value: float) -> Self:
         """Set ``featureRidge``."""
         return self._set(featureRidge=value)
@@ -195,6 +210,7 @@ class PosteriorParams(FeatureParams, IntervalParams):
         given = {
             "rank": self.value_if_set("rank"),
             "noise": self.value_if_set("noise"),
+            "covariance": self.value_if_set("covariance"),
             "n_features": self.getImplicitFeatures(),
             "tol": self.value_if_set("tol"),
             "max_iter": self.value_if_set("maxIter"),

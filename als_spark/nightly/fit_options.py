@@ -94,6 +94,7 @@ class FitOptions:
             exchange=self.exchange,
             accelerate=self.training.accelerate,
             method="ridge" if self.posterior is None else self.posterior.method,
+            covariance=None if self.posterior is None else self.posterior.covariance,
         )
 
     def settings(

@@ -78,6 +78,9 @@ class Choice(NamedTuple):
 def options_record(options: PosteriorOptions) -> dict[str, Any]:
     """Return the options as the settings of a run have them: those that decide something."""
     record = {**asdict(options), "rank": options.n_factors, "tol": options.tolerance}
+    if options.covariance is None:
+        # As files of earlier versions have it.
+        del record["covariance"]
     return {key: value for key, value in record.items() if key not in _OF_THE_RUN}
 
 
@@ -102,6 +105,9 @@ def options_of(record: Any, label: str) -> PosteriorOptions | None:
         names = {*PosteriorOptions.__slots__} - _OF_THE_RUN
         unknown = sorted(record.keys() - names - _LEARNT - _OF_THE_RUN)
         own = {key: value for key, value in record.items() if key in names}
+        if own.get("covariance") == "full":
+            # What memory has room for: with more rows that may change.
+            del own["covariance"]
         # A description has under "noise" what the options have, others nothing.
         options = PosteriorOptions(**own)
     except (AttributeError, TypeError, ConfigError) as error:

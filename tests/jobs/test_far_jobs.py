@@ -76,6 +76,7 @@ def answers(folder: Path) -> dict[Any, Any]:
     return {row["user"]: row for row in map(json.loads, lines)}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("spark")
 def test_sweep_evaluate_and_recommend(tmp_path: Path, far: Any) -> None:
     ratings = str(write_ratings(tmp_path / "ratings.csv", 1, 0.4))

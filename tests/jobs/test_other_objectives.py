@@ -22,6 +22,7 @@ MORE = {"implicit": True, "alpha": 5.0, "nonnegative": True}
 CAVEAT = "errors, which compare them with the ratings, mean little"
 
 
+@pytest.mark.slow
 def test_from_the_sweep_to_the_evaluation(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

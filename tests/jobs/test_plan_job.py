@@ -33,6 +33,7 @@ def no_packing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Packing, "place", refuse)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_packing")
 def test_counted_ratings_on_this_session(
     spark: SparkSession, ratings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

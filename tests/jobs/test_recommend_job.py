@@ -69,6 +69,7 @@ def popular(model: FactorModel) -> list[tuple[int, float]]:
     return [(item, float(mean)) for item, _, mean in order]
 
 
+@pytest.mark.slow
 def test_users_in_parquet_without_what_they_have_seen(
     lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -289,6 +290,7 @@ def test_bad_input(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_tables_in_the_place_of_files(
     lake: Lake, spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -126,6 +126,7 @@ class TestPublished:
         assert metrics["rmse"] == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-9)
         assert metrics["mae"] == pytest.approx(np.mean(np.abs(errors)), rel=1e-9)
 
+    @pytest.mark.slow
     def test_warm_cold_and_another_rank(self, lake: Lake) -> None:
         today = lake.file("today.csv", fresh_lines())
         options = ("--increments", today, "--full-every", "2", "--margin", "0.2")
@@ -331,6 +332,7 @@ class TestMethods:
 
 
 class TestRefit:
+    @pytest.mark.slow
     def test_a_winner_is_trained_on_with_all_ratings(self, lake: Lake) -> None:
         (before,) = lake.history()
         refit = ("--refit", "--margin", "0.1", "--dtype", "float64")

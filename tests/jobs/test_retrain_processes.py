@@ -105,7 +105,10 @@ def test_sigterm(
     assert [lock["released"] is not None for lock in locks] == [True]
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    "step",
+    [step if step == "switched" else pytest.param(step, marks=pytest.mark.slow) for step in STEPS],
+)
 def test_killed_at_a_step_of_the_publishing(lake: Lake, step: str) -> None:
     old = lake.store.current()
     with killed_at(lake.path, step) as run:

@@ -133,6 +133,7 @@ class TestEnvironment:
         assert "found no Python 3.11 or newer" in line
         assert "python3-venv" in line
 
+    @pytest.mark.slow
     def test_with_pip_where_there_is_no_uv(self, checkout, tmp_path):
         # The real thing, but for a project without dependencies and from a local index.
         (checkout.bin / "uv").unlink()

@@ -88,6 +88,7 @@ def test_retrain(lake: Lake, capsys: pytest.CaptureFixture[str]) -> None:
     assert lake.store.verify() == []
 
 
+@pytest.mark.slow
 def test_retrain_at_an_iteration(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     real = ProgressReporter.on_iteration
 

@@ -87,6 +87,7 @@ def test_folders_for_temporary_files(desk: Path) -> None:
     assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_no_key_reaches_what_is_written_or_shown(
     spark: SparkSession,
     tmp_path: Path,

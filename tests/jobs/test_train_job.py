@@ -255,6 +255,7 @@ class TestIntoAFolder:
 
 
 class TestIntoAStore:
+    @pytest.mark.slow
     def test_published_then_retrained(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

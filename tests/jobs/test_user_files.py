@@ -397,6 +397,7 @@ def test_another_name_of_the_file_system(
     assert digest(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_failed_run_and_files_that_came_meanwhile(
     spark: SparkSession, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,8 @@ Capture = pytest.CaptureFixture[str]
 # Those need no Spark: tests/unit/model/test_export.py, tests/bench/test_held_out.py and
 # tests/unit/model/test_intervals.py run them.
 WITHOUT_SPARK = {"serving.md", "lists.md", "bayes.md"}
+# The blocks of which take as long as those of all others.
+LONG = {"estimator.md"}
 WITH_PYTHON = [
     page for page in PAGES if code_blocks(page, "python") and page.name not in WITHOUT_SPARK
 ]
@@ -54,7 +56,14 @@ def test_there_are_blocks_to_run() -> None:
     assert {name_of(page) for page in WITH_PYTHON} >= {"README.md", "docs/python.md"}
 
 
-@pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.slow if page.name in LONG else ())
+        for page in WITH_PYTHON
+    ],
+    ids=name_of,
+)
 def test_the_blocks_run(
     page: Path, spark: SparkSession, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

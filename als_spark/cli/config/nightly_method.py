@@ -15,21 +15,27 @@ from als_spark.nightly.features import (
     remembered_path,
 )
 from als_spark.nightly.method import Earlier, options_of
-from als_spark.train.bayes.options import NoiseChoice, PosteriorMethod, PosteriorOptions
+from als_spark.train.bayes.options import (
+    Covariance,
+    NoiseChoice,
+    PosteriorMethod,
+    PosteriorOptions,
+)
 from als_spark.types import SIDES, DType, ExchangeChoice, Side
 
 _OF_RIDGE = ("implicit", "alpha", "nonnegative", "accelerate")
 _OF_SAMPLES = ("burn_in", "samples")
-_LEARNT = (*_OF_SAMPLES, "noise")
+_LEARNT = (*_OF_SAMPLES, "noise", "covariance")
 REFUSED: dict[str, tuple[str, ...]] = {
     "variational": (*_OF_RIDGE, *_OF_SAMPLES, "reg", "exponent", "feature_ridge"),
-    "sample": (*_OF_RIDGE, "reg", "exponent", "feature_ridge", "tol", "max_iter"),
+    "sample": (*_OF_RIDGE, "reg", "exponent", "feature_ridge", "covariance", "tol", "max_iter"),
     "ridge": (*_OF_RIDGE, *_LEARNT),
 }
 """What has no effect with a method that learns its prior."""
 GIVEN = {
     "rank": "rank",
     "noise": "noise",
+    "covariance": "covariance",
     "implicit_features": "n_features",
     "reg": "reg",
     "exponent": "exponent",
@@ -49,6 +55,8 @@ class NightlyConfig(Given, Protocol):
     def method(self) -> PosteriorMethod | None: ...  # noqa: D102
     @property
     def noise(self) -> NoiseChoice | None: ...  # noqa: D102
+    @property
+    def covariance(self) -> Covariance | None: ...  # noqa: D102
     @property
     def implicit_features(self) -> int | None: ...  # noqa: D102
     @property

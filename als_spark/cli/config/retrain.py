@@ -27,6 +27,7 @@ from als_spark.nightly.features import FeatureSource
 from als_spark.nightly.method import Earlier
 from als_spark.spark.train.posterior import method_name
 from als_spark.train.bayes.options import (
+    Covariance,
     NoiseChoice,
     PosteriorOptions,
 )
@@ -72,6 +73,9 @@ class RetrainConfig(CheckLimits, ModelConfig):
     )
     noise: NoiseChoice | None = option(
         BAYES, "whether users and items may be more or less noisy, each its own, as of train"
+    )
+    covariance: Covariance | None = option(
+        BAYES, "what variational keeps of a row, as of train: full or diagonal covariances"
     )
     implicit_features: CountOrNone | None = option(
         BAYES, "directions of who has rated what that the prior depends on, as of train"

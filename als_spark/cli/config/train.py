@@ -21,6 +21,7 @@ from als_spark.cli.config.settings import (
 from als_spark.errors import ConfigError
 from als_spark.train.bayes.options import (
     RIDGE,
+    Covariance,
     NoiseChoice,
     PosteriorOptions,
 )
@@ -57,6 +58,11 @@ class TrainConfig(CheckpointConfig, ModelConfig):
     noise: NoiseChoice | None = option(
         BAYES, "whether users and items may be more or less noisy, each its own (default: rows)"
     )
+    covariance: Covariance | None = option(
+        BAYES,
+        "variational: keep all covariances of the numbers of a row, or their variances alone "
+        "(default: full, or diagonal where full ones of all rows would take too much memory)",
+    )
     implicit_features: CountOrNone | None = option(
         BAYES,
         "let the prior depend on so many directions of who has rated what: 20, say (default: 0); "
@@ -84,6 +90,7 @@ class TrainConfig(CheckpointConfig, ModelConfig):
         given: dict[str, Any] = {
             "rank": self.rank,
             "noise": self.noise,
+            "covariance": self.covariance,
             "n_features": self.implicit_features,
             "burn_in": self.burn_in,
             "samples": self.samples,
@@ -111,7 +118,8 @@ class TrainConfig(CheckpointConfig, ModelConfig):
             own = f"biases{features} with the ridge of {options.feature_rows:g} rows"
             return f"ridge, rank {options.n_factors}, {options.objective.brief}: {note}; {own}"
         noise = "of each user and item" if options.noise == "rows" else "shared by all ratings"
-        return f"{options.method}, rank {options.n_factors}, noise {noise}{features}"
+        covariance = "" if options.covariance is None else f", {options.covariance} covariances"
+        return f"{options.method}, rank {options.n_factors}, noise {noise}{covariance}{features}"
 
     @property
     def _features_words(self) -> str:
@@ -124,9 +132,9 @@ class TrainConfig(CheckpointConfig, ModelConfig):
     def _method_takes(self) -> Self:
         """Refuse what would have no effect with the method."""
         refused = {
-            "ridge": ("noise", "burn_in", "samples"),
+            "ridge": ("noise", "covariance", "burn_in", "samples"),
             "variational": (*NOT_BAYES, "burn_in", "samples", "feature_ridge"),
-            "sample": (*NOT_BAYES, "tol", "max_iter", "feature_ridge"),
+            "sample": (*NOT_BAYES, "covariance", "tol", "max_iter", "feature_ridge"),
         }
         chosen = f"--method {self.method}"
         refuse_without_effect(self, refused[self.method], chosen)

@@ -87,7 +87,8 @@ def _table_too_large(run: Run) -> Iterator[str]:
     if size > LARGEST_TABLE:
         yield (
             f"what is known of the rows of a side takes {show_bytes(size)}, and may take "
-            f"{show_bytes(LARGEST_TABLE)}: use a smaller `rank=`, or another `method=`"
+            f"{show_bytes(LARGEST_TABLE)}: use a smaller `rank=`, or "
+            + ('`covariance="diagonal"`' if columns.kind == "variational" else "another `method=`")
         )
 
 

@@ -11,6 +11,7 @@ from als_spark.spark.arrow import CHUNK_ROWS
 from als_spark.spark.estimate.assumed import distinct
 from als_spark.spark.estimate.resources import Resources
 from als_spark.spark.planner import Plan, Sizes
+from als_spark.train.bayes.options import Covariance, PosteriorOptions
 from als_spark.types import DType, Side, other_side
 
 Method = Literal["ridge", "variational", "sample"]
@@ -33,6 +34,8 @@ class Workload:
         Whether ratings have weights.
     accelerated : bool
         Whether a model is accelerated.
+    covariance : {"full", "diagonal"}, optional
+        What ``variational`` keeps of a row; what memory has room for if not given.
     """
 
     method: Method = "ridge"
@@ -40,6 +43,7 @@ class Workload:
     rankings: bool = False
     weights: bool = False
     accelerated: bool = False
+    covariance: Covariance | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,11 @@ class Run:
 
     def columns(self, rank: int) -> Columns | None:
         """Return what a Bayesian method keeps of a row; None of a ridge."""
-        return None if self.workload.method == "ridge" else Columns(rank + 1, self.workload.method)
+        method, covariance = self.workload.method, self.workload.covariance
+        if method == "ridge":
+            return None
+        options = PosteriorOptions(method, rank, covariance=covariance)
+        return options.for_rows(max(self.n_rows.values())).columns
 
     def fixed_bytes(self, rank: int) -> int:
         """Bytes of a fixed row as the solvers have it."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from als_spark.spark.estimate.work import Method
 from als_spark.spark.read.split import SplitOptions
+from als_spark.train.bayes.options import Covariance
 from als_spark.train.ranking import RankingRule
 from als_spark.types import (
     BadRows,
@@ -27,7 +28,8 @@ class PrepareOptions:
     ``ranks`` has a rank for every model that will be trained: the blocks are balanced for them.
     With a ``ranking`` the ranking measures of models can be had, too. The ``exchange`` may be given
     by side: how the fixed factors reach the blocks of that side. ``accelerate`` says that there
-    are models to accelerate. The ``method`` that will train decides how much memory it takes.
+    are models to accelerate. The ``method`` that will train, and the ``covariance`` of
+    ``variational``, decide how much memory it takes.
     """
 
     split: SplitOptions = field(default_factory=SplitOptions)
@@ -42,3 +44,4 @@ class PrepareOptions:
     exchange: ExchangeChoice | Mapping[Side, ExchangeName] = "auto"
     accelerate: bool = False
     method: Method = "ridge"
+    covariance: Covariance | None = None

@@ -186,4 +186,5 @@ def _work(options: PrepareOptions, weighted: bool) -> Workload:
         rankings=options.ranking is not None,
         weights=weighted,
         accelerated=options.accelerate,
+        covariance=options.covariance,
     )

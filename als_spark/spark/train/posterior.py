@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -22,6 +23,8 @@ from als_spark.train.bayes.spread import Moments
 from als_spark.train.bayes.warm import PosteriorStart
 from als_spark.train.records import IterationRecord, ModelSpec, PointResult
 from als_spark.types import FloatArray, Side
+
+_LOG = logging.getLogger(__name__)
 
 
 class FittedPosterior(NamedTuple):
@@ -61,18 +64,10 @@ def fit_posterior(
     SolveError
         If a row's system has no finite solution.
     """
-    size = options.n_factors + 1
-    columns = size + 2 + (size * (size + 1) // 2 if options.method == "variational" else 0)
     features = features or {}
     sizes = {side: stats.degrees.size for side, stats in prepared.stats.items()}
     largest = max(*sizes.values(), *(own.shape[0] for own in features.values()), 0)
-    if columns * largest * 8 > LARGEST_TABLE:
-        raise ConfigError(
-            f"`rank={options.n_factors}` with `method={options.method}`: what is known of "
-            f"{largest:,} rows takes {columns * largest * 8 / 1e9:.1f} GB, more than "
-            f"{LARGEST_TABLE / 1e9:.1f}: use a smaller rank"
-            + (", or sample" if options.method == "variational" else "")
-        )
+    options = _fitting(options, largest)
 
     def tell(record: PosteriorRecord) -> None:
         on_iteration(_iteration(record, options))
@@ -109,6 +104,26 @@ def fit_posterior(
     )
 
 
+def _fitting(options: PosteriorOptions, n_rows: int) -> PosteriorOptions:
+    """Choose the covariance for a side of so many rows; ConfigError if none is small enough."""
+    chosen = options.for_rows(n_rows)
+    if chosen.covariance == "diagonal" and options.covariance is None:
+        _LOG.info(
+            "diagonal covariances: full ones of %s rows would take more than %.1f GB",
+            f"{n_rows:,}",
+            LARGEST_TABLE / 1e9,
+        )
+    size = chosen.columns.total * n_rows * 8
+    if size > LARGEST_TABLE:
+        raise ConfigError(
+            f"`rank={options.n_factors}` with `method={options.method}`: what is known of "
+            f"{n_rows:,} rows takes {size / 1e9:.1f} GB, more than "
+            f"{LARGEST_TABLE / 1e9:.1f}: use a smaller rank"
+            + (', or `covariance="diagonal"`' if chosen.covariance == "full" else "")
+        )
+    return chosen
+
+
 def _iteration(record: PosteriorRecord, options: PosteriorOptions) -> IterationRecord:
     """Say what an iteration did in the words of the ridge: what is minimised is −bound."""
     reg = options.objective.reg if options.method == "ridge" else record.noise**2
@@ -122,6 +137,8 @@ def _described(posterior: Posterior) -> dict[str, Any]:
     """Return the options, and what was learnt, as a model's description has them."""
     options = posterior.options
     learnt: dict[str, Any] = {**asdict(options), "rank": options.n_factors}
+    if options.method != "variational":
+        del learnt["covariance"]
     if options.method == "ridge":
         objective = options.objective
         learnt |= {

@@ -164,8 +164,8 @@ class TestOtherObjectives:
         "params",
         [
             {"implicitPrefs": True, "alpha": 3.0},
-            {"implicitPrefs": True, "alpha": 0.0},
-            {"nonnegative": True},
+            pytest.param({"implicitPrefs": True, "alpha": 0.0}, marks=pytest.mark.slow),
+            pytest.param({"nonnegative": True}, marks=pytest.mark.slow),
             {"implicitPrefs": True, "alpha": 3.0, "nonnegative": True},
         ],
         ids=str,
@@ -209,6 +209,7 @@ class TestOtherObjectives:
         assert_close(found_users, users, 2e-4)
         assert_close(found_items, items, 2e-4)
 
+    @pytest.mark.slow
     def test_a_grid_over_alpha_is_trained_at_once(
         self, frame: DataFrame, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -111,6 +111,7 @@ class TestTraining:
             for pair, value in predictions(own, pairs).items():
                 assert value == pytest.approx(alone[pair], abs=1e-4, nan_ok=True)
 
+    @pytest.mark.slow
     def test_real_ratings(self, spark: SparkSession, movielens: Path) -> None:
         """Biases predict held-out ratings better than factors alone."""
         rated = spark.read.csv(str(movielens), header=True, inferSchema=True)
@@ -183,6 +184,7 @@ class TestFiles:
         assert theirs.rank == 5
         assert factors_of(ALSModel.load(path).itemFactors) == factors_of(model.itemFactors)
 
+    @pytest.mark.slow
     def test_mllibs_models_know_no_mean(
         self, frame: DataFrame, pairs: DataFrame, tmp_path: Path
     ) -> None:

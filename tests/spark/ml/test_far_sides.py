@@ -148,6 +148,7 @@ def test_answers(
     assert found.users.ids.equals(wanted.users.ids)
 
 
+@pytest.mark.slow
 def test_folding_in(near: ALSModel, distant: ALSModel, pairs: DataFrame) -> None:
     # Of the users two are new and one has no item that is known; others are solved anew.
     extended, wanted = distant.foldIn(pairs), near.foldIn(pairs)
@@ -233,6 +234,7 @@ def test_users_that_were_shuffled_stay_away_from_the_driver(
             assert own.factors.tobytes() == other.factors.tobytes()
 
 
+@pytest.mark.slow
 def test_how_long_factors_stay(
     spark: SparkSession, distant: ALSModel, pairs: DataFrame, tmp_path: Path
 ) -> None:

@@ -227,6 +227,7 @@ def test_columns_of_other_kinds_name_the_same_ids(spark):
             check(collected(frame), expected)
 
 
+@pytest.mark.slow
 def test_real_ratings(spark, movielens: Path):
 
     source = read_source(spark, SourceOptions(str(movielens)))

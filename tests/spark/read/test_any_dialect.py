@@ -30,7 +30,7 @@ from als_spark.spark.read.ids import NULL_WORD, NULL_WORDS, ChangedIds, refuse_t
 from als_spark.spark.read.sources import SourceOptions, read_source
 from als_spark.types import Side
 
-EXAMPLES = int(os.environ.get("ALS_SPARK_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("ALS_SPARK_EXAMPLES", "20"))
 """Sources that are drawn: more take a second each."""
 TOGETHER = 20
 """Sources whose ratings one job of Spark brings."""

@@ -58,7 +58,10 @@ def values_of(means: RankingMeans) -> list[float]:
     return [float(value) for value in asdict(means).values()]
 
 
-@pytest.mark.parametrize("rule", [RULE, replace(RULE, max_users=12), replace(RULE, top=2)])
+@pytest.mark.parametrize(
+    "rule",
+    [RULE, pytest.param(replace(RULE, max_users=12), marks=pytest.mark.slow), replace(RULE, top=2)],
+)
 def test_measures_do_not_depend_on_where_ratings_lie(
     spark: SparkSession, rule: RankingRule
 ) -> None:

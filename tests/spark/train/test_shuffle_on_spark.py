@@ -121,8 +121,8 @@ def compare(found: Kept, wanted: Kept) -> None:
     [
         pytest.param("shuffle", 1, marks=pytest.mark.slow),
         ("shuffle", 3),
-        ("users stay", 3),
-        ("items stay", 3),
+        pytest.param("users stay", 3, marks=pytest.mark.slow),
+        pytest.param("items stay", 3, marks=pytest.mark.slow),
     ],
 )
 def test_the_factors_of_one_process(
@@ -161,6 +161,7 @@ def test_more_partitions_than_rows(spark: SparkSession) -> None:
     compare(*found)
 
 
+@pytest.mark.slow
 def test_the_lineage_and_what_is_kept_stay_as_they_are(
     spark: SparkSession, frame: DataFrame
 ) -> None:
@@ -182,6 +183,7 @@ def test_the_lineage_and_what_is_kept_stay_as_they_are(
     assert len(set(sizes[1:])) == 1
 
 
+@pytest.mark.slow
 def test_with_a_checkpoint_directory_factors_outlive_what_is_persisted(
     spark: SparkSession, frame: DataFrame, tmp_path: Path
 ) -> None:

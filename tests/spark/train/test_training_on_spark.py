@@ -71,7 +71,9 @@ def dense_parts(prepared: PreparedRatings) -> dict[str, tuple[Any, Any, Any]]:
     ("placements", "ranks", "lambdas", "nu", "tol"),
     [
         (("grid",), (1, 5, 20, 50), (1.0, 2.0, 4.0, 6.0), 0.0, 1e-3),
-        (("grid", "ratings"), (1, 5, 20, 50), (1.0, 4.0), 0.0, 0.1),
+        pytest.param(
+            *(("grid", "ratings"), (1, 5, 20, 50), (1.0, 4.0), 0.0, 0.1), marks=pytest.mark.slow
+        ),
         (("grid", "ratings"), (5,), (0.05, 0.2), 1.0, 0.1),
     ],
 )
@@ -203,6 +205,7 @@ def test_models_too_large_for_a_worker_go_in_groups(
         assert measures(whole) == measures(grouped)
 
 
+@pytest.mark.slow
 def test_accelerated_in_both_placements(spark: SparkSession) -> None:
     frame = frame_of(spark)
     options = replace(OPTIONS, accelerate=True, tol=0.0, max_iter=20)

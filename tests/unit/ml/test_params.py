@@ -31,6 +31,7 @@ OURS: dict[str, Any] = {
     "method": "ridge",
     "implicitFeatures": 0,
     "noise": None,
+    "covariance": None,
     "burnIn": None,
     "numSamples": None,
     "featureRidge": None,
@@ -56,7 +57,7 @@ def test_every_public_name_of_mllib_is_there(ours: type, theirs: type) -> None:
 
 
 UNSET = {
-    *("biasRegParam", "weightCol", "noise", "burnIn", "numSamples", "featureRidge"),
+    *("biasRegParam", "weightCol", "noise", "covariance", "burnIn", "numSamples", "featureRidge"),
     *("deviationCol", "lowerCol", "upperCol"),
 }
 """Those that have no value unless they are set."""
@@ -116,6 +117,7 @@ VALUES: dict[str, Any] = {
     "method": "sample",
     "implicitFeatures": 20,
     "noise": "shared",
+    "covariance": "diagonal",
     "burnIn": 3,
     "numSamples": 4,
     "featureRidge": 30.0,
@@ -259,6 +261,7 @@ def test_a_wrong_type_is_refused_and_changes_nothing(name: str, given: Any) -> N
         ("method", "gibbs"),
         ("implicitFeatures", -1),
         ("noise", "columns"),
+        ("covariance", "none"),
         ("burnIn", -1),
         ("numSamples", 0),
         ("featureRidge", 0.0),

@@ -28,6 +28,10 @@ class TestMethods:
                 PosteriorOptions(rank=5, max_iter=7, tol=0.1, noise="shared", seed=3),
             ),
             (
+                {"method": "variational", "covariance": "diagonal"},
+                PosteriorOptions(covariance="diagonal", seed=3),
+            ),
+            (
                 {"method": "sample", "burnIn": 0, "numSamples": 9, "implicitFeatures": 2},
                 PosteriorOptions("sample", burn_in=0, samples=9, n_features=2, seed=3),
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -20,7 +21,7 @@ from als_spark.model.intervals import IntervalModel, load_intervals, save_interv
 from als_spark.solve.blocks import build_block
 from als_spark.solve.posterior import Columns, FixedSide, PosteriorSolver, RowPriors
 from als_spark.train.bayes.loop import Posterior, train_posterior
-from als_spark.train.bayes.options import PosteriorOptions
+from als_spark.train.bayes.options import Covariance, PosteriorOptions
 from als_spark.train.bayes.serve import served, user_prior
 from als_spark.train.bayes.spread import Moments
 from als_spark.train.local import LocalBackend
@@ -32,10 +33,10 @@ from tests.unit.train.test_posterior_loop import make_backend, make_ratings
 Trained = tuple[LocalBackend, SideStats, Posterior]
 
 
-@pytest.fixture(scope="module")
-def trained() -> Trained:
+@pytest.fixture(scope="module", params=["full", "diagonal"])
+def trained(request: pytest.FixtureRequest) -> Trained:
     backend, stats = make_backend(make_ratings(60, 40))
-    options = PosteriorOptions(rank=3, dtype="float64", n_features=2)
+    options = PosteriorOptions(rank=3, dtype="float64", n_features=2, covariance=request.param)
     return backend, stats, train_posterior(backend, stats, options)
 
 
@@ -54,7 +55,10 @@ def test_variances_are_those_of_draws(trained: Trained) -> None:
     for k, row in enumerate((4, 7)):
         size = moments.rows[k].shape[1]
         covariance = np.zeros((size, size))
-        covariance[np.tril_indices(size)] = moments.packed[k][row]
+        if moments.packed[k].shape[1] == size:
+            covariance[np.diag_indices(size)] = moments.packed[k][row]
+        else:
+            covariance[np.tril_indices(size)] = moments.packed[k][row]
         covariance += np.tril(covariance, -1).T
         draws.append(rng.multivariate_normal(moments.rows[k][row], covariance, 200_000))
     x, y = draws
@@ -63,11 +67,14 @@ def test_variances_are_those_of_draws(trained: Trained) -> None:
     assert drawn.std() == pytest.approx(deviations[0], rel=0.02)
 
 
-def test_intervals_cover_what_they_say() -> None:
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+def test_intervals_cover_what_they_say(covariance: Covariance) -> None:
     rows, columns, values, truth = make_ratings(150, 100, seed=4)
     held_out = np.random.default_rng(1).random(rows.size) < 0.2
     kept = rows[~held_out], columns[~held_out], values[~held_out], truth
-    posterior = train_posterior(*make_backend(kept), PosteriorOptions(rank=4))
+    posterior = train_posterior(
+        *make_backend(kept), PosteriorOptions(rank=4, covariance=covariance)
+    )
     index = IdIndex(pa.array(range(150)))
     model = IntervalModel(index, index, Moments.of(posterior))
     users, items, ratings = rows[held_out], columns[held_out], values[held_out]
@@ -100,6 +107,11 @@ def test_damaged_files_are_refused(model: IntervalModel, tmp_path: Path) -> None
         load_intervals(tmp_path)
     path.write_text(json.dumps({**description, "noise": None}))
     with pytest.raises(DataError, match="no readable posterior"):
+        load_intervals(tmp_path)
+    packed = model.moments.packed
+    other = packed[0], np.ones((40, 10 if packed[0].shape[1] == 4 else 4))
+    save_intervals(replace(model, moments=replace(model.moments, packed=other)), tmp_path)
+    with pytest.raises(DataError, match="the files are of different ranks"):
         load_intervals(tmp_path)
 
 

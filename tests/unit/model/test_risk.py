@@ -26,11 +26,12 @@ from tests.unit.train.test_posterior_loop import make_backend, make_ratings
 USERS, ITEMS = [f"u{k}" for k in range(60)], list(range(100, 140))
 
 
-@pytest.fixture(scope="module")
-def trained() -> tuple[FactorModel, IntervalModel]:
+@pytest.fixture(scope="module", params=["full", "diagonal"])
+def trained(request: pytest.FixtureRequest) -> tuple[FactorModel, IntervalModel]:
     ratings = make_ratings(60, 40, share=0.2)
     backend, stats = make_backend(ratings)
-    posterior = train_posterior(backend, stats, PosteriorOptions(rank=3, n_features=2))
+    options = PosteriorOptions(rank=3, n_features=2, covariance=request.param)
+    posterior = train_posterior(backend, stats, options)
     factors, objective = served(posterior)
     ids = IdIndex(pa.array(USERS)), IdIndex(pa.array(ITEMS))
     item_stats = SideStats.of(40, [backend.blocks["item"]])

@@ -181,6 +181,15 @@ class TestChoice:
             assert found.n_features == options.n_features
         assert settled(chosen(options, method=options.method)) == settled(options)
 
+    def test_diagonal_covariances_stay_and_full_ones_do_as_long_as_they_fit(self) -> None:
+        found = chosen(replace(EVERY[0], covariance="diagonal"))
+        assert found is not None
+        assert found.covariance == "diagonal"
+        assert chosen(replace(EVERY[0], covariance="full")) == chosen(EVERY[0])
+        given = chosen(EVERY[0], covariance="diagonal")
+        assert given == replace(EVERY[0], covariance="diagonal", seed=given.seed)
+        assert "covariance" not in options_record(EVERY[0])
+
     def test_of_another_method_nothing_stays(self) -> None:
         assert chosen(EVERY[0], method="sample") == PosteriorOptions("sample")
         assert chosen(EVERY[1], method="ridge") is None
@@ -204,6 +213,8 @@ class TestChoice:
             (1, {"tol": 0.1}, "^--tol 0.1 with --method sample, as version v1 has it"),
             (2, {"noise": "rows"}, "^--noise rows with --method ridge --implicit-features 2"),
             (0, {"exchange": "shuffle"}, "^--exchange shuffle with --method variational"),
+            (None, {"covariance": "full"}, "^--covariance full with --method ridge: has no eff"),
+            (1, {"covariance": "full"}, "^--covariance full with --method sample"),
             (0, {"samples": 5}, "^--samples 5 with --method variational"),
             (1, {"feature_ridge": 5.0}, "^--feature-ridge 5.0 with --method sample"),
             (2, {"burn_in": 5}, "^--burn-in 5 with --method ridge --implicit-features 2"),

@@ -56,11 +56,17 @@ def known(ratings):
     return make_backend(ratings)
 
 
-@pytest.mark.parametrize("noise", ["shared", "rows"])
-@pytest.mark.parametrize("n_features", [0, 5])
-def test_the_bound_never_falls(known, noise, n_features):
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+@pytest.mark.parametrize(("noise", "n_features"), [("shared", 0), ("rows", 0), ("rows", 5)])
+def test_the_bound_never_falls(known, noise, n_features, covariance):
     options = PosteriorOptions(
-        rank=4, noise=noise, n_features=n_features, tol=0, max_iter=40, dtype="float64"
+        rank=4,
+        noise=noise,
+        n_features=n_features,
+        tol=0,
+        max_iter=40,
+        dtype="float64",
+        covariance=covariance,
     )
     bounds = [record.bound for record in train_posterior(*known, options).history]
     assert len(bounds) >= 30
@@ -370,6 +376,8 @@ def test_chains_are_judged():
         ({"noise": "none"}, "noise='none': use rows or shared"),
         ({"rank": 0}, "rank=0: use a whole number of at least 1"),
         ({"tol": float("nan")}, "tol=nan: use a finite number"),
+        ({"covariance": "none"}, "covariance='none': use full or diagonal"),
+        ({"method": "sample", "covariance": "full"}, "`covariance='full'` with `method=sample`"),
         ({"reg": 2.0}, "`reg=2.0` with `method=variational`: has no effect"),
         ({"method": "sample", "exponent": 0.0}, "`exponent=0.0` with `method=sample`: has no eff"),
         ({"method": "ridge", "reg": 0.0}, "`reg=0.0`: use a finite number above 0"),
@@ -380,6 +388,28 @@ def test_chains_are_judged():
 def test_unusable_options_are_refused(wrong, words):
     with pytest.raises(ConfigError, match=words):
         PosteriorOptions(**wrong)
+
+
+def test_covariances_that_would_take_too_much_memory_are_diagonal():
+    options = PosteriorOptions(rank=50)
+    assert options.for_rows(10).covariance == "full"
+    # (51 * 52 / 2 + 51 + 2) numbers a row, of 8 bytes, within 2 GiB; or 2 * 51 + 2.
+    assert options.for_rows(194_000).covariance == "full"
+    large = options.for_rows(195_000)
+    assert large.covariance == "diagonal"
+    assert large.columns.total == 104
+    assert replace(options, covariance="full").for_rows(10**9).covariance == "full"
+    sample = PosteriorOptions("sample")
+    assert sample.for_rows(10**9) == sample
+
+
+def test_diagonal_covariances_are_chosen_by_the_rows(known, monkeypatch):
+    monkeypatch.setattr("als_spark.train.bayes.options.LARGEST_TABLE", 150 * 8 * 15)
+    found = train_posterior(*known, PosteriorOptions(rank=3, max_iter=2))
+    assert found.options.covariance == "diagonal"
+    assert found.sides["user"].table.shape == (150, 10)
+    found = train_posterior(*known, PosteriorOptions(rank=2, max_iter=2))
+    assert found.options.covariance == "full"
 
 
 class TestWarmStart:
@@ -433,6 +463,16 @@ class TestWarmStart:
         )
         assert rest.items.shape == whole.items.shape == (90, 4)
         np.testing.assert_allclose(rest.items, whole.items, atol=1e-6)
+
+    @pytest.mark.parametrize(("first", "then"), [("full", "diagonal"), ("diagonal", "full")])
+    def test_it_goes_on_with_another_covariance(self, known, first, then):
+        options = PosteriorOptions(rank=3, dtype="float64", covariance=first)
+        before = train_posterior(*known, options)
+        start = start_at(Moments.of(before), [side.rated for side in before.sides.values()])
+        options = replace(options, covariance=then, tol=1e-5)
+        warm, cold = (train_posterior(*known, options, start=own) for own in (start, None))
+        assert len(warm.history) < len(cold.history)
+        assert warm.history[-1].bound == pytest.approx(cold.history[-1].bound, rel=1e-3)
 
     def test_of_nothing_known_it_is_the_usual_start(self, known):
         options = PosteriorOptions(rank=3, max_iter=2, tol=0, dtype="float64")

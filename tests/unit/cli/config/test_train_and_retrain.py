@@ -244,6 +244,8 @@ class TestSpec:
             ({"implicit_features": 5, "noise": "rows"}, "--noise rows with --method ridge"),
             ({"method": "sample", "feature_ridge": 9.0}, "--feature-ridge 9.0 with --method sam"),
             ({"samples": 9}, "--samples 9 with --method ridge"),
+            ({"covariance": "full"}, "--covariance full with --method ridge"),
+            ({"method": "sample", "covariance": "full"}, "--covariance full with --method sample"),
             ({"method": "variational", "burn_in": 5}, "--burn-in 5 with --method variational"),
             ({"method": "variational", "reg": 0.1}, "--lambda 0.1 with --method variational"),
             ({"method": "variational", "implicit": True}, "--implicit with --method variational"),
@@ -266,8 +268,11 @@ class TestSpec:
         assert TrainConfig(**least, **given, dtype="float64").posterior == PosteriorOptions(
             "sample", 3, "shared", samples=5, seed=4, dtype="float64"
         )
-        variational = TrainConfig(**least, method="variational", tol=0.1, implicit_features=7)
-        assert variational.posterior == PosteriorOptions(n_features=7, tol=0.1)
+        given = {"tol": 0.1, "implicit_features": 7, "covariance": "diagonal"}
+        variational = TrainConfig(**least, **given, method="variational")
+        options = PosteriorOptions(n_features=7, tol=0.1, covariance="diagonal")
+        assert variational.posterior == options
+        assert ", diagonal covariances, 7 implicit" in variational.method_words(options)
         assert TrainConfig(**least, method="sample", refit=True).refit
         assert TrainConfig(**least, implicit_features=0).posterior is None
         ridge = TrainConfig(**least, implicit_features=7)
@@ -473,10 +478,12 @@ OTHER_VALUES = {
     "method": "sample",
     "risk": "averse",
     "noise": "shared",
+    "covariance": "diagonal",
     "checkpoint_every": "10m",
 }
 OF_METHODS = {
     "noise": {"method": "variational"},
+    "covariance": {"method": "variational"},
     "feature_ridge": {"implicit_features": 5},
     "user_feature_cols": {"user_features": "users.csv"},
     "item_feature_cols": {"item_features": "items.csv"},

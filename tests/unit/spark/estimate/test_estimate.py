@@ -257,9 +257,16 @@ class TestTooSmall:
 
     def test_a_table_of_moments_that_is_too_large(self):
         sizes = replace(MILLIONS, ranks=(50,))
-        workload = Workload("variational")
+        workload = Workload("variational", covariance="full")
         found = estimate_training(sizes, CLUSTER, workload=workload, exchange="broadcast")
-        assert words(found, certain=True)[0].startswith("what is known of the rows of a side takes")
+        said = words(found, certain=True)[0]
+        assert said.startswith("what is known of the rows of a side takes")
+        assert said.endswith('or `covariance="diagonal"`')
+        # Variances alone have room, and are taken where nothing is said.
+        for chosen in ("diagonal", None):
+            workload = Workload("variational", covariance=chosen)
+            found = estimate_training(sizes, CLUSTER, workload=workload, exchange="broadcast")
+            assert words(found, certain=True) == []
 
     @pytest.mark.parametrize("placement", ["ratings", "grid"])
     @pytest.mark.parametrize("sizes", [MILLIONS, replace(MILLIONS, ranks=(20, 50, 100))])
