@@ -11,6 +11,8 @@ from pyspark.ml.param import Param
 from pyspark.ml.util import MLReadable, MLWritable
 from pyspark.sql import DataFrame, SparkSession
 
+from als_spark.ml.feature_params import FRAMES
+from als_spark.ml.features import features_to_save, saved_features
 from als_spark.ml.files import AlsReader, AlsWriter
 from als_spark.ml.fit_params import Callback, FitParams
 from als_spark.ml.fitted import FittedModels
@@ -125,13 +127,20 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
     burnIn, numSamples : int, optional
         Iterations of ``sample`` before those that count (40), and those that do (160).
     featureRidge : float, optional
-        As many rows as the coefficients of the implicit features of a ridge weigh (300).
+        As many rows as the coefficients of the features of a ridge weigh (300).
     deviationCol, lowerCol, upperCol : str, optional
         Further columns of ``transform``, of ``variational`` alone: the standard deviation of a
         prediction, and the ends of an interval that has the rating with probability ``coverage``;
         NaN where a prediction is none of the model's factors.
     coverage : float
         Share of ratings within ``lowerCol`` and ``upperCol``.
+    userFeatures, itemFeatures : DataFrame, optional
+        With ``userCol``, or ``itemCol``, a row for each id, and columns that the mean of a row's
+        prior depends on, of each ``method``: numbers, dates and times, categories, lists of text. A
+        user or item that has features and no rating is predicted and recommended. Saved with the
+        estimator.
+    userFeatureCols, itemFeatureCols : list of str, optional
+        Columns of these to use; all but that of the ids by default.
 
     Raises
     ------
@@ -184,6 +193,10 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         lowerCol: str | None = None,  # noqa: ARG002
         upperCol: str | None = None,  # noqa: ARG002
         coverage: float = 0.9,  # noqa: ARG002
+        userFeatures: DataFrame | None = None,  # noqa: ARG002
+        itemFeatures: DataFrame | None = None,  # noqa: ARG002
+        userFeatureCols: list[str] | None = None,  # noqa: ARG002
+        itemFeatureCols: list[str] | None = None,  # noqa: ARG002
     ) -> None:
         super().__init__()
         self._set(**self._input_kwargs)
@@ -231,6 +244,10 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         lowerCol: str | None = None,  # noqa: ARG002
         upperCol: str | None = None,  # noqa: ARG002
         coverage: float = 0.9,  # noqa: ARG002
+        userFeatures: DataFrame | None = None,  # noqa: ARG002
+        itemFeatures: DataFrame | None = None,  # noqa: ARG002
+        userFeatureCols: list[str] | None = None,  # noqa: ARG002
+        itemFeatureCols: list[str] | None = None,  # noqa: ARG002
     ) -> ALS:
         """Set any parameters by their names."""
         return self._set(**self._input_kwargs)
@@ -380,15 +397,22 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
         return AlsReader(cls)
 
     def save_data(self, session: SparkSession, path: str) -> dict[str, Any]:
-        """Write the initial model; return what the metadata have besides the parameters."""
+        """Write initial model and features; return what the metadata have besides parameters."""
+        found: dict[str, Any] = {}
+        for side in self.featured:
+            features_to_save(self, side).write.parquet(f"{path}/{FRAMES[side]}")
+            found[FRAMES[side]] = True
         model = self.getInitialModel()
         if model is None:
-            return {}
+            return found
         model.write().session(session).save(f"{path}/{INITIAL_MODEL}")
-        return {INITIAL_MODEL: True}
+        return {**found, INITIAL_MODEL: True}
 
     def load_data(self, session: SparkSession, path: str, metadata: dict[str, Any]) -> None:
-        """Read the initial model."""
+        """Read initial model and features."""
+        for name in FRAMES.values():
+            if metadata.get(name):
+                self._set(**{name: saved_features(session, f"{path}/{name}")})
         if metadata.get(INITIAL_MODEL):
             reader = ALSModel.read().session(session)
             self._set(initialModel=reader.load(f"{path}/{INITIAL_MODEL}"))

@@ -33,6 +33,7 @@ DECIDING = (
     *("rank", "maxIter", "tol", "regParam", "regExponent", "accelerate", "seed"),
     *("implicitPrefs", "alpha", "nonnegative", "ratingCol", "biases", "biasRegParam", "weightCol"),
     *("method", "implicitFeatures", "noise", "covariance", "burnIn", "numSamples", "featureRidge"),
+    *("userFeatureCols", "itemFeatureCols"),
 )
 """Parameters that decide what is fitted."""
 

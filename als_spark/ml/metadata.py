@@ -14,8 +14,8 @@ from als_spark.errors import AlsError
 from als_spark.files.json_files import decode, shortened
 from als_spark.ml.errors import InvalidArgument
 
-NO_JSON = ("initialModel", "callback")
-"""Parameters that are no values: the first has a folder of its own, the other is not saved."""
+NO_JSON = ("initialModel", "userFeatures", "itemFeatures", "callback")
+"""Parameters that are no values: they have folders of their own; the last is not saved."""
 
 _REMEDY = "save it again, or take the folder from a backup"
 _NOUNS = {str: "a text", dict: "an object", bool: "true or false", int: "a whole number"}
@@ -23,6 +23,8 @@ _REQUIRED = {"class": str, "uid": str, "sparkVersion": str, "paramMap": dict}
 _OPTIONAL = {
     "defaultParamMap": dict,
     "initialModel": bool,
+    "userFeatures": bool,
+    "itemFeatures": bool,
     "rank": int,
     "stats": bool,
     "objective": dict,

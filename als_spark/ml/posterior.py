@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import to_arrow_type
+from pyspark.sql.types import DataType
 
 from als_spark.errors import SolveError
 from als_spark.ml.biases import Baseline
 from als_spark.ml.columns import check_ratings, id_type, typed_ratings
 from als_spark.ml.factors import SideFactors, cast_ids
+from als_spark.ml.features import FeatureReader, PlacedSides, place_sides
 from als_spark.ml.fit_params import FitParams
 from als_spark.ml.moments import LearntPrior, SideMoments
 from als_spark.ml.progress import watched
@@ -26,7 +28,7 @@ from als_spark.spark.train.posterior import FittedPosterior, fit_posterior
 from als_spark.spark.train.run import PreparedRatings
 from als_spark.train.bayes.options import PosteriorOptions
 from als_spark.train.records import IterationRecord
-from als_spark.types import SIDES
+from als_spark.types import SIDES, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +87,13 @@ def train_posteriors(
     Parameters and errors are those of :func:`als_spark.ml.training.train_together`.
     """
     options = {point: _options(params) for point, params in models.items()}
-    kinds = tuple(
-        to_arrow_type(id_type(dataset.schema, name, native=shared.native))
-        for name in (shared.user, shared.item)
-    )
+    types: dict[Side, DataType] = {
+        "user": id_type(dataset.schema, shared.user, native=shared.native),
+        "item": id_type(dataset.schema, shared.item, native=shared.native),
+    }
+    reader = FeatureReader(types, native=shared.native)
+    features = {point: reader.read(params) for point, params in models.items()}
+    kinds = (to_arrow_type(types["user"]), to_arrow_type(types["item"]))
     # Blocks, and memory, as the method of most numbers a row needs them.
     methods = {own.method for own in options.values()}
     covariances = {own.covariance for own in options.values() if own.method == "variational"}
@@ -115,8 +120,9 @@ def train_posteriors(
                 if on_iteration is not None:
                     on_iteration(replace(record, point=point))
 
-            fitted = _fit(prepared, own, tell)
-            found[point] = _assembled(dataset, prepared, fitted, kinds, models[point])
+            placed = place_sides(features[point], prepared)
+            fitted = _fit(prepared, own, tell, placed)
+            found[point] = _assembled(dataset, prepared, fitted, kinds, models[point], placed)
     return found
 
 
@@ -126,10 +132,12 @@ def _options(params: FitParams) -> PosteriorOptions:
     return options
 
 
-def _fit(prepared: PreparedRatings, options: PosteriorOptions, tell: Any) -> FittedPosterior:
+def _fit(
+    prepared: PreparedRatings, options: PosteriorOptions, tell: Any, placed: PlacedSides
+) -> FittedPosterior:
     """Train one; a row without a finite solution is named by its id."""
     try:
-        return fit_posterior(prepared, options, tell)
+        return fit_posterior(prepared, options, tell, features=placed.tables)
     except SolveError as error:
         summary = prepared.summary
         ids = summary.users if error.side == "user" else summary.items
@@ -142,14 +150,18 @@ def _assembled(
     fitted: FittedPosterior,
     kinds: tuple[pa.DataType, pa.DataType],
     params: FitParams,
+    placed: PlacedSides,
 ) -> FittedPrior:
-    factors, stats, result = fitted.factors.collect(), prepared.stats, fitted.result
-    indices = prepared.summary.users, prepared.summary.items
-    sides = [
-        SideFactors.of_index(ids, own, stats[side], kind)
-        for side, ids, own, kind in zip(SIDES, indices, factors, kinds, strict=True)
-    ]
+    factors, result = fitted.factors.collect(), fitted.result
+    indices, sides = [], []
+    summary_ids = prepared.summary.users, prepared.summary.items
+    for side, known, own, kind in zip(SIDES, summary_ids, factors, kinds, strict=True):
+        ids, stats = placed.extended(side, known, prepared.stats[side])
+        indices.append(ids)
+        sides.append(SideFactors.of_index(ids, own, stats, kind))
     learnt = {"method": params.getMethod(), **fitted.description["posterior"]}
+    if placed.record:
+        learnt["features"] = placed.record
     summary = ALSPosteriorSummary(
         prepared.n_ratings["train"],
         result.converged,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Self, cast
 
 from als_spark.ml.errors import InvalidArgument
-from als_spark.ml.params import AlsModelParams, AlsParams, float_param, int_param, text_param
+from als_spark.ml.feature_params import FRAMES, FeatureParams
+from als_spark.ml.params import AlsModelParams, float_param, int_param, text_param
 from als_spark.train.bayes.options import FEATURE_RIDGE, PosteriorMethod, PosteriorOptions
 from als_spark.types import DType
 
@@ -91,7 +92,7 @@ class IntervalParams(AlsModelParams):
         return self._paramMap.get(self.getParam(name))
 
 
-class PosteriorParams(AlsParams, IntervalParams):
+class PosteriorParams(FeatureParams, IntervalParams):
     """Parameters of the estimator: the method, and those of the methods that learn the prior."""
 
     method = text_param(
@@ -122,7 +123,7 @@ class PosteriorParams(AlsParams, IntervalParams):
     )
     featureRidge = float_param(
         "featureRidge",
-        "as many rows as the coefficients of the implicit features of a ridge weigh (> 0); "
+        "as many rows as the coefficients of the features of a ridge weigh (> 0); "
         f"{FEATURE_RIDGE:g} if not set",
     )
 
@@ -190,7 +191,7 @@ class PosteriorParams(AlsParams, IntervalParams):
     @property
     def learns_prior(self) -> bool:
         """Whether the method learns a prior, or the mean of one."""
-        return self.getMethod() != "ridge" or self.getImplicitFeatures() > 0
+        return self.getMethod() != "ridge" or self.getImplicitFeatures() > 0 or bool(self.featured)
 
     def posterior_options(self, dtype: DType = "float32") -> PosteriorOptions | None:
         """Return what trains with a learnt prior; None: a ridge towards zero.
@@ -242,10 +243,12 @@ class PosteriorParams(AlsParams, IntervalParams):
     def _chosen(self) -> str:
         features = self.getImplicitFeatures()
         more = f", implicitFeatures={features}" if features else ""
+        more += "".join(f", {FRAMES[side]}" for side in self.featured)
         return f"method={self.getMethod()!r}{more}"
 
     def _refuse(self) -> None:
         """Stop on parameters that are set and would have no effect."""
+        self.refuse_lone_columns()
         method = self.getMethod()
         names = REFUSED[
             "ridge towards a mean" if method == "ridge" and self.learns_prior else method

@@ -28,14 +28,18 @@ def with_featured(
         Ids of the further rows, of the type of the model's; and whether each row, old or new, has
         features, (n_rows,) bool. Those without a training rating are then known by them.
     """
-    users = _extended(model.users, model.user_stats, featured.get("user"))
-    items = _extended(model.items, model.item_stats, featured.get("item"))
+    users = extended_side(model.users, model.user_stats, featured.get("user"))
+    items = extended_side(model.items, model.item_stats, featured.get("item"))
     return replace(model, users=users[0], user_stats=users[1], items=items[0], item_stats=items[1])
 
 
-def _extended(
+def extended_side(
     index: IdIndex, stats: SideStats, own: tuple[pa.Array, npt.NDArray[np.bool_]] | None
 ) -> tuple[IdIndex, SideStats]:
+    """Return ids and statistics of a side with those of its further rows, if it has features.
+
+    ``own`` is as in :func:`with_featured`.
+    """
     if own is None:
         return index, stats
     ids, there = own

@@ -24,7 +24,7 @@ from als_spark.spark.casts import try_cast
 from als_spark.spark.frames import check_frame, check_named
 from als_spark.spark.read.bad_rows import BadRowCounts, count_rows, refuse_bad_rows
 from als_spark.spark.read.feature_columns import FeatureColumn, Kind, of_use
-from als_spark.spark.read.ids import FLOATS, INTEGERS, TEXTS, mark_ids, typed_id
+from als_spark.spark.read.ids import FLOATS, INTEGERS, TEXTS, TypedId, mark_ids, typed_id
 from als_spark.spark.read.names import quoted
 from als_spark.spark.read.options import NULL_WORDS
 from als_spark.spark.read.sources import Source
@@ -109,7 +109,12 @@ def features_from_frame(
 
 
 def read_feature_columns(
-    source: Source, side: Side, chosen: Sequence[str] = (), *, bad_rows: BadRows = "error"
+    source: Source,
+    side: Side,
+    chosen: Sequence[str] = (),
+    *,
+    bad_rows: BadRows = "error",
+    ids: TypedId | None = None,
 ) -> FeatureFrame:
     """Look at the columns of features, in three passes over the source.
 
@@ -122,6 +127,8 @@ def read_feature_columns(
         Columns to use; all but that of the ids if none is given.
     bad_rows : {"error", "drop"}
         What becomes of rows without a usable id, or with a number that is none.
+    ids : TypedId, optional
+        Their ids, made by another rule than that of :mod:`als_spark.spark.read.ids`.
 
     Raises
     ------
@@ -136,7 +143,7 @@ def read_feature_columns(
         )
     names, unusable = _chosen(source, side, chosen)
     frame = mark_ids(source.frame, {side: source.columns[side]}, source.null_words)
-    found = typed_id(frame, source.columns[side], side, source.null_words)
+    found = ids or typed_id(frame, source.columns[side], side, source.null_words)
     if found is None:
         kind = source.frame.schema[source.columns[side]].dataType.simpleString()
         raise DataError(
@@ -192,7 +199,7 @@ def _chosen(source: Source, side: Side, chosen: Sequence[str]) -> tuple[list[str
     names, unusable = [], dict.fromkeys(source.unread, "Spark cannot read it")
     for name in dict.fromkeys(chosen) or there:
         kind = source.frame.schema[name].dataType
-        if _is_usable(kind):
+        if is_usable(kind):
             names.append(name)
             continue
         reason = f"of type {kind.simpleString()}"
@@ -206,7 +213,8 @@ def _chosen(source: Source, side: Side, chosen: Sequence[str]) -> tuple[list[str
     return names, unusable
 
 
-def _is_usable(kind: T.DataType) -> bool:
+def is_usable(kind: T.DataType) -> bool:
+    """Tell whether columns of a type can be features."""
     if isinstance(kind, T.ArrayType):
         return isinstance(kind.elementType, (*TEXTS, *INTEGERS, T.BooleanType))
     return isinstance(kind, (*_NUMBERS, *_MOMENTS, *TEXTS, T.BooleanType))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyspark.ml.recommendation as mllib
 import pytest
 from pyspark.errors import IllegalArgumentException
@@ -19,15 +20,20 @@ from pyspark.sql import DataFrame, SparkSession
 from als_spark import (
     ALS,
     ALSModel,
+    DataError,
     LocalBackend,
     PosteriorOptions,
     SideStats,
     build_block,
+    place_features,
+    row_features,
     train_posterior,
 )
 from als_spark.ml import deviations
+from als_spark.model.ids import IdIndex
 from als_spark.train.bayes.loop import Posterior
 from als_spark.train.bayes.spread import Moments
+from als_spark.types import Side
 from tests.spark.ml.ratings import Ratings
 
 UNKNOWN = 10**6
@@ -41,6 +47,11 @@ class Twin(NamedTuple):
     posterior: Posterior
     users: npt.NDArray[np.int64]
     items: npt.NDArray[np.int64]
+
+    def places(self, n_items: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Rows of all users with each of the first items."""
+        users, items = np.indices((self.users.size, n_items)).reshape(2, -1)
+        return users, items
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -58,12 +69,14 @@ def numbered(
     return unique[order], places[inverse]
 
 
-def twin_of(ratings: Ratings, options: PosteriorOptions) -> Twin:
+def twin_of(
+    ratings: Ratings, options: PosteriorOptions, features: dict[Side, Any] | None = None
+) -> Twin:
     (users, rows), (items, columns) = numbered(ratings.users), numbered(ratings.items)
     by_user = build_block(rows, columns, ratings.ratings, n_rows=users.size, n_columns=items.size)
     by_item = build_block(columns, rows, ratings.ratings, n_rows=items.size, n_columns=users.size)
     stats = SideStats.of(users.size, [by_user])
-    found = train_posterior(LocalBackend(by_user, by_item), stats, options)
+    found = train_posterior(LocalBackend(by_user, by_item), stats, options, features=features)
     return Twin(found, users, items)
 
 
@@ -244,3 +257,111 @@ def test_cross_validation_over_the_method(frame: DataFrame) -> None:
 def test_what_has_no_effect_is_refused_before_anything_is_read(frame: DataFrame) -> None:
     with pytest.raises(IllegalArgumentException, match=r"^regParam=.* with method='variational'"):
         ALS(method="variational", regParam=0.1).fit(frame)
+
+
+def test_features_of_items(
+    spark: SparkSession,
+    frame: DataFrame,
+    ratings: Ratings,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As the library with the same numbers; items without a rating are part of the model."""
+    ids = np.unique(ratings.items).tolist()
+    new = [1000, 1001]
+    rows = [(float(k), "ab"[k % 2], float(k % 7), f"t{k}") for k in (*ids[1:], *new)]
+    films = spark.createDataFrame(rows, "item double, kind string, size double, title string")
+    als = ALS(method="variational", rank=2, maxIter=2, tol=0, seed=5, deviationCol="sd")
+    als.setItemFeatures(films)
+    model = als.fit(frame)
+    assert "itemFeatures: no feature of title: no value of at least 5 rows" in caplog.text
+    options = PosteriorOptions(rank=2, max_iter=2, tol=0, seed=5)
+    known, columns = numbered(ratings.items)
+    index, degrees = IdIndex(pa.array(known)), np.bincount(columns)
+    kept = films.select(films.item.cast("int").alias("item"), "kind", "size")
+    placed = place_features(row_features(kept, "item"), index, degrees)
+    twin = twin_of(ratings, options, {"item": placed.table})
+    everyone = [*known.tolist(), *new]
+    users = np.unique(ratings.users).tolist()
+    pairs = spark.createDataFrame([(u, i) for u in users for i in everyone], "user int, item int")
+    wanted = dict(
+        zip(
+            [(int(u), i) for u in twin.users for i in everyone],
+            zip(*Moments.of(twin.posterior).predict(*twin.places(len(everyone)))[:2], strict=True),
+            strict=True,
+        )
+    )
+
+    def check(found: ALSModel) -> None:
+        for pair, values in found_in(found.transform(pairs), "prediction", "sd").items():
+            assert values == pytest.approx(wanted[pair], rel=1e-4, abs=1e-4)
+
+    check(model)
+    assert model.learnt is not None
+    told = model.learnt["features"]["item"]
+    assert (told["features"], told["rated_without"], told["by_features_alone"]) == (3, 1, 2)
+    # They are recommended, and known to the library and the store as what they are.
+    best = model.recommendForUserSubset(pairs.limit(1), len(everyone)).head()
+    assert {row.item for row in best.recommendations} == {*everyone}
+    assert model.toFactorModel().item_stats.n_by_features == 2
+    model.save(str(tmp_path / "model"))
+    loaded = ALSModel.load(str(tmp_path / "model"))
+    check(loaded)
+    assert loaded.learnt == model.learnt
+    # The estimator has them in its files, which may be written over by one that was loaded.
+    path = str(tmp_path / "als")
+    als.copy({als.itemFeatureCols: ["size", "kind"]}).save(path)
+    again = ALS.load(path)
+    again.write().overwrite().save(path)
+    again = ALS.load(path)
+    assert again.getItemFeatures().columns == ["item", "size", "kind"]
+    caplog.clear()
+    check(again.fit(frame))
+    assert caplog.text == ""
+    again.clear(again.deviationCol)
+    with pytest.raises(IllegalArgumentException, match=r"parameter \w+ is .*MLlib's ALS lacks"):
+        again.write().format("mllib").save(str(tmp_path / "mllib"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "schema", "more", "message"),
+    [
+        ([(1, 2.0)], "film int, size double", {}, "^itemFeatures: item does not exist. Available"),
+        (
+            [(2.5, 2.0)],
+            "item double, size double",
+            {},
+            r"^itemFeatures: 1 unusable row: ALS only supports .*item=2.5.*or filter them out$",
+        ),
+        (
+            [("a", 2.0)],
+            "item string, size double",
+            {"nativeIds": True},
+            "^itemFeatures: .* be like",
+        ),
+        ([(1, 2.0), (1, 3.0)], "item int, size double", {}, "^itemFeatures: .*item 1 is there 2 t"),
+        (
+            [(1, 2.0), (2, 3.0)],
+            "item int, size double",
+            {},
+            "ids is of a rated item.*with itemCol$",
+        ),
+        (
+            [(1, 2.0)],
+            "item int, size double",
+            {"itemFeatureCols": ["year"]},
+            "^itemFeatures: no column 'year' .itemFeatureCols.: the columns",
+        ),
+    ],
+)
+def test_features_that_cannot_be(
+    spark: SparkSession,
+    frame: DataFrame,
+    rows: list[Any],
+    schema: str,
+    more: dict[str, Any],
+    message: str,
+) -> None:
+    als = ALS(itemFeatures=spark.createDataFrame(rows, schema), **more)
+    with pytest.raises((IllegalArgumentException, DataError), match=message):
+        als.fit(frame)

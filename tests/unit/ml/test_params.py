@@ -39,6 +39,10 @@ OURS: dict[str, Any] = {
     "lowerCol": None,
     "upperCol": None,
     "coverage": 0.9,
+    "userFeatures": None,
+    "itemFeatures": None,
+    "userFeatureCols": None,
+    "itemFeatureCols": None,
 }
 """What MLlib lacks, with the values at which it is as MLlib."""
 
@@ -121,6 +125,10 @@ VALUES: dict[str, Any] = {
     "lowerCol": "low",
     "upperCol": "high",
     "coverage": 0.5,
+    "userFeatures": SimpleNamespace(sparkSession=None, schema=None),
+    "itemFeatures": SimpleNamespace(sparkSession=None, schema=None),
+    "userFeatureCols": ["age"],
+    "itemFeatureCols": ["genres", "year"],
 }
 
 
@@ -204,6 +212,10 @@ def test_accepted_types(name: str, given: Any, value: Any) -> None:
         ("method", 1),
         ("numSamples", "4"),
         ("deviationCol", True),
+        ("itemFeatures", {"item": [1]}),
+        ("userFeatureCols", "age"),
+        ("userFeatureCols", []),
+        ("itemFeatureCols", [1]),
     ],
 )
 def test_a_wrong_type_is_refused_and_changes_nothing(name: str, given: Any) -> None:

@@ -12,6 +12,8 @@ from als_spark.ml.posterior_params import REFUSED
 from als_spark.ml.training import Shared
 from tests.unit.ml.test_params import VALUES
 
+FRAME = VALUES["itemFeatures"]
+
 
 class TestMethods:
     def test_a_ridge_towards_zero_needs_none(self) -> None:
@@ -34,6 +36,7 @@ class TestMethods:
                 PosteriorOptions("sample", burn_in=0, samples=9, n_features=2, seed=3),
             ),
             ({"implicitFeatures": 2}, PosteriorOptions("ridge", n_features=2, seed=3)),
+            ({"itemFeatures": FRAME, "regParam": 9}, PosteriorOptions("ridge", seed=3, reg=9)),
             (
                 {"implicitFeatures": 2, "regParam": 9, "regExponent": 1, "featureRidge": 5},
                 PosteriorOptions("ridge", n_features=2, seed=3, reg=9, exponent=1, feature_ridge=5),
@@ -68,6 +71,9 @@ class TestMethods:
             ({"method": "variational", "maxIter": 0}, "^maxIter=0 with method='variational'"),
             ({"implicitFeatures": 3, "regParam": 0}, "^regParam=0 with .*implicitFeatures=3"),
             ({"method": "sample", "deviationCol": "sd"}, "^deviationCol='sd' with method='sample'"),
+            ({"itemFeatureCols": ["year"]}, r"^itemFeatureCols=\['year'\] without itemFeatures: "),
+            ({"itemFeatures": FRAME, "accelerate": True}, "^accelerate=True with .*itemFeatures"),
+            ({"userFeatures": FRAME, "exchange": "shuffle"}, "^exchange=.* userFeatures: not usa"),
             ({"upperCol": "high"}, "^upperCol='high' with method='ridge': not available"),
         ],
     )
@@ -82,3 +88,4 @@ class TestMethods:
     def test_they_are_trained_apart(self) -> None:
         assert Shared.of(ALS(method="sample")) == Shared.of(ALS(method="variational", rank=3))
         assert Shared.of(ALS(implicitFeatures=2)) != Shared.of(ALS())
+        assert Shared.of(ALS(itemFeatures=FRAME)) == Shared.of(ALS(implicitFeatures=2))
