@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from itertools import chain, islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -40,7 +41,7 @@ from als_spark.spark.read.bad_rows import (
 )
 from als_spark.spark.read.clean_files import CleanFiles, NotClean, read_units
 from als_spark.spark.read.facts import Summary
-from als_spark.spark.read.first_rows import first_of_table
+from als_spark.spark.read.first_rows import FIRST_ROWS, first_of_table
 from als_spark.spark.read.histogram import (
     bars_of,
     count_encoded,
@@ -209,10 +210,20 @@ def summarise(chunks: DataFrame) -> Summary:
     NotClean
         If the chunks are of :func:`encode_files`, and Spark has to read the files.
     """
+    return merge_summaries(collect_summaries(chunks))
+
+
+def collect_summaries(chunks: DataFrame) -> list[Any]:
+    """Collect the summaries of chunks, a row each; raises as :func:`summarise` does."""
     rows = chunks.select(*(name for name, _ in _SUMMARY_FIELDS)).collect()
     for row in rows:
         if row.n_ratings < 0:
             raise NotClean(row.bad)
+    return rows
+
+
+def merge_summaries(rows: Sequence[Any]) -> Summary:
+    """Merge what :func:`collect_summaries` returns."""
     (users, user_counts), (items, item_counts) = (
         merge_ids(
             [
@@ -222,6 +233,7 @@ def summarise(chunks: DataFrame) -> Summary:
         )
         for side in SIDES
     )
+    first = chain.from_iterable(json.loads(row.first_rows) for row in rows)
     lowest = min((row.lowest for row in rows), default=np.inf)
     highest = max((row.highest for row in rows), default=-np.inf)
     return Summary(
@@ -235,7 +247,7 @@ def summarise(chunks: DataFrame) -> Summary:
         bad=BadRowCounts.of_texts(row.bad for row in rows),
         changed=ChangedIds.of(found for row in rows for found in json.loads(row.changed)),
         histogram=bars_of((row["values"] for row in rows), lowest, highest),
-        first_rows=tuple(json.loads(rows[0].first_rows)) if rows else (),
+        first_rows=tuple(islice(first, FIRST_ROWS)),
         moments=Moments.merge(Moments.from_bytes(row.moments) for row in rows if row.moments),
     )
 

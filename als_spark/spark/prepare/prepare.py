@@ -33,6 +33,7 @@ from als_spark.spark.read.columns import (
 )
 from als_spark.spark.read.facts import Summary
 from als_spark.spark.read.failures import workers_are_explained
+from als_spark.spark.read.snapshot import Encoded
 from als_spark.spark.read.sources import Source
 from als_spark.spark.read.split import TEST, SplitOptions, split_ratings, with_fixed_split
 from als_spark.spark.session import default_partitions, described
@@ -118,6 +119,7 @@ def prepare_typed(
     warn: Callable[[str], None] = _LOG.warning,
     files: CleanFiles | None = None,
     extras: Extras = NO_EXTRAS,
+    encoded: Encoded | None = None,
 ) -> PreparedRatings:
     """Check and pack ratings that are typed and, where some are held out, split.
 
@@ -126,8 +128,8 @@ def prepare_typed(
     trained on, and perhaps a column ``weight`` of numbers above 0, which needs ``duplicates`` to be
     ``keep``; ``label`` names them in messages. ``check`` takes the place of
     :func:`als_spark.spark.prepare.encode.check_summary`. ``files`` are those of the same ratings,
-    where the tasks can read them, and ``extras`` what they find out of them. The rest is as in
-    :func:`prepare_ratings`.
+    where the tasks can read them, and ``extras`` what they find out of them; ``encoded`` are the
+    same ratings encoded, where they are. The rest is as in :func:`prepare_ratings`.
     """
     context = session.sparkContext
     if "weight" in ratings.columns and options.duplicates != "keep":
@@ -143,7 +145,11 @@ def prepare_typed(
             words = f"checking and counting ratings of {label}"
             # The first pass in Python.
             with described(context, words), workers_are_explained():
-                chunks, summary = _encoded(session, ratings, files, extras, temporary)
+                if encoded is None:
+                    encoded = _encoded(session, ratings, files, extras, temporary)
+                elif options.duplicates != "last":
+                    encoded = encoded.without("timestamps")
+            chunks, summary = encoded
             if check is None:
                 check_summary(summary, label, options.bad_rows)
             else:
@@ -182,7 +188,7 @@ def _encoded(
     files: CleanFiles | None,
     extras: Extras,
     temporary: ExitStack,
-) -> tuple[DataFrame, Summary]:
+) -> Encoded:
     """Encode ratings, by the tasks alone where that is possible; the chunks are persisted."""
     if files is not None:
         with ExitStack() as tried:
@@ -195,12 +201,12 @@ def _encoded(
             else:
                 _LOG.info("the tasks have read the Parquet files themselves")
                 temporary.push(tried.pop_all())
-                return chunks, summary
+                return Encoded(chunks, summary)
     else:
         _LOG.info("Spark reads the ratings: they are not plain columns of numbers in Parquet files")
     chunks = encode_ratings(ratings).persist(StorageLevel.MEMORY_AND_DISK)
     temporary.callback(chunks.unpersist)
-    return chunks, summarise(chunks)
+    return Encoded(chunks, summarise(chunks))
 
 
 def _work(options: PrepareOptions, weighted: bool) -> Workload:
