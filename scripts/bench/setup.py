@@ -6,8 +6,9 @@ Ours is ``prepare_ratings`` with every rating to train on, and with the jobs' de
 the two also with rows that come through Spark, as they do where tasks cannot read the files
 themselves.
 
-All ways in turns in one Spark, medians. Then each once in a Spark of its own: what the first set-up
-takes, and the peak memory of the JVM and of the largest Python worker.
+All ways in turns in one Spark, medians, by the wall clock and in seconds of CPU of all processes.
+Then each once in a Spark of its own: what the first set-up takes, and the peak memory of the JVM
+and of the largest Python worker.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ from scripts.bench.common import (
     write_result,
 )
 from scripts.bench.plots import draw_seconds
-from scripts.bench.processes import peaks
+from scripts.bench.processes import cpu_seconds, peaks
 from scripts.bench.synthetic import generate
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+UNITS = ("seconds", "cpu_seconds")
 Way = Callable[["SparkSession", "DataFrame", int], None]
 
 
@@ -79,21 +81,29 @@ def measure_in_turns(n_ratings: int, ranks: list[int], repeats: int) -> list[dic
 def _measure_rank(
     session: SparkSession, frame: DataFrame, rank: int, repeats: int
 ) -> dict[str, Any]:
-    runs: dict[str, list[float]] = {name: [] for name in WAYS}
+    runs: dict[str, dict[str, list[float]]] = {name: {k: [] for k in UNITS} for name in WAYS}
     for _ in range(repeats):
         for name, way in WAYS.items():
-            began = time.perf_counter()
+            began, used = time.perf_counter(), cpu_seconds()
             way(session, frame, rank)
-            runs[name].append(time.perf_counter() - began)
-    seconds = {name: statistics.median(found) for name, found in runs.items()}
-    shown = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
-    print(f"rank {rank}: {shown}", file=sys.stderr, flush=True)
+            runs[name]["seconds"].append(time.perf_counter() - began)
+            runs[name]["cpu_seconds"].append(cpu_seconds() - used)
+            shown = ", ".join(f"{found[-1]:.1f}" for found in runs[name].values())
+            print(f"rank {rank}, {name}: {shown}", file=sys.stderr, flush=True)
     row: dict[str, Any] = {"rank": rank}
-    for name, value in seconds.items():
-        row[name] = {"seconds": value, "over_mllib": value / seconds["mllib"], "runs": runs[name]}
+    medians = {
+        name: {unit: statistics.median(found) for unit, found in by_unit.items()}
+        for name, by_unit in runs.items()
+    }
+    for name, found in medians.items():
+        row[name] = {**found, "over_mllib": _over(found, medians["mllib"]), "runs": runs[name]}
     for name in ("ours", "split"):
-        row[name]["over_rows"] = seconds[name] / seconds[f"{name}, rows"]
+        row[name]["over_rows"] = _over(medians[name], medians[f"{name}, rows"])
     return row
+
+
+def _over(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
+    return {unit: one[unit] / other[unit] for unit in UNITS}
 
 
 def _alone(name: str, options: Any) -> dict[str, Any]:
