@@ -3,6 +3,7 @@
 # a JSON file and a plot in DIR (results/bench if not given); `all` answers every one in turn.
 #
 #   mllib       Spark MLlib's ALS, with Java's BLAS and with a native one
+#   setup       what comes before the iterations: MLlib's set-up against ours, and its memory
 #   cmfrec      cmfrec's ALS (C, OpenMP), exact and by conjugate gradients
 #   notebook    the source notebook's loop, and MLlib fitted point after point, on MovieLens
 #   accelerate  plain against accelerated training
@@ -24,7 +25,7 @@ set -euo pipefail
 # shellcheck source=scripts/lib/environment.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"
 
-QUESTIONS='mllib cmfrec notebook accelerate accuracy growth roofline recommend implicit exchange limits lists estimator overview calibrate'
+QUESTIONS='mllib setup cmfrec notebook accelerate accuracy growth roofline recommend implicit exchange limits lists estimator overview calibrate'
 question=${1:-}
 known=
 for name in $QUESTIONS all; do

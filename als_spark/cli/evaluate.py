@@ -39,10 +39,11 @@ from als_spark.solve.objective import IMPLICIT_CAVEAT, MORE_KEYS
 from als_spark.spark.output import output_folder
 from als_spark.spark.predict.evaluate import RANKING_MEASURES, RankingOptions, evaluate_models
 from als_spark.spark.predict.seen_ratings import has_seen
+from als_spark.spark.prepare.snapshot import open_snapshot
 from als_spark.spark.read.bad_rows import refuse_bad_rows
 from als_spark.spark.read.failures import unreadable_files_are_named
 from als_spark.spark.read.seen import KnownIds, without_pairs
-from als_spark.spark.read.snapshot import Snapshot, read_snapshot
+from als_spark.spark.read.snapshot import Snapshot
 
 METRICS_FILE = "metrics.json"
 
@@ -96,7 +97,7 @@ def _evaluate(
     label = source.label + (f" + {config.exclude_seen}" if config.exclude_seen else "")
     with unreadable_files_are_named(label):
         with progress.phase("reading and checking ratings"):
-            reading = read_snapshot(session, [source], "last")
+            reading = open_snapshot(session, [source], "last")
             snapshot = stack.enter_context(reading)
         refuse_bad_rows(snapshot.label, snapshot.bad, config.bad_rows)
         ranking = RankingOptions(

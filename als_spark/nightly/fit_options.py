@@ -82,11 +82,15 @@ class FitOptions:
         exchange = self.exchange if self.placement == "grid" else "broadcast"
         return replace(self, posterior=posterior, exchange=exchange, features=features)
 
+    @property
+    def split(self) -> SplitOptions:
+        """How ratings are split."""
+        return SplitOptions(self.holdout.split, self.holdout.seed, self.holdout.test_fraction)
+
     def prepare(self, rank: int) -> PrepareOptions:
         """Say how ratings are split and packed for a model."""
-        rule = self.holdout
         return PrepareOptions(
-            split=SplitOptions(rule.split, rule.seed, rule.test_fraction),
+            split=self.split,
             dtype=self.training.dtype,
             ranks=[rank],
             placement=self.placement,

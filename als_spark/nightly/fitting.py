@@ -29,11 +29,12 @@ from als_spark.nightly.starts import Start
 from als_spark.report.overview import run_lines
 from als_spark.spark.predict.evaluate import Evaluation, RankingOptions, evaluate_models
 from als_spark.spark.prepare.prepare import prepare_typed
+from als_spark.spark.prepare.snapshot import open_snapshot
 from als_spark.spark.read.bad_rows import refuse_bad_rows
 from als_spark.spark.read.facts import DataFacts
 from als_spark.spark.read.failures import unreadable_files_are_named
 from als_spark.spark.read.ids import refuse_two_forms
-from als_spark.spark.read.snapshot import Snapshot, read_snapshot
+from als_spark.spark.read.snapshot import Snapshot
 from als_spark.spark.read.sources import Source, SourceOptions
 from als_spark.spark.read.split import TRAIN, split_ratings
 from als_spark.spark.train.best import model_of
@@ -112,7 +113,7 @@ class Fitting:
     ) -> Snapshot:
         """Read sources of ratings, oldest first; all but the first may be empty.
 
-        ``integer_ids`` is as in :func:`~als_spark.spark.read.snapshot.read_snapshot`.
+        ``integer_ids`` is as in :func:`~als_spark.spark.prepare.snapshot.open_snapshot`.
 
         Raises
         ------
@@ -132,8 +133,10 @@ class Fitting:
         self._stack.enter_context(unreadable_files_are_named(" + ".join(labels)))
         with notes.progress.phase("reading and checking ratings"):
             snapshot = self._stack.enter_context(
-                read_snapshot(
-                    self._session, opened, self._options.duplicates, integer_ids=integer_ids
+                open_snapshot(
+                    *(self._session, opened, self._options.duplicates),
+                    integer_ids=integer_ids,
+                    split=self._options.split,
                 )
             )
         record = replace(record, first_rows=snapshot.first_rows)
@@ -177,6 +180,7 @@ class Fitting:
                 *(self._session, split, snapshot.label, prepare),
                 phase=progress.phase,
                 warn=self._notes.add_warning,
+                encoded=snapshot.encoded,
             )
         )
         summary, notes = prepared.summary, self._notes

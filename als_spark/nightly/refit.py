@@ -63,6 +63,7 @@ def refit(
             options.prepare(rank),
             phase=lambda name: progress.phase(f"{PHASE}{name}"),
             warn=notes.add_warning,
+            encoded=None if snapshot.encoded is None else snapshot.encoded.without("splits"),
         )
     )
     intervals = None

@@ -50,6 +50,19 @@ def resident(process: int | str = "self", name: str = "VmRSS") -> int:
     return int((field(process, name) or "0 kB").split()[0]) * 1024
 
 
+def cpu_seconds() -> float:
+    """Seconds of CPU of this process and all that it has started, those that are gone included."""
+    ticks = 0
+    for process in (os.getpid(), *descendants()):
+        try:
+            text = Path(f"/proc/{process}/stat").read_text()
+        except OSError:
+            continue
+        # Of the process, and of its children that have ended.
+        ticks += sum(map(int, text.rpartition(")")[2].split()[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def peaks() -> Peaks:
     """Return the peaks of all processes."""
     jvm = worker = 0

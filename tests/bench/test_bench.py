@@ -14,7 +14,7 @@ from scripts.bench.common import bench_parser
 from tests.conftest import ROOT
 
 QUESTIONS = (
-    *("mllib", "cmfrec", "notebook", "accelerate", "growth", "roofline", "recommend"),
+    *("mllib", "setup", "cmfrec", "notebook", "accelerate", "growth", "roofline", "recommend"),
     *("implicit", "exchange", "limits", "lists", "estimator", "overview", "accuracy"),
 )
 

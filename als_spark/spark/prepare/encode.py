@@ -9,8 +9,10 @@ is all it needs to number the rows and to check the data.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain, islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -39,20 +41,22 @@ from als_spark.spark.read.bad_rows import (
 )
 from als_spark.spark.read.clean_files import CleanFiles, NotClean, read_units
 from als_spark.spark.read.facts import Summary
-from als_spark.spark.read.first_rows import first_of_table
+from als_spark.spark.read.first_rows import FIRST_ROWS, first_of_table
 from als_spark.spark.read.histogram import (
     bars_of,
     count_encoded,
     pack_counts,
 )
 from als_spark.spark.read.ids import ChangedIds, merge_ids, refuse_two_forms
-from als_spark.types import SIDES, BadRows
+from als_spark.spark.read.moments import Moments
+from als_spark.spark.read.split import SplitOptions, split_at_random
+from als_spark.types import SIDES, BadRows, IntArray
 
 _SUMMARY_FIELDS = [
     *((name, pa.binary()) for name in ("users", "items", "user_counts", "item_counts")),
     *(("n_ratings", pa.int64()), ("lowest", pa.float64()), ("highest", pa.float64())),
     *(("bad", pa.string()), ("changed", pa.string()), ("first_rows", pa.string())),
-    ("values", pa.binary()),
+    *(("values", pa.binary()), ("moments", pa.binary())),
 ]
 _RATING_COLUMNS = (
     "user_codes",
@@ -79,7 +83,19 @@ def encode_ratings(ratings: DataFrame) -> DataFrame:
     )
 
 
-def encode_files(session: SparkSession, files: CleanFiles) -> DataFrame:
+class Extras(NamedTuple):
+    """What the tasks find out of ratings that Spark does not hand over."""
+
+    split: SplitOptions | None = None
+    """How ratings are split at random."""
+    moments: bool = False
+    """Whether the chunks have :class:`~als_spark.spark.read.moments.Moments`."""
+
+
+NO_EXTRAS = Extras()
+
+
+def encode_files(session: SparkSession, files: CleanFiles, extras: Extras = NO_EXTRAS) -> DataFrame:
     """Turn the ratings of files into chunks, read by the tasks themselves.
 
     :func:`summarise` raises :class:`~als_spark.spark.read.clean_files.NotClean` of the result if
@@ -87,41 +103,47 @@ def encode_files(session: SparkSession, files: CleanFiles) -> DataFrame:
     """
     n_tasks = len(files.tasks)
     numbers = session.range(0, n_tasks, 1, n_tasks)
-    return map_in_arrow(numbers, partial(encode_tasks, files=files), ddl(CHUNK_FIELDS))
+    encode = partial(encode_tasks, files=files, extras=extras)
+    return map_in_arrow(numbers, encode, ddl(CHUNK_FIELDS))
 
 
 def encode_tasks(
-    numbers: Iterable[pa.RecordBatch], *, files: CleanFiles
+    numbers: Iterable[pa.RecordBatch], *, files: CleanFiles, extras: Extras = NO_EXTRAS
 ) -> Iterator[pa.RecordBatch]:
     """Read and encode what the tasks of given numbers read: runs on an executor."""
     for batch in numbers:
         for number in batch.column(0).to_pylist():
             try:
-                yield from encode_partition(
-                    read_units(files.tasks[number], files.columns, files.rules)
-                )
+                batches = read_units(files.tasks[number], files.columns, files.rules)
+                yield from encode_partition(batches, extras)
             except NotClean as error:
                 refused = {"n_ratings": -1, "bad": str(error)}
                 yield pa.RecordBatch.from_pylist([refused], schema=CHUNK_FIELDS)
 
 
-def encode_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def encode_partition(
+    batches: Iterable[pa.RecordBatch], extras: Extras = NO_EXTRAS
+) -> Iterator[pa.RecordBatch]:
     """Encode the batches of a partition: the function that runs on an executor."""
-    yield from map(encode_chunk, gather_batches(batches, CHUNK_ROWS))
+    for table in gather_batches(batches, CHUNK_ROWS):
+        yield encode_chunk(table, extras)
 
 
-def encode_chunk(table: pa.Table) -> pa.RecordBatch:
+def encode_chunk(table: pa.Table, extras: Extras = NO_EXTRAS) -> pa.RecordBatch:
     """Encode some ratings as one chunk.
 
     The table has the columns user, item, rating and bad (see
-    :func:`als_spark.spark.read.bad_rows.bad_column`), perhaps timestamp, split and weight.
+    :func:`als_spark.spark.read.bad_rows.bad_column`), perhaps timestamp, split and weight. The
+    ``extras`` need ids that are integers.
     """
     bad = table.column("bad")
     good = table.filter(are_usable(bad)) if bad.null_count < len(bad) else table
-    encoded = {}
+    encoded, pairs, ids = {}, [], []
     for role in ("user", "item"):
         dictionary = good.column(role).combine_chunks().dictionary_encode()
         positions = dictionary.indices.to_numpy(zero_copy_only=False)
+        pairs.append(positions)
+        ids.append(dictionary.dictionary)
         encoded[f"{role}s"] = ids_to_bytes(dictionary.dictionary)
         encoded[f"{role}_codes"] = narrow(positions, len(dictionary.dictionary)).tobytes()
         encoded[f"{role}_counts"] = (
@@ -139,6 +161,9 @@ def encode_chunk(table: pa.Table) -> pa.RecordBatch:
     splits = b""
     if "split" in good.column_names and pc.max(good.column("split")).as_py():
         splits = good.column("split").to_numpy().tobytes()
+    moments = b""
+    if extras != NO_EXTRAS:
+        splits, moments = _extras_of(pairs, ids, good, extras)
     weighted = "weight" in good.column_names
     row = {
         **encoded,
@@ -154,8 +179,27 @@ def encode_chunk(table: pa.Table) -> pa.RecordBatch:
         "changed": json.dumps(changed_ids(bad).as_found()),
         "first_rows": json.dumps(first_of_table(table)),
         "values": pack_counts(*count_encoded(values, levels)) if good.num_rows else b"",
+        "moments": moments,
     }
     return pa.RecordBatch.from_pylist([row], schema=CHUNK_FIELDS)
+
+
+def _extras_of(
+    pairs: Sequence[IntArray], ids: Sequence[pa.Array], ratings: pa.Table, extras: Extras
+) -> tuple[bytes, bytes]:
+    """Return the splits, and the moments, of ratings of integer ids."""
+    (users, items), (user_ids, item_ids) = pairs, (of_side.to_numpy() for of_side in ids)
+    own, known = (users, items), (user_ids, item_ids)
+    splits = moments = b""
+    if extras.split is not None:
+        found = split_at_random(own, known, extras.split)
+        splits = found.tobytes() if found.any() else b""
+    if extras.moments:
+        timed = "timestamp" in ratings.column_names
+        times = ratings.column("timestamp").to_numpy() if timed else np.zeros(0)
+        values = ratings.column("rating").to_numpy()
+        moments = Moments.of(own, known, values, times).to_bytes()
+    return splits, moments
 
 
 def summarise(chunks: DataFrame) -> Summary:
@@ -166,10 +210,20 @@ def summarise(chunks: DataFrame) -> Summary:
     NotClean
         If the chunks are of :func:`encode_files`, and Spark has to read the files.
     """
+    return merge_summaries(collect_summaries(chunks))
+
+
+def collect_summaries(chunks: DataFrame) -> list[Any]:
+    """Collect the summaries of chunks, a row each; raises as :func:`summarise` does."""
     rows = chunks.select(*(name for name, _ in _SUMMARY_FIELDS)).collect()
     for row in rows:
         if row.n_ratings < 0:
             raise NotClean(row.bad)
+    return rows
+
+
+def merge_summaries(rows: Sequence[Any]) -> Summary:
+    """Merge what :func:`collect_summaries` returns."""
     (users, user_counts), (items, item_counts) = (
         merge_ids(
             [
@@ -179,6 +233,7 @@ def summarise(chunks: DataFrame) -> Summary:
         )
         for side in SIDES
     )
+    first = chain.from_iterable(json.loads(row.first_rows) for row in rows)
     lowest = min((row.lowest for row in rows), default=np.inf)
     highest = max((row.highest for row in rows), default=-np.inf)
     return Summary(
@@ -192,7 +247,8 @@ def summarise(chunks: DataFrame) -> Summary:
         bad=BadRowCounts.of_texts(row.bad for row in rows),
         changed=ChangedIds.of(found for row in rows for found in json.loads(row.changed)),
         histogram=bars_of((row["values"] for row in rows), lowest, highest),
-        first_rows=tuple(json.loads(rows[0].first_rows)) if rows else (),
+        first_rows=tuple(islice(first, FIRST_ROWS)),
+        moments=Moments.merge(Moments.from_bytes(row.moments) for row in rows if row.moments),
     )
 
 

@@ -202,16 +202,10 @@ def cut_partition(
 ) -> Iterator[pa.RecordBatch]:
     """Cut the chunks of a partition into pieces: the function that runs on an executor."""
     where = layout.value
-    indices = {"user": IdIndex(where.users), "item": IdIndex(where.items)}
+    indices = indices_of(where)
     for batch in batches:
         for chunk in batch.to_pylist():
-            n = chunk["n_ratings"]
-            dense = {
-                role: narrow(index.rows_of(ids_from_bytes(chunk[f"{role}s"])), len(index))[
-                    widen(chunk[f"{role}_codes"], n)
-                ]
-                for role, index in indices.items()
-            }
+            dense = dense_pairs(chunk, indices)
             ratings = np.frombuffer(chunk["ratings"], np.uint8 if chunk["levels"] else np.float64)
             splits = np.frombuffer(chunk["splits"], np.int8)
             timestamps = np.frombuffer(chunk["timestamps"], np.float64)
@@ -226,6 +220,27 @@ def cut_partition(
                     keys,
                     position * options.n_blocks,
                 )
+
+
+def indices_of(layout: Layout) -> dict[Side, IdIndex]:
+    """Return what numbers the ids of each side."""
+    return {"user": IdIndex(layout.users), "item": IdIndex(layout.items)}
+
+
+def dense_pairs(
+    chunk: Mapping[str, Any], indices: Mapping[Side, IdIndex]
+) -> dict[Side, npt.NDArray[Any]]:
+    """Return the dense rows of each side of the ratings of a chunk, in as few bytes as they need.
+
+    ``indices`` are those of :func:`indices_of`.
+    """
+    n = chunk["n_ratings"]
+    return {
+        side: narrow(index.rows_of(ids_from_bytes(chunk[f"{side}s"])), len(index))[
+            widen(chunk[f"{side}_codes"], n)
+        ]
+        for side, index in indices.items()
+    }
 
 
 def cut_chunk(

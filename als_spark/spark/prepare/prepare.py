@@ -15,6 +15,8 @@ from als_spark.errors import ConfigError
 from als_spark.spark.estimate.check import check_plan, of_session
 from als_spark.spark.estimate.work import Workload
 from als_spark.spark.prepare.encode import (
+    NO_EXTRAS,
+    Extras,
     check_summary,
     encode_files,
     encode_ratings,
@@ -31,10 +33,12 @@ from als_spark.spark.read.columns import (
 )
 from als_spark.spark.read.facts import Summary
 from als_spark.spark.read.failures import workers_are_explained
+from als_spark.spark.read.snapshot import Encoded
 from als_spark.spark.read.sources import Source
 from als_spark.spark.read.split import TEST, SplitOptions, split_ratings, with_fixed_split
 from als_spark.spark.session import default_partitions, described
 from als_spark.spark.train.run import PreparedRatings
+from als_spark.types import SIDES
 
 Phase = Callable[[str], AbstractContextManager[Any]]
 SummaryCheck = Callable[[Summary], None]
@@ -90,10 +94,18 @@ def prepare_ratings(
             ratings = union_typed([ratings, test])
         elif split.test_fraction + split.validation_fraction == 0:
             ratings = ratings.drop("split")
-    files = None
-    if test_source is None and "split" not in ratings.columns and not with_times:
-        files = clean_files_of(session, source)
-    return prepare_typed(session, ratings, label, options, phase=phase, warn=warn, files=files)
+    files, extras = None, NO_EXTRAS
+    if test_source is None:
+        at_random = "split" not in ratings.columns or split.strategy == "random"
+        files = clean_files_of(session, source, timed=with_times) if at_random else None
+        extras = Extras(split if "split" in ratings.columns else None)
+    return prepare_typed(
+        *(session, ratings, label, options),
+        phase=phase,
+        warn=warn,
+        files=files,
+        extras=extras,
+    )
 
 
 def prepare_typed(
@@ -106,6 +118,8 @@ def prepare_typed(
     check: SummaryCheck | None = None,
     warn: Callable[[str], None] = _LOG.warning,
     files: CleanFiles | None = None,
+    extras: Extras = NO_EXTRAS,
+    encoded: Encoded | None = None,
 ) -> PreparedRatings:
     """Check and pack ratings that are typed and, where some are held out, split.
 
@@ -114,7 +128,8 @@ def prepare_typed(
     trained on, and perhaps a column ``weight`` of numbers above 0, which needs ``duplicates`` to be
     ``keep``; ``label`` names them in messages. ``check`` takes the place of
     :func:`als_spark.spark.prepare.encode.check_summary`. ``files`` are those of the same ratings,
-    where the tasks can read them. The rest is as in :func:`prepare_ratings`.
+    where the tasks can read them, and ``extras`` what they find out of them; ``encoded`` are the
+    same ratings encoded, where they are. The rest is as in :func:`prepare_ratings`.
     """
     context = session.sparkContext
     if "weight" in ratings.columns and options.duplicates != "keep":
@@ -130,7 +145,11 @@ def prepare_typed(
             words = f"checking and counting ratings of {label}"
             # The first pass in Python.
             with described(context, words), workers_are_explained():
-                chunks, summary = _encoded(session, ratings, files, temporary)
+                if encoded is None:
+                    encoded = _encoded(session, ratings, files, extras, temporary)
+                elif options.duplicates != "last":
+                    encoded = encoded.without("timestamps")
+            chunks, summary = encoded
             if check is None:
                 check_summary(summary, label, options.bad_rows)
             else:
@@ -148,21 +167,32 @@ def prepare_typed(
     )
 
 
-def clean_files_of(session: SparkSession, source: Source) -> CleanFiles | None:
-    """Find the files that the tasks can read themselves, if a source is such."""
+def clean_files_of(
+    session: SparkSession, source: Source, *, timed: bool = False
+) -> CleanFiles | None:
+    """Find the files that the tasks can read themselves, if a source is such.
+
+    The timestamps are read only where the ratings are to be ``timed``.
+    """
     if source.others:
         return None
+    roles = (*SIDES, "rating", "timestamp") if timed else (*SIDES, "rating")
+    columns = {role: source.columns[role] for role in roles}
     n_tasks = default_partitions(session.sparkContext)
-    return find_clean_files(source.frame, source.columns, Rules(LARGEST_RATING), n_tasks)
+    return find_clean_files(source.frame, columns, Rules(LARGEST_RATING), n_tasks)
 
 
 def _encoded(
-    session: SparkSession, ratings: DataFrame, files: CleanFiles | None, temporary: ExitStack
-) -> tuple[DataFrame, Summary]:
+    session: SparkSession,
+    ratings: DataFrame,
+    files: CleanFiles | None,
+    extras: Extras,
+    temporary: ExitStack,
+) -> Encoded:
     """Encode ratings, by the tasks alone where that is possible; the chunks are persisted."""
     if files is not None:
         with ExitStack() as tried:
-            chunks = encode_files(session, files).persist(StorageLevel.MEMORY_AND_DISK)
+            chunks = encode_files(session, files, extras).persist(StorageLevel.MEMORY_AND_DISK)
             tried.callback(chunks.unpersist)
             try:
                 summary = summarise(chunks)
@@ -171,10 +201,12 @@ def _encoded(
             else:
                 _LOG.info("the tasks have read the Parquet files themselves")
                 temporary.push(tried.pop_all())
-                return chunks, summary
+                return Encoded(chunks, summary)
+    else:
+        _LOG.info("Spark reads the ratings: they are not plain columns of numbers in Parquet files")
     chunks = encode_ratings(ratings).persist(StorageLevel.MEMORY_AND_DISK)
     temporary.callback(chunks.unpersist)
-    return chunks, summarise(chunks)
+    return Encoded(chunks, summarise(chunks))
 
 
 def _work(options: PrepareOptions, weighted: bool) -> Workload:

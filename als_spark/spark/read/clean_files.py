@@ -15,16 +15,21 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 
+from als_spark.spark.read.options import FIRST_MILLISECONDS, LARGEST_SECONDS
+from als_spark.types import FloatArray
+
 _INTEGERS = {"tinyint": pa.int8(), "smallint": pa.int16(), "int": pa.int32(), "bigint": pa.int64()}
 _NUMBERS = {**_INTEGERS, "float": pa.float32(), "double": pa.float64()}
-_KINDS = {"user": _INTEGERS, "item": _INTEGERS, "rating": _NUMBERS}
+_KINDS = {"user": _INTEGERS, "item": _INTEGERS, "rating": _NUMBERS, "timestamp": _NUMBERS}
 _FORMAT = "org.apache.spark.sql.execution.datasources.parquet.ParquetFileFormat"
-_KNOWN_OPTIONS = {"path"}
+_KNOWN_OPTIONS = {"path", "__globpaths__"}
+"""What does not change how a file is read."""
 _NEEDED_OFF = (
     "spark.sql.files.ignoreCorruptFiles",
     "spark.sql.files.ignoreMissingFiles",
@@ -61,7 +66,7 @@ class CleanFiles(NamedTuple):
     tasks: tuple[tuple[Unit, ...], ...]
     """What each task reads, in the order of the files."""
     columns: Mapping[str, str]
-    """Names of the columns of user, item and rating."""
+    """Names of the columns of user, item and rating, perhaps of the timestamp."""
     rules: Rules
 
 
@@ -78,7 +83,7 @@ def find_clean_files(
     ----------
     frame : DataFrame
     columns : mapping of role to name
-        Its columns of user, item and rating.
+        Its columns of user, item and rating, perhaps of the timestamp.
     rules : Rules
     n_tasks : int
         Tasks that run at a time.
@@ -90,11 +95,11 @@ def find_clean_files(
     """
     types = {field.name: field.dataType.simpleString() for field in frame.schema.fields}
     wanted = {}
-    for role, kinds in _KINDS.items():
-        kind = kinds.get(types.get(columns[role], ""))
+    for role, name in columns.items():
+        kind = _KINDS[role].get(types.get(name, ""))
         if kind is None:
             return None
-        wanted[columns[role]] = kind
+        wanted[name] = kind
     paths = _paths_of(frame, set(wanted))
     if not paths or len(paths) > MAX_FILES:
         return None
@@ -104,8 +109,7 @@ def find_clean_files(
         if found is None:
             return None
         units += found
-    own = {role: columns[role] for role in _KINDS}
-    return CleanFiles(_share_out(units, n_tasks), own, rules) if units else None
+    return CleanFiles(_share_out(units, n_tasks), dict(columns), rules) if units else None
 
 
 def _paths_of(frame: DataFrame, names: set[str]) -> list[str]:
@@ -216,5 +220,20 @@ def _typed(batch: pa.RecordBatch, columns: Mapping[str, str], rules: Rules) -> p
     # What is NaN is not below anything.
     if not (np.abs(ratings) <= rules.largest).all():
         raise NotClean("a rating is not a finite number of the usual size")
-    arrays = [ids["user"], ids["item"], pa.array(ratings), pa.nulls(batch.num_rows, pa.string())]
-    return pa.record_batch(arrays, names=["user", "item", "rating", "bad"])
+    typed = {**ids, "rating": pa.array(ratings)}
+    if "timestamp" in given:
+        typed["timestamp"] = pa.array(_seconds(given["timestamp"].to_numpy(zero_copy_only=False)))
+    typed["bad"] = pa.nulls(batch.num_rows, pa.string())
+    return pa.record_batch([*typed.values()], names=[*typed])
+
+
+def _seconds(times: npt.NDArray[Any]) -> FloatArray:
+    """Bring times since 1970 to seconds, as :mod:`als_spark.spark.read.columns` does."""
+    values = times.astype(np.float64)
+    sizes = np.abs(values)
+    # What is NaN is not below anything.
+    if not (sizes < LARGEST_SECONDS).all():
+        raise NotClean("a timestamp is not a time")
+    finer = [sizes < FIRST_MILLISECONDS * 10.0**digits for digits in (0, 3, 6)]
+    seconds: FloatArray = values / np.select(finer, [1.0, 1e3, 1e6], 1e9)
+    return seconds

@@ -31,7 +31,7 @@ from als_spark.spark.read.ids import (
     typed_id,
 )
 from als_spark.spark.read.names import quoted
-from als_spark.spark.read.options import NULL_WORDS
+from als_spark.spark.read.options import FIRST_MILLISECONDS, LARGEST_SECONDS, NULL_WORDS
 from als_spark.spark.read.sources import Source
 from als_spark.spark.read.text_files import CORRUPT
 from als_spark.types import SIDES
@@ -42,9 +42,6 @@ _TIMES = (*INTEGERS, *FLOATS, T.DecimalType, *_MOMENTS, T.StringType)
 LARGEST_RATING = 1e18
 """In size. Squares of ratings, and sums of them, then stay far from the end of 32-bit floats, which
 factors are usually of."""
-_LARGEST_SECONDS = 2.0**63
-_FIRST_MILLISECONDS = 1e11
-"""In size: from here on, times in seconds would be in the year 5138, in milliseconds in 1973."""
 
 
 def typed_ratings(
@@ -283,7 +280,7 @@ def _timestamp_column(source: Source) -> tuple[Column, Column]:
     else:
         raise _wrong_type(source, "timestamp", "numbers, dates or timestamps")
     # NaN is larger than everything. Null here, so that no later expression can overflow.
-    value = F.when(F.abs(value) < _LARGEST_SECONDS, value)
+    value = F.when(F.abs(value) < LARGEST_SECONDS, value)
     problem = F.coalesce(missing, F.when(value.isNull(), F.lit("timestamp is unreadable")))
     return value, problem
 
@@ -291,9 +288,9 @@ def _timestamp_column(source: Source) -> tuple[Column, Column]:
 def _seconds(value: Column) -> Column:
     """Return a number since 1970 in seconds; its size tells whether it is in a finer unit."""
     size = F.abs(value)
-    seconds = F.when(size < _LARGEST_SECONDS, value / 1e9)
+    seconds = F.when(size < LARGEST_SECONDS, value / 1e9)
     for digits in (6, 3, 0):
-        largest = _FIRST_MILLISECONDS * 10.0**digits
+        largest = FIRST_MILLISECONDS * 10.0**digits
         seconds = F.when(size < largest, value / 10.0**digits).otherwise(seconds)
     return seconds
 

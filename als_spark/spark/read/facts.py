@@ -17,6 +17,7 @@ from als_spark.spark.read.bad_rows import BadRowCounts
 from als_spark.spark.read.degrees import Degrees
 from als_spark.spark.read.histogram import Bar
 from als_spark.spark.read.ids import ChangedIds, odd_ids
+from als_spark.spark.read.moments import NO_MOMENTS, Moments
 from als_spark.types import SIDES, IntArray, Side
 
 
@@ -92,7 +93,8 @@ class Summary:
     Number and range of the usable ratings; all ids among them, by falling number of ratings, then
     by rising id, so that the rows that are used most lie together; the (n,) int64 usable ratings of
     each id; the unusable rows; the ids that are not as they were written; the histogram of the
-    usable ratings; and the first rows of all (see :mod:`als_spark.spark.read.first_rows`).
+    usable ratings; the first rows of all (see :mod:`als_spark.spark.read.first_rows`); and, where
+    tasks have read files themselves and were to find them, mean, spread and fingerprint.
     """
 
     n_ratings: int
@@ -106,6 +108,7 @@ class Summary:
     changed: ChangedIds = field(default_factory=ChangedIds)
     histogram: tuple[Bar, ...] = ()
     first_rows: tuple[Mapping[str, Any], ...] = ()
+    moments: Moments = NO_MOMENTS
 
     def __repr__(self) -> str:
         """Say how many ratings there are, of whom."""

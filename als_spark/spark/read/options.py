@@ -12,6 +12,10 @@ from als_spark.types import Format, Quoting, Side
 ROLES = ("user", "item", "rating", "timestamp")
 NULL_WORDS = (r"\N", "NULL", "null", "NaN", "nan", "None", "NA", "N/A", "n/a", "<NA>", "#N/A")
 """What other programs write where nothing is."""
+LARGEST_SECONDS = 2.0**63
+"""Of a timestamp, in size."""
+FIRST_MILLISECONDS = 1e11
+"""In size: from here on, times in seconds would be in the year 5138, in milliseconds in 1973."""
 
 
 @dataclass(frozen=True, slots=True)

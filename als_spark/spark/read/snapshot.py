@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
@@ -22,7 +22,7 @@ from als_spark.spark.casts import try_cast
 from als_spark.spark.read.bad_rows import BadRowCounts, count_rows
 from als_spark.spark.read.columns import typed_ratings, union_typed
 from als_spark.spark.read.duplicates import last_of_group, rating_of_group
-from als_spark.spark.read.facts import PartFacts, TableVersion
+from als_spark.spark.read.facts import PartFacts, Summary, TableVersion
 from als_spark.spark.read.first_rows import first_of_frame
 from als_spark.spark.read.ids import ChangedIds, example_of
 from als_spark.spark.read.sources import Source
@@ -36,6 +36,18 @@ OTHER_UNITS = 500.0
 """Ratio of the latest timestamps of two sources from which on their units are in doubt."""
 
 
+class Encoded(NamedTuple):
+    """Ratings that are encoded already (see :mod:`als_spark.spark.prepare.encode`)."""
+
+    chunks: DataFrame
+    """Persisted; split, if the ratings will be."""
+    summary: Summary
+
+    def without(self, column: str) -> Encoded:
+        """Return them without their ``splits``, or ``timestamps``."""
+        return self._replace(chunks=self.chunks.withColumn(column, F.lit(bytearray())))
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The usable ratings of a run, one of each pair.
@@ -45,7 +57,8 @@ class Snapshot:
     ids of usable rows that are not as they were written, ``warnings`` what is doubtful about which
     rating of a pair is the last; ``n_duplicates`` usable rows gave way to another one of their
     pair; ``first_rows`` are the first of all (see :mod:`als_spark.spark.read.first_rows`). The rest
-    is as in :class:`als_spark.spark.read.facts.DataFacts`.
+    is as in :class:`als_spark.spark.read.facts.DataFacts`. ``encoded`` are the same ratings, where
+    they came without rows of Spark's.
     """
 
     ratings: DataFrame
@@ -63,6 +76,7 @@ class Snapshot:
     fingerprint: str
     tables: tuple[TableVersion, ...] = ()
     first_rows: tuple[Mapping[str, Any], ...] = ()
+    encoded: Encoded | None = None
 
 
 @contextmanager
@@ -84,7 +98,7 @@ def read_snapshot(
     DataError
         If no rating is usable, or a pair is rated twice that must not be.
     """
-    untimed = [source.label for source in sources if not source.timed]
+    by_time = all(source.timed for source in sources)
     frames = [_integers_only(typed, integer_ids) for typed in _typed_with_origin(sources)]
     label = " + ".join(source.label for source in sources)
     context = session.sparkContext
@@ -103,7 +117,7 @@ def read_snapshot(
         if n_usable == 0:
             raise DataError(f"{label}: no usable ratings: {bad if bad.n else 'it is empty'}")
         n_partitions = max(default_partitions(context), n_usable // PARTITION_ROWS)
-        resolved = _resolved(rows, duplicates, n_partitions, by_time=not untimed)
+        resolved = _resolved(rows, duplicates, n_partitions, by_time=by_time)
         # Ids as text: whether a file or a table of integers holds them makes no difference.
         ids = (F.col("user").cast("string"), F.col("item").cast("string"))
         row_hash = F.xxhash64(*ids, F.col("rating"), "timestamp")
@@ -131,7 +145,7 @@ def read_snapshot(
             parts,
             bad,
             changed,
-            _doubts(parts, untimed, n_ambiguous) if duplicates == "last" else [],
+            doubts_of(parts, sources, n_ambiguous) if duplicates == "last" else [],
             n,
             n_usable - n,
             lowest,
@@ -188,8 +202,9 @@ def _integers_only(typed: DataFrame, sides: Collection[Side]) -> DataFrame:
     return typed
 
 
-def _doubts(parts: Sequence[PartFacts], untimed: list[str], n_ambiguous: int) -> list[str]:
+def doubts_of(parts: Sequence[PartFacts], sources: Sequence[Source], n_ambiguous: int) -> list[str]:
     """Say where "the last" rating of a pair is not told by its time."""
+    untimed = [source.label for source in sources if not source.timed]
     doubts = []
     timed = sorted((part.latest, part.label) for part in parts if part.latest > 0)
     if timed and timed[-1][0] > OTHER_UNITS * timed[0][0]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from als_spark.spark.read.row_hash import FIRST_SEED, DecimalTexts, Hashes, hash_longs
 from als_spark.spark.session import described
-from als_spark.types import SplitStrategy
+from als_spark.types import IntArray, SplitStrategy
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 """Codes of the splits in the column ``split``."""
@@ -61,6 +64,39 @@ def split_ratings(ratings: DataFrame, options: SplitOptions) -> DataFrame:
         is_test, is_held = share < test, share < held
     code = F.when(is_test, TEST).when(is_held, VALIDATION).otherwise(TRAIN)
     return ratings.withColumn("split", code.cast("tinyint"))
+
+
+def split_at_random(
+    pairs: tuple[IntArray, IntArray], ids: tuple[IntArray, IntArray], options: SplitOptions
+) -> npt.NDArray[np.int8]:
+    """Split ratings of integer ids as :func:`split_ratings` does, without Spark.
+
+    Parameters
+    ----------
+    pairs : tuple of ndarray of int, (n,)
+        Users and items of the ratings, as positions in ``ids``.
+    ids : tuple of ndarray of int64
+        Ids of users, of items.
+    options : SplitOptions
+
+    Returns
+    -------
+    ndarray of int8, (n,)
+        Codes of the splits.
+    """
+    hashed = hash_pairs(pairs, ids, hash_longs(np.array([options.seed]), FIRST_SEED))
+    share = (hashed >> np.uint64(11)).astype(np.float64) / 2.0**53
+    test, held = options.test_fraction, options.test_fraction + options.validation_fraction
+    return np.select([share < test, share < held], [TEST, VALIDATION], TRAIN).astype(np.int8)
+
+
+def hash_pairs(
+    pairs: tuple[IntArray, IntArray], ids: tuple[IntArray, IntArray], seed: Hashes
+) -> Hashes:
+    """Hash the ids of each pair as text, the (1,) ``seed`` before them; as Spark does."""
+    users, items = (DecimalTexts(of_side) for of_side in ids)
+    by_user = users.hash(np.arange(ids[0].size), np.repeat(seed, ids[0].size))
+    return items.hash(pairs[1], by_user[pairs[0]])
 
 
 def with_fixed_split(ratings: DataFrame, code: int) -> DataFrame:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -25,6 +27,7 @@ from tests.conftest import random_triples
 
 COLUMNS = {"user": "user", "item": "item", "rating": "rating"}
 RULES = Rules(1e18)
+NOTHING_HELD_OUT = SplitOptions(test_fraction=0.0)
 
 
 def write(folder: Path, *, n_files: int = 3, **more: pa.Array) -> Path:
@@ -46,19 +49,29 @@ def write(folder: Path, *, n_files: int = 3, **more: pa.Array) -> Path:
     return folder
 
 
-def trained(spark: SparkSession, frame: DataFrame, bad_rows: str = "error") -> tuple:
+def trained(
+    spark: SparkSession,
+    frame: DataFrame,
+    bad_rows: str = "error",
+    split: SplitOptions = NOTHING_HELD_OUT,
+    **more: Any,
+) -> tuple:
     options = PrepareOptions(
-        split=SplitOptions(test_fraction=0.0),
+        split=split,
         bad_rows=bad_rows,
         ranks=[3],
         placement="ratings",
         dtype="float64",
+        **more,
     )
-    with prepare.prepare_ratings(spark, source_from_frame(frame), options) as prepared:
+    timestamp = "timestamp" if "timestamp" in frame.columns else None
+    source = source_from_frame(frame, timestamp=timestamp)
+    with prepare.prepare_ratings(spark, source, options) as prepared:
         spec = ModelSpec(0, 3, Objective(1.0))
         (model,) = train_models(prepared.backend, [spec], TrainingOptions(max_iter=3, tol=0.0))
-        summary = prepared.summary
-        return summary.fingerprint, summary.histogram, summary.bad, model.objective
+        summary, (errors,) = prepared.summary, prepared.backend.errors([model.factors], "errors")
+        kept = prepared.n_ratings, prepared.n_duplicates, errors
+        return summary.fingerprint, summary.histogram, summary.bad, model.objective, kept
 
 
 def test_the_tasks_read_what_spark_reads(
@@ -75,8 +88,29 @@ def test_the_tasks_read_what_spark_reads(
     assert "the tasks have read the Parquet files themselves" in caplog.text
     caplog.clear()
     of_spark = trained(spark, frame.where("user > 0"))
-    assert caplog.text == ""
+    assert "Spark reads the ratings: they are not plain columns of numbers" in caplog.text
     assert of_tasks == of_spark
+
+
+def test_the_tasks_split_and_date_ratings_as_spark_does(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = np.random.default_rng(0)
+    # Seconds, milliseconds, microseconds; and pairs that come twice.
+    times = rng.integers(1, 10**9, 400) * 10 ** rng.choice([0, 3, 6], 400)
+    path = write(tmp_path / "timed", timestamp=pa.array(times))
+    later = write(tmp_path / "later", n_files=1, timestamp=pa.array(times + 1))
+    (later / "part-0.parquet").rename(path / "again.parquet")
+    frame = spark.read.parquet(f"file://{path}")
+    caplog.set_level("INFO", logger="als_spark")
+    how = {"split": SplitOptions("random", 2**62, 0.2, 0.1), "duplicates": "last"}
+    of_tasks = trained(spark, frame, **how)
+    assert "the tasks have read the Parquet files themselves" in caplog.text
+    assert of_tasks == trained(spark, frame.where("user > 0"), **how)
+    assert of_tasks[-1][1] > 300
+    parts = of_tasks[-1][0]
+    assert min(parts.values()) > 20
+    assert parts["test"] > parts["validation"]
 
 
 def test_a_row_that_is_unusable_leaves_all_to_spark(

@@ -1,0 +1,92 @@
+"""A snapshot that tasks read themselves is the one that Spark reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from als_spark.spark.prepare.snapshot import open_snapshot
+from als_spark.spark.read.columns import source_from_frame
+from als_spark.spark.read.snapshot import Snapshot, read_snapshot
+from als_spark.spark.read.sources import SourceOptions, read_source
+from als_spark.spark.read.split import SplitOptions
+
+SPLIT = SplitOptions("random", 5, 0.3)
+BY_TASKS = "the tasks have read the Parquet files themselves"
+
+
+def write(path: Path, users: list[int], items: list[int], times: list[int] | None = None) -> None:
+    values = [-0.0, 0.1, 2.5]
+    columns = {
+        "userId": pa.array(users, pa.int32()),
+        "movieId": pa.array(items),
+        "rating": pa.array((values * len(users))[: len(users)], pa.float32()),
+    }
+    if times is not None:
+        columns["timestamp"] = pa.array(times)
+    pq.write_table(pa.table(columns), path, row_group_size=3)
+
+
+def check_same(ours: Snapshot, theirs: Snapshot) -> None:
+    assert exact_facts(ours) == exact_facts(theirs)
+    assert moments(ours) == pytest.approx(moments(theirs), rel=1e-12)
+    assert ours.ratings.schema == theirs.ratings.schema
+    assert sorted_rows(ours.ratings) == sorted_rows(theirs.ratings)
+
+
+def moments(snapshot: Snapshot) -> tuple[float, ...]:
+    return snapshot.mean, snapshot.spread, snapshot.parts[0].mean
+
+
+def exact_facts(snapshot: Snapshot) -> tuple:
+    return (
+        *(snapshot.label, snapshot.n_ratings, snapshot.n_duplicates, snapshot.fingerprint),
+        *(snapshot.lowest, snapshot.highest, snapshot.warnings, snapshot.first_rows),
+        [(p.label, p.rows, p.bad_rows, p.lowest, p.highest) for p in snapshot.parts],
+    )
+
+
+def sorted_rows(frame: DataFrame) -> list[tuple]:
+    return sorted(tuple(row) for row in frame.collect())
+
+
+def test_the_tasks_read_the_snapshot_that_spark_reads(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="als_spark")
+    users, items = [7, 7, -8, 12345678, 9, -8, 7], [2**60, -1, 1, 5, 123, 2, 44]
+    times = [10, 2 * 10**11, 30, 40, 50, 60, 70]
+    write(tmp_path / "base.parquet", users, items, times)
+    write(tmp_path / "later.parquet", [1, 2], [3, 4])
+    write(tmp_path / "repeated.parquet", [3, 7], [3, 44])
+    base, later, repeated = (
+        read_source(spark, SourceOptions(str(tmp_path / f"{name}.parquet")))
+        for name in ("base", "later", "repeated")
+    )
+    with (
+        open_snapshot(spark, [base, later], "last", split=SPLIT) as ours,
+        read_snapshot(spark, [base, later], "last") as theirs,
+    ):
+        assert ours.encoded is not None
+        assert BY_TASKS in caplog.text
+        check_same(ours, theirs)
+        assert ours.parts[0].latest == theirs.parts[0].latest == 2e8
+    caplog.clear()
+    with (
+        open_snapshot(spark, [base, repeated], "mean") as ours,
+        read_snapshot(spark, [base, repeated], "mean") as theirs,
+    ):
+        assert ours.encoded is None
+        assert "Spark reads the ratings: a pair is rated more than once" in caplog.text
+        check_same(ours, theirs)
+        assert ours.n_duplicates == 1
+    by_time = SplitOptions("time", test_fraction=0.3)
+    frames = source_from_frame(base.frame.where("rating < 9"), "userId", "movieId")
+    for sources, split in (([base], by_time), ([frames], SPLIT)):
+        with open_snapshot(spark, sources, "last", split=split) as ours:
+            assert ours.encoded is None
+            assert ours.n_ratings == 7
