@@ -2,8 +2,8 @@
 
 The variance of a prediction (:mod:`als_spark.train.bayes.spread`) is bilinear in the moments of the
 two rows, so that it is a product of two *spread vectors*, as a prediction is one of two rows of
-factors. With packed lower triangles, W(x) the products of the entries of x, those off the diagonal
-twice, and P', Q' without the bias row and column::
+factors. With packed lower triangles, or diagonals, W(x) the products of the entries of x, those off
+the diagonal twice, and P', Q' without the bias row and column::
 
     user  [packed P, W(g), W-weighted P', 1 / (a t_u)]
     item  [W(z), packed Q, packed Q', 1 / t_i]
@@ -36,6 +36,7 @@ from als_spark.ml.far import AnySide
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.ids import IdIndex
 from als_spark.model.intervals import POSTERIOR_FILE, load_intervals
+from als_spark.solve.posterior import covariance_places, packed_sizes
 from als_spark.spark.arrow import lists_of
 from als_spark.train.bayes.spread import Moments
 from als_spark.types import SIDES, FloatArray, IntArray, Side
@@ -52,7 +53,7 @@ class SideMoments(NamedTuple):
     means: FloatArray
     """(n, D) bias, then factors."""
     packed: FloatArray
-    """(n, D (D + 1) / 2) lower triangles of the covariances, row by row."""
+    """(n, D (D + 1) / 2) lower triangles of the covariances, row by row, or (n, D) diagonals."""
     scales: FloatArray
     """(n,) t."""
 
@@ -168,7 +169,8 @@ class LearntPrior:
                 folder = f"{path}/{side}Posterior"
                 frame = session.read.parquet(folder)
                 moments[side] = _read_moments(frame, sides[side], folder)
-            if moments["user"].size != moments["item"].size:
+            shapes = {(own.size, own.packed.shape[1]) for own in moments.values()}
+            if len(shapes) > 1:
                 raise _foreign(f"{path}/itemPosterior")
         return cls(session, description, float(noise), moments)
 
@@ -208,7 +210,9 @@ def stored_prior(
 
 
 def spread_vectors(side: SideMoments, name: Side, noise: float) -> FloatArray:
-    """Return the spread vectors of a side, (n, D (D + 1) + d (d + 1) / 2 + 1) float32.
+    """Return the spread vectors of a side, float32.
+
+    They have D (D + 1) + d (d + 1) / 2 + 1 numbers, or 2 D + d + 1 of diagonal covariances.
 
     Parameters
     ----------
@@ -217,7 +221,7 @@ def spread_vectors(side: SideMoments, name: Side, noise: float) -> FloatArray:
     noise : float
         The precision that t multiplies: a for the users, 1 for the items.
     """
-    rows, columns = np.tril_indices(side.size)
+    rows, columns = covariance_places(side.size, side.packed.shape[1])
     twice = np.where(rows == columns, 1.0, 2.0)
     points = side.means.copy()
     # A 1 in the place of the bias.
@@ -278,7 +282,7 @@ def _read_moments(frame: DataFrame, side: AnySide, folder: str) -> SideMoments:
         raise _foreign(folder)
     size = means.shape[1]
     scales = table.column("scale").to_numpy()[rows]
-    if packed.shape[1] != size * (size + 1) // 2 or not np.isfinite(scales).all():
+    if packed.shape[1] not in packed_sizes(size) or not np.isfinite(scales).all():
         raise _foreign(folder)
     return SideMoments(side.ids, means, packed, scales)
 

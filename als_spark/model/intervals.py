@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from als_spark.errors import ConfigError, DataError
 from als_spark.files.json_files import decode, write_json
 from als_spark.model.ids import IdIndex
+from als_spark.solve.posterior import packed_sizes
 from als_spark.train.bayes.spread import Moments
 from als_spark.types import FloatArray
 
@@ -102,7 +103,8 @@ def save_intervals(model: IntervalModel, folder: Path) -> None:
     """Write what intervals need beside a model: two Parquet files and ``posterior.json``.
 
     Each Parquet file has the columns ``id``, ``scale`` (t), ``mean`` (fixed-size list: bias, then
-    factors) and ``covariance`` (fixed-size list: the lower triangle, row by row), all float64.
+    factors) and ``covariance`` (fixed-size list: the lower triangle, row by row, or the diagonal),
+    all float64.
     """
     moments = model.moments
     for k, (name, ids) in enumerate(zip(SIDE_FILES, (model.users, model.items), strict=True)):
@@ -149,7 +151,8 @@ def load_intervals(folder: str | Path) -> IntervalModel:
         ]
         size = sides[0][0].shape[1]
         for table, (rows, packed, scales) in zip(tables, sides, strict=True):
-            if (rows.shape[1], packed.shape[1]) != (size, size * (size + 1) // 2):
+            known = size, sides[0][1].shape[1]
+            if (rows.shape[1], packed.shape[1]) != known or known[1] not in packed_sizes(size):
                 raise ValueError("the files are of different ranks")
             if not all(np.isfinite(own).all() for own in (rows, packed, scales)):
                 raise ValueError("a number is missing, or not finite")

@@ -6,7 +6,8 @@ and item i has the mean m + b + c + u·v and the variance, noise included,
     zᵀ P z + gᵀ Q g + tr(P' Q') + 1 / (a t_u t_i)
 
 which is a product of numbers of the user and numbers of the item, as the mean is: with L(A) the
-lower triangle of A, and off-diagonal entries counted twice on one side,
+lower triangle of A (or its diagonal, where covariances are diagonal), and off-diagonal entries
+counted twice on one side,
 
     L(P)·L(z zᵀ) + L(g gᵀ + P')·L(Q) + (1 / a t_u)·(1 / t_i)
 
@@ -28,7 +29,7 @@ from als_spark.errors import ConfigError
 from als_spark.model.factor_model import FactorModel
 from als_spark.model.intervals import IntervalModel
 from als_spark.solve.philox import normals
-from als_spark.solve.posterior import unpack
+from als_spark.solve.posterior import covariance_places, unpack
 from als_spark.solve.topk import LowerBound
 from als_spark.train.backend import Factors
 from als_spark.train.bayes.spread import Moments
@@ -120,8 +121,11 @@ def _drawn(moments: Moments, side: Side, seed: int) -> FloatArray:
     """Draw the rows of a side: plain factors."""
     at = SIDES.index(side)
     rows = moments.rows[at]
-    roots = np.linalg.cholesky(unpack(moments.packed[at], rows.shape[1]))
-    noise = normals(np.arange(rows.shape[0]), rows.shape[1], seed=seed, iteration=0, side=side)
+    packed, size = moments.packed[at], rows.shape[1]
+    noise = normals(np.arange(rows.shape[0]), size, seed=seed, iteration=0, side=side)
+    if packed.shape[1] == size:
+        return _plain(rows + np.sqrt(packed) * noise, side, moments.mean)
+    roots = np.linalg.cholesky(unpack(packed, size))
     return _plain(rows + np.einsum("nde,ne->nd", roots, noise), side, moments.mean)
 
 
@@ -129,7 +133,7 @@ def _wide(moments: Moments, side: Side, seed: int) -> FloatArray:  # noqa: ARG00
     """Put what means and variances are products of side by side."""
     at = SIDES.index(side)
     rows, packed, scales = moments.rows[at], moments.packed[at], moments.scales[at][:, None]
-    first, second = np.tril_indices(rows.shape[1])
+    first, second = covariance_places(rows.shape[1], packed.shape[1])
     extended = rows.copy()
     extended[:, 0] = 1
     squares = extended[:, first] * extended[:, second]

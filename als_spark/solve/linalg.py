@@ -7,7 +7,7 @@ since a LAPACK call costs more than the arithmetic of a small system.
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import lapack
+from scipy.linalg import blas, lapack
 
 from als_spark.types import FloatArray
 
@@ -37,6 +37,47 @@ def solve_spd_stack(matrices: FloatArray, rhs: FloatArray) -> None:
         _, solution, info = posv(matrix, row, 0, 1, 1)
         row[:] = solution if info == 0 else np.nan
     rhs[~finite] = np.nan
+
+
+def cholesky_stack(matrices: FloatArray) -> None:
+    """Put the Cholesky factors L, A = L Lᵀ, into the lower triangles of a stack; NaN if none.
+
+    ``matrices`` (n_rows, order, order), each contiguous; only the lower triangles are read, and
+    what is above them stays.
+    """
+    potrf = lapack.spotrf if matrices.dtype == np.float32 else lapack.dpotrf
+    diagonals = np.einsum("rii->ri", matrices)
+    finite = np.isfinite(diagonals).all(axis=1)
+    # See solve_spd_stack. (0, 0, 1: the upper triangle of Fortran, leave the other, overwrite.)
+    for k, matrix in enumerate(matrices.transpose(0, 2, 1)):
+        _, info = potrf(matrix, 0, 0, 1)
+        finite[k] &= info == 0
+    diagonals[~finite] = np.nan
+
+
+def solve_lower_stack(lower: FloatArray, rhs: FloatArray) -> None:
+    """Solve L y = h for a stack of lower triangular matrices; ``rhs`` becomes the solutions."""
+    _solve_triangular(lower, rhs, transposed=1)
+
+
+def solve_upper_stack(lower: FloatArray, rhs: FloatArray) -> None:
+    """Solve Lᵀ x = y for a stack of lower triangular matrices; ``rhs`` becomes the solutions."""
+    _solve_triangular(lower, rhs, transposed=0)
+
+
+def _solve_triangular(lower: FloatArray, rhs: FloatArray, transposed: int) -> None:
+    trsv = blas.strsv if lower.dtype == np.float32 else blas.dtrsv
+    # In Fortran's order L is the upper triangle of its transpose. (By position: increment, offset,
+    # lower, transposed, unit diagonal, overwrite.)
+    for matrix, row in zip(lower.transpose(0, 2, 1), rhs, strict=True):
+        trsv(matrix, row, 1, 0, 0, transposed, 0, 1)
+
+
+def invert_stack(lower: FloatArray) -> None:
+    """Put the lower triangles of A⁻¹ in the place of the Cholesky factors of A; NaN stays."""
+    potri = lapack.spotri if lower.dtype == np.float32 else lapack.dpotri
+    for matrix in lower.transpose(0, 2, 1):
+        potri(matrix, 0, 1)
 
 
 def _solve_across_rows(matrices: FloatArray, rhs: FloatArray) -> None:

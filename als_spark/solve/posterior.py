@@ -15,17 +15,25 @@ Carlo", equations 11 to 14; here with biases):
 ``mean`` takes the mean (with a = 1 the ridge solution, towards p_u in place of zero), ``sample``
 draws from the posterior, and ``variational`` takes both moments, where the other side is known by
 its moments, too: z_i z_iᵀ and q_ui z_i are then expectations (Lim and Teh 2007, "Variational
-Bayesian Approach to Movie Rating Prediction", equations 10 to 13).
+Bayesian Approach to Movie Rating Prediction", equations 10 to 13). ``diagonal`` does the same with
+normal distributions whose coordinates are independent: that of the row nearest to the posterior has
+its mean, and the variances 1 / A_dd (Bishop 2006, "Pattern Recognition and Machine Learning",
+section 10.1.2).
 
 A solved row is an array of numbers, its *posterior row*: x (D), for ``variational`` the lower
-triangle of its covariance, row by row (D (D + 1) / 2), the expected squared error Σ_i t_i E(r_ui −
-prediction)², and ln det of its covariance. So it goes through the exchanges as factors do.
+triangle of its covariance, row by row (D (D + 1) / 2), for ``diagonal`` its variances (D), the
+expected squared error Σ_i t_i E(r_ui − prediction)², and ln det of its covariance. So it goes
+through the exchanges as factors do.
+
+Products and systems are in the dtype of the fixed factors (float32 or float64); what is summed
+piece by piece, or over blocks, is summed and solved in float64, and so are systems that have no
+finite solution in float32. Posterior rows are float64.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -33,14 +41,27 @@ import numpy.typing as npt
 from scipy import sparse
 
 from als_spark.errors import SolveError
-from als_spark.solve.blocks import RatingBlock, cut_runs
-from als_spark.solve.gram import gather, make_workspace, multiply
-from als_spark.solve.linalg import row_dots
+from als_spark.solve.blocks import RatingBlock, Run, cut_runs
+from als_spark.solve.gram import accumulate, gather, make_workspace, multiply, weigh
+from als_spark.solve.linalg import (
+    cholesky_stack,
+    invert_stack,
+    row_dots,
+    solve_lower_stack,
+    solve_spd_stack,
+    solve_upper_stack,
+)
 from als_spark.solve.philox import normals
 from als_spark.solve.solver import RowSums
 from als_spark.types import FloatArray, IntArray, Side
 
-Kind = Literal["mean", "sample", "variational"]
+Kind = Literal["mean", "sample", "variational", "diagonal"]
+
+DRAWN_ROWS = 256
+"""Rows whose random numbers are made at a time: what the second-level cache keeps."""
+
+SUMMED_PLACES = 1 << 18
+"""Ratings whose variances are summed at a time: to start that takes as long as some thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +74,39 @@ class Columns:
 
     @property
     def n_covariances(self) -> int:
-        """Numbers of the covariance: of its lower triangle, or none."""
-        return self.size * (self.size + 1) // 2 if self.kind == "variational" else 0
+        """Numbers of the covariance: of its lower triangle, its diagonal, or none."""
+        numbers = {"variational": self.size * (self.size + 1) // 2, "diagonal": self.size}
+        return numbers.get(self.kind, 0)
 
     @property
     def total(self) -> int:
         """Numbers of a row."""
         return self.size + self.n_covariances + 2
 
+    @property
+    def places(self) -> tuple[IntArray, IntArray]:
+        """Row and column, in the covariance, of each of its numbers."""
+        return covariance_places(self.size, self.n_covariances)
+
     def means(self, table: FloatArray) -> FloatArray:
         """(n_rows, D) x: its mean, or the draw."""
         return table[:, : self.size]
 
     def packed(self, table: FloatArray) -> FloatArray:
-        """(n_rows, D (D + 1) / 2) lower triangles of the covariances."""
+        """(n_rows, D (D + 1) / 2) lower triangles of the covariances, or (n_rows, D) diagonals."""
         return table[:, self.size : -2]
+
+    def pack(self, matrices: FloatArray) -> FloatArray:
+        """Return (n, D, D) covariances as rows have them: (n, numbers of the covariance)."""
+        first, second = self.places
+        return np.ascontiguousarray(matrices[:, first, second])
 
     def errors(self, table: FloatArray) -> FloatArray:
         """(n_rows,) expected squared errors, weighted by the t of the other side."""
         return table[:, -2]
 
     def log_dets(self, table: FloatArray) -> FloatArray:
-        """(n_rows,) ln det of the covariances."""
+        """(n_rows,) ln det of the covariances; 0 where there are none."""
         return table[:, -1]
 
 
@@ -84,10 +116,26 @@ def pack(matrices: FloatArray) -> FloatArray:
     return np.ascontiguousarray(matrices[:, lower[0], lower[1]])
 
 
-def unpack(packed: FloatArray, size: int) -> FloatArray:
-    """Return the (n, D, D) symmetric matrices of lower triangles."""
+def packed_sizes(size: int) -> tuple[int, int]:
+    """How many numbers a packed (D, D) covariance may have: those of its diagonal, or all."""
+    return size, size * (size + 1) // 2
+
+
+def covariance_places(size: int, n_numbers: int) -> tuple[IntArray, IntArray]:
+    """Return row and column of each number of a packed (D, D) covariance.
+
+    ``n_numbers`` tells a lower triangle from a diagonal: D is at least 2.
+    """
+    if n_numbers == size:
+        return np.arange(size), np.arange(size)
     rows, columns = np.tril_indices(size)
-    full = np.empty((packed.shape[0], size, size), packed.dtype)
+    return rows, columns
+
+
+def unpack(packed: FloatArray, size: int) -> FloatArray:
+    """Return the (n, D, D) symmetric matrices of lower triangles, or of diagonals."""
+    rows, columns = covariance_places(size, packed.shape[1])
+    full = np.zeros((packed.shape[0], size, size), packed.dtype)
     full[:, rows, columns] = packed
     full[:, columns, rows] = packed
     return full
@@ -105,8 +153,8 @@ class FixedSide:
         m + c.
     roots : (n_columns + 1,) float64
         √t; 0 for padded places.
-    spreads : (n_columns + 1, D (D + 1) / 2) float64 or None
-        Covariances times t.
+    spreads : (n_columns + 1, D (D + 1) / 2) or (n_columns + 1, D) float64, or None
+        Covariances, or variances, times t.
     """
 
     padded: FloatArray
@@ -147,8 +195,16 @@ class RowPriors:
 
     means: FloatArray
     precision: FloatArray
-    weights: FloatArray
+    weights: FloatArray | None
+    """None: all are 1."""
     noise: FloatArray
+
+    def times_precision(self, vectors: FloatArray, rows: IntArray) -> FloatArray:
+        """Multiply (n, D) vectors of some rows by g L of each."""
+        products: FloatArray = vectors @ self.precision
+        if self.weights is not None:
+            products *= self.weights[rows][:, None]
+        return products
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,16 +231,21 @@ class PosteriorSolver:
     def solve(self, block: RatingBlock, *, side: Side) -> tuple[FloatArray, float]:
         """Find the posterior of every row of a block."""
         solved = np.empty((block.n_rows, self.columns.total))
-        for run_rows, sums in self._sums(block):
-            solved[run_rows] = self._posterior(sums, block.rows[run_rows], side)
+        self._solve_block(solved, block, side)
+        if self.fixed.padded.dtype != np.float64 and not np.isfinite(solved.sum()):
+            self._exact()._solve_block(solved, block, side)
+        self._check(solved, block.rows, side)
         return solved, float(self.columns.errors(solved).sum())
 
     def accumulate(self, block: RatingBlock) -> RowSums:
         """Sum the equations of rows whose other ratings are in other blocks."""
         size = self.columns.size
         total = RowSums(np.empty((block.n_rows, size + 1, size)), np.empty(block.n_rows))
-        for run_rows, sums in self._sums(block):
-            total.stacks[run_rows], total.squares[run_rows] = sums
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._accumulate_into(total, block)
+            read = np.einsum("rii->", total.stacks[:, :size]) + total.stacks[:, size].sum()
+            if self.fixed.padded.dtype != np.float64 and not np.isfinite(read):
+                self._exact()._accumulate_into(total, block)
         return total
 
     def solve_sums(
@@ -196,133 +257,227 @@ class PosteriorSolver:
         side: Side,
     ) -> tuple[FloatArray, float]:
         """Find the posterior of rows whose equations have been summed over all blocks."""
-        solved = self._posterior(sums, rows, side)
+        solved = np.empty((rows.size, self.columns.total))
+        self._put_draws(solved, rows, side)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._solve_into(solved, RowSums(sums.stacks.copy(), sums.squares), rows)
+        self._check(solved, rows, side)
         return solved, float(self.columns.errors(solved).sum())
 
-    def _sums(self, block: RatingBlock) -> Iterator[tuple[slice, RowSums]]:
-        """Sum the equations of a block, a run of rows at a time, in float64."""
-        size, fixed = self.columns.size, self.fixed
-        workspace = make_workspace(fixed.padded)
-        places = workspace.shape[0]
-        for run in cut_runs(block, 0, places, least=size):
+    def _exact(self) -> PosteriorSolver:
+        """Return the solver of the same rows in float64."""
+        padded = self.fixed.padded.astype(np.float64)
+        return replace(self, fixed=replace(self.fixed, padded=padded))
+
+    def _check(self, solved: FloatArray, rows: IntArray, side: Side) -> None:
+        """Raise SolveError, which names the first row that is not finite."""
+        if np.isfinite(solved.sum()):
+            return
+        bad = np.flatnonzero(~np.isfinite(solved).all(axis=1))
+        if bad.size:
+            raise SolveError(side, int(rows[bad[0]]), float(self.priors.precision[-1, -1]))
+
+    def _solve_block(self, solved: FloatArray, block: RatingBlock, side: Side) -> None:
+        """Solve all rows; what overflows, or has no solution, comes out as NaN."""
+        self._put_draws(solved, block.rows, side)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            for run, sums in self._sums(block):
+                self._solve_into(solved[run.rows], sums, block.rows[run.rows])
+
+    def _accumulate_into(self, total: RowSums, block: RatingBlock) -> None:
+        for run, sums in self._sums(block):
+            total.stacks[run.rows], total.squares[run.rows] = sums
+
+    def _put_draws(self, solved: FloatArray, rows: IntArray, side: Side) -> None:
+        """Put the random numbers of rows where their x will be, if samples are drawn."""
+        if self.columns.kind != "sample":
+            return
+        assert self.draw is not None
+        seed, iteration = self.draw.seed, self.draw.iteration
+        x = self.columns.means(solved)
+        for first in range(0, rows.size, DRAWN_ROWS):
+            part = slice(first, first + DRAWN_ROWS)
+            x[part] = normals(rows[part], x.shape[1], seed=seed, iteration=iteration, side=side)
+
+    def _sums(self, block: RatingBlock) -> Iterator[tuple[Run, RowSums]]:
+        """Sum the equations of a block, a run of rows at a time."""
+        workspace = make_workspace(self.fixed.padded)
+        variances = self._sum_variances(block)
+        # A row's system takes as much memory as D ratings.
+        for run in cut_runs(block, 0, workspace.shape[0], least=self.columns.size):
             indices = block.indices[run.places]
-            left = block.ratings[run.places] - fixed.offsets[indices]
-            left *= fixed.roots[indices]
             weights = None if block.weights is None else block.weights[run.places]
-            roots = None if weights is None else np.sqrt(weights, dtype=np.float64)
-            if roots is not None:
-                left *= roots
-            n_rows = run.rows.stop - run.rows.start
-            stack = np.zeros((n_rows, size + 1, size))
-            squares = np.empty(n_rows)
+            left = block.ratings[run.places] - self.fixed.offsets.take(indices, mode="clip")
+            left *= self.fixed.roots.take(indices, mode="clip")
+            stack = self._multiply_run(run, indices, left, weights, workspace)
+            if weights is not None:
+                left *= np.sqrt(weights, dtype=np.float64)
+            squares = np.empty(stack.shape[0])
             row = place = 0
             for n, width in run.segments:
-                end = place + n * width
-                # A row longer than the workspace is summed in pieces; it is a run of its own.
-                step = width if n * width <= places else places
-                for first in range(place, end, n * step):
-                    part = slice(first, min(first + n * step, end))
-                    known = gather(fixed.padded, indices[part], workspace)
-                    if roots is not None:
-                        known *= roots[part, None]
-                    known[:, -1] = left[part]
-                    known = known.reshape(n, -1, size + 1)
-                    product = np.empty((n, size + 1, size), known.dtype)
-                    multiply(known, product)
-                    stack[row : row + n] += product
-                own = left[place:end].reshape(n, width)
+                own = left[place : place + n * width].reshape(n, width)
                 squares[row : row + n] = row_dots(own, own)
                 row += n
-                place = end
-            if fixed.spreads is not None:
-                self._add_spreads(stack, squares, indices, weights, run.segments)
-            yield run.rows, RowSums(stack, squares)
+                place += n * width
+            sums = RowSums(stack, squares)
+            if self.columns.kind == "diagonal":
+                self._add_spreads(sums, variances[run.rows])
+            elif self.fixed.spreads is not None:
+                self._add_spreads(sums, self._sum_spreads(block, run))
+            yield run, sums
 
-    def _add_spreads(
+    def _multiply_run(
         self,
-        stack: FloatArray,
-        squares: FloatArray,
+        run: Run,
         indices: IntArray,
+        left: FloatArray,
         weights: FloatArray | None,
-        segments: list[tuple[int, int]],
-    ) -> None:
-        """Add to the sums what comes of the covariances of the other side."""
-        spreads, size = self.fixed.spreads, self.columns.size
+        workspace: FloatArray,
+    ) -> FloatArray:
+        """Return the (n_rows, D + 1, D) products of a run; ``left`` is without the weights."""
+        size, padded = self.columns.size, self.fixed.padded
+        if indices.size > workspace.shape[0]:
+            # A row longer than the workspace is a run of its own, summed in pieces.
+            whole = accumulate(indices, left, padded, workspace, padded.dtype, _enter, weights)
+            return whole[None]
+        known = gather(padded, indices, workspace)
+        _enter(known, left)
+        if weights is not None:
+            weigh(known, weights)
+        stack = np.empty((run.rows.stop - run.rows.start, size + 1, size), padded.dtype)
+        row = place = 0
+        for n, width in run.segments:
+            part = known[place : place + n * width].reshape(n, width, size + 1)
+            multiply(part, stack[row : row + n])
+            row += n
+            place += n * width
+        return stack
+
+    def _sum_variances(self, block: RatingBlock) -> FloatArray:
+        """(n_rows, D) sums of the variances of the other side; nothing of other kinds."""
+        if self.columns.kind != "diagonal":
+            return np.empty((block.n_rows, 0))
+        summed = np.empty((block.n_rows, self.columns.size))
+        for run in cut_runs(block, 0, SUMMED_PLACES):
+            summed[run.rows] = self._sum_spreads(block, run)
+        return summed
+
+    def _sum_spreads(self, block: RatingBlock, run: Run) -> FloatArray:
+        """Sum, over the ratings of each row of a run, the covariances of the other side."""
+        spreads = self.fixed.spreads
         assert spreads is not None
-        widths = np.concatenate([np.full(n, width) for n, width in segments])
-        starts = np.concatenate([[0], np.cumsum(widths)])
+        weights = np.ones(run.places.stop - run.places.start)
+        if block.weights is not None:
+            weights = block.weights[run.places]
+        rows, widths = zip(*run.segments, strict=True)
+        starts = np.concatenate([[0], np.cumsum(np.repeat(widths, rows))]).astype(np.int32)
         chosen = sparse.csr_array(
-            (np.ones(indices.size) if weights is None else weights, indices, starts),
-            shape=(widths.size, spreads.shape[0]),
+            (weights, block.indices[run.places], starts), shape=(starts.size - 1, spreads.shape[0])
         )
-        added = unpack(chosen @ spreads, size)
-        stack[:, 1:size, 1:] += added[:, 1:, 1:]
-        stack[:, size, 1:] -= added[:, 0, 1:]
-        squares += added[:, 0, 0]
+        summed: FloatArray = chosen @ spreads
+        return summed
 
-    def _posterior(self, sums: RowSums, rows: IntArray, side: Side) -> FloatArray:
-        """Solve the systems of rows: (n_rows, columns of the table) posterior rows."""
-        size, priors = self.columns.size, self.priors
-        rhs = sums.stacks[:, size]
-        noise, weights = priors.noise[rows], priors.weights[rows]
+    def _add_spreads(self, sums: RowSums, summed: FloatArray) -> None:
+        """Add to the sums what comes of the covariances of the other side."""
+        size = self.columns.size
+        if self.columns.kind == "diagonal":
+            diagonals = np.einsum("nii->ni", sums.stacks[:, :size])
+            diagonals[:, 1:] += summed[:, 1:]
+            sums.squares[:] += summed[:, 0]
+            return
+        added = unpack(summed, size)
+        sums.stacks[:, 1:size, 1:] += added[:, 1:, 1:]
+        sums.stacks[:, size, 1:] -= added[:, 0, 1:]
+        sums.squares[:] += added[:, 0, 0]
+
+    def _solve_into(self, solved: FloatArray, sums: RowSums, rows: IntArray) -> None:
+        """Solve the systems of rows, in the dtype of the sums, which are overwritten.
+
+        ``solved`` (n_rows, columns of the table) takes the posterior rows. It comes with the random
+        numbers, if samples are drawn, in the place of x.
+        """
+        columns, size, priors = self.columns, self.columns.size, self.priors
+        noise = priors.noise[rows]
         # Of the sums, and so of the systems, the lower triangles are promised: all that is read.
-        system = noise[:, None, None] * sums.stacks[:, :size]
-        system += weights[:, None, None] * priors.precision
-        target = noise[:, None] * rhs
-        target += weights[:, None] * (priors.means[rows] @ priors.precision)
-        lower = self._roots(system, rows, side)
-        half = forward(lower, target)
-        if self.columns.kind == "sample":
-            assert self.draw is not None
-            seed, iteration = self.draw.seed, self.draw.iteration
-            half += normals(rows, size, seed=seed, iteration=iteration, side=side)
-        x = backward(lower, half)
-        solved = np.empty((rows.size, self.columns.total))
-        self.columns.means(solved)[:] = x
-        # half is now Lᵀ x with L Lᵀ = A, so that its square is xᵀ A x, prior included.
-        squares = row_dots(half, half) - weights * row_dots(x @ priors.precision, x)
-        if self.columns.kind == "variational":
-            covariances = np.linalg.inv(lower @ lower.transpose(0, 2, 1))
-            self.columns.packed(solved)[:] = pack(covariances)
-            own = np.einsum("nij,ij->n", covariances, priors.precision)
-            squares += size - weights * own
+        system, rhs = sums.stacks[:, :size], sums.stacks[:, size].astype(np.float64)
+        system *= noise.astype(system.dtype)[:, None, None]
+        precision = priors.precision.astype(system.dtype)
+        if priors.weights is not None:
+            precision = priors.weights[rows].astype(system.dtype)[:, None, None] * precision
+        system += precision
+        target = noise[:, None] * rhs + priors.times_precision(priors.means[rows], rows)
+        x = columns.means(solved)
+        columns.log_dets(solved)[:] = 0.0
+        if columns.kind == "sample":
+            squares = _draw(system, target, x)
+        elif columns.kind == "mean":
+            squares = _solve(system, target, x)
+        else:
+            squares = self._moments(solved, system, target, rows)
+        # Of E xᵀ A x the ratings have what the prior has not.
+        squares -= row_dots(priors.times_precision(x, rows), x)
         errors = sums.squares - 2.0 * row_dots(x, rhs) + squares / noise
-        self.columns.errors(solved)[:] = np.maximum(errors, 0.0)
-        diagonal = np.einsum("nii->ni", lower)
-        self.columns.log_dets(solved)[:] = -2.0 * np.log(diagonal).sum(axis=1)
-        return solved
+        columns.errors(solved)[:] = np.maximum(errors, 0.0)
 
-    def _roots(self, system: FloatArray, rows: IntArray, side: Side) -> FloatArray:
-        """Return the Cholesky factors of systems; SolveError names the first that has none."""
-        try:
-            lower: FloatArray = np.linalg.cholesky(system)
-        except np.linalg.LinAlgError:
-            lower = np.full_like(system, np.nan)
-        if np.isfinite(lower).all():
-            return lower
-        for row, matrix in zip(rows.tolist(), system, strict=True):
-            try:
-                usable = bool(np.isfinite(np.linalg.cholesky(matrix)).all())
-            except np.linalg.LinAlgError:
-                usable = False
-            if not usable:
-                raise SolveError(side, row, float(self.priors.precision[-1, -1]))
-        return lower
+    def _moments(
+        self, solved: FloatArray, system: FloatArray, target: FloatArray, rows: IntArray
+    ) -> FloatArray:
+        """Put means, covariances and their ln det into posterior rows.
 
-
-def forward(lower: FloatArray, rhs: FloatArray) -> FloatArray:
-    """Solve L y = h for a stack of lower triangular matrices, side by side."""
-    y = np.empty_like(rhs)
-    for k in range(rhs.shape[1]):
-        known = np.einsum("nj,nj->n", lower[:, k, :k], y[:, :k])
-        y[:, k] = (rhs[:, k] - known) / lower[:, k, k]
-    return y
+        Returns (n_rows,) float64 E xᵀ A x without tr(g L S), S the covariance.
+        """
+        columns, precision = self.columns, self.priors.precision
+        x, packed = columns.means(solved), columns.packed(solved)
+        if columns.kind == "diagonal":
+            diagonals = np.einsum("nii->ni", system).astype(np.float64)
+            squares = _solve(system, target, x)
+            np.divide(1.0, diagonals, out=packed)
+            logs, twice = -np.log(diagonals), np.diag(precision)
+        else:
+            squares = _solve_by_root(system, target, x)
+            logs = -2.0 * np.log(np.einsum("nii->ni", system), dtype=np.float64)
+            invert_stack(system)
+            packed[:] = pack(system)
+            twice = pack(2.0 * precision[None] - np.diag(np.diag(precision)))[0]
+        columns.log_dets(solved)[:] = logs.sum(axis=1)
+        own = packed @ twice
+        if self.priors.weights is not None:
+            own *= self.priors.weights[rows]
+        squares += columns.size - own
+        return squares
 
 
-def backward(lower: FloatArray, rhs: FloatArray) -> FloatArray:
-    """Solve Lᵀ x = y for a stack of lower triangular matrices, side by side."""
-    x = np.empty_like(rhs)
-    for k in range(rhs.shape[1] - 1, -1, -1):
-        known = np.einsum("nj,nj->n", lower[:, k + 1 :, k], x[:, k + 1 :])
-        x[:, k] = (rhs[:, k] - known) / lower[:, k, k]
-    return x
+def _enter(known: FloatArray, left: FloatArray) -> None:
+    """Enter what is left of the ratings as the last column."""
+    known[:, -1] = left
+
+
+def _solve(system: FloatArray, target: FloatArray, x: FloatArray) -> FloatArray:
+    """Put A⁻¹ h into x; return xᵀ A x of each row. The systems are overwritten."""
+    solution = target.astype(system.dtype)
+    solve_spd_stack(system, solution)
+    x[:] = solution
+    return row_dots(x, target)
+
+
+def _solve_by_root(system: FloatArray, target: FloatArray, x: FloatArray) -> FloatArray:
+    """Do as :func:`_solve`, and leave the Cholesky factors in the place of the systems."""
+    solution = target.astype(system.dtype)
+    cholesky_stack(system)
+    solve_lower_stack(system, solution)
+    solve_upper_stack(system, solution)
+    x[:] = solution
+    return row_dots(x, target)
+
+
+def _draw(system: FloatArray, target: FloatArray, x: FloatArray) -> FloatArray:
+    """Put A⁻¹ h + L⁻ᵀ e, L Lᵀ = A, into x, which has e; return xᵀ A x of each row."""
+    half = target.astype(system.dtype)
+    cholesky_stack(system)
+    solve_lower_stack(system, half)
+    half += x
+    # Now Lᵀ x.
+    squares = row_dots(half, half)
+    solve_upper_stack(system, half)
+    x[:] = half
+    return squares

@@ -183,6 +183,8 @@ class _Training:
         given: Mapping[Side, FloatArray],
         start: PosteriorStart | None,
     ) -> None:
+        n_rows = [backend.degrees(side).size for side in SIDES]
+        options = options.for_rows(max(*n_rows, *(own.shape[0] for own in given.values()), 0))
         self._backend, self._options = backend, options
         self._n_ratings = int(stats.degrees.sum(dtype=np.int64))
         self._mean = stats.mean

@@ -13,8 +13,10 @@ from als_spark.types import FloatArray
 
 BATCH = 4
 """Samples that are gathered before they are cut back."""
-KEPT = 4
-"""How many times the rank is kept between samples."""
+KEPT, LEAST_KEPT, MOST_KEPT = 4, 2, 64
+"""Factors that are kept between samples: 4 times the rank up to 64, or twice the rank."""
+SMALLEST = 1e-11
+"""Directions of a smaller share of the squares of a side are noise of the arithmetic."""
 
 
 class SampleMean:
@@ -28,6 +30,7 @@ class SampleMean:
 
     def __init__(self, rank: int) -> None:
         self._rank = rank
+        self._kept = max(LEAST_KEPT * rank, min(KEPT * rank, MOST_KEPT))
         self._factors: list[tuple[FloatArray, FloatArray]] = []
         self._biases: list[FloatArray] = []
         self.count = 0
@@ -42,7 +45,7 @@ class SampleMean:
             self._biases = [own.copy() for own in biases]
         self.count += 1
         if len(self._factors) > BATCH:
-            self._factors = [self._cut(KEPT * self._rank)]
+            self._factors = [self._cut(self._kept)]
 
     def mean(self) -> tuple[FloatArray, FloatArray]:
         """Return (n_users, D) and (n_items, D) of the mean: biases, then factors of the rank."""
@@ -54,14 +57,27 @@ class SampleMean:
 
     def _cut(self, rank: int) -> tuple[FloatArray, FloatArray]:
         """Return factors whose products are nearest to the sums of those of all samples."""
-        users, items = (np.concatenate(side, axis=1) for side in zip(*self._factors, strict=True))
-        (left, left_root), (right, right_root) = np.linalg.qr(users), np.linalg.qr(items)
-        rotation, values, other = np.linalg.svd(left_root @ right_root.T)
+        sides = [np.concatenate(side, axis=1) for side in zip(*self._factors, strict=True)]
+        # By the products of the columns with each other: few numbers, where the rows are many.
+        roots, inverses = zip(*map(_roots, sides), strict=True)
+        rotation, values, other = np.linalg.svd(roots[0] @ roots[1].T)
         rank = min(rank, values.size)
-        roots = np.sqrt(values[:rank])
-        found = [left @ (rotation[:, :rank] * roots), right @ (other[:rank].T * roots)]
+        weights = np.sqrt(values[:rank])
+        turns = rotation[:, :rank] * weights, other[:rank].T * weights
+        found = [
+            side @ (inverse @ turn)
+            for side, inverse, turn in zip(sides, inverses, turns, strict=True)
+        ]
         missing = self._rank - rank
         if missing > 0:
             # Fewer rows than factors: the others are zeros.
             found = [np.pad(side, ((0, 0), (0, missing))) for side in found]
         return found[0], found[1]
+
+
+def _roots(factors: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return R (k, K) and R⁺ (K, k), where (n, K) factors F are Q R, and Q = F R⁺ orthonormal."""
+    squares, vectors = np.linalg.eigh(factors.T @ factors)
+    chosen = squares > SMALLEST * squares[-1]
+    sizes, vectors = np.sqrt(squares[chosen]), vectors[:, chosen]
+    return sizes[:, None] * vectors.T, vectors / sizes

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from als_spark.errors import ConfigError
 from als_spark.solve.objective import Objective
+from als_spark.solve.posterior import Columns, Kind
 from als_spark.types import DType
 
 PosteriorMethod = Literal["variational", "sample", "ridge"]
 NoiseChoice = Literal["rows", "shared"]
+Covariance = Literal["full", "diagonal"]
+
+KINDS: dict[PosteriorMethod, Kind] = {
+    "variational": "variational",
+    "sample": "sample",
+    "ridge": "mean",
+}
+"""What a half-step of each method finds of a row."""
 
 RANKS: dict[PosteriorMethod, int] = {"variational": 8, "sample": 16, "ridge": 16}
 """The ranks that are taken where none is given."""
@@ -65,11 +74,16 @@ class PosteriorOptions:
     feature_ridge : float, optional
         κ of ``ridge``, above 0: the coefficients of the features weigh as much as so many rows; 300
         if not given.
+    covariance : {"full", "diagonal"}, optional
+        What ``variational`` keeps of a row: the covariances of its numbers, D (D + 1) / 2, or their
+        variances alone, D, as if they were independent; full if not given, and diagonal where the
+        covariances of a side would pass :data:`LARGEST_TABLE` (see :meth:`for_rows`).
 
     Raises
     ------
     ConfigError
-        If a value is none that it may have, or λ, ν or κ is given for another method.
+        If a value is none that it may have, or λ, ν, κ or the covariance is given for another
+        method.
     """
 
     method: PosteriorMethod = "variational"
@@ -85,6 +99,7 @@ class PosteriorOptions:
     reg: float | None = None
     exponent: float | None = None
     feature_ridge: float | None = None
+    covariance: Covariance | None = None
 
     def __post_init__(self) -> None:
         """Check every member."""
@@ -104,6 +119,13 @@ class PosteriorOptions:
         if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise ConfigError(f"tol={self.tol!r}: use a finite number of at least 0, such as 3e-4")
         self._check_ridge()
+        if self.covariance not in (None, "full", "diagonal"):
+            raise ConfigError(f"covariance={self.covariance!r}: use full or diagonal")
+        if self.covariance is not None and self.method != "variational":
+            raise ConfigError(
+                f"`covariance={self.covariance!r}` with `method={self.method}`: has no effect: "
+                'leave it out, or use method="variational"'
+            )
 
     def _check_ridge(self) -> None:
         for name in ("reg", "exponent", "feature_ridge"):
@@ -140,6 +162,19 @@ class PosteriorOptions:
     def n_factors(self) -> int:
         """Number of factors d."""
         return RANKS[self.method] if self.rank is None else self.rank
+
+    @property
+    def columns(self) -> Columns:
+        """Layout of the posterior rows."""
+        kind: Kind = "diagonal" if self.covariance == "diagonal" else KINDS[self.method]
+        return Columns(self.n_factors + 1, kind)
+
+    def for_rows(self, n_rows: int) -> PosteriorOptions:
+        """Choose the covariance, where that is left open, for sides of at most so many rows."""
+        if self.method != "variational" or self.covariance is not None:
+            return self
+        fits = self.columns.total * n_rows * 8 <= LARGEST_TABLE
+        return replace(self, covariance="full" if fits else "diagonal")
 
     @property
     def iterations(self) -> int:

@@ -12,10 +12,8 @@ from als_spark.solve.posterior import (
     Columns,
     Draw,
     FixedSide,
-    Kind,
     PosteriorSolver,
     RowPriors,
-    pack,
     unpack,
 )
 from als_spark.train.bayes.noise import FREEDOMS, Gammas, log_freedoms, scales_given
@@ -29,12 +27,6 @@ take long to leave zero."""
 START_VARIANCE = 0.01
 """The variance that they are taken to have."""
 START_FREEDOM = 10.0
-KINDS: dict[PosteriorMethod, Kind] = {
-    "variational": "variational",
-    "sample": "sample",
-    "ridge": "mean",
-}
-"""What a half-step of each method finds of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +100,7 @@ class SideState:
 
     def solver(self, fixed: FixedSide, noise: float, draw: Draw) -> PosteriorSolver:
         """Return what finds the posterior of the rows, with the precision a of the noise."""
-        weights = np.ones(self.degrees.size) if self.weights is None else self.weights
-        priors = RowPriors(self.prior_means, self.precision, weights, noise * self.scales)
+        priors = RowPriors(self.prior_means, self.precision, self.weights, noise * self.scales)
         return PosteriorSolver(self.columns, fixed, priors, draw)
 
     def learnt(
@@ -168,7 +159,7 @@ class SideState:
         unrated = ~self.rated
         self.columns.means(self.table)[unrated] = self.prior_means[unrated]
         if self.columns.n_covariances:
-            own = pack(np.linalg.inv(self.precision)[None])
+            own = self.columns.pack(np.linalg.inv(self.precision)[None])
             self.columns.packed(self.table)[unrated] = own
 
     def penalty(self) -> float:
@@ -222,7 +213,7 @@ def start_side(
     ``degrees`` are of the rows that the ratings know; ``features`` (n_rows, k), of each kind, are
     those that the prior mean depends on: of these rows, or of more.
     """
-    columns = Columns(options.n_factors + 1, KINDS[options.method])
+    columns = options.columns
     n_placed = degrees.size
     n, size = max([n_placed, *(own.shape[0] for own in features)]), columns.size
     degrees = np.pad(degrees, (0, n - n_placed))
@@ -231,7 +222,7 @@ def start_side(
     drawn = normals(np.arange(n), size, seed=options.seed + 1, iteration=0, side=side)
     columns.means(table)[:, 1:] = START_SPREAD[options.method] * drawn[:, 1:]
     if columns.n_covariances:
-        columns.packed(table)[:] = pack(START_VARIANCE * np.eye(size)[None])
+        columns.packed(table)[:] = columns.pack(START_VARIANCE * np.eye(size)[None])
     padded = (np.pad(own, ((0, n - own.shape[0]), (0, 0))) for own in features)
     whole = np.concatenate([np.ones((n, 1)), *padded], axis=1)
     groups = tuple(own.shape[1] for own in features)

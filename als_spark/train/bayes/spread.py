@@ -33,8 +33,8 @@ class Moments:
         a.
     rows : (users, items) of (n_rows, D) float64
         Posterior means: bias, then factors.
-    packed : (users, items) of (n_rows, D (D + 1) / 2) float64
-        Lower triangles of the covariances, row by row.
+    packed : (users, items) of (n_rows, D (D + 1) / 2) or (n_rows, D) float64
+        Lower triangles of the covariances, row by row, or diagonals.
     scales : (users, items) of (n_rows,) float64
         t of each row.
     freedoms : (users, items) of float

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from als_spark.solve.posterior import pack, unpack
+from als_spark.solve.posterior import Columns, covariance_places, unpack
 from als_spark.train.bayes.prior import learn_prior
 from als_spark.train.bayes.side import SideState
 from als_spark.types import FloatArray, Side
@@ -31,8 +31,9 @@ class SideStart:
         The rows of which something is.
     rows : (n_rows, D) float64
         Posterior means: bias, then factors; of the other rows anything.
-    packed : (n_rows, D (D + 1) / 2) float64
-        Lower triangles of their covariances, row by row.
+    packed : (n_rows, D (D + 1) / 2) or (n_rows, D) float64
+        Lower triangles of their covariances, row by row, or diagonals, whichever the training to
+        come will have.
     scales : (n_rows,) float64
         t.
     freedom : float
@@ -67,7 +68,8 @@ def warm_side(cold: SideState, start: SideStart, shift: float = 0.0) -> SideStat
     known, columns = np.pad(start.known, (0, cold.degrees.size - cold.n_placed)), cold.columns
     if not known.any():
         return cold
-    rows, packed = start.rows[start.known], start.packed[start.known]
+    rows = start.rows[start.known]
+    packed = _repacked(start.packed[start.known], columns)
     rows[:, 0] += shift
     scales = np.ones(known.size)
     scales[known] = start.scales[start.known]
@@ -85,7 +87,20 @@ def warm_side(cold: SideState, start: SideStart, shift: float = 0.0) -> SideStat
         freedom=start.freedom,
     )
     columns.means(state.table)[:] = state.prior_means
-    columns.packed(state.table)[:] = pack(np.linalg.inv(prior.precision)[None])
+    columns.packed(state.table)[:] = columns.pack(np.linalg.inv(prior.precision)[None])
     columns.means(state.table)[known] = rows
     columns.packed(state.table)[known] = packed
     return state
+
+
+def _repacked(packed: FloatArray, columns: Columns) -> FloatArray:
+    """Return covariances as the rows of a training have them: without what it leaves out."""
+    size = columns.size
+    if packed.shape[1] == columns.n_covariances:
+        return packed
+    first, second = covariance_places(size, packed.shape[1])
+    if packed.shape[1] > size:
+        return packed[:, first == second]
+    whole = np.zeros((packed.shape[0], columns.n_covariances))
+    whole[:, np.equal(*columns.places)] = packed
+    return whole

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,6 @@ from als_spark.solve.posterior import (
     FixedSide,
     PosteriorSolver,
     RowPriors,
-    pack,
     unpack,
 )
 from als_spark.solve.solver import add_sums
@@ -43,7 +44,7 @@ def make_solver(kind, draw=None, seed=1):
     table = np.zeros((N_COLUMNS, columns.total))
     columns.means(table)[:] = rng.normal(size=(N_COLUMNS, SIZE))
     if columns.n_covariances:
-        columns.packed(table)[:] = pack(random_spd(rng, N_COLUMNS, SIZE))
+        columns.packed(table)[:] = columns.pack(random_spd(rng, N_COLUMNS, SIZE))
     scales = rng.uniform(0.5, 2, N_COLUMNS)
     priors = RowPriors(
         rng.normal(size=(N_ROWS, SIZE)),
@@ -78,6 +79,8 @@ def dense_row(solver, table, scales, columns, values, row, weights=None):
     system = precision + priors.noise[row] * gram
     covariance = np.linalg.inv(system)
     mean = covariance @ (precision @ priors.means[row] + priors.noise[row] * rhs)
+    if layout.kind == "diagonal":
+        covariance = np.diag(1 / np.diag(system))
 
     def errors(x, spread):
         return constant - 2 * x @ rhs + np.trace(gram @ (np.outer(x, x) + spread))
@@ -86,11 +89,12 @@ def dense_row(solver, table, scales, columns, values, row, weights=None):
 
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
-def test_a_variational_half_step_is_the_dense_computation(ratings, weighted):
+@pytest.mark.parametrize("kind", ["variational", "diagonal"])
+def test_a_variational_half_step_is_the_dense_computation(ratings, kind, weighted):
     rows, columns, values = ratings
     weights = np.random.default_rng(3).uniform(0.5, 2, rows.size) if weighted else None
     block = build_block(rows, columns, values, n_rows=N_ROWS, n_columns=N_COLUMNS, weights=weights)
-    solver, table, scales = make_solver("variational")
+    solver, table, scales = make_solver(kind)
     solved, loss = solver.solve(block, side="user")
     layout = solver.columns
     for k, row in enumerate(block.rows):
@@ -132,7 +136,7 @@ def test_a_sampled_row_has_the_dense_mean_and_covariance(ratings):
         np.testing.assert_allclose(solver.columns.errors(solved)[k], errors(x, zero), rtol=1e-9)
 
 
-@pytest.mark.parametrize("kind", ["variational", "sample"])
+@pytest.mark.parametrize("kind", ["variational", "diagonal", "sample"])
 @pytest.mark.parametrize("n_blocks", [3, 8])
 def test_blocks_and_shared_rows_give_the_same(ratings, kind, n_blocks):
     rows, columns, values = ratings
@@ -159,13 +163,40 @@ def test_blocks_and_shared_rows_give_the_same(ratings, kind, n_blocks):
     assert shared_loss == pytest.approx(loss)
 
 
-def test_a_row_wider_than_the_workspace_is_summed_in_pieces(monkeypatch, ratings):
+@pytest.mark.parametrize("kind", ["variational", "diagonal"])
+def test_a_row_wider_than_the_workspace_is_summed_in_pieces(monkeypatch, ratings, kind):
     rows, columns, values = ratings
-    block = build_block(rows, columns, values, n_rows=N_ROWS, n_columns=N_COLUMNS)
-    solver = make_solver("variational")[0]
+    weights = np.random.default_rng(3).uniform(0.5, 2, rows.size)
+    block = build_block(rows, columns, values, n_rows=N_ROWS, n_columns=N_COLUMNS, weights=weights)
+    solver = make_solver(kind)[0]
     expected = solver.solve(block, side="user")[0]
     monkeypatch.setattr("als_spark.solve.gram.WORKSPACE_BYTES", 200)
+    monkeypatch.setattr("als_spark.solve.posterior.SUMMED_PLACES", 7)
     np.testing.assert_allclose(solver.solve(block, side="user")[0], expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["variational", "diagonal", "sample", "mean"])
+def test_float32_is_as_float64_and_retried_there(ratings, kind):
+    """Ratings beyond the squares of float32 are solved in float64."""
+    rows, columns, values = ratings
+    sizes = {"n_rows": N_ROWS, "n_columns": N_COLUMNS}
+    solver = make_solver(kind, Draw(0, 1))[0]
+    padded = solver.fixed.padded.astype(np.float32)
+    single = replace(solver, fixed=replace(solver.fixed, padded=padded))
+    block = build_block(rows, columns, values, **sizes)
+    expected, found = (each.solve(block, side="user")[0] for each in (solver, single))
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    huge = build_block(rows, columns, np.where(rows == 3, 1e38, values), **sizes)
+    fixed = replace(solver.fixed, padded=np.float32(1e3) * padded)
+    solver, single = (
+        replace(solver, fixed=replace(fixed, padded=fixed.padded.astype(dtype)))
+        for dtype in (np.float64, np.float32)
+    )
+    expected, found = (each.solve(huge, side="user")[0] for each in (solver, single))
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(single.accumulate(huge).stacks, solver.accumulate(huge).stacks)
 
 
 def test_a_row_without_a_finite_posterior_is_named(ratings):

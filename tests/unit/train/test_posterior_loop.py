@@ -56,11 +56,17 @@ def known(ratings):
     return make_backend(ratings)
 
 
-@pytest.mark.parametrize("noise", ["shared", "rows"])
-@pytest.mark.parametrize("n_features", [0, 5])
-def test_the_bound_never_falls(known, noise, n_features):
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+@pytest.mark.parametrize(("noise", "n_features"), [("shared", 0), ("rows", 0), ("rows", 5)])
+def test_the_bound_never_falls(known, noise, n_features, covariance):
     options = PosteriorOptions(
-        rank=4, noise=noise, n_features=n_features, tol=0, max_iter=40, dtype="float64"
+        rank=4,
+        noise=noise,
+        n_features=n_features,
+        tol=0,
+        max_iter=40,
+        dtype="float64",
+        covariance=covariance,
     )
     bounds = [record.bound for record in train_posterior(*known, options).history]
     assert len(bounds) >= 30
