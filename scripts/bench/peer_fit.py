@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -103,35 +104,31 @@ def by_lenskit(point: Point, train: Ratings, test: Ratings, _: tuple[int, int]) 
 
 
 def by_myfm(point: Point, train: Ratings, test: Ratings, sizes: tuple[int, int]) -> Any:
-    """myFM's Gibbs sampler: the user and the item of a rating, and what both are rated with."""
-    from myfm import MyFMRegressor
+    """Gibbs sampler of myFM: the user and the item of a rating, and what both are rated with."""
+    from myfm import MyFMRegressor, RelationBlock
     from scipy import sparse
 
     options = dict(point)
     rank, implicit = options.pop("rank"), options.pop("implicit")
-    counts = [*sizes]
     rated = sparse.csr_matrix((np.ones(train.users.size), (train.users, train.items)), shape=sizes)
-    more = []
-    if implicit:
-        # As SVD++ has them: 1 / sqrt(n) for each of the n items of a user, and users of an item.
-        for matrix in (rated, rated.T.tocsr()):
+    tables, counts = [], []
+    for matrix in (rated, rated.T.tocsr()):
+        parts = [sparse.identity(matrix.shape[0], format="csr")]
+        if implicit:
+            # As SVD++ has them: 1 / sqrt(n) for each of the n items of a user, or users of an item.
             roots = 1 / np.sqrt(np.maximum(np.diff(matrix.indptr), 1))
-            more.append(sparse.diags(roots) @ matrix)
-            counts.append(matrix.shape[1])
+            parts.append(sparse.diags(roots) @ matrix)
+        tables.append(sparse.hstack(parts, format="csr"))
+        counts += [part.shape[1] for part in parts]
 
-    def rows(known: Ratings) -> Any:
-        parts = [
-            sparse.csr_matrix(
-                (np.ones(chosen.size), (np.arange(chosen.size), chosen)), shape=(chosen.size, size)
-            )
-            for chosen, size in zip(known[:2], sizes, strict=True)
-        ]
-        parts += [table[chosen] for table, chosen in zip(more, known[:2], strict=False)]
-        return sparse.hstack(parts, format="csr")
+    def blocks(known: Ratings) -> list[Any]:
+        pairs = zip(known[:2], tables, strict=True)
+        return [RelationBlock(rows.astype(np.int64), table) for rows, table in pairs]
 
     model = MyFMRegressor(rank=rank, random_seed=SEED)
-    model.fit(rows(train), train.values, group_shapes=counts, **options)
-    return model.predict(rows(test))
+    nothing = [sparse.csr_matrix((known.users.size, 0)) for known in (train, test)]
+    model.fit(nothing[0], train.values, X_rel=blocks(train), group_shapes=counts, **options)
+    return model.predict(nothing[1], X_rel=blocks(test))
 
 
 def by_mllib(point: Point, train: Ratings, test: Ratings, _: tuple[int, int]) -> Any:
@@ -143,6 +140,8 @@ def by_mllib(point: Point, train: Ratings, test: Ratings, _: tuple[int, int]) ->
     builder = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
     session = builder.config("spark.sql.shuffle.partitions", "4").getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
+    # Without it 20 iterations make a plan too deep for the stacks of the JVM.
+    session.sparkContext.setCheckpointDir(tempfile.mkdtemp(dir=sys.argv[2]))
 
     def frame(known: Ratings) -> Any:
         columns = {"user": known.users, "item": known.items, "rating": known.values}
