@@ -7,7 +7,7 @@
 #   cmfrec      cmfrec's ALS (C, OpenMP), exact and by conjugate gradients
 #   notebook    the source notebook's loop, and MLlib fitted point after point, on MovieLens
 #   accelerate  plain against accelerated training
-#   accuracy    errors of ridges with a tuned λ, and of the Bayesian methods, on five folds, or by time
+#   accuracy    errors of ridges with a tuned λ, of the Bayesian methods and of other libraries
 #   growth      time and memory of 1 to 25 million ratings, in a driver heap of 4 GB
 #   roofline    what a half-step spends its time on, and what Spark adds
 #   recommend   Spark MLlib's recommendForAllUsers, from the same factors
@@ -19,8 +19,8 @@
 #   calibrate   the constants of the estimates (--plan), and predicted against measured
 #   overview    als-spark inspect against Spark's df.summary() of three columns
 #
-# The peers are installed into .venv/ by this script alone. The native BLAS is Debian's:
-# apt-get install libopenblas0-pthread liblapack3.
+# The peers are installed by this script alone: into .venv/, those of accuracy below .venv-peers/. The
+# native BLAS is Debian's: apt-get install libopenblas0-pthread liblapack3.
 set -euo pipefail
 # shellcheck source=scripts/lib/environment.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"

@@ -1,10 +1,12 @@
-"""How far the errors of explicit ratings fall: ridge, ridge with biases, and the Bayesian methods.
+"""How far the errors of explicit ratings fall: ridges, the Bayesian methods, and other libraries.
 
 Five random folds of MovieLens latest-small where it is there, else of synthetic ratings, in one
 process; or, with ``--split time``, the last tenth of the ratings by time. The ridges get the point
 of a grid over λ and ν that is best on a tenth of each fold's training ratings (by time: the last
 tenth of them), and are trained on all of them; the Bayesian methods get nothing. Cold ratings
-count, predicted by the prior (of a ridge: by zeros, and by the bias of the other row).
+count, predicted by the prior (of a ridge: by zeros, and by the bias of the other row). Peers (see
+peers.py) get the same: settings are chosen by the same part, and cold ratings are predicted as each
+does it. Ours train in one process with one thread.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -32,6 +36,7 @@ from als_spark.train.metrics import SideStats
 from als_spark.train.records import ModelSpec, TrainingOptions
 from als_spark.types import SIDES, FloatArray, IntArray
 from scripts.bench.common import MOVIELENS, bench_parser, write_result
+from scripts.bench.peers import PEERS, Peer, fit_peer, interpreter_of
 
 FOLDS, SEED, FEATURES = 5, 0, 20
 LATEST = 0.1
@@ -85,8 +90,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{MOVIELENS} is not there: synthetic ratings only", file=sys.stderr)
     sizes = int(known.users.max()) + 1, int(known.items.max()) + 1
     methods = make_methods(quick=options.quick, by_time=options.split == "time")
+    by_time = options.split == "time"
     if options.methods is not None:
-        methods = {name: methods[name] for name in options.methods}
+        methods = {name: methods[name] for name in options.methods if name in methods}
+    elif options.quick:
+        options.methods = []
+    methods |= peer_methods(options.methods, by_time=by_time)
     found: dict[str, list[Measured]] = {name: [] for name in methods}
     folds = cut_folds(known, options.repeats, by_time=options.split == "time")
     cold = [float(np.mean(unrated(train, sizes, test))) for train, test in folds]
@@ -108,9 +117,10 @@ def main(argv: list[str] | None = None) -> int:
             for share in COVERAGES
             if f"coverage_{share:g}" in row
         )
+        chosen = f", {row['fit']:.1f} s without the choice of settings" if "fit" in row else ""
         print(
             f"{name}: RMSE {row['rmse']:.4f} (warm {row['warm']:.4f}), MAE {row['mae']:.4f}, "
-            f"{row['seconds']:.1f} s{covered}"
+            f"{row['seconds']:.1f} s{chosen}{covered}"
         )
     result = {
         "question": "errors on held-out ratings",
@@ -135,7 +145,7 @@ def named_methods(text: str) -> list[str]:
     argparse.ArgumentTypeError
         If one is none.
     """
-    names, known = text.split(","), make_methods(quick=False, by_time=False)
+    names, known = text.split(","), [*make_methods(quick=False, by_time=False), *PEERS]
     for name in names:
         if name not in known:
             raise argparse.ArgumentTypeError(f"{name!r}: use names of {', '.join(known)}")
@@ -192,6 +202,29 @@ def make_methods(*, quick: bool, by_time: bool) -> dict[str, Method]:
     }
 
 
+def peer_methods(names: list[str] | None, *, by_time: bool) -> dict[str, Method]:
+    """List the peers that are asked for and can be installed; all of them if no names are given."""
+    found: dict[str, Method] = {}
+    for name, peer in PEERS.items():
+        python = interpreter_of(peer) if names is None or name in names else None
+        if python is not None:
+            found[name] = partial(by_peer, peer, python, by_time)
+    return found
+
+
+def by_peer(
+    peer: Peer, python: Path, by_time: bool, train: Known, test: Known, sizes: tuple[int, int]
+) -> Measured:
+    """Train a peer in a process of its own."""
+    inner = inner_part(train, by_time=by_time)
+    predicted, found = fit_peer(peer, python, train[:3], test[:3], inner, sizes)
+    numbers = {
+        key: value for key, value in found["point"].items() if isinstance(value, int | float)
+    }
+    errors = errors_of(predicted - test.values, unrated(train, sizes, test))
+    return {**errors, **numbers, "fit": found["fit"]}
+
+
 def by_biases(train: Known, test: Known, sizes: tuple[int, int]) -> Measured:
     """Take damped means of users and items alone."""
     backend = backend_of(train, sizes)
@@ -213,7 +246,9 @@ def by_best(
         for point in points
     ]
     best = points[int(np.argmin(errors))]
-    return {**by_posterior(best, train, test, sizes), "reg": best.objective.reg}
+    began = time.perf_counter()
+    found = by_posterior(best, train, test, sizes)
+    return {**found, "reg": best.objective.reg, "fit": time.perf_counter() - began}
 
 
 def inner_part(train: Known, *, by_time: bool) -> Any:
@@ -237,8 +272,10 @@ def by_ridge(
     errors = [np.mean(train_ridge(point, biases, fitted, left, sizes) ** 2) for point in grid]
     best = grid[int(np.argmin(errors))]
     rank, reg, exponent = best
+    began = time.perf_counter()
     found = errors_of(train_ridge(best, biases, train, test, sizes), unrated(train, sizes, test))
-    return {**found, "rank": rank, "reg": reg, "exponent": exponent}
+    seconds = time.perf_counter() - began
+    return {**found, "rank": rank, "reg": reg, "exponent": exponent, "fit": seconds}
 
 
 def train_ridge(
