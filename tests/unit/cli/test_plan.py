@@ -109,13 +109,15 @@ def test_the_rank_of_the_current_version(tmp_path, monkeypatch: pytest.MonkeyPat
     )
     assert retrain.plan_choice(config) == (10, None)
     options = PosteriorOptions(rank=6, n_features=3, seed=9)
-    model = SimpleNamespace(rank=9, description={"posterior": options_record(options)})
+    ridge = {"lambda_reg": 1.0, "exponent": 0.0}
+    described = {**ridge, "posterior": options_record(options)}
+    model = SimpleNamespace(rank=9, description=described)
     store = SimpleNamespace(exists=lambda: True, current=lambda: "v1", load=lambda: model)
     monkeypatch.setattr(retrain, "store_of", lambda *_: store)
     # As the method of the version has it, not the rank of its factors.
     assert retrain.plan_choice(config) == (6, replace(options, seed=0, tol=3e-4))
     assert retrain.plan_choice(config.model_copy(update={"method": "ridge"})) == (9, None)
-    model.description = {}
+    model.description = ridge
     assert retrain.plan_choice(config) == (9, None)
 
 
