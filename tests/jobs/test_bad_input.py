@@ -659,7 +659,7 @@ OPTIONS = [
     not_a_choice("--format", "xml", "auto csv movielens parquet json delta"),
     not_a_choice("--bad-rows", "x", "error drop"),
     not_a_choice("--duplicates", "x", "error mean last"),
-    not_a_choice("--cold-start", "x", "mean drop initial"),
+    not_a_choice("--cold-start", "x", "mean drop initial prior"),
     *(
         Case(
             f"{option} of nothing",
