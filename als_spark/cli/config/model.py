@@ -52,6 +52,13 @@ Tracker = Annotated[str, Field(min_length=1), Shown("URI", role="tracking")]
 MODEL, RESULT, BAYES = "model", "result", "Bayesian methods"
 FeatureColumns = Annotated[tuple[Column, ...], Listed, Shown("C")]
 Method = Literal["ridge", "variational", "sample"]
+NOISE_HELP = "whether users and items may be more or less noisy, each its own (default: rows)"
+FEATURE_RIDGE_HELP = (
+    "ridge with features: the features' coefficients weigh as much as so many rows "
+    f"(default: {FEATURE_RIDGE:g})"
+)
+BURN_IN_HELP = "sample: iterations before those that count (default: 40)"
+SAMPLES_HELP = "sample: iterations that count (default: 160)"
 _BASE = "default: that of the sweep or the current version, else"
 
 
@@ -95,15 +102,9 @@ class ModelConfig(RankingConfig, FitConfig):
     item_feature_cols: FeatureColumns = option(
         BAYES, "columns of --item-features to use (default: all but the id)", ()
     )
-    feature_ridge: Reg | None = option(
-        BAYES,
-        "ridge with features: the features' coefficients weigh as much as so many rows "
-        f"(default: {FEATURE_RIDGE:g})",
-    )
-    burn_in: CountOrNone | None = option(
-        BAYES, "sample: iterations before those that count (default: 40)"
-    )
-    samples: Count | None = option(BAYES, "sample: iterations that count (default: 160)")
+    feature_ridge: Reg | None = option(BAYES, FEATURE_RIDGE_HELP)
+    burn_in: CountOrNone | None = option(BAYES, BURN_IN_HELP)
+    samples: Count | None = option(BAYES, SAMPLES_HELP)
     refit: bool = option(RESULT, REFIT_HELP, False)
     keep: Count = option(RESULT, "versions that the store keeps", 7)
     lock_minutes: Minutes = option(

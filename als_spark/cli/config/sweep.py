@@ -10,7 +10,14 @@ from pydantic import model_validator
 
 from als_spark.cli.config.checkpoint import CheckpointConfig
 from als_spark.cli.config.method import refuse_shuffle, refuse_without_effect
-from als_spark.cli.config.model import BAYES, Method
+from als_spark.cli.config.model import (
+    BAYES,
+    BURN_IN_HELP,
+    FEATURE_RIDGE_HELP,
+    NOISE_HELP,
+    SAMPLES_HELP,
+    Method,
+)
 from als_spark.cli.config.ratings import (
     ALPHA_HELP,
     DEFAULT_RULE,
@@ -47,7 +54,6 @@ from als_spark.cli.config.settings import (
 from als_spark.errors import ConfigError
 from als_spark.solve.objective import Objective
 from als_spark.train.bayes.options import (
-    FEATURE_RIDGE,
     TOLERANCES,
     NoiseChoice,
     PosteriorOptions,
@@ -140,23 +146,15 @@ class SweepConfig(CheckpointConfig, FitConfig):
         "biases: a grid over --ranks alone",
         "ridge",
     )
-    noise: NoiseChoice | None = option(
-        BAYES, "whether users and items may be more or less noisy, each its own (default: rows)"
-    )
+    noise: NoiseChoice | None = option(BAYES, NOISE_HELP)
     implicit_features: CountOrNone | None = option(
         BAYES,
         "let the prior depend on so many directions of who has rated what: 20, say (default: 0); a "
         "ridge then has biases, and --ranks and --lambdas of its own",
     )
-    feature_ridge: Reg | None = option(
-        BAYES,
-        "ridge with features: the features' coefficients weigh as much as so many rows "
-        f"(default: {FEATURE_RIDGE:g})",
-    )
-    burn_in: CountOrNone | None = option(
-        BAYES, "sample: iterations before those that count (default: 40)"
-    )
-    samples: Count | None = option(BAYES, "sample: iterations that count (default: 160)")
+    feature_ridge: Reg | None = option(BAYES, FEATURE_RIDGE_HELP)
+    burn_in: CountOrNone | None = option(BAYES, BURN_IN_HELP)
+    samples: Count | None = option(BAYES, SAMPLES_HELP)
     tol: Tolerance = option(
         TRAINING,
         "stop when the change settles to within this; with variational when an iteration adds less "

@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from als_spark.cli.config.checkpoint import CheckpointConfig
 from als_spark.cli.config.method import refuse_shuffle, refuse_without_effect
-from als_spark.cli.config.model import BAYES, MODEL, RESULT, Method, ModelConfig
+from als_spark.cli.config.model import BAYES, MODEL, NOISE_HELP, RESULT, Method, ModelConfig
 from als_spark.cli.config.ratings import RATINGS, RatingsConfig
 from als_spark.cli.config.settings import (
     Alternatives,
@@ -57,9 +57,7 @@ class TrainConfig(CheckpointConfig, ModelConfig):
         "ratings, with biases: nothing to tune",
         "ridge",
     )
-    noise: NoiseChoice | None = option(
-        BAYES, "whether users and items may be more or less noisy, each its own (default: rows)"
-    )
+    noise: NoiseChoice | None = option(BAYES, NOISE_HELP)
     covariance: Covariance | None = option(
         BAYES,
         "variational: keep all covariances of the numbers of a row, or their variances alone "

@@ -11,13 +11,14 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from als_spark.train.records import DEFAULT_JUDGE, Judge, PointResult
@@ -283,6 +284,21 @@ def pick_evenly(ranks: Sequence[int], most: int) -> list[int]:
     """At most so many of the ranks, evenly, the first and the last among them."""
     places = np.linspace(0, len(ranks) - 1, min(most, len(ranks))).round().astype(int)
     return [ranks[place] for place in places]
+
+
+def legend_beside(
+    panel: Axes, handles: Sequence[Line2D] | Sequence[Line2D | Patch], **style: Any
+) -> None:
+    """Put a legend at the right side of a panel; ``style`` is as of ``Axes.legend``."""
+    panel.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(1.02, 1.0),
+        borderaxespad=0.0,
+        frameon=False,
+        alignment="left",
+        **style,
+    )
 
 
 def legend_below(figure: Figure, handles: Sequence[Line2D], *, paired: bool = True) -> None:

@@ -18,6 +18,7 @@ from als_spark.report.figures.drawing import (
     TICK_STEPS,
     Grid,
     best_note,
+    legend_beside,
     new_figure,
     new_panels,
     pick_evenly,
@@ -93,16 +94,7 @@ def samples_figure(
     handles: list[Line2D | Patch] = [_line(grid, point) for point in points if point.rank in named]
     if burn_in:
         handles.append(Patch(**_BURN_IN, label="burn-in: not counted"))
-    panel.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(1.02, 1.0),
-        borderaxespad=0.0,
-        frameon=False,
-        fontsize=10,
-        alignment="left",
-        labelspacing=0.9,
-    )
+    legend_beside(panel, handles, fontsize=10, labelspacing=0.9)
     return figure
 
 

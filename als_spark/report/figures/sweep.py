@@ -28,6 +28,7 @@ from als_spark.report.figures.drawing import (
     error_of,
     format_number,
     legend_below,
+    legend_beside,
     name_panel,
     new_figure,
     new_panels,
@@ -231,16 +232,12 @@ def selected_figure(
     handles.append(Line2D([], [], **_BEST_STYLE, label=f"chosen: {judge.aim(selected_on)}"))
     if grid.has_gaps:
         handles.append(Line2D([], [], **_GAP_STYLE))
-    panel.legend(
-        handles=handles,
+    legend_beside(
+        panel,
+        handles,
         title="\n".join([chosen.place, *_facts_of(chosen)]),
         title_fontproperties={"size": 10.5, "weight": "bold"},
-        loc="upper left",
-        bbox_to_anchor=(1.02, 1.0),
-        borderaxespad=0.0,
-        frameon=False,
         fontsize=10.5,
-        alignment="left",
         handlelength=3.2,
         labelspacing=0.8,
     )
