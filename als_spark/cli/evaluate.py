@@ -23,9 +23,11 @@ from als_spark.cli.spark_job import (
     unknown_pairs,
     warn_of_no_effect,
 )
-from als_spark.cli.stored import open_large_model
+from als_spark.cli.stored import OpenLargeModel, open_large_model
 from als_spark.errors import DataError
 from als_spark.files.json_files import write_json
+from als_spark.model.calibration import Calibrator
+from als_spark.model.description import learnt_of
 from als_spark.model.large_model import AnyModel
 from als_spark.nightly.fitting import none_relevant, warnings_of
 from als_spark.nightly.holdout import HoldoutRule
@@ -33,7 +35,7 @@ from als_spark.redaction import redact_all
 from als_spark.report.figures.breakdown import bins_of, breakdown_figure
 from als_spark.report.figures.drawing import png_of
 from als_spark.report.lists import baseline_warnings, list_headers, list_rows
-from als_spark.report.pages.evaluate import evaluate_page
+from als_spark.report.pages.evaluate import calibration_picture, evaluate_page
 from als_spark.report.progress import ProgressReporter
 from als_spark.solve.objective import IMPLICIT_CAVEAT, MORE_KEYS
 from als_spark.spark.output import output_folder
@@ -46,6 +48,7 @@ from als_spark.spark.read.seen import KnownIds, without_pairs
 from als_spark.spark.read.snapshot import Snapshot
 
 METRICS_FILE = "metrics.json"
+CALIBRATION_FILE = "calibration.png"
 
 
 def _run(config: EvaluateConfig) -> int:
@@ -67,7 +70,11 @@ def _run(config: EvaluateConfig) -> int:
             )
         )
         (staged.content / "breakdown.png").write_bytes(picture)
-        (staged.content / "report.html").write_text(evaluate_page(record, picture), "utf-8")
+        calibration = calibration_picture(record, record["model"]["label"])
+        if calibration is not None:
+            (staged.content / CALIBRATION_FILE).write_bytes(calibration)
+        page = evaluate_page(record, picture, calibration)
+        (staged.content / "report.html").write_text(page, "utf-8")
         write_json(staged.content / METRICS_FILE, record)
     say(_words(config, record))
     return EXIT_DONE
@@ -77,7 +84,7 @@ def _evaluate(
     config: EvaluateConfig, session: SparkSession, progress: ProgressReporter, stack: ExitStack
 ) -> dict[str, Any]:
     with progress.phase("reading the model"):
-        opened = open_large_model(session, config, stack)
+        opened = open_large_model(session, config, stack, intervals=True)
     model = opened.model
     no_effect: list[str] = []
     with progress.phase("looking at the ratings"):
@@ -112,7 +119,10 @@ def _evaluate(
                 # What is never recommended cannot be found: what is to be found stays in.
                 left_out = without_pairs(seen.pairs, snapshot.ratings)
             results = evaluate_models(
-                session, snapshot.ratings, models, ranking, seen=left_out, baselines=True
+                *(session, snapshot.ratings, models, ranking),
+                seen=left_out,
+                baselines=True,
+                calibrator=_calibrator(opened, snapshot),
             )
             found = results["model"]
             trained_on = _trained_on(model, snapshot)
@@ -159,6 +169,7 @@ def _evaluate(
             **{key: model.description.get(key) for key in ("lambda_reg", "exponent")},
             "objective_of_lambda": model.description.get("objective_of_lambda"),
             **{key: model.description[key] for key in MORE_KEYS if key in model.description},
+            **_learnt(model),
         },
         "source": {
             "label": source.label,
@@ -182,9 +193,23 @@ def _evaluate(
         "baselines": baselines,
         "by_user": found.by_user,
         "by_item": found.by_item,
+        "calibration": found.calibration,
     }
     warnings += baseline_warnings(record)
     return {**record, "warnings": [in_options(warning) for warning in warnings]}
+
+
+def _learnt(model: AnyModel) -> dict[str, Any]:
+    """Return method, and what it has learnt, of a model whose λ was not given."""
+    learnt = learnt_of(model.description)
+    return {} if learnt is None else {"method": model.description.get("method"), "learnt": learnt}
+
+
+def _calibrator(opened: OpenLargeModel, snapshot: Snapshot) -> Calibrator | None:
+    """Return what measures the calibration of a model; none of implicit feedback predicts."""
+    if opened.model.description.get("implicit") is True:
+        return None
+    return Calibrator(snapshot.lowest, snapshot.highest, opened.intervals)
 
 
 def _all_cold(label: str, metrics: Mapping[str, float | int | None]) -> str | None:
@@ -239,10 +264,22 @@ def _words(config: EvaluateConfig, record: dict[str, Any]) -> str:
             f"  biases alone (damped means of users and items): RMSE {biases['rmse']:.4f}, "
             f"MAE {biases['mae']:.4f}"
         )
+    within = {
+        entry["coverage"]: entry["observed"] for entry in record["calibration"].get("intervals", ())
+    }
+    if within:
+        lines.append(
+            f"  intervals: of the ratings {within[0.5]:.1%} are within those of 50%, "
+            f"{within[0.9]:.1%} within those of 90%"
+        )
     lines += _lists(record)
     lines += [f"Warning: {words}" for words in baseline_warnings(record)]
     folder = config.output.rstrip("/")
-    lines.append(f"Written to {folder}: {METRICS_FILE}, breakdown.png, report.html")
+    pictures = [
+        "breakdown.png",
+        *[CALIBRATION_FILE] * bool(record["calibration"].get("by_prediction")),
+    ]
+    lines.append(f"Written to {folder}: {', '.join([METRICS_FILE, *pictures, 'report.html'])}")
     return "\n".join(lines)
 
 

@@ -21,6 +21,7 @@ from als_spark.model.intervals import POSTERIOR_FILE, IntervalModel, load_interv
 from als_spark.model.large_model import AnyModel
 from als_spark.spark.large import load_from_folder, load_from_store, seen_by_executors
 from als_spark.spark.store_files import files_at, store_at
+from als_spark.store.layout import VERSIONS
 from als_spark.store.store import ModelStore, open_store
 from als_spark.types import Side
 
@@ -43,6 +44,8 @@ class OpenLargeModel(NamedTuple):
     model: AnyModel
     label: str
     version: str | None
+    intervals: IntervalModel | None = None
+    """Where they were asked for, and the model has some."""
 
 
 def store_of(session: SparkSession | None, path: str) -> ModelStore:
@@ -87,21 +90,34 @@ def open_large_model(
     config: StoredModelConfig,
     stack: ExitStack,
     near: Collection[Side] = (),
+    *,
+    intervals: bool = False,
 ) -> OpenLargeModel:
     """Read the model that a configuration names; factors of a large side stay in their file.
 
-    They can be read until ``stack`` ends; those of the sides ``near`` are read in any case. Raises
-    what :func:`open_model` does.
+    They can be read until ``stack`` ends; those of the sides ``near`` are read in any case.
+    ``intervals`` asks for those of the model, if it has some. Raises what :func:`open_model` does.
     """
     if config.model is not None:
         local = local_path(config.model)
         address = seen_by_executors(session, config.model)
-        folder = local or _downloaded(session, config.model, stack)
-        return OpenLargeModel(load_from_folder(session, folder, address, near), config.model, None)
+        folder = Path(local or _downloaded(session, config.model, stack))
+        model = load_from_folder(session, folder, address, near)
+        found = _intervals_in(folder) if intervals else None
+        return OpenLargeModel(model, config.model, None, found)
     with place_is_usage("--store", str(config.store)):
         store, name = _version_of(session, config)
         model = load_from_store(session, store, name, stack, near)
-        return OpenLargeModel(model, f"version {name} of {config.store}", name)
+        found = None
+        if intervals and store.files.exists(f"{VERSIONS}/{name}/{POSTERIOR_FILE}"):
+            with store.open(name) as folder:
+                found = _intervals_in(folder)
+        return OpenLargeModel(model, f"version {name} of {config.store}", name, found)
+
+
+def _intervals_in(folder: Path) -> IntervalModel | None:
+    """Read the intervals of a model from its folder on this machine, if there are any."""
+    return load_intervals(folder) if (folder / POSTERIOR_FILE).is_file() else None
 
 
 def _version_of(session: SparkSession | None, config: StoredModelConfig) -> tuple[ModelStore, str]:

@@ -16,6 +16,17 @@ _COUNTS = (
 _OBJECTIVE = {"lambda_reg", "exponent"}
 
 
+_LEARNT = ("noise_deviation", "prior_deviations", "freedom", "r_hat", "effective_samples")
+
+
+def learnt_of(description: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what a method has learnt in place of λ; None of a model whose λ was given."""
+    posterior = description.get("posterior")
+    if not isinstance(posterior, Mapping) or "noise_deviation" not in posterior:
+        return None
+    return {name: posterior[name] for name in _LEARNT if name in posterior}
+
+
 def check_description(description: Mapping[str, Any]) -> None:
     """Check every entry that a run reads; others are for people.
 

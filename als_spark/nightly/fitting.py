@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.errors import EmptySourceError
+from als_spark.model.description import learnt_of
 from als_spark.model.intervals import IntervalModel
 from als_spark.model.large_model import AnyModel
 from als_spark.nightly.features import ReadFeatures, note_placed, place_all, read_features
@@ -253,7 +254,7 @@ class Fitting:
             more["features"] = placed.record
         model = model_of(ready.prepared, fitted.factors, fitted.objective, more)
         model, intervals = placed.marked(model, fitted.intervals)
-        self._note_training(fitted.result, start)
+        self._note_training(fitted.result, start, learnt_of(fitted.description))
         return Fitted(model, fitted.result, intervals=intervals)
 
     def _description(
@@ -273,7 +274,9 @@ class Fitting:
             "warm_runs": start.warm_runs,
         }
 
-    def _note_training(self, result: PointResult, start: Start) -> None:
+    def _note_training(
+        self, result: PointResult, start: Start, learnt: Mapping[str, Any] | None = None
+    ) -> None:
         """Note how a training has gone."""
         training = TrainingRecord(
             start=start.kind,
@@ -286,6 +289,7 @@ class Fitting:
             objective=result.objective,
             seconds=round(result.seconds, 3),
             history=tuple((r.iteration, r.objective, r.change) for r in result.history),
+            learnt=learnt,
         )
         self._notes.record = replace(self._notes.record, training=training)
 

@@ -157,6 +157,8 @@ class TrainingRecord:
         From the factors of the current version, or from random ones; ``reason`` says why.
     history : tuple of (int, float or None, float or None)
         Iteration, objective, change: for the report, files do without.
+    learnt : mapping or None
+        What a method has learnt in place of λ, as under ``posterior`` of a model's description.
     """
 
     start: StartKind
@@ -173,6 +175,7 @@ class TrainingRecord:
     implicit: bool = False
     alpha: Alpha = 1.0
     nonnegative: bool = False
+    learnt: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -318,9 +321,13 @@ class RunRecord:
             del found["settings"]["refit"]
         if found["settings"] is not None and found["settings"]["method"] == "ridge":
             del found["settings"]["method"]
-        for name in ("posterior", "features"):
-            if found["settings"] is not None and found["settings"][name] is None:
-                del found["settings"][name]
+        for part, name in (
+            ("settings", "posterior"),
+            ("settings", "features"),
+            ("training", "learnt"),
+        ):
+            if found[part] is not None and found[part][name] is None:
+                del found[part][name]
         return found
 
     @property

@@ -17,7 +17,7 @@ from tests.conftest import random_triples
 from tests.jobs.nightly import BASE, FRESH, Lake
 from tests.pages import pictures, read_page, warnings_of
 
-FILES = {"metrics.json", "breakdown.png", "report.html", "_ALS_SPARK"}
+FILES = {"metrics.json", "breakdown.png", "calibration.png", "report.html", "_ALS_SPARK"}
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,8 @@ def test_errors_and_rankings(
     assert f"version {version} of {lake.path} on {len(ratings)} ratings:" in said
     assert f"rmse      {metrics['rmse']:.4f}" in said
     page = read_page((out / "report.html").read_text())
-    assert (out / "breakdown.png").read_bytes() in [picture for _, picture in pictures(page)]
+    drawn = [picture for _, picture in pictures(page)]
+    assert drawn == [(out / f"{name}.png").read_bytes() for name in ("breakdown", "calibration")]
     assert f"{metrics['rmse']:.4f}" in page.text
     assert "popular items, users that the model knows" in page.text
 

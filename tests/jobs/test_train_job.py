@@ -12,6 +12,7 @@ import pytest
 
 from als_spark.model.files import load_model
 from als_spark.model.intervals import load_intervals
+from jobs.evaluate import main as evaluate
 from jobs.recommend import main as recommend
 from jobs.train import main
 from tests.jobs.nightly import BASE, N_BASE, SMALL, Lake, fresh_lines, held_out_by_time
@@ -89,6 +90,15 @@ class TestIntoAFolder:
         np.testing.assert_allclose(model.predict(users, items)[known], found.prediction[known])
         within = (found.lower <= BASE.ratings) & (BASE.ratings <= found.upper)
         assert 0.8 < within[known].mean() < 1
+        capsys.readouterr()
+        measured = ["--model", str(out), *options[:2], "--output", str(tmp_path / "measured")]
+        assert evaluate([*measured, "--ranking-users", "0"]) == 0
+        share = within[known].mean()
+        assert f"{share:.1%} within those of 90%" in capsys.readouterr().out
+        record = record_of(tmp_path / "measured" / "metrics.json")
+        assert {"coverage": 0.9, "observed": share} in record["calibration"]["intervals"]
+        assert record["model"]["learnt"]["prior_deviations"]["products"] > 0
+        assert run["training"]["learnt"] == record["model"]["learnt"]
         served = ["--model", str(out), "--output", str(tmp_path / "best"), "--top", "4"]
         assert recommend([*served, "--risk", "averse", "--coverage", "0.6"]) == 0
         rows = pq.read_table(tmp_path / "best").to_pylist()

@@ -17,6 +17,7 @@ from als_spark.report.pages.views import (
     get_list,
     get_mapping,
     histogram_table,
+    learnt_facts,
     run_view,
     source_facts,
     tables_words,
@@ -192,6 +193,7 @@ def _training_facts(training: Mapping[str, Any], method: Any) -> Facts:
             ("iterations", training.get("iterations")),
             ("ended", _ended(training)),
             ("objective", _format_fully(training.get("objective"))),
+            *learnt_facts(get_mapping(training, "learnt")),
         ]
     )
 

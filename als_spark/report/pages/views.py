@@ -26,6 +26,7 @@ __all__ = [
     "get_mapping",
     "histogram_table",
     "humanise_keys",
+    "learnt_facts",
     "run_view",
     "source_facts",
     "tables_words",
@@ -124,6 +125,23 @@ def feature_facts(features: Mapping[str, Any]) -> Facts:
             (f"{side}s known by features alone", own.get("by_features_alone") or None),
         ]
     return drop_missing(facts)
+
+
+def learnt_facts(learnt: Mapping[str, Any]) -> Facts:
+    """Return what a method has learnt in place of λ, as a model's description has it."""
+    deviations, freedom = get_mapping(learnt, "prior_deviations"), get_mapping(learnt, "freedom")
+    return drop_missing(
+        [
+            ("standard deviation of the noise", learnt.get("noise_deviation")),
+            ("of biases of users", deviations.get("user_bias")),
+            ("of biases of items", deviations.get("item_bias")),
+            ("of products of factors", deviations.get("products")),
+            ("degrees of freedom of the noise, users", freedom.get("user")),
+            ("degrees of freedom of the noise, items", freedom.get("item")),
+            ("R-hat of the noise", learnt.get("r_hat")),
+            ("effective samples of the noise", learnt.get("effective_samples")),
+        ]
+    )
 
 
 def tables_words(part: Mapping[str, Any]) -> str:

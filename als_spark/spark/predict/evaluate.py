@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,12 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from als_spark.model.baselines import popular_model
+from als_spark.model.calibration import (
+    CalibrationSums,
+    Calibrator,
+    coverage_record,
+    predictions_record,
+)
 from als_spark.model.ids import IdIndex, as_id_array, coerce_ids
 from als_spark.model.large_model import AnyModel
 from als_spark.spark.arrow import ddl, map_in_arrow
@@ -38,7 +44,8 @@ SOURCES = ("model", "fold_in", "popular")
 _N_BINS = len(BIN_EDGES)
 _SHAPE = (1 + 2 * _N_BINS, 3)
 _SUM_FIELDS = pa.schema(
-    [("errors", pa.binary()), ("cold", pa.binary()), ("total", pa.float64()), ("n", pa.int64())]
+    [(name, pa.binary()) for name in ("errors", "cold", "calibration")]
+    + [("total", pa.float64()), ("n", pa.int64())]
 )
 _RANK_FIELDS = pa.schema(
     [("source", pa.string()), ("users", pa.int64())]
@@ -92,6 +99,10 @@ class Evaluation:
         Where asked for: ``biases`` has ``mse``, ``mae`` and ``rmse`` of the biases alone on the
         same ratings; ``popular`` the ranking measures of the popular items for the same users, and
         under ``by_source`` those of the users that the model answers from a source.
+    calibration : mapping of str to list of dict
+        Where asked for: ``by_prediction`` has the mean prediction and rating of each tenth, and
+        ``intervals`` how many ratings those of each coverage have (see
+        :mod:`als_spark.model.calibration`).
     """
 
     metrics: Mapping[str, float | int | None]
@@ -99,6 +110,7 @@ class Evaluation:
     by_item: list[dict[str, Any]]
     by_source: Mapping[str, Measures] = field(default_factory=dict)
     baselines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    calibration: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
 
 
 def evaluate_models(
@@ -109,6 +121,7 @@ def evaluate_models(
     *,
     seen: DataFrame | None = None,
     baselines: bool = False,
+    calibrator: Calibrator | None = None,
 ) -> dict[str, Evaluation]:
     """Measure models on the same held-out ratings.
 
@@ -125,13 +138,16 @@ def evaluate_models(
         ratings.
     baselines : bool
         Whether the first model has the baselines beside it.
+    calibrator : Calibrator, optional
+        Measures the calibration of the first model.
 
     Returns
     -------
     dict of str to Evaluation
     """
     measured = list(models.values())
-    errors, cold, mean = _sum_errors(session, held_out, measured, biases=baselines)
+    sums = _sum_errors(session, held_out, measured, calibrator, biases=baselines)
+    errors, cold, mean = sums.errors, sums.cold, sums.mean
     relevant_from = mean if ranking.relevant_from is None else ranking.relevant_from
     results = {}
     with ExitStack() as stack:
@@ -165,39 +181,70 @@ def evaluate_models(
             else:
                 metrics |= dict.fromkeys((*ranking.measures, "coverage"))
             bins = _bins(table[1 : 1 + _N_BINS]), _bins(table[1 + _N_BINS :])
-            results[name] = Evaluation(metrics, *bins, by_source, beside)
+            calibration = {}
+            if calibrator is not None and position == 0:
+                calibration = _calibration(sums.calibration)
+            results[name] = Evaluation(metrics, *bins, by_source, beside, calibration)
     return results
 
 
+class _Sums(NamedTuple):
+    """What one pass over the held-out ratings finds: see :func:`sum_partition`."""
+
+    errors: FloatArray
+    cold: FloatArray
+    mean: float
+    """Held-out rating; NaN where there is none."""
+    calibration: CalibrationSums
+
+
 def _sum_errors(
-    session: SparkSession, held_out: DataFrame, measured: list[AnyModel], *, biases: bool
-) -> tuple[FloatArray, FloatArray, float]:
-    """Sum errors and cold ratings: see :func:`sum_partition`; and the mean held-out rating."""
+    session: SparkSession,
+    held_out: DataFrame,
+    measured: list[AnyModel],
+    calibrator: Calibrator | None,
+    *,
+    biases: bool,
+) -> _Sums:
+    """Sum errors, cold ratings and what calibration is measured by."""
     pairs = held_out.select("user", "item", F.col("rating").cast("double").alias("rating"))
     columns, models = with_pair_models(session, pairs, measured, biases=biases)
     with (
         described(session.sparkContext, "errors on the held-out ratings"),
         broadcasted(session.sparkContext, models) as shared,
+        broadcasted(session.sparkContext, calibrator) as measure,
     ):
-        summed = partial(sum_partition, models=shared)
+        summed = partial(sum_partition, models=shared, calibrator=measure)
         parts = map_in_arrow(columns, summed, ddl(_SUM_FIELDS)).collect()
     errors, cold = np.zeros((len(models), *_SHAPE)), np.zeros(len(models))
+    calibration = CalibrationSums.zeros()
     for part in parts:
         errors += np.frombuffer(part.errors).reshape(errors.shape)
         cold += np.frombuffer(part.cold)
+        calibration += CalibrationSums.from_bytes(part.calibration)
     n = sum(part.n for part in parts)
-    return errors, cold, math.fsum(part.total for part in parts) / n if n else math.nan
+    mean = math.fsum(part.total for part in parts) / n if n else math.nan
+    return _Sums(errors, cold, mean, calibration)
+
+
+def _calibration(sums: CalibrationSums) -> dict[str, list[dict[str, Any]]]:
+    return {"by_prediction": predictions_record(sums), "intervals": coverage_record(sums)}
 
 
 def sum_partition(
-    batches: Iterable[pa.RecordBatch], *, models: Broadcast[list[PairModel]]
+    batches: Iterable[pa.RecordBatch],
+    *,
+    models: Broadcast[list[PairModel]],
+    calibrator: Broadcast[Calibrator | None],
 ) -> Iterator[pa.RecordBatch]:
     """Sum the errors of every model over a partition: runs on an executor.
 
     ``errors`` is (n_models, 1 + 2 bins, 3): squared and absolute errors and counts, in all, by
     user bin, by item bin. ``cold`` is (n_models,): ratings that a model has no factors for.
+    ``calibration`` is of the first model.
     """
     errors, cold = np.zeros((len(models.value), *_SHAPE)), np.zeros(len(models.value))
+    calibration, measure = CalibrationSums.zeros(), calibrator.value
     total, n = 0.0, 0
     for batch in batches:
         ratings = batch.column("rating").to_numpy(zero_copy_only=False)
@@ -210,6 +257,9 @@ def sum_partition(
             bins = bins or [bin_of(found[side].degrees) for side in SIDES]
             predicted, known_only = model.predict(found)
             cold[k] += np.count_nonzero(np.isnan(known_only))
+            if measure is not None and k == 0:
+                pairs = batch.column("user"), batch.column("item")
+                calibration += measure.sums(*pairs, known_only, ratings)
             difference = ratings - predicted
             weights = (difference**2, np.abs(difference), np.ones(ratings.size))
             for column, weight in enumerate(weights):
@@ -219,9 +269,9 @@ def sum_partition(
                     errors[k, start : start + _N_BINS, column] += np.bincount(
                         places, weight, minlength=_N_BINS
                     )
+    sums = {"errors": errors.tobytes(), "cold": cold.tobytes(), "total": total, "n": n}
     yield pa.RecordBatch.from_pylist(
-        [{"errors": errors.tobytes(), "cold": cold.tobytes(), "total": total, "n": n}],
-        schema=_SUM_FIELDS,
+        [{**sums, "calibration": calibration.to_bytes()}], schema=_SUM_FIELDS
     )
 
 

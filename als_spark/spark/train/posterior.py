@@ -21,7 +21,7 @@ from als_spark.train.backend import Factors, HeldFactors
 from als_spark.train.bayes.chains import effective_size, split_r_hat
 from als_spark.train.bayes.loop import Posterior, PosteriorRecord, train_posterior
 from als_spark.train.bayes.options import LARGEST_TABLE, PosteriorOptions
-from als_spark.train.bayes.serve import served, user_prior
+from als_spark.train.bayes.serve import prior_deviations, served, user_prior
 from als_spark.train.bayes.spread import Moments
 from als_spark.train.bayes.warm import PosteriorStart
 from als_spark.train.grid import SweepCollector
@@ -258,6 +258,7 @@ def _described(posterior: Posterior) -> dict[str, Any]:
     del learnt["reg"], learnt["exponent"], learnt["feature_ridge"]
     learnt |= {"tol": options.tolerance}
     learnt |= {name: _finite(value) for name, value in _learnt(posterior).items()}
+    learnt["prior_deviations"] = prior_deviations(posterior)
     if options.method == "variational":
         learnt |= {"bound": posterior.history[-1].bound}
         del learnt["burn_in"], learnt["samples"]

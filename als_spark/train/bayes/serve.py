@@ -14,6 +14,8 @@ to one whose prior mean is the mean of all users'.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from als_spark.solve.objective import Objective
@@ -98,3 +100,19 @@ def user_prior(posterior: Posterior) -> tuple[FloatArray, FloatArray]:
     # A direction that nobody uses still has a prior.
     floor = 1e-6 * max(float(np.trace(covariance)) / covariance.shape[0], 1e-12)
     return rows.mean(axis=0), covariance + floor * np.eye(covariance.shape[0])
+
+
+def prior_deviations(posterior: Posterior) -> dict[str, float]:
+    """Return how much ratings vary by what is learnt, in rating units.
+
+    ``user_bias`` and ``item_bias`` are the standard deviations of biases under the prior of their
+    side, given the features; ``products`` is the root of the mean square of u·v under both priors.
+    """
+    moments = []
+    found: dict[str, float] = {}
+    for side, state in posterior.sides.items():
+        covariance = np.linalg.inv(state.precision)
+        means = state.prior_means[state.rated]
+        found[f"{side}_bias"] = math.sqrt(covariance[0, 0])
+        moments.append((covariance + means.T @ means / len(means))[1:, 1:])
+    return {**found, "products": math.sqrt(float(np.einsum("de,de->", *moments)))}

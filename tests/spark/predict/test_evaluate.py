@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from als_spark.model.calibration import Calibrator
 from als_spark.model.factor_model import FactorModel
 from als_spark.spark.predict.evaluate import (
     BIN_EDGES,
@@ -115,7 +116,10 @@ def found(spark: SparkSession) -> dict[str, Evaluation]:
     seen = spark.createDataFrame(sorted(SEEN), "user int, item int")
     options = RankingOptions(TOP, 3.5, measures=tuple(RANKING_MEASURES))
     rows = frame(spark, held_out())
-    return evaluate_models(spark, rows, MODELS, options, seen=seen, baselines=True)
+    calibrator = Calibrator(0.5, 5.0)
+    return evaluate_models(
+        *(spark, rows, MODELS, options), seen=seen, baselines=True, calibrator=calibrator
+    )
 
 
 SEEN = {(u, i) for u in pool("user")[::2] for i in pool("item")[::3]}
@@ -192,6 +196,22 @@ def check_split(
 def test_rankings_by_what_users_are_answered_from(found: dict[str, Evaluation]) -> None:
     for name, model in MODELS.items():
         check_split(found[name].by_source, model)
+
+
+def test_calibration_is_of_the_first_model(found: dict[str, Evaluation]) -> None:
+    rows, model = held_out(), MODELS["challenger"]
+    users, items, ratings = map(np.array, zip(*rows, strict=True))
+    predicted = model.predict(users, items, "nan")
+    known = ~np.isnan(predicted)
+    tenths = found["challenger"].calibration["by_prediction"]
+    assert sum(part["count"] for part in tenths) == known.sum() > 0
+    for name, values in (("predicted", predicted), ("observed", ratings)):
+        total = sum(part["count"] * part[name] for part in tenths)
+        assert total == pytest.approx(values[known].sum(), rel=1e-9)
+    means = [part["predicted"] for part in tenths]
+    assert means == sorted(means)
+    assert found["challenger"].calibration["intervals"] == []
+    assert found["champion"].calibration == {}
 
 
 def test_the_baselines_stand_beside_the_first_model(found: dict[str, Evaluation]) -> None:

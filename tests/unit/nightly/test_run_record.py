@@ -69,6 +69,7 @@ def full_record() -> RunRecord:
             *("warm", "99% of the rows start at version v1", 3, 2.0, 0.0),
             *(7, 8, True, 12.5, 0.25),
             history=((1, 20.0, 3.0), (2, 12.5, 0.1)),
+            learnt={"noise_deviation": 0.7, "freedom": {"user": 5.0}},
         ),
         features={"item": {"source": "films.csv", "columns": [{"name": "year"}]}},
         challenger=metrics,
@@ -222,10 +223,10 @@ def names_in(value: Any) -> Iterator[str]:
             yield from names_in(entry)
 
 
-OPAQUE = ("config", "versions", "features")
+OPAQUE = ("config", "versions", "features", "learnt")
 """What is only shown: any JSON object will do."""
 MAY_BE_NULL = {
-    *("job", "started", "phase", "source", "settings", "data", "training", "features"),
+    *("job", "started", "phase", "source", "settings", "data", "training", "features", "learnt"),
     *("challenger", "champion", "comparison", "refit", "version", "previous_version", "outcome"),
     *("exit_code", "sentence", "finished", "users", "items", "lowest", "highest", "mean", "spread"),
     *("fingerprint", "new_users", "new_items", "unknown_share", "objective", "max_decline"),

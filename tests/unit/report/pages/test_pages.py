@@ -698,6 +698,48 @@ def test_bins_are_in_tables_and_drawn() -> None:
     assert [content for _, content in pictures(given)] == [b"drawn already"]
 
 
+def test_calibration_is_in_tables_and_drawn() -> None:
+    calibration = {
+        "by_prediction": [
+            {"count": 7, "predicted": 2.5, "observed": 2.75},
+            {"count": 8, "predicted": 4.0, "observed": 3.9},
+        ],
+        "intervals": [{"coverage": 0.5, "observed": 0.512}],
+    }
+    record = EVALUATE | {"calibration": calibration}
+    section = section_of(read_page(evaluate_page(record)), "Calibration")
+    tenths, intervals = map(rows_of, tables(section))
+    assert tenths[1:] == [["1", "7", "2.5000", "2.7500"], ["2", "8", "4.0000", "3.9000"]]
+    assert intervals[1:] == [["50.0 %", "51.2 %"]]
+    assert len(pictures(section)) == 1
+    given = section_of(read_page(evaluate_page(record, None, b"drawn")), "Calibration")
+    assert [content for _, content in pictures(given)] == [b"drawn"]
+
+
+def test_what_was_learnt_stands_in_place_of_a_ridge() -> None:
+    learnt = {
+        "noise_deviation": 0.72,
+        "prior_deviations": {"user_bias": 0.4, "item_bias": 0.5, "products": 0.3},
+        "freedom": {"user": 5.7, "item": 26.0},
+        "r_hat": None,
+    }
+    told = {
+        "standard deviation of the noise": "0.72",
+        "of biases of users": "0.4",
+        "of biases of items": "0.5",
+        "of products of factors": "0.3",
+        "degrees of freedom of the noise, users": "5.7",
+        "degrees of freedom of the noise, items": "26",
+    }
+    model = {**EVALUATE["model"], "method": "variational", "learnt": learnt}
+    found = facts(section_of(read_page(evaluate_page(EVALUATE | {"model": model})), "Model"))
+    assert found.items() >= told.items()
+    assert not found.keys() & {"ridge λ", "objective"}
+    training = {**RETRAIN["training"], "learnt": learnt}
+    page = read_page(retrain_page(RETRAIN | {"training": training}, {}))
+    assert facts(section_of(page, "Training")).items() >= told.items()
+
+
 def test_measures_without_a_length_of_list() -> None:
     record = {"metrics": {"ndcg": 0.5}, "source": {"label": "a.csv", "held_out": 5}}
     root = read_page(evaluate_page(record))
