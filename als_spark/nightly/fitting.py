@@ -20,6 +20,7 @@ from als_spark.nightly.holdout import HoldoutRule, held_out
 from als_spark.nightly.run_log import RunNotes
 from als_spark.nightly.run_record import (
     DataRecord,
+    SamplesRecord,
     SourceRecord,
     Spec,
     TrainingRecord,
@@ -38,7 +39,7 @@ from als_spark.spark.read.snapshot import Snapshot
 from als_spark.spark.read.sources import Source, SourceOptions
 from als_spark.spark.read.split import TRAIN, split_ratings
 from als_spark.spark.train.best import model_of
-from als_spark.spark.train.posterior import fit_posterior
+from als_spark.spark.train.posterior import FittedPosterior, fit_posterior
 from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.bayes.options import PosteriorOptions
 from als_spark.train.grid import SweepCollector
@@ -253,7 +254,7 @@ class Fitting:
             more["features"] = placed.record
         model = model_of(ready.prepared, fitted.factors, fitted.objective, more)
         model, intervals = placed.marked(model, fitted.intervals)
-        self._note_training(fitted.result, start)
+        self._note_training(fitted.result, start, samples_record(fitted))
         return Fitted(model, fitted.result, intervals=intervals)
 
     def _description(
@@ -273,7 +274,9 @@ class Fitting:
             "warm_runs": start.warm_runs,
         }
 
-    def _note_training(self, result: PointResult, start: Start) -> None:
+    def _note_training(
+        self, result: PointResult, start: Start, samples: SamplesRecord | None = None
+    ) -> None:
         """Note how a training has gone."""
         training = TrainingRecord(
             start=start.kind,
@@ -286,6 +289,7 @@ class Fitting:
             objective=result.objective,
             seconds=round(result.seconds, 3),
             history=tuple((r.iteration, r.objective, r.change) for r in result.history),
+            samples=samples,
         )
         self._notes.record = replace(self._notes.record, training=training)
 
@@ -307,6 +311,21 @@ class Fitting:
                 self._options.ranking,
                 seen=ready.split.where(F.col("split") == TRAIN),
             )
+
+
+def samples_record(fitted: FittedPosterior) -> SamplesRecord | None:
+    """Return what is told of the samples of a training; None of other methods."""
+    learnt = fitted.description["posterior"]
+    if learnt["method"] != "sample":
+        return None
+    history = fitted.result.history
+    return SamplesRecord(
+        burn_in=learnt["burn_in"],
+        noise=tuple(record.noise for record in history),
+        rmse=tuple((r.iteration, r.rmse) for r in history if math.isfinite(r.rmse)),
+        r_hat=learnt["r_hat"],
+        effective_samples=learnt["effective_samples"],
+    )
 
 
 def warnings_of(snapshot: Snapshot) -> list[str]:

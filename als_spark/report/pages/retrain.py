@@ -30,6 +30,11 @@ RETRAIN_PICTURES: Mapping[str, tuple[str, str, str]] = {
         "Lines of objective and change of the factors against the iteration",
         "How the challenger's training went.",
     ),
+    "samples.png": (
+        "Training",
+        "Lines of the noise of every draw, and of the error of their mean, against the iteration",
+        "How the challenger's samples settled; the error is that on held-out ratings.",
+    ),
     "breakdown.png": (
         "Comparison",
         "Errors by the number of training ratings of user and item",
@@ -179,6 +184,7 @@ def _checks_table(checks: Sequence[Mapping[str, Any]]) -> Table:
 def _training_facts(training: Mapping[str, Any], method: Any) -> Facts:
     """Tell of a training; methods that learn the prior have no λ."""
     learnt = method in ("variational", "sample")
+    samples = get_mapping(training, "samples")
     return drop_missing(
         [
             ("start", training.get("start")),
@@ -190,8 +196,10 @@ def _training_facts(training: Mapping[str, Any], method: Any) -> Facts:
             ("α of implicit feedback", training.get("alpha")),
             ("factors", "nonnegative" if training.get("nonnegative") else None),
             ("iterations", training.get("iterations")),
-            ("ended", _ended(training)),
+            ("ended", "all samples drawn" if samples else _ended(training)),
             ("objective", _format_fully(training.get("objective"))),
+            ("R-hat of the noise", _format_fully(samples.get("r_hat"))),
+            ("effective samples of the noise", _format_fully(samples.get("effective_samples"))),
         ]
     )
 
