@@ -271,11 +271,14 @@ class PosteriorParams(FeatureParams, IntervalParams):
                 f"exchange='shuffle' with {self._chosen}: not usable: every worker needs what is "
                 "known of all rows of the other side: clear one of the two"
             )
-        if method != "ridge":
+        one = method == "sample" and self.getNumSamples() == 1
+        if method != "ridge" and not one:
             return
+        chosen = self._chosen + (", numSamples=1" if one else "")
         for name, column in zip(INTERVAL_COLUMNS, self.interval_columns(), strict=True):
             if column:
                 raise InvalidArgument(
-                    f"{name}={column!r} with {self._chosen}: not available: deviations and "
-                    "intervals are those of method='variational' and 'sample': clear one of the two"
+                    f"{name}={column!r} with {chosen}: not available: deviations and intervals are "
+                    "those of method='variational', or of two samples or more of 'sample': clear "
+                    "one of the two"
                 )
