@@ -114,7 +114,12 @@ class TestIntoAFolder:
         np.testing.assert_allclose(scores, np.sort(lower)[:-5:-1])
         told = model.description["posterior"]
         assert (told["method"], told["samples"], told["n_features"]) == ("sample", 5, 3)
-        assert record_of(out / "run.json")["training"]["iterations"] == 7
+        run = record_of(out / "run.json")
+        samples = run["training"]["samples"]
+        assert (run["training"]["iterations"], samples["burn_in"]) == (7, 2)
+        assert len(samples["noise"]) == 7
+        assert [iteration for iteration, _ in samples["rmse"]] == [3, 4, 5, 6, 7]
+        assert samples["rmse"][-1][1] == pytest.approx(run["challenger"]["rmse"], rel=1e-6)
         assert "sample, noise" in capsys.readouterr().out
         assert recommend([*served, "--risk", "thompson"]) == 0
         assert main([*options, "--lambda", "4", "--max-iter", "3"]) == 0
