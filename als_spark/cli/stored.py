@@ -61,7 +61,7 @@ def open_model(
 ) -> OpenModel:
     """Read the model that a configuration names; a session is needed for other file systems only.
 
-    ``intervals`` asks for what a variational model knows of its uncertainty, too.
+    ``intervals`` asks for what a model with a posterior knows of its uncertainty, too.
 
     Raises
     ------
@@ -154,6 +154,6 @@ def _opened(folder: Path, label: str, version: str | None, *, intervals: bool) -
     if not (folder / POSTERIOR_FILE).is_file():
         raise DataError(
             f"{label} has no intervals, so nothing tells how uncertain its predictions are: leave "
-            "--risk out, or train with --method variational"
+            "--risk out, or train with --method variational or sample"
         )
     return OpenModel(model, label, version, load_intervals(folder))

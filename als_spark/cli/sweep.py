@@ -429,9 +429,11 @@ _STOPS: Mapping[Kind, StopRule] = {
 def _history(point: PointResult) -> dict[str, Any]:
     """Return the record of ``history.json``; what is not finite is null."""
     record: dict[str, Any] = {"d": point.rank, "lambda_reg": point.reg}
-    names = ["objective", "change"] if point.learnt is None else ["objective", "change", "noise"]
+    names = ["objective", "change", *([] if point.learnt is None else ["noise", "rmse"])]
     for name in names:
         values = [getattr(iteration, name) for iteration in point.history]
+        if name == "rmse" and not any(map(math.isfinite, values)):
+            continue
         record[name] = [value if math.isfinite(value) else None for value in values]
     return record
 

@@ -129,9 +129,9 @@ class ALS(FitParams, Estimator[ALSModel], MLWritable, MLReadable["ALS"]):
     featureRidge : float, optional
         As many rows as the coefficients of the features of a ridge weigh (300).
     deviationCol, lowerCol, upperCol : str, optional
-        Further columns of ``transform``, of ``variational`` alone: the standard deviation of a
-        prediction, and the ends of an interval that has the rating with probability ``coverage``;
-        NaN where a prediction is none of the model's factors.
+        Further columns of ``transform``, of ``variational`` and ``sample``: the standard deviation
+        of a prediction, and the ends of an interval that has the rating with probability
+        ``coverage``; NaN where a prediction is none of the model's factors.
     coverage : float
         Share of ratings within ``lowerCol`` and ``upperCol``.
     userFeatures, itemFeatures : DataFrame, optional

@@ -32,6 +32,7 @@ from als_spark.ml.predict import (
     with_features,
 )
 from als_spark.model.ids import IdIndex
+from als_spark.solve.topk import sampled_pairs
 from als_spark.spark.arrow import gather_batches, map_in_arrow
 from als_spark.spark.read.names import quoted
 from als_spark.types import SIDES, FloatArray, IntArray, Side
@@ -66,7 +67,7 @@ def check_wanted(wanted: Wanted, prior: LearntPrior | None, taken: list[str]) ->
     InvalidArgument
         If the model has no posterior, or a name is taken.
     """
-    if prior is None or not prior.moments:
+    if prior is None or not prior.spread:
         raise no_moments()
     names = wanted.names
     for k, name in enumerate(names):
@@ -95,11 +96,11 @@ def add_deviations(
     prediction : str
         Column of the predictions.
     prior : LearntPrior
-        With moments.
+        With moments, or samples.
     wanted : Wanted
     """
     keys = {
-        side: id_or_null(name, from_arrow_type(prior.moments[side].ids.type))
+        side: id_or_null(name, from_arrow_type(prior.spread[side].ids.type))
         for side, name in names.items()
     }
     if fits_arrow(predicted, *(prior.vectors(side) for side in SIDES)):
@@ -118,7 +119,9 @@ def _in_arrow(
     plain, fields = numbered(predicted, more)
     added = [StructField(name, FloatType(), nullable=False) for name in ADDED]
     users, items = (prior.broadcast(side) for side in SIDES)
-    deviate = partial(deviate_batches, users=users, items=items, half=wanted.half)
+    deviate = partial(
+        deviate_batches, users=users, items=items, half=wanted.half, n_means=prior.n_means
+    )
     found = map_in_arrow(plain, deviate, StructType([*fields, *added]))
     kept = [name for name, asked in zip(ADDED, wanted, strict=False) if asked]
     own = [field.name for field in fields]
@@ -131,10 +134,12 @@ def deviate_batches(
     users: Broadcast[SideFactors],
     items: Broadcast[SideFactors],
     half: float,
+    n_means: int = 0,
 ) -> Iterator[pa.RecordBatch]:
     """Add deviations and intervals to rows that end with a prediction and the ids: on an executor.
 
-    Three columns of float take the place of these: see :data:`ADDED`.
+    Three columns of float take the place of these: see :data:`ADDED`; ``n_means`` is that of
+    :func:`variances`.
     """
     sides = users.value, items.value
     indices = [IdIndex(side.ids) for side in sides]
@@ -147,7 +152,7 @@ def deviate_batches(
         ]
         known = np.flatnonzero((rows[0] >= 0) & (rows[1] >= 0))
         deviation, width = np.full((2, centre.size), np.nan)
-        variance, noise = variances(*sides, rows[0][known], rows[1][known])
+        variance, noise = variances(*sides, rows[0][known], rows[1][known], n_means)
         deviation[known] = np.sqrt(variance)
         width[known] = half * np.sqrt(variance + noise)
         table = table.select(range(n))
@@ -158,14 +163,24 @@ def deviate_batches(
 
 
 def variances(
-    users: SideFactors, items: SideFactors, user_rows: IntArray, item_rows: IntArray
+    users: SideFactors,
+    items: SideFactors,
+    user_rows: IntArray,
+    item_rows: IntArray,
+    n_means: int = 0,
 ) -> tuple[FloatArray, FloatArray]:
-    """(n,) float64 variances of predictions, and those of the noise, by rows of spread vectors."""
+    """(n,) float64 variances of predictions, and those of the noise, by rows of spread vectors.
+
+    ``n_means`` is that of :attr:`~als_spark.ml.moments.LearntPrior.n_means`.
+    """
     found = np.empty((2, user_rows.size))
     for start in range(0, user_rows.size, DOT_ROWS):
         part = slice(start, start + DOT_ROWS)
         a = users.factors[user_rows[part]].astype(np.float64)
         b = items.factors[item_rows[part]].astype(np.float64)
+        if n_means:
+            found[:, part] = sampled_pairs(a, b, n_means)[1:]
+            continue
         found[0, part] = np.einsum("nd,nd->n", a[:, :-1], b[:, :-1])
         found[1, part] = a[:, -1] * b[:, -1]
     # What float32 has rounded away of a variance near zero.
@@ -185,7 +200,10 @@ def _by_joins(
         joined = with_features(joined, prior.frame(side), keys[side], names[side])
     width = prior.vectors("user").factors.shape[1]
     users, items = F.col(names["user"]), F.col(names["item"])
-    whole = dot(F.slice(users, 1, width - 1), F.slice(items, 1, width - 1)).cast("double")
+    if prior.n_means:
+        whole = _of_samples(users, items, width, prior.n_means)
+    else:
+        whole = dot(F.slice(users, 1, width - 1), F.slice(items, 1, width - 1)).cast("double")
     # Not greatest, which passes over nulls.
     variance = F.when(whole < 0, 0.0).otherwise(whole)
     noise = F.element_at(users, width).cast("double") * F.element_at(items, width)
@@ -196,6 +214,23 @@ def _by_joins(
         _float(value).alias(name) for value, name in zip(values, wanted[:3], strict=True) if name
     ]
     return joined.select("*", *added).drop(*names.values())
+
+
+def _of_samples(users: Column, items: Column, width: int, n_means: int) -> Column:
+    """Mean of the squared distances of the samples' products from that of the mean."""
+    starts = F.array(*map(F.lit, range(1, width, n_means)))
+    products = F.transform(
+        starts,
+        lambda k: dot(F.slice(users, k, n_means), F.slice(items, k, n_means)).cast("double"),
+    )
+    # By a name: the products are not computed again for each of them.
+    squares = F.transform(
+        F.array(products),
+        lambda all_of: F.aggregate(
+            all_of, F.lit(0.0), lambda total, one: total + (one - F.element_at(all_of, 1)) ** 2
+        ),
+    )
+    return F.element_at(squares, 1) / (width // n_means - 1)
 
 
 def _float(value: Column) -> Column:

@@ -255,7 +255,8 @@ class ALSModel(HasFactors, HasSummary, IntervalParams, Model, MLWritable, MLRead
     def fromStore(cls, path: str, version: str | None = None) -> ALSModel:
         """Read a model from a model store, verified: see :meth:`fromFactorModel`.
 
-        One that was trained by ``--method variational`` has deviations and intervals, too.
+        One that was trained by ``--method variational`` or ``sample`` has deviations and intervals,
+        too.
 
         Parameters
         ----------

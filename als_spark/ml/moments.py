@@ -8,7 +8,8 @@ the diagonal twice, and P', Q' without the bias row and column::
     user  [packed P, W(g), W-weighted P', 1 / (a t_u)]
     item  [W(z), packed Q, packed Q', 1 / t_i]
 
-The last entries are no part of the product: theirs is the variance of the noise.
+The last entries are no part of the product: theirs is the variance of the noise. The vectors of a
+sampled model are those of :func:`als_spark.train.bayes.spread.sample_vectors`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import pyarrow as pa
 from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_type
-from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
+from pyspark.sql.types import ArrayType, DoubleType, FloatType, StructField, StructType
 
 from als_spark.ml.errors import InvalidArgument
 from als_spark.ml.factors import (
@@ -38,31 +39,36 @@ from als_spark.model.ids import IdIndex
 from als_spark.model.intervals import POSTERIOR_FILE, load_intervals
 from als_spark.solve.posterior import covariance_places, packed_sizes
 from als_spark.spark.arrow import lists_of
-from als_spark.train.bayes.spread import Moments
+from als_spark.train.bayes.spread import Samples, Spread, sample_vectors
 from als_spark.types import SIDES, FloatArray, IntArray, Side
 
 METADATA = "posterior"
 """Key of the metadata of a saved model."""
 
 
-class SideMoments(NamedTuple):
-    """Moments of the rows of one side, float64."""
+class SideSpread(NamedTuple):
+    """Moments, or samples, of the rows of one side."""
 
     ids: pa.Array
     """(n,) those of :class:`~als_spark.ml.factors.SideFactors`, in their order."""
     means: FloatArray
-    """(n, D) bias, then factors."""
-    packed: FloatArray
-    """(n, D (D + 1) / 2) lower triangles of the covariances, row by row, or (n, D) diagonals."""
+    """(n, D) float64: bias, then factors."""
+    numbers: FloatArray
+    """(n, D (D + 1) / 2) lower triangles of the covariances, row by row, or (n, D) diagonals,
+    float64; or (n, S D) samples, one after the other, float32."""
     scales: FloatArray
-    """(n,) t."""
+    """(n,) float64: t."""
+    sampled: bool
 
     @classmethod
-    def of(cls, side: AnySide, ids: pa.Array, moments: Moments, position: int) -> SideMoments:
-        """Take the moments of one side, ``position`` 0 or 1, whose rows have ``ids``."""
+    def of(cls, side: AnySide, ids: pa.Array, spread: Spread, position: int) -> SideSpread:
+        """Take those of one side, ``position`` 0 or 1, whose rows have ``ids``."""
         rows = IdIndex(ids).rows_of(side.ids)
-        parts = (moments.rows, moments.packed, moments.scales)
-        return cls(side.ids, *(part[position][rows] for part in parts))
+        sampled = isinstance(spread, Samples)
+        numbers = spread.draws if isinstance(spread, Samples) else spread.packed
+        parts = (own[position][rows] for own in (spread.rows, numbers, spread.scales))
+        means, own, scales = parts
+        return cls(side.ids, means, own.reshape(rows.size, -1), scales, sampled)
 
     @property
     def size(self) -> int:
@@ -80,8 +86,8 @@ class LearntPrior:
         The method with its options, and what it has learnt, as JSON has it.
     noise : float
         a: the precision of the noise.
-    moments : mapping of side to SideMoments
-        Those of ``variational``; empty of other methods.
+    spread : mapping of side to SideSpread
+        Moments of ``variational``, samples of ``sample``; empty of other methods.
     """
 
     def __init__(
@@ -89,14 +95,20 @@ class LearntPrior:
         session: SparkSession,
         description: Mapping[str, Any],
         noise: float = 1.0,
-        moments: Mapping[Side, SideMoments] | None = None,
+        spread: Mapping[Side, SideSpread] | None = None,
     ) -> None:
         self._session = session
         self.description = dict(description)
         self.noise = noise
-        self.moments: dict[Side, SideMoments] = dict(moments or {})
+        self.spread: dict[Side, SideSpread] = dict(spread or {})
         self._vectors: dict[Side, SideFactors] = {}
         self._broadcasts: dict[Side, Broadcast[SideFactors]] = {}
+
+    @property
+    def n_means(self) -> int:
+        """Columns that a sample has in the spread vectors; 0 of moments."""
+        own = self.spread["user"]
+        return own.size + 1 if own.sampled else 0
 
     def vectors(self, side: Side) -> SideFactors:
         """Return the spread vectors of a side, float32.
@@ -106,11 +118,11 @@ class LearntPrior:
         InvalidArgument
             If the model has none.
         """
-        if not self.moments:
+        if not self.spread:
             raise no_moments()
         if side not in self._vectors:
             noise = self.noise if side == "user" else 1.0
-            own = self.moments[side]
+            own = self.spread[side]
             self._vectors[side] = SideFactors(own.ids, spread_vectors(own, side, noise))
         return self._vectors[side]
 
@@ -130,10 +142,13 @@ class LearntPrior:
             broadcast.unpersist()
 
     def save(self, path: str) -> dict[str, Any]:
-        """Write the folders of the moments; return what the metadata of the model have of it."""
-        for side, own in self.moments.items():
-            _moments_frame(self._session, own).write.parquet(f"{path}/{side}Posterior")
-        more = {"precision": self.noise, "moments": bool(self.moments)}
+        """Write the folders of the posterior; return what the metadata of the model have of it."""
+        for side, own in self.spread.items():
+            _spread_frame(self._session, own).write.parquet(f"{path}/{side}Posterior")
+        # Earlier versions load a sampled model without its samples.
+        sampled = any(own.sampled for own in self.spread.values())
+        moments = bool(self.spread) and not sampled
+        more = {"precision": self.noise, "moments": moments, "sampled": sampled}
         return {METADATA: {**self.description, **more}}
 
     @classmethod
@@ -155,6 +170,7 @@ class LearntPrior:
         if found is None:
             return None
         noise, known = found.get("precision"), found.get("moments")
+        sampled = found.get("sampled") is True
         usable = isinstance(noise, int | float) and not isinstance(noise, bool) and noise > 0
         if not usable or not isinstance(known, bool):
             raise InvalidArgument(
@@ -162,17 +178,18 @@ class LearntPrior:
                 f"{known!r}, which cannot be: save the model again, or take the folder from a "
                 "backup"
             )
-        description = {k: v for k, v in found.items() if k not in ("precision", "moments")}
-        moments: dict[Side, SideMoments] = {}
-        if known:
+        own = ("precision", "moments", "sampled")
+        description = {k: v for k, v in found.items() if k not in own}
+        spread: dict[Side, SideSpread] = {}
+        if known or sampled:
             for side in SIDES:
                 folder = f"{path}/{side}Posterior"
                 frame = session.read.parquet(folder)
-                moments[side] = _read_moments(frame, sides[side], folder)
-            shapes = {(own.size, own.packed.shape[1]) for own in moments.values()}
+                spread[side] = _read_spread(frame, sides[side], folder, sampled=sampled)
+            shapes = {(own.size, own.numbers.shape[1]) for own in spread.values()}
             if len(shapes) > 1:
                 raise _foreign(f"{path}/itemPosterior")
-        return cls(session, description, float(noise), moments)
+        return cls(session, description, float(noise), spread)
 
 
 def stored_prior(
@@ -201,27 +218,34 @@ def stored_prior(
     if not (folder / POSTERIOR_FILE).is_file():
         return LearntPrior(session, description)
     known = load_intervals(folder)
-    moments: dict[Side, SideMoments] = {}
+    spread: dict[Side, SideSpread] = {}
     for k, (side, ids) in enumerate(zip(SIDES, (known.users, known.items), strict=True)):
         if (ids.rows_of(sides[side].ids) < 0).any():
             raise _foreign(str(folder))
-        moments[side] = SideMoments.of(sides[side], ids.ids, known.moments, k)
-    return LearntPrior(session, description, known.moments.noise, moments)
+        spread[side] = SideSpread.of(sides[side], ids.ids, known.spread, k)
+    return LearntPrior(session, description, known.spread.noise, spread)
 
 
-def spread_vectors(side: SideMoments, name: Side, noise: float) -> FloatArray:
+def spread_vectors(side: SideSpread, name: Side, noise: float) -> FloatArray:
     """Return the spread vectors of a side, float32.
 
-    They have D (D + 1) + d (d + 1) / 2 + 1 numbers, or 2 D + d + 1 of diagonal covariances.
+    They have D (D + 1) + d (d + 1) / 2 + 1 numbers, 2 D + d + 1 of diagonal covariances, or
+    (S + 1) (D + 1) + 1 of S samples.
 
     Parameters
     ----------
-    side : SideMoments
+    side : SideSpread
     name : {"user", "item"}
     noise : float
         The precision that t multiplies: a for the users, 1 for the items.
     """
-    rows, columns = covariance_places(side.size, side.packed.shape[1])
+    if side.sampled:
+        draws = side.numbers.reshape(len(side.ids), -1, side.size)
+        # m is in the factors, and in no difference of two samples.
+        vectors = sample_vectors(side.means, draws, side.scales * noise, name)
+        return vectors.astype(np.float32)
+    packed = side.numbers
+    rows, columns = covariance_places(side.size, packed.shape[1])
     twice = np.where(rows == columns, 1.0, 2.0)
     points = side.means.copy()
     # A 1 in the place of the bias.
@@ -230,9 +254,9 @@ def spread_vectors(side: SideMoments, name: Side, noise: float) -> FloatArray:
     latent = (rows > 0) & (columns > 0)
     last = 1 / (noise * side.scales)
     if name == "user":
-        parts = [side.packed, products, side.packed[:, latent] * twice[latent]]
+        parts = [packed, products, packed[:, latent] * twice[latent]]
     else:
-        parts = [products, side.packed, side.packed[:, latent]]
+        parts = [products, packed, packed[:, latent]]
     return np.column_stack([*parts, last]).astype(np.float32)
 
 
@@ -240,36 +264,40 @@ def no_moments() -> InvalidArgument:
     """Return the error of a model without intervals."""
     return InvalidArgument(
         "deviationCol, lowerCol and upperCol need the posterior of a model that "
-        "ALS(method='variational') has fitted, without foldIn: clear them"
+        "ALS(method='variational') or 'sample' has fitted, without foldIn: clear them"
     )
 
 
-def _moments_frame(session: SparkSession, own: SideMoments) -> DataFrame:
-    kind = pa.list_(pa.field("element", pa.float64(), nullable=False))
-    step = max(CHUNK_FACTORS // own.packed.shape[1], 1)
+def _spread_frame(session: SparkSession, own: SideSpread) -> DataFrame:
+    step = max(CHUNK_FACTORS // own.numbers.shape[1], 1)
     chunks = []
     for first in range(0, len(own.ids), step):
         part = slice(first, first + step)
         columns = [own.ids[part], pa.array(own.scales[part])]
-        columns += [lists_of(numbers[part], kind) for numbers in (own.means, own.packed)]
-        chunks.append(
-            pa.RecordBatch.from_arrays(columns, names=["id", "scale", "mean", "covariance"])
-        )
-    numbers = ArrayType(DoubleType(), containsNull=False)
+        for numbers in (own.means[part], own.numbers[part]):
+            kind = pa.field("element", pa.from_numpy_dtype(numbers.dtype), nullable=False)
+            columns.append(lists_of(numbers, pa.list_(kind)))
+        chunks.append(pa.RecordBatch.from_arrays(columns, names=_names(sampled=own.sampled)))
+    kind_of = FloatType() if own.sampled else DoubleType()
     schema = StructType(
         [
             StructField("id", from_arrow_type(own.ids.type)),
             StructField("scale", DoubleType()),
-            StructField("mean", numbers),
-            StructField("covariance", numbers),
+            StructField("mean", ArrayType(DoubleType(), containsNull=False)),
+            StructField(_names(sampled=own.sampled)[3], ArrayType(kind_of, containsNull=False)),
         ]
     )
     return chunks_frame(session, chunks, schema)
 
 
-def _read_moments(frame: DataFrame, side: AnySide, folder: str) -> SideMoments:
-    """Bring moments to the driver, in the order of the ids of the factors."""
-    names = ("id", "scale", "mean", "covariance")
+def _names(*, sampled: bool) -> list[str]:
+    """Columns of a saved posterior."""
+    return ["id", "scale", "mean", "samples" if sampled else "covariance"]
+
+
+def _read_spread(frame: DataFrame, side: AnySide, folder: str, *, sampled: bool) -> SideSpread:
+    """Bring a posterior to the driver, in the order of the ids of the factors."""
+    names = _names(sampled=sampled)
     if not set(names) <= set(frame.columns):
         raise _foreign(folder)
     chunks = collect_chunks(frame.select(*names))
@@ -277,14 +305,16 @@ def _read_moments(frame: DataFrame, side: AnySide, folder: str) -> SideMoments:
     if table is None or table.num_rows != len(side.ids) or table.column("id").type != side.ids.type:
         raise _foreign(folder)
     rows = IdIndex(table.column("id").combine_chunks()).rows_of(side.ids)
-    means, packed = (_numbers(table, name, rows) for name in ("mean", "covariance"))
-    if (rows < 0).any() or means is None or packed is None:
+    means, numbers = (_numbers(table, name, rows) for name in names[2:])
+    if (rows < 0).any() or means is None or numbers is None:
         raise _foreign(folder)
     size = means.shape[1]
     scales = table.column("scale").to_numpy()[rows]
-    if packed.shape[1] not in packed_sizes(size) or not np.isfinite(scales).all():
+    width = numbers.shape[1]
+    fits = width % size == 0 < width if sampled else width in packed_sizes(size)
+    if not fits or not np.isfinite(scales).all():
         raise _foreign(folder)
-    return SideMoments(side.ids, means, packed, scales)
+    return SideSpread(side.ids, means, numbers, scales, sampled)
 
 
 def _numbers(table: pa.Table, name: str, rows: IntArray) -> FloatArray | None:

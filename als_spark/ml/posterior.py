@@ -17,7 +17,7 @@ from als_spark.ml.columns import check_ratings, id_type, typed_ratings
 from als_spark.ml.factors import SideFactors, cast_ids
 from als_spark.ml.features import FeatureReader, PlacedSides, place_sides
 from als_spark.ml.fit_params import FitParams
-from als_spark.ml.moments import LearntPrior, SideMoments
+from als_spark.ml.moments import LearntPrior, SideSpread
 from als_spark.ml.progress import watched
 from als_spark.ml.summary import ALSIteration, ALSTrainingSummary
 from als_spark.ml.training import DTYPE, Fitted, Shared
@@ -176,13 +176,13 @@ def _assembled(
     baseline = Baseline(fitted.objective.mean, biased=True)
     prior = LearntPrior(dataset.sparkSession, learnt)
     if fitted.intervals is not None:
-        moments = fitted.intervals.moments
+        spread = fitted.intervals.spread
         parts = {
-            side: SideMoments.of(own, cast_ids(ids.ids, kind), moments, k)
+            side: SideSpread.of(own, cast_ids(ids.ids, kind), spread, k)
             for k, (side, own, ids, kind) in enumerate(
                 zip(SIDES, sides, indices, kinds, strict=True)
             )
         }
-        prior = LearntPrior(dataset.sparkSession, learnt, moments.noise, parts)
+        prior = LearntPrior(dataset.sparkSession, learnt, spread.noise, parts)
     model = Fitted(sides[0], sides[1], fitted.objective, baseline, summary)
     return FittedPrior(model, prior)

@@ -34,13 +34,13 @@ class IntervalParams(AlsModelParams):
 
     deviationCol = text_param(
         "deviationCol",
-        "column name for the standard deviation of predictions, of method variational; not set or "
-        "'': there is none",
+        "column name for the standard deviation of predictions, of methods variational and "
+        "sample; not set or '': there is none",
     )
     lowerCol = text_param(
         "lowerCol",
         "column name for the lower end of the interval that a rating is in with probability "
-        "coverage, of method variational; not set or '': there is none",
+        "coverage, of methods variational and sample; not set or '': there is none",
     )
     upperCol = text_param("upperCol", "as lowerCol, for the upper end")
     coverage = float_param(
@@ -271,11 +271,14 @@ class PosteriorParams(FeatureParams, IntervalParams):
                 f"exchange='shuffle' with {self._chosen}: not usable: every worker needs what is "
                 "known of all rows of the other side: clear one of the two"
             )
-        if method == "variational":
+        one = method == "sample" and self.getNumSamples() == 1
+        if method != "ridge" and not one:
             return
+        chosen = self._chosen + (", numSamples=1" if one else "")
         for name, column in zip(INTERVAL_COLUMNS, self.interval_columns(), strict=True):
             if column:
                 raise InvalidArgument(
-                    f"{name}={column!r} with {self._chosen}: not available: deviations and "
-                    "intervals are those of method='variational': clear one of the two"
+                    f"{name}={column!r} with {chosen}: not available: deviations and intervals are "
+                    "those of method='variational', or of two samples or more of 'sample': clear "
+                    "one of the two"
                 )

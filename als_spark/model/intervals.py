@@ -1,4 +1,4 @@
-"""Predictions with their uncertainty: the posterior of a variational model, by original ids."""
+"""Predictions with their uncertainty: a variational or a sampled posterior, by original ids."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from als_spark.errors import ConfigError, DataError
 from als_spark.files.json_files import decode, write_json
 from als_spark.model.ids import IdIndex
 from als_spark.solve.posterior import packed_sizes
-from als_spark.train.bayes.spread import Moments
+from als_spark.train.bayes.spread import Moments, Samples, Spread
 from als_spark.types import FloatArray
 
 POSTERIOR_FORMAT = "als_spark.posterior/1"
+SAMPLES_FORMAT = "als_spark.samples/1"
 POSTERIOR_FILE = "posterior.json"
 _PAIRS = (("freedoms", "freedom"), ("ridges", "feature_precision"))
 """What only a training needs that goes on from here."""
@@ -40,18 +41,18 @@ class Intervals(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class IntervalModel:
-    """A variational posterior with the original ids.
+    """A variational or a sampled posterior with the original ids.
 
     Attributes
     ----------
     users, items : IdIndex
-        Ids in the order of the moments' rows.
-    moments : Moments
+        Ids in the order of the rows of ``spread``.
+    spread : Moments or Samples
     """
 
     users: IdIndex
     items: IdIndex
-    moments: Moments
+    spread: Spread
 
     def __repr__(self) -> str:
         """Say how large it is."""
@@ -60,7 +61,7 @@ class IntervalModel:
     @property
     def rank(self) -> int:
         """Number of factors d, the bias not counted."""
-        return int(self.moments.rows[0].shape[1]) - 1
+        return int(self.spread.rows[0].shape[1]) - 1
 
     def predict(
         self,
@@ -91,7 +92,7 @@ class IntervalModel:
             )
         known = (user_rows >= 0) & (item_rows >= 0)
         found = Intervals(*(np.full(known.size, np.nan) for _ in Intervals._fields))
-        means, deviations, noises = self.moments.predict(user_rows[known], item_rows[known])
+        means, deviations, noises = self.spread.predict(user_rows[known], item_rows[known])
         half = NormalDist().inv_cdf(0.5 + coverage / 2) * np.hypot(deviations, noises)
         values = (means, deviations, means - half, means + half)
         for whole, own in zip(found, values, strict=True):
@@ -102,33 +103,35 @@ class IntervalModel:
 def save_intervals(model: IntervalModel, folder: Path) -> None:
     """Write what intervals need beside a model: two Parquet files and ``posterior.json``.
 
-    Each Parquet file has the columns ``id``, ``scale`` (t), ``mean`` (fixed-size list: bias, then
-    factors) and ``covariance`` (fixed-size list: the lower triangle, row by row, or the diagonal),
-    all float64.
+    Each Parquet file has the columns ``id``, ``scale`` (t) and ``mean`` (fixed-size list: bias,
+    then factors), float64, and of a variational posterior ``covariance`` (fixed-size list, float64:
+    the lower triangle, row by row, or the diagonal), of a sampled one ``samples`` (fixed-size list,
+    float32: bias and factors of each sample that is kept, one after the other).
     """
-    moments = model.moments
-    for k, (name, ids) in enumerate(zip(SIDE_FILES, (model.users, model.items), strict=True)):
+    spread = model.spread
+    description: dict[str, Any] = {"mean": spread.mean, "noise": spread.noise}
+    if isinstance(spread, Moments):
+        kind, name, numbers = POSTERIOR_FORMAT, "covariance", spread.packed
+        description["freedom"] = list(spread.freedoms)
+        description["feature_precision"] = list(spread.ridges)
+    else:
+        kind, name, numbers = SAMPLES_FORMAT, "samples", spread.draws
+        description["samples"] = spread.n_draws
+    for k, (file, ids) in enumerate(zip(SIDE_FILES, (model.users, model.items), strict=True)):
         table = pa.table(
             {
                 "id": ids.ids,
-                "scale": pa.array(moments.scales[k]),
-                "mean": _lists(moments.rows[k]),
-                "covariance": _lists(moments.packed[k]),
+                "scale": pa.array(spread.scales[k]),
+                "mean": _lists(spread.rows[k]),
+                name: _lists(numbers[k]),
             }
         )
-        pq.write_table(table, folder / name, use_dictionary=False)
-    description = {
-        "format": POSTERIOR_FORMAT,
-        "mean": moments.mean,
-        "noise": moments.noise,
-        "freedom": list(moments.freedoms),
-        "feature_precision": list(moments.ridges),
-    }
-    write_json(folder / POSTERIOR_FILE, description)
+        pq.write_table(table, folder / file, use_dictionary=False)
+    write_json(folder / POSTERIOR_FILE, {"format": kind, **description})
 
 
 def load_intervals(folder: str | Path) -> IntervalModel:
-    """Read what :func:`save_intervals` wrote, such as ``train --method variational`` does.
+    """Read what :func:`save_intervals` wrote, as ``train --method variational`` or ``sample`` does.
 
     Raises
     ------
@@ -138,35 +141,53 @@ def load_intervals(folder: str | Path) -> IntervalModel:
     folder = Path(folder)
     try:
         description = decode((folder / POSTERIOR_FILE).read_bytes())
-        if description.get("format") != POSTERIOR_FORMAT:
-            raise ValueError(f"the format is not {POSTERIOR_FORMAT!r}")
-        mean, noise = (float(description[key]) for key in ("mean", "noise"))
-        more: dict[str, Any] = {
-            name: _pair(description, key) for name, key in _PAIRS if key in description
-        }
+        if description.get("format") not in (POSTERIOR_FORMAT, SAMPLES_FORMAT):
+            raise ValueError(f"the format is neither {POSTERIOR_FORMAT!r} nor {SAMPLES_FORMAT!r}")
         tables = [pq.read_table(folder / name).combine_chunks() for name in SIDE_FILES]
-        sides = [
-            (_numbers(table, "mean"), _numbers(table, "covariance"), table["scale"].to_numpy())
-            for table in tables
-        ]
-        size = sides[0][0].shape[1]
-        for table, (rows, packed, scales) in zip(tables, sides, strict=True):
-            known = size, sides[0][1].shape[1]
-            if (rows.shape[1], packed.shape[1]) != known or known[1] not in packed_sizes(size):
-                raise ValueError("the files are of different ranks")
-            if not all(np.isfinite(own).all() for own in (rows, packed, scales)):
-                raise ValueError("a number is missing, or not finite")
-            if table["id"].null_count:
-                raise ValueError("an id is missing")
+        spread = _spread(description, tables)
+        if any(table["id"].null_count for table in tables):
+            raise ValueError("an id is missing")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise DataError(
             f"{folder} holds no readable posterior ({reason}): give the folder of a model that was "
-            "trained with --method variational"
+            "trained with --method variational or sample"
         ) from error
     users, items = (IdIndex(table["id"].combine_chunks()) for table in tables)
-    pairs = list(zip(*sides, strict=True))
-    return IntervalModel(users, items, Moments(mean, noise, *pairs, **more))
+    return IntervalModel(users, items, spread)
+
+
+def _spread(description: Mapping[str, Any], tables: Sequence[pa.Table]) -> Spread:
+    """Put the numbers of files together; ValueError and its like where they do not fit."""
+    mean, noise = (float(description[key]) for key in ("mean", "noise"))
+    sampled = description["format"] == SAMPLES_FORMAT
+    rows = [_numbers(table, "mean") for table in tables]
+    more = [_numbers(table, "samples" if sampled else "covariance") for table in tables]
+    scales = [table["scale"].to_numpy() for table in tables]
+    size, width = rows[0].shape[1], more[0].shape[1]
+    # Those of samples are told by their number, covariances by theirs.
+    sizes = (size * description["samples"],) if sampled else packed_sizes(size)
+    if (
+        width not in sizes
+        or not width
+        or any(own.shape[1] != size for own in rows)
+        or more[1].shape[1] != width
+    ):
+        raise ValueError("the files are of different ranks")
+    if not all(np.isfinite(own).all() for own in (mean, noise, *rows, *more, *scales)):
+        raise ValueError("a number is missing, or not finite")
+    if noise <= 0 or any((own <= 0).any() for own in scales):
+        raise ValueError("a precision of the noise is not above 0")
+    users, items = ((rows[k], more[k], scales[k]) for k in (0, 1))
+    whole = tuple(zip(users, items, strict=True))
+    if not sampled:
+        pairs: dict[str, Any] = {
+            name: _pair(description, key) for name, key in _PAIRS if key in description
+        }
+        return Moments(mean, noise, *whole, **pairs)
+    rows_of, drawn, scales_of = whole
+    draws = tuple(own.reshape(own.shape[0], -1, size) for own in drawn)
+    return Samples(mean, noise, rows_of, (draws[0], draws[1]), scales_of)
 
 
 def _pair(description: Mapping[str, Any], key: str) -> tuple[float, float]:
@@ -178,8 +199,9 @@ def _pair(description: Mapping[str, Any], key: str) -> tuple[float, float]:
 
 
 def _lists(numbers: FloatArray) -> pa.Array:
+    """Rows of numbers as lists; those of further axes are one after the other."""
     flat = pa.array(np.ascontiguousarray(numbers).reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, numbers.shape[1])
+    return pa.FixedSizeListArray.from_arrays(flat, int(np.prod(numbers.shape[1:])))
 
 
 def _numbers(table: pa.Table, name: str) -> FloatArray:

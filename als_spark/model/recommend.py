@@ -34,7 +34,7 @@ from als_spark.model.large_model import AnyModel
 from als_spark.model.risk import Risk
 from als_spark.solve.blocks import counting_argsort
 from als_spark.solve.linalg import unit_rows
-from als_spark.solve.topk import LowerBound, Seen, TopItems, top_items, top_of_groups
+from als_spark.solve.topk import Bound, Seen, TopItems, top_items, top_of_groups
 from als_spark.train.backend import AnyFactors
 from als_spark.train.metrics import SideStats
 from als_spark.types import FloatArray, IntArray, Side, other_side
@@ -54,7 +54,7 @@ class Candidates(NamedTuple):
     ties by rising id."""
     means: FloatArray
     """(n,) Mean training rating; that of all, where there is none."""
-    bound: LowerBound | None = None
+    bound: Bound | None = None
     """How scores come from the factors; None: by their products."""
 
 
@@ -147,7 +147,7 @@ def plan_recommendations(
         What has fewer training ratings is not recommended. It is answered as before. With 1, what
         has features and no rating is recommended, too.
     risk : Risk, optional
-        What is recommended by, of a variational model; predictions if not given.
+        What is recommended by, of a variational or a sampled model; predictions if not given.
 
     Raises
     ------

@@ -11,8 +11,10 @@ counted twice on one side,
 
     L(P)·L(z zᵀ) + L(g gᵀ + P')·L(Q) + (1 / a t_u)·(1 / t_i)
 
-So the lower bounds of all pairs come from matrix products of *wide* factors, as scores do. A draw
-of all rows from their posteriors has ordinary factors (Thompson 1933, "On the Likelihood that One
+So the lower bounds of all pairs come from matrix products of *wide* factors, as scores do. Of a
+sampled model they come from the products of each sample that is kept
+(:class:`als_spark.solve.topk.SampledBound`). A draw of all rows from their posteriors, or a sample,
+has ordinary factors (Thompson 1933, "On the Likelihood that One
 Unknown Probability Exceeds Another"; Chapelle and Li 2011, "An Empirical Evaluation of Thompson
 Sampling").
 """
@@ -30,9 +32,10 @@ from als_spark.model.factor_model import FactorModel
 from als_spark.model.intervals import IntervalModel
 from als_spark.solve.philox import normals
 from als_spark.solve.posterior import covariance_places, unpack
-from als_spark.solve.topk import LowerBound
+from als_spark.solve.topk import Bound, LowerBound, SampledBound
 from als_spark.train.backend import Factors
-from als_spark.train.bayes.spread import Moments
+from als_spark.train.bayes.plain import plain_factors
+from als_spark.train.bayes.spread import Moments, Samples, Spread
 from als_spark.types import SIDES, FloatArray, Side
 
 RiskKind = Literal["averse", "thompson"]
@@ -48,13 +51,15 @@ class Risk:
         ``averse``: the lower bound of the interval of a rating, as
         :meth:`~als_spark.model.intervals.IntervalModel.predict` has it, so that what is hardly
         known stands further down. ``thompson``: the prediction by a draw of users and items from
-        their posteriors, so that what is hardly known is tried now and then.
+        their posteriors, so that what is hardly known is tried now and then; of a sampled model
+        one of its samples.
     intervals : IntervalModel
         Of the same training as the model.
     coverage : float
         Of the interval of ``averse``, between 0 and 1.
     seed : int
-        Of the draw of ``thompson``, at least 0: the same one gives the same draw.
+        Of the draw of ``thompson``, at least 0: the same one gives the same draw. Seeds that differ
+        by the number S of samples give the same sample.
 
     Raises
     ------
@@ -79,12 +84,14 @@ class Risk:
             raise ConfigError(f"`seed={self.seed!r}`: use a whole number of at least 0")
 
     @property
-    def bound(self) -> LowerBound | None:
+    def bound(self) -> Bound | None:
         """How scores come from the factors of :meth:`apply`; None: by their products."""
         if self.kind == "thompson":
             return None
-        n_means = self.intervals.moments.rows[0].shape[1] + 1
-        return LowerBound(n_means, NormalDist().inv_cdf(0.5 + self.coverage / 2))
+        n_means = self.intervals.rank + 2
+        times = NormalDist().inv_cdf(0.5 + self.coverage / 2)
+        sampled = isinstance(self.intervals.spread, Samples)
+        return SampledBound(n_means, times) if sampled else LowerBound(n_means, times)
 
     def apply(self, model: FactorModel) -> FactorModel:
         """Return the model with the factors that scores come from, float64.
@@ -104,17 +111,18 @@ class Risk:
                     "training"
                 )
         # A model that was saved has the rows without ratings last.
-        moments = self.intervals.moments.take(*rows)
-        make = _drawn if self.kind == "thompson" else _wide
-        users, items = (make(moments, side, self.seed) for side in SIDES)
+        spread = self.intervals.spread.take(*rows)
+        users, items = (self._factors(spread, side) for side in SIDES)
         return replace(model, factors=Factors(users, items))
 
-
-def _plain(rows: FloatArray, side: Side, mean: float) -> FloatArray:
-    """(n, D + 1) factors of rows (bias, then factors), whose products are predictions."""
-    biases, ones = rows[:, :1], np.ones((rows.shape[0], 1))
-    first = [biases + mean, ones] if side == "user" else [ones, biases]
-    return np.concatenate([*first, rows[:, 1:]], axis=1)
+    def _factors(self, spread: Spread, side: Side) -> FloatArray:
+        if isinstance(spread, Moments):
+            drawn = self.kind == "thompson"
+            return _drawn(spread, side, self.seed) if drawn else _wide(spread, side)
+        if self.kind == "averse":
+            return spread.wide(side)
+        rows = spread.draws[SIDES.index(side)][:, self.seed % spread.n_draws]
+        return plain_factors(rows.astype(np.float64), side, spread.mean)
 
 
 def _drawn(moments: Moments, side: Side, seed: int) -> FloatArray:
@@ -124,12 +132,12 @@ def _drawn(moments: Moments, side: Side, seed: int) -> FloatArray:
     packed, size = moments.packed[at], rows.shape[1]
     noise = normals(np.arange(rows.shape[0]), size, seed=seed, iteration=0, side=side)
     if packed.shape[1] == size:
-        return _plain(rows + np.sqrt(packed) * noise, side, moments.mean)
+        return plain_factors(rows + np.sqrt(packed) * noise, side, moments.mean)
     roots = np.linalg.cholesky(unpack(packed, size))
-    return _plain(rows + np.einsum("nde,ne->nd", roots, noise), side, moments.mean)
+    return plain_factors(rows + np.einsum("nde,ne->nd", roots, noise), side, moments.mean)
 
 
-def _wide(moments: Moments, side: Side, seed: int) -> FloatArray:  # noqa: ARG001
+def _wide(moments: Moments, side: Side) -> FloatArray:
     """Put what means and variances are products of side by side."""
     at = SIDES.index(side)
     rows, packed, scales = moments.rows[at], moments.packed[at], moments.scales[at][:, None]
@@ -144,4 +152,4 @@ def _wide(moments: Moments, side: Side, seed: int) -> FloatArray:  # noqa: ARG00
         noise = 1 / (moments.noise * scales)
     else:
         spreads, noise = [squares, packed], 1 / scales
-    return np.concatenate([_plain(rows, side, moments.mean), *spreads, noise], axis=1)
+    return np.concatenate([plain_factors(rows, side, moments.mean), *spreads, noise], axis=1)

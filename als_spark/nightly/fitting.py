@@ -21,6 +21,7 @@ from als_spark.nightly.holdout import HoldoutRule, held_out
 from als_spark.nightly.run_log import RunNotes
 from als_spark.nightly.run_record import (
     DataRecord,
+    SamplesRecord,
     SourceRecord,
     Spec,
     TrainingRecord,
@@ -39,7 +40,7 @@ from als_spark.spark.read.snapshot import Snapshot
 from als_spark.spark.read.sources import Source, SourceOptions
 from als_spark.spark.read.split import TRAIN, split_ratings
 from als_spark.spark.train.best import model_of
-from als_spark.spark.train.posterior import fit_posterior
+from als_spark.spark.train.posterior import FittedPosterior, fit_posterior
 from als_spark.spark.train.run import PreparedRatings, train_grid
 from als_spark.train.bayes.options import PosteriorOptions
 from als_spark.train.grid import SweepCollector
@@ -254,7 +255,9 @@ class Fitting:
             more["features"] = placed.record
         model = model_of(ready.prepared, fitted.factors, fitted.objective, more)
         model, intervals = placed.marked(model, fitted.intervals)
-        self._note_training(fitted.result, start, learnt_of(fitted.description))
+        self._note_training(
+            fitted.result, start, learnt_of(fitted.description), samples_record(fitted)
+        )
         return Fitted(model, fitted.result, intervals=intervals)
 
     def _description(
@@ -275,7 +278,11 @@ class Fitting:
         }
 
     def _note_training(
-        self, result: PointResult, start: Start, learnt: Mapping[str, Any] | None = None
+        self,
+        result: PointResult,
+        start: Start,
+        learnt: Mapping[str, Any] | None = None,
+        samples: SamplesRecord | None = None,
     ) -> None:
         """Note how a training has gone."""
         training = TrainingRecord(
@@ -290,6 +297,7 @@ class Fitting:
             seconds=round(result.seconds, 3),
             history=tuple((r.iteration, r.objective, r.change) for r in result.history),
             learnt=learnt,
+            samples=samples,
         )
         self._notes.record = replace(self._notes.record, training=training)
 
@@ -311,6 +319,21 @@ class Fitting:
                 self._options.ranking,
                 seen=ready.split.where(F.col("split") == TRAIN),
             )
+
+
+def samples_record(fitted: FittedPosterior) -> SamplesRecord | None:
+    """Return what is told of the samples of a training; None of other methods."""
+    learnt = fitted.description["posterior"]
+    if learnt["method"] != "sample":
+        return None
+    history = fitted.result.history
+    return SamplesRecord(
+        burn_in=learnt["burn_in"],
+        noise=tuple(record.noise for record in history),
+        rmse=tuple((r.iteration, r.rmse) for r in history if math.isfinite(r.rmse)),
+        r_hat=learnt["r_hat"],
+        effective_samples=learnt["effective_samples"],
+    )
 
 
 def warnings_of(snapshot: Snapshot) -> list[str]:

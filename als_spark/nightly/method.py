@@ -23,6 +23,7 @@ from als_spark.train.backend import Factors, as_array
 from als_spark.train.bayes.options import PosteriorOptions
 from als_spark.train.bayes.serve import rows_of_ridge
 from als_spark.train.bayes.side import START_FREEDOM
+from als_spark.train.bayes.spread import Moments
 from als_spark.train.bayes.warm import PosteriorStart, SideStart
 from als_spark.types import SIDES, FloatArray, Side
 
@@ -124,7 +125,7 @@ def options_of(record: Any, label: str) -> PosteriorOptions | None:
 
 
 def posterior_of(store: StoreReader, version: str) -> IntervalModel | None:
-    """Read the posterior that a version was measured by; None where it has none.
+    """Read the posterior that a version was measured by; None where it has none, or samples.
 
     Raises
     ------
@@ -134,7 +135,8 @@ def posterior_of(store: StoreReader, version: str) -> IntervalModel | None:
     with ExitStack() as stack:
         folder = stack.enter_context(store.open(version))
         own = folder / BEFORE_REFIT if (folder / BEFORE_REFIT).is_dir() else folder
-        return load_intervals(own) if (own / POSTERIOR_FILE).is_file() else None
+        known = load_intervals(own) if (own / POSTERIOR_FILE).is_file() else None
+        return known if known is not None and isinstance(known.spread, Moments) else None
 
 
 def warm_prior(
@@ -212,10 +214,17 @@ def posterior_start(
 
     Raises
     ------
+    ConfigError
+        If the posterior was sampled: samples are no start.
     DataError
         If the two have not the same ids.
     """
-    moments, summary = known.moments, prepared.summary
+    moments, summary = known.spread, prepared.summary
+    if not isinstance(moments, Moments):
+        raise ConfigError(
+            "the posterior of a sampled model has no covariances to start from: start at one of "
+            "method=variational, or train anew"
+        )
     sides: dict[Side, SideStart] = {}
     n_known = n_rows = 0
     for k, (side, ids, own) in enumerate(

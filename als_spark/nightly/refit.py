@@ -106,7 +106,7 @@ def refit_posterior(
     anew, by the same seed.
     """
     start = None
-    if fitted.intervals is not None:
+    if fitted.intervals is not None and options.method == "variational":
         start, _ = posterior_start(prepared, fitted.intervals, fitted.model)
     elif (known := ridge_rows(fitted.model)) is not None:
         start, _ = ridge_start(prepared, known, fitted.model)

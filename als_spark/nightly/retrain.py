@@ -274,7 +274,7 @@ class Retrain:
                 known, what = ridge_rows(champion), "ridge towards a mean"
             else:
                 known = posterior_of(self._log.store, str(self._champion_name))
-                what = "posterior"
+                what = "variational posterior"
             if known is None:
                 return cold_start(f"the current version has no {what} to start from")
         rank = champion.rank if known is None else known.rank

@@ -18,6 +18,7 @@ from als_spark.nightly.tracking import log_run
 from als_spark.report.figures.drawing import png_of
 from als_spark.report.figures.learning import learning_figure, training_of
 from als_spark.report.figures.quality import quality_picture
+from als_spark.report.figures.samples import sampling_figure
 from als_spark.report.pages.retrain import retrain_page
 from als_spark.report.progress import ProgressReporter
 from als_spark.store.history import DIED, new_run_id
@@ -252,8 +253,7 @@ class RunLog(RunNotes):
         record = self.record.as_dict()
         if self.record.training is not None:
             with self._optional("the learning curve"):
-                curve = learning_figure([training_of(record["training"])])
-                self.pictures["learning.png"] = png_of(curve)
+                self.pictures |= _draw_training(record["training"])
         with self._optional("the picture of the history"):
             self.pictures["quality.png"] = _draw_quality([*self.past_runs(), self.record])
         page = retrain_page(self.record.as_dict(), self.pictures)
@@ -296,6 +296,13 @@ class RunLog(RunNotes):
                 },
                 report,
             )
+
+
+def _draw_training(training: Mapping[str, Any]) -> dict[str, bytes]:
+    """Draw how a training went: a picture by its file name."""
+    if training.get("samples") is not None:
+        return {"samples.png": png_of(sampling_figure(training))}
+    return {"learning.png": png_of(learning_figure([training_of(training)]))}
 
 
 def _draw_quality(records: list[RunRecord]) -> bytes:

@@ -148,6 +148,29 @@ def objective_members(objective: Objective) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class SamplesRecord:
+    """How the samples of a training settled.
+
+    Attributes
+    ----------
+    burn_in : int
+        Iterations before those that count.
+    noise : tuple of float or None
+        Standard deviation of the noise in each iteration: for the report, files do without.
+    rmse : tuple of (int, float)
+        Iteration, and RMSE of the held-out ratings by the mean of the samples so far.
+    r_hat, effective_samples : float or None
+        Of the noise over the samples.
+    """
+
+    burn_in: int
+    noise: tuple[float | None, ...] = ()
+    rmse: tuple[tuple[int, float], ...] = ()
+    r_hat: float | None = None
+    effective_samples: float | None = None
+
+
+@dataclass(frozen=True)
 class TrainingRecord:
     """What is told of a training; numbers as in :class:`~als_spark.train.records.PointResult`.
 
@@ -159,6 +182,8 @@ class TrainingRecord:
         Iteration, objective, change: for the report, files do without.
     learnt : mapping or None
         What a method has learnt in place of λ, as under ``posterior`` of a model's description.
+    samples : SamplesRecord or None
+        None of other methods.
     """
 
     start: StartKind
@@ -176,6 +201,7 @@ class TrainingRecord:
     alpha: Alpha = 1.0
     nonnegative: bool = False
     learnt: Mapping[str, Any] | None = None
+    samples: SamplesRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -315,6 +341,8 @@ class RunRecord:
                 del part["implicit"], part["alpha"]
             if part is not None and not part["nonnegative"]:
                 del part["nonnegative"]
+        if found["training"] is not None and found["training"]["samples"] is None:
+            del found["training"]["samples"]
         if found["features"] is None:
             del found["features"]
         if found["settings"] is not None and not found["settings"]["refit"]:
@@ -335,7 +363,10 @@ class RunRecord:
         """The record for a line of the history: without the training's curve."""
         if self.training is None:
             return self
-        return replace(self, training=replace(self.training, history=()))
+        samples = self.training.samples
+        if samples is not None:
+            samples = replace(samples, noise=())
+        return replace(self, training=replace(self.training, history=(), samples=samples))
 
     @property
     def version_files(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -167,6 +168,9 @@ class ProgressReporter:
             if self._closed or late or record.point in self._finished:
                 return
             self._running.pop(record.point, None)
+            if known is not None and math.isnan(record.rmse):
+                # Measured now and then: the last one stands until the next.
+                record = replace(record, rmse=known.rmse)
             self._running[record.point] = record
             if self._on_terminal or self._clock() - self._last_log < self._log_seconds:
                 return
@@ -305,7 +309,8 @@ class ProgressReporter:
         last = next(reversed(self._running.values()))
         place = f"{len(self._running)} running, {self._place(last.rank, last.reg)}"
         change = f", change {last.change:.3g}" if math.isfinite(last.change) else ""
-        return f"{place} iteration {last.iteration}{change}"
+        rmse = f", held-out RMSE {last.rmse:.4f}" if math.isfinite(last.rmse) else ""
+        return f"{place} iteration {last.iteration}{change}{rmse}"
 
     def _place(self, rank: int, reg: float | None) -> str:
         return f"d={rank}" + ("" if reg is None else f" {self._lambda}={reg:g}")

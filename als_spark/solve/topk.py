@@ -75,12 +75,58 @@ class LowerBound(NamedTuple):
         return scores
 
 
+class SampledBound(NamedTuple):
+    """The same, of samples: factors have those of the mean, those of each sample, and a last one.
+
+    The variance is the mean of the squared distances of the samples' products from that of the
+    mean, and the product of the last columns.
+    """
+
+    n_means: int
+    """Columns of the factors of the mean, and of each sample."""
+    times: float
+    """How many deviations are subtracted."""
+
+    def block(self, users: FloatArray, items: FloatArray, out: FloatArray) -> None:
+        """Score all pairs: (n_users, columns) times (columns, n_items)."""
+        k, last = self.n_means, users.shape[1] - 1
+        np.matmul(users[:, :k], items[:k], out=out)
+        spreads, drawn = np.zeros_like(out), np.empty_like(out)
+        for first in range(k, last, k):
+            np.matmul(users[:, first : first + k], items[first : first + k], out=drawn)
+            drawn -= out
+            spreads += np.square(drawn, out=drawn)
+        spreads /= last // k - 1
+        spreads += np.outer(users[:, last], items[last])
+        out -= self.times * np.sqrt(spreads, out=spreads)
+
+    def pairs(self, users: FloatArray, items: FloatArray) -> FloatArray:
+        """Score pairs of rows: (n, columns) and (n, columns)."""
+        means, variances, noises = sampled_pairs(users, items, self.n_means)
+        scores: FloatArray = means - self.times * np.sqrt(variances + noises)
+        return scores
+
+
+def sampled_pairs(
+    users: FloatArray, items: FloatArray, n_means: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """(n,) means, their variances, and those of the noise, of pairs: see :class:`SampledBound`."""
+    shape = users.shape[0], (users.shape[1] - 1) // n_means, n_means
+    x, y = users[:, :-1].reshape(shape), items[:, :-1].reshape(shape)
+    products = np.einsum("psd,psd->ps", x, y)
+    spreads: FloatArray = np.square(products[:, 1:] - products[:, :1]).mean(axis=1)
+    return products[:, 0], spreads, users[:, -1] * items[:, -1]
+
+
+Bound = LowerBound | SampledBound
+
+
 def top_items(
     user_factors: FloatArray,
     item_factors: FloatArray,
     top: int,
     seen: Seen | None = None,
-    bound: LowerBound | None = None,
+    bound: Bound | None = None,
 ) -> TopItems:
     """Find the items with the largest scores of each user, leaving ``seen`` ones out.
 
@@ -95,7 +141,7 @@ def top_items(
     top : int
         Items wanted for each user.
     seen : Seen, optional
-    bound : LowerBound, optional
+    bound : LowerBound or SampledBound, optional
         How scores come from the factors, which are float64 then; by their products if not given.
 
     Raises
@@ -247,7 +293,7 @@ def _merge(
     user_factors: FloatArray,
     item_factors: FloatArray,
     first: int,
-    bound: LowerBound | None,
+    bound: Bound | None,
 ) -> None:
     """Score candidates in float64, and put them among the best so far."""
     n_users, top = best.rows.shape

@@ -95,7 +95,9 @@ class IterationRecord:
     Of a method that learns its prior (see :mod:`als_spark.train.bayes`) ``reg`` is None and
     ``noise`` the standard deviation of the noise; ``objective`` is minus the bound, ``change`` the
     share by which it grew, and NaN or ∞ where there is none. A ridge towards a mean has a λ, no
-    noise, and such a change.
+    noise, and such a change. ``rmse`` is that of the held-out ratings (the validation ones where
+    there are some), where it was measured: of ``sample``, predicted by the mean of the samples so
+    far, some ten times. NaN elsewhere.
     """
 
     point: int
@@ -107,6 +109,7 @@ class IterationRecord:
     seconds: float
     penalty: float = math.nan
     noise: float = math.nan
+    rmse: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from als_spark.solve.objective import Objective
 from als_spark.train.baseline import fit_biases
 from als_spark.train.bayes.loop import train_posterior
 from als_spark.train.bayes.options import PosteriorOptions
-from als_spark.train.bayes.spread import Moments
+from als_spark.train.bayes.spread import spread_of
 from als_spark.train.local import LocalBackend
 from als_spark.train.loop import train_models
 from als_spark.train.metrics import SideStats
@@ -311,15 +311,15 @@ def unrated(train: Known, sizes: tuple[int, int], test: Known) -> Any:
 def by_posterior(
     options: PosteriorOptions, train: Known, test: Known, sizes: tuple[int, int]
 ) -> Measured:
-    """Train by a Bayesian method; a variational one has intervals, too."""
+    """Train by a Bayesian method; all but a ridge have intervals, too."""
     backend = backend_of(train, sizes)
     stats = SideStats.of(sizes[0], [backend.blocks["user"]])
     posterior = train_posterior(backend, stats, options)
     left = posterior.predict(test.users, test.items) - test.values
     found = errors_of(left, unrated(train, sizes, test))
     found |= {"iterations": len(posterior.history), "noise": posterior.noise_deviation}
-    if options.method == "variational":
-        means, deviations, noises = Moments.of(posterior).predict(test.users, test.items)
+    if options.method != "ridge":
+        means, deviations, noises = spread_of(posterior).predict(test.users, test.items)
         for share in COVERAGES:
             half = NormalDist().inv_cdf(0.5 + share / 2) * np.hypot(deviations, noises)
             found[f"coverage_{share:g}"] = float(np.mean(np.abs(means - test.values) <= half))

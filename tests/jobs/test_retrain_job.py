@@ -304,7 +304,10 @@ class TestMethods:
         night = ["--ratings", str(lake.base), "--store", str(lake.path), "--ranking-users", "0"]
         night += ["--placement", "grid", "--no-refit", "--margin", "9"]
         for options, reason in (
-            (["--method", "variational"], "the current version has no posterior to start from"),
+            (
+                ["--method", "variational"],
+                "the current version has no variational posterior to start",
+            ),
             (
                 ["--implicit-features", "2", "--method", "ridge"],
                 "no ridge towards a mean to start from",

@@ -109,18 +109,34 @@ class TestIntoAFolder:
             given = [(pair["item"], pair["score"]) for pair in row["recommendations"]]
             assert [item for item, _ in given] == [rated[k] for k in order]
             np.testing.assert_allclose([score for _, score in given], lower[order])
-        # A sampled model has no intervals: those of the earlier run are gone.
+        # A sampled model has intervals of its own, in place of those of the earlier run.
         assert main([*options, "--method", "sample", "--burn-in", "2", "--samples", "5"]) == 0
-        assert {path.name for path in out.iterdir()} == FILES
-        told = load_model(out).description["posterior"]
+        assert {path.name for path in out.iterdir()} == FILES | posterior
+        model, intervals = load_model(out), load_intervals(out)
+        found = intervals.predict(users, items)
+        np.testing.assert_allclose(model.predict(users, items)[known], found.prediction[known])
+        assert recommend([*served, "--risk", "averse"]) == 0
+        row = next(
+            r for r in pq.read_table(tmp_path / "best").to_pylist() if r["source"] == "model"
+        )
+        lower = intervals.predict([row["user"]] * len(rated), rated).lower
+        scores = [pair["score"] for pair in row["recommendations"]]
+        np.testing.assert_allclose(scores, np.sort(lower)[:-5:-1])
+        told = model.description["posterior"]
         assert (told["method"], told["samples"], told["n_features"]) == ("sample", 5, 3)
-        assert record_of(out / "run.json")["training"]["iterations"] == 7
+        run = record_of(out / "run.json")
+        samples = run["training"]["samples"]
+        assert (run["training"]["iterations"], samples["burn_in"]) == (7, 2)
+        assert len(samples["noise"]) == 7
+        assert [iteration for iteration, _ in samples["rmse"]] == [3, 4, 5, 6, 7]
+        assert samples["rmse"][-1][1] == pytest.approx(run["challenger"]["rmse"], rel=1e-6)
         assert "sample, noise" in capsys.readouterr().out
-        assert recommend([*served, "--risk", "thompson"]) == 2
-        refused = capsys.readouterr().err
-        assert f"{out} has no intervals, so nothing tells how uncertain" in refused
+        assert recommend([*served, "--risk", "thompson"]) == 0
         assert main([*options, "--lambda", "4", "--max-iter", "3"]) == 0
         assert {path.name for path in out.iterdir()} == FILES
+        assert recommend([*served, "--risk", "thompson"]) == 2
+        said, refused = capsys.readouterr()
+        assert f"{out} has no intervals, so nothing tells how uncertain" in refused
         model, run = load_model(out), record_of(out / "run.json")
         told = model.description["posterior"]
         assert (told["reg"], told["feature_ridge"], told["n_features"]) == (4, 300, 3)
@@ -128,7 +144,6 @@ class TestIntoAFolder:
         assert run["settings"]["method"] == "ridge towards a mean"
         assert run["training"]["iterations"] == 3
         assert run["challenger"]["rmse"] < 1.5
-        said = capsys.readouterr().out
         assert "d=2, lambda=4, exponent=0: stopped by the cap after 3 iterations" in said
         assert main([*options, "--lambda", "0"]) == 2
         assert "--lambda 0.0: use a finite number above 0" in capsys.readouterr().err

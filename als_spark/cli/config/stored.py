@@ -93,7 +93,7 @@ class RecommendConfig(StoredModelConfig):
     top: TopCount = option("recommendations", "how many recommendations each gets", 10)
     risk: RiskChoice = option(
         "recommendations",
-        "of a variational model: by the prediction (neutral), the lower bound of the rating's "
+        "of a Bayesian model: by the prediction (neutral), the lower bound of the rating's "
         "interval (averse), or a draw from the posterior (thompson)",
         "neutral",
     )

@@ -1,11 +1,12 @@
-"""How the draws of a sampler settled: the convergence picture of a sweep by ``sample``."""
+"""How the draws of a sampler settled: the convergence picture of ``sample``."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -25,10 +26,17 @@ from als_spark.report.figures.drawing import (
     tidy,
     titled,
 )
-from als_spark.train.records import DEFAULT_JUDGE, Judge, PointResult
+from als_spark.solve.objective import Objective
+from als_spark.train.records import (
+    DEFAULT_JUDGE,
+    IterationRecord,
+    Judge,
+    ModelSpec,
+    PointResult,
+)
 from als_spark.types import SplitName
 
-__all__ = ["samples_figure"]
+__all__ = ["samples_figure", "sampling_figure"]
 
 _BURN_IN: dict[str, Any] = {"facecolor": "#EEEEEE", "linewidth": 0}
 
@@ -42,7 +50,7 @@ def samples_figure(
     objective_note: str = "",
     judge: Judge = DEFAULT_JUDGE,
 ) -> Figure:
-    """Draw the noise that each iteration has drawn, a line a rank.
+    """Draw the noise that each iteration has drawn, and the error of the mean, a line a rank.
 
     Parameters
     ----------
@@ -54,48 +62,104 @@ def samples_figure(
     Returns
     -------
     Figure
-        One axes. Its y axis holds the draws that count and the last half of the burn-in: the first
-        draws are far off. The legend has R-hat and effective sample size of each line.
+        One axes, of the noise. Its y axis holds the draws that count and the last half of the
+        burn-in: the first draws are far off. The legend has R-hat and effective sample size of each
+        line. Where ratings are held out, a second axes below it: RMSE of the mean of the samples so
+        far.
 
     Raises
     ------
     ValueError
         If there are no points.
     """
-    grid = Grid.of(points)
-    figure = new_figure(9.6, 4.6)
-    body = titled(
-        figure,
-        "Noise of every draw",
-        best_note(points, best, selected_on, judge),
-        objective_note,
+    note = best_note(points, best, selected_on, judge)
+    chosen = None if best is None else points[best]
+    return _drawn(points, chosen, burn_in, (note, objective_note))
+
+
+def sampling_figure(record: Mapping[str, Any]) -> Figure:
+    """Draw how one training went: the panels of :func:`samples_figure`.
+
+    Parameters
+    ----------
+    record : mapping
+        Of the training, as the record of a run has it in JSON: ``rank``, and ``samples`` with
+        ``burn_in``, ``noise``, ``rmse``, ``r_hat`` and ``effective_samples``.
+    """
+    own, rank = record["samples"], int(record["rank"])
+    errors = dict(own["rmse"])
+    history = [
+        IterationRecord(
+            *(0, rank, None, k, math.nan, math.nan, math.nan),
+            noise=math.nan if noise is None else noise,
+            rmse=errors.get(k, math.nan),
+        )
+        for k, noise in enumerate(own["noise"], 1)
+    ]
+    learnt = {
+        name: math.nan if own[name] is None else own[name]
+        for name in ("r_hat", "effective_samples")
+    }
+    n = len(history)
+    point = PointResult(
+        *(ModelSpec(0, rank, Objective(0.0)), n, n, False, math.nan, math.nan, {}, history),
+        learnt=learnt,
     )
-    (panel,) = new_panels(body, 1, 1, 1)
+    return _drawn([point], point, int(own["burn_in"]), (f"{n} iterations", ""))
+
+
+def _drawn(
+    points: Sequence[PointResult],
+    chosen: PointResult | None,
+    burn_in: int,
+    notes: tuple[str, str],
+) -> Figure:
+    grid = Grid.of(points)
+    measured = any(math.isfinite(record.rmse) for point in points for record in point.history)
+    figure = new_figure(9.6, 7.6 if measured else 4.6)
+    title = "Noise of every draw, and error of their mean" if measured else "Noise of every draw"
+    body = titled(figure, title, *notes)
+    panels = new_panels(body, 2 if measured else 1, 1, 2 if measured else 1)
+    for panel, name in zip(panels, ("noise", "rmse"), strict=False):
+        _draw(panel, grid, chosen, burn_in, name)  # type: ignore[arg-type]
+    panels[0].set_ylabel("standard deviation of the noise\n(rating units)", fontsize=10, color=INK)
+    if measured:
+        label = "held-out RMSE of the mean\nof the samples so far"
+        panels[1].set_ylabel(label, fontsize=10, color=INK)
+    named = pick_evenly(grid.ranks, MAX_LEGEND_RANKS)
+    handles: list[Line2D | Patch] = [_line(grid, point) for point in points if point.rank in named]
+    if burn_in:
+        handles.append(Patch(**_BURN_IN, label="burn-in: not counted"))
+    legend_beside(panels[0], handles, fontsize=10, labelspacing=0.9)
+    return figure
+
+
+def _draw(
+    panel: Axes,
+    grid: Grid,
+    chosen: PointResult | None,
+    burn_in: int,
+    name: Literal["noise", "rmse"],
+) -> None:
+    """Draw a line a rank, on an axis that holds all but the first half of the burn-in."""
     tidy(panel)
-    iteration_axis(panel, [len(point.history) for point in points])
+    iteration_axis(panel, [len(point.history) for point in grid.at.values()])
     if burn_in:
         panel.axvspan(panel.get_xlim()[0], burn_in + 0.5, **_BURN_IN, zorder=0.5)
     settled: list[float] = []
-    chosen = None if best is None else points[best]
     for (rank, _), point in grid.at.items():
-        known = [(r.iteration, r.noise) for r in point.history if math.isfinite(r.noise)]
-        settled += [noise for iteration, noise in known if iteration > burn_in // 2]
+        pairs = [(record.iteration, getattr(record, name)) for record in point.history]
+        known = [(iteration, value) for iteration, value in pairs if math.isfinite(value)]
+        settled += [value for iteration, value in known if iteration > burn_in // 2]
         width = 2.2 if point is chosen else 1.2
         style = {**rank_style(grid, rank), "linestyle": "-", "linewidth": width}
-        panel.plot([k for k, _ in known], [noise for _, noise in known], **style)
+        panel.plot([k for k, _ in known], [value for _, value in known], **style)
     if settled:
         low, high = min(settled), max(settled)
         margin = 0.1 * (high - low) or 0.05 * high
         panel.set_ylim(low - margin, high + margin)
     panel.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=TICK_STEPS))
     panel.set_xlabel("iteration", fontsize=11, color=INK)
-    panel.set_ylabel("standard deviation of the noise\n(rating units)", fontsize=10, color=INK)
-    named = pick_evenly(grid.ranks, MAX_LEGEND_RANKS)
-    handles: list[Line2D | Patch] = [_line(grid, point) for point in points if point.rank in named]
-    if burn_in:
-        handles.append(Patch(**_BURN_IN, label="burn-in: not counted"))
-    legend_beside(panel, handles, fontsize=10, labelspacing=0.9)
-    return figure
 
 
 def _line(grid: Grid, point: PointResult) -> Line2D:

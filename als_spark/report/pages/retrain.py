@@ -31,6 +31,11 @@ RETRAIN_PICTURES: Mapping[str, tuple[str, str, str]] = {
         "Lines of objective and change of the factors against the iteration",
         "How the challenger's training went.",
     ),
+    "samples.png": (
+        "Training",
+        "Lines of the noise of every draw, and of the error of their mean, against the iteration",
+        "How the challenger's samples settled; the error is that on held-out ratings.",
+    ),
     "breakdown.png": (
         "Comparison",
         "Errors by the number of training ratings of user and item",
@@ -180,6 +185,7 @@ def _checks_table(checks: Sequence[Mapping[str, Any]]) -> Table:
 def _training_facts(training: Mapping[str, Any], method: Any) -> Facts:
     """Tell of a training; methods that learn the prior have no λ."""
     learnt = method in ("variational", "sample")
+    samples = get_mapping(training, "samples")
     return drop_missing(
         [
             ("start", training.get("start")),
@@ -191,7 +197,7 @@ def _training_facts(training: Mapping[str, Any], method: Any) -> Facts:
             ("α of implicit feedback", training.get("alpha")),
             ("factors", "nonnegative" if training.get("nonnegative") else None),
             ("iterations", training.get("iterations")),
-            ("ended", _ended(training)),
+            ("ended", "all samples drawn" if samples else _ended(training)),
             ("objective", _format_fully(training.get("objective"))),
             *learnt_facts(get_mapping(training, "learnt")),
         ]

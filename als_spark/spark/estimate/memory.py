@@ -67,6 +67,8 @@ def driver_python(run: Run) -> Need:
         "Python and libraries": rates.DRIVER_BASE,
         "ids and counts": run.all_rows * rates.ROW_BYTES,
         "ids of all chunks, merged": run.chunk_ids() * rates.CHUNK_ID_BYTES,
+        # Those of the best model of several, and of the one that comes.
+        "samples that are kept": min(len(ranks), 2) * run.kept_bytes,
     }
     if run.plan.placement == "grid":
         # As they come, as triples, and by user and item.

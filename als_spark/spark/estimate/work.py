@@ -11,7 +11,12 @@ from als_spark.spark.arrow import CHUNK_ROWS
 from als_spark.spark.estimate.assumed import distinct
 from als_spark.spark.estimate.resources import Resources
 from als_spark.spark.planner import Plan, Sizes
-from als_spark.train.bayes.options import Covariance, PosteriorMethod, PosteriorOptions
+from als_spark.train.bayes.options import (
+    KEPT_BYTES,
+    Covariance,
+    PosteriorMethod,
+    PosteriorOptions,
+)
 from als_spark.types import DType, Side, other_side
 
 Method = Literal["ridge", "ridge towards a mean", "variational", "sample"]
@@ -108,6 +113,15 @@ class Run:
         """Bytes of a solved row."""
         columns = self.columns(rank)
         return rank * self.sizes.itemsize if columns is None else 8 * columns.total
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the samples that are kept of the largest model; 0 of other methods."""
+        if self.workload.method != "sample":
+            return 0
+        options = PosteriorOptions("sample", max(self.sizes.ranks))
+        n_kept = options.kept(max(self.n_rows.values()))
+        return self.all_rows * n_kept * options.columns.size * KEPT_BYTES
 
     def needed(self, side: Side) -> int:
         """Return the fixed rows that a block of a side needs, where factors are shuffled."""

@@ -22,7 +22,7 @@ from als_spark.train.bayes.chains import effective_size, split_r_hat
 from als_spark.train.bayes.loop import Posterior, PosteriorRecord, train_posterior
 from als_spark.train.bayes.options import LARGEST_TABLE, PosteriorOptions
 from als_spark.train.bayes.serve import prior_deviations, served, user_prior
-from als_spark.train.bayes.spread import Moments
+from als_spark.train.bayes.spread import spread_of
 from als_spark.train.bayes.warm import PosteriorStart
 from als_spark.train.grid import SweepCollector
 from als_spark.train.loop import OnIteration
@@ -40,7 +40,7 @@ class FittedPosterior(NamedTuple):
     """That the factors belong to."""
     result: PointResult
     intervals: IntervalModel | None
-    """None where samples were drawn."""
+    """None of a ridge, and where fewer than two samples were drawn."""
     description: dict[str, Any]
     """Of the method, for that of the model."""
 
@@ -172,6 +172,14 @@ def fitting(
             f"{n_rows:,}",
             LARGEST_TABLE / 1e9,
         )
+    if options.method == "sample" and chosen.kept(n_rows) < chosen.kept(0):
+        _LOG.info(
+            "%d samples of each row are kept: %d of %s rows would take more than %.1f GB",
+            chosen.kept(n_rows),
+            chosen.kept(0),
+            f"{n_rows:,}",
+            LARGEST_TABLE / 1e9,
+        )
     size = chosen.columns.total * n_rows * 8
     if size > LARGEST_TABLE:
         raise ConfigError(
@@ -207,9 +215,9 @@ def _fitted(
         history=tuple(_iteration(record, options) for record in posterior.history),
     )
     intervals = None
-    if options.method == "variational":
+    if options.method == "variational" or (options.method == "sample" and options.samples > 1):
         summary = prepared.summary
-        intervals = IntervalModel(summary.users, summary.items, Moments.of(posterior))
+        intervals = IntervalModel(summary.users, summary.items, spread_of(posterior))
     return FittedPosterior(
         HeldFactors(*factors), objective, result, intervals, _described(posterior)
     )
@@ -224,6 +232,7 @@ def _iteration(
         *(point, options.n_factors, options.objective.reg if given else None, record.iteration),
         *(-record.bound, record.change, record.seconds),
         noise=math.nan if given else record.noise,
+        rmse=record.rmse,
     )
 
 

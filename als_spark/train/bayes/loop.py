@@ -23,11 +23,12 @@ import numpy as np
 
 from als_spark.errors import ConfigError
 from als_spark.solve.posterior import Draw
-from als_spark.train.backend import Backend
+from als_spark.train.backend import Backend, Factors
+from als_spark.train.bayes.draws import Draws, KeptDraws
 from als_spark.train.bayes.features import check_features, expected_features, implicit_features
-from als_spark.train.bayes.mean import SampleMean
 from als_spark.train.bayes.noise import RATE, SHAPE, Gammas, noise_given
 from als_spark.train.bayes.options import PosteriorOptions
+from als_spark.train.bayes.plain import plain_factors
 from als_spark.train.bayes.side import SideState, generator_of, start_side
 from als_spark.train.bayes.steps import run_step
 from als_spark.train.bayes.warm import PosteriorStart, warm_side
@@ -41,7 +42,10 @@ class PosteriorRecord:
 
     ``bound`` is the lower bound of the log evidence, NaN where samples are drawn, and minus the
     objective of a ridge; ``change`` its growth as a share, or ∞ in the first iteration; ``noise``
-    the standard deviation of a rating's noise: see :attr:`Posterior.noise_deviation`.
+    the standard deviation of a rating's noise: see :attr:`Posterior.noise_deviation`. ``rmse`` is
+    that of the held-out ratings (of the validation ones where there are some), predicted by the
+    mean of the samples so far; NaN between its measurements (:data:`als_spark.train.bayes.draws.
+    CHECKS`), where nothing is held out, and of other methods.
     """
 
     iteration: int
@@ -49,6 +53,7 @@ class PosteriorRecord:
     change: float
     noise: float
     seconds: float
+    rmse: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,8 @@ class Posterior:
     converged : bool
         Whether bound or objective has ended the training; sampling does all its iterations.
     history : tuple of PosteriorRecord
+    draws : KeptDraws, optional
+        The samples that are kept; None of other methods.
     """
 
     options: PosteriorOptions
@@ -81,6 +88,7 @@ class Posterior:
     items: FloatArray
     converged: bool
     history: tuple[PosteriorRecord, ...] = field(default=(), repr=False)
+    draws: KeptDraws | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         """Say which method, and how far it has come."""
@@ -158,7 +166,7 @@ def train_posterior(
         history.append(
             PosteriorRecord(
                 *(len(history) + 1, bound, change, _deviation(training.noise, training.sides)),
-                time.perf_counter() - began,
+                *(time.perf_counter() - began, training.held_out_error()),
             )
         )
         if on_iteration is not None:
@@ -209,7 +217,7 @@ class _Training:
         self._iteration = 0
         self.noise = 1.0
         self._law: Gammas | None = None
-        self._draws: list[float] = []
+        self._held_out = True
         kinds: list[Mapping[Side, FloatArray]] = [given]
         if options.n_features:
             implicit = implicit_features(backend, options.n_features, options.seed)
@@ -230,7 +238,7 @@ class _Training:
             shifts: dict[Side, float] = {"user": 0.0, "item": start.mean - self._mean}
             for side, cold in self.sides.items():
                 self.sides[side] = warm_side(cold, start.sides[side], shifts[side])
-        self._samples = SampleMean(options.n_factors) if options.method == "sample" else None
+        self._draws = Draws(options, self.sides) if options.method == "sample" else None
 
     def iterate(self) -> None:
         """Do one iteration."""
@@ -242,14 +250,13 @@ class _Training:
             self.noise = self._n_ratings / max(items.weighted_errors, math.ulp(0.0))
             return
         self._law = noise_given(self._n_ratings, items.weighted_errors)
-        if self._samples is None:
+        if self._draws is None:
             self.noise = float(self._law.mean)
             return
         generator = generator_of(self._options.seed, self._iteration, "item").spawn(1)[0]
         self.noise = float(self._law.draw(generator))
         if self._iteration > self._options.burn_in:
-            self._samples.add(self.sides["user"].means, items.means)
-            self._draws.append(self.noise)
+            self._draws.add(self.sides, self.noise, Draw(self._options.seed, self._iteration))
 
     def _half_step(self, side: Side) -> None:
         options, state, other = self._options, self.sides[side], self.sides[other_side(side)]
@@ -283,13 +290,35 @@ class _Training:
         total += self._law.bound(SHAPE, RATE)
         return total + sum(state.bound() for state in self.sides.values())
 
+    def held_out_error(self) -> float:
+        """Return the error of the mean of the samples: see :attr:`PosteriorRecord.rmse`."""
+        if self._draws is None or not self._held_out or not self._draws.to_check:
+            return math.nan
+        factors = Factors(
+            *(
+                # The backend knows of no others.
+                plain_factors(rows[: self.sides[side].n_placed], side, self._mean).astype(
+                    self._options.dtype
+                )
+                for side, rows in zip(SIDES, self._draws.mean(), strict=True)
+            )
+        )
+        label = f"sample, iteration {self._iteration}: errors of the mean"
+        (errors,) = self._backend.errors([factors], label)
+        held_out = errors.get("validation", errors.get("test"))
+        self._held_out = held_out is not None
+        return math.nan if held_out is None else held_out.means().rmse
+
     def end(self, converged: bool, history: tuple[PosteriorRecord, ...]) -> Posterior:
         """Return what is learnt."""
         users, items = (self.sides[side].means for side in SIDES)
         noise = self.noise
-        if self._samples is not None:
-            users, items = self._samples.mean()
-            noise = float(np.mean(self._draws))
+        draws = None
+        if self._draws is not None:
+            users, items = self._draws.mean()
+            noise = float(np.mean(self._draws.noises))
+            draws = self._draws.kept()
         return Posterior(
-            self._options, self._mean, self.sides, noise, users, items, converged, history
+            *(self._options, self._mean, self.sides, noise, users, items, converged, history),
+            draws,
         )

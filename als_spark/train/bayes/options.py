@@ -30,6 +30,10 @@ RIDGE, FEATURE_RIDGE = 20.0, 300.0
 """λ and κ of ``ridge`` where none is given: for ratings from 1 to 5."""
 LARGEST_TABLE = 2 << 30
 """Bytes that the posterior rows of a side may have; they are on the driver, and in every worker."""
+KEPT = 20
+"""Samples that are kept of ``sample``, evenly spaced."""
+KEPT_BYTES = 4
+"""Of each of their numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +194,14 @@ class PosteriorOptions:
             return self
         fits = self.columns.total * n_rows * 8 <= LARGEST_TABLE
         return replace(self, covariance="full" if fits else "diagonal")
+
+    def kept(self, n_rows: int) -> int:
+        """How many samples are kept of sides of at most so many rows: see :data:`KEPT`.
+
+        Fewer where those of a side would pass :data:`LARGEST_TABLE`.
+        """
+        one = max(n_rows, 1) * self.columns.size * KEPT_BYTES
+        return max(min(KEPT, self.samples, LARGEST_TABLE // one), 1)
 
     @property
     def iterations(self) -> int:

@@ -162,6 +162,21 @@ class SideState:
             own = self.columns.pack(np.linalg.inv(self.precision)[None])
             self.columns.packed(self.table)[unrated] = own
 
+    def drawn(self, draw: Draw, side: Side) -> FloatArray:
+        """(n_rows, D) a sample: those without ratings are drawn from the prior, others are as is.
+
+        The numbers that a row is drawn by are its own in every iteration of a seed (see
+        :mod:`als_spark.solve.philox`), those that would have drawn it if it had ratings.
+        """
+        rows, unrated = self.means.copy(), np.flatnonzero(~self.rated)
+        noise = normals(
+            *(unrated, rows.shape[1]), seed=draw.seed, iteration=draw.iteration, side=side
+        )
+        # R Rᵀ = Λ, and R⁻ᵀ z has the covariance Λ⁻¹.
+        root = np.linalg.cholesky(self.precision)
+        rows[unrated] = self.prior_means[unrated] + np.linalg.solve(root.T, noise.T).T
+        return rows
+
     def penalty(self) -> float:
         """Return what the side adds to the objective of a ridge."""
         rated, weights, own = self.rated, self.weights, self.coefficients

@@ -32,7 +32,7 @@ from als_spark import (
 from als_spark.ml import deviations
 from als_spark.model.ids import IdIndex
 from als_spark.train.bayes.loop import Posterior
-from als_spark.train.bayes.spread import Moments
+from als_spark.train.bayes.spread import spread_of
 from als_spark.types import Side
 from tests.spark.ml.ratings import Ratings
 
@@ -97,15 +97,15 @@ def found_in(predicted: DataFrame, *names: str) -> dict[tuple[int, int], list[fl
     return {(r.user, r.item): [r[name] for name in names] for r in predicted.collect()}
 
 
-def check_against(twin: Twin, predicted: DataFrame) -> None:
+def check_against(twin: Twin, predicted: DataFrame, tol: float = 1e-4) -> None:
     """Prediction, deviation and interval of every pair, and NaN of pairs of an unknown id."""
     found = found_in(predicted, "prediction", "sd", "low", "high")
     rows = np.array(twin.pairs)
-    means, sds, noises = Moments.of(twin.posterior).predict(rows[:, 0], rows[:, 1])
+    means, sds, noises = spread_of(twin.posterior).predict(rows[:, 0], rows[:, 1])
     half = NormalDist().inv_cdf(0.5 + COVERAGE / 2) * np.hypot(sds, noises)
     wanted = np.column_stack([means, sds, means - half, means + half])
     ids = [(int(twin.users[u]), int(twin.items[i])) for u, i in twin.pairs]
-    np.testing.assert_allclose([found.pop(pair) for pair in ids], wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose([found.pop(pair) for pair in ids], wanted, rtol=tol, atol=tol)
     assert len(found) == twin.users.size + twin.items.size + 1
     assert all(math.isnan(value) for values in found.values() for value in values)
 
@@ -192,7 +192,14 @@ def test_errors_of_columns(frame: DataFrame, pairs: DataFrame, model: ALSModel) 
 
 
 @pytest.mark.slow
-def test_several_methods_at_once(frame: DataFrame, ratings: Ratings, pairs: DataFrame) -> None:
+def test_several_methods_at_once(
+    spark: SparkSession,
+    frame: DataFrame,
+    ratings: Ratings,
+    pairs: DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     als = ALS(rank=2, seed=5)
     sample: dict[Any, Any] = {als.method: "sample", als.burnIn: 1, als.numSamples: 4}
     maps = [
@@ -226,12 +233,42 @@ def test_several_methods_at_once(frame: DataFrame, ratings: Ratings, pairs: Data
         wanted = twin.posterior.predict(rows[:, 0], rows[:, 1])
         ids = [(int(twin.users[u]), int(twin.items[i])) for u, i in twin.pairs]
         np.testing.assert_allclose([found[p][0] for p in ids], wanted, rtol=1e-3, atol=1e-3)
-        with pytest.raises(IllegalArgumentException, match="need the posterior of a model"):
-            models[k].setDeviationCol("sd").transform(pairs)
+        if k == 1:
+            check_samples(spark, twin, models[k], pairs, tmp_path, monkeypatch)
+    with pytest.raises(IllegalArgumentException, match="need the posterior of a model"):
+        models[2].setDeviationCol("sd").transform(pairs)
     summary = models[1].summary
     assert summary.rHat is not None
     assert summary.noise is not None
     assert models[2].summary.noise is None
+
+
+def check_samples(
+    spark: SparkSession,
+    twin: Twin,
+    model: ALSModel,
+    pairs: DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Deviations of samples: by broadcast, by joins, and of files."""
+    model.setDeviationCol("sd").setLowerCol("low").setUpperCol("high").setCoverage(COVERAGE)
+    check_against(twin, model.transform(pairs), 1e-3)
+    with monkeypatch.context() as patched:
+        patched.setattr(deviations, "fits_arrow", lambda *_: False)
+        check_against(twin, model.transform(pairs), 1e-3)
+    path = str(tmp_path / "sampled")
+    model.save(path)
+    loaded = ALSModel.load(path)
+    check_against(twin, loaded.transform(pairs), 1e-3)
+    assert loaded.learnt == model.learnt
+    folder = f"{path}/itemPosterior"
+    cut = spark.read.parquet(folder).selectExpr(
+        "id", "scale", "mean", "slice(samples, 1, 4) samples"
+    )
+    spark.createDataFrame(cut.collect()).write.mode("overwrite").parquet(folder)
+    with pytest.raises(IllegalArgumentException, match="itemPosterior: the posterior is not that"):
+        ALSModel.load(path)
 
 
 @pytest.mark.slow
@@ -287,7 +324,7 @@ def test_features_of_items(
     wanted = dict(
         zip(
             [(int(u), i) for u in twin.users for i in everyone],
-            zip(*Moments.of(twin.posterior).predict(*twin.places(len(everyone)))[:2], strict=True),
+            zip(*spread_of(twin.posterior).predict(*twin.places(len(everyone)))[:2], strict=True),
             strict=True,
         )
     )

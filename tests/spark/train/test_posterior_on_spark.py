@@ -46,6 +46,18 @@ def test_partitions_make_no_difference(spark: SparkSession, frame: DataFrame) ->
                 np.testing.assert_allclose(other.items, one.items, rtol=1e-9, atol=1e-9)
                 bounds = [[record.bound for record in model.history] for model in (one, other)]
                 np.testing.assert_allclose(bounds[1], bounds[0], rtol=1e-10)
+                assert (other.draws is None) == (one.draws is None)
+                if one.draws is not None and other.draws is not None:
+                    for k in (0, 1):
+                        np.testing.assert_allclose(
+                            # As far as float32 tells.
+                            *(other.draws.rows[k], one.draws.rows[k]),
+                            rtol=1e-6,
+                            atol=1e-6,
+                        )
+                        np.testing.assert_allclose(
+                            other.draws.scales[k], one.draws.scales[k], rtol=1e-9
+                        )
 
 
 @pytest.mark.slow
@@ -66,6 +78,10 @@ def test_a_sweep_is_the_same_at_any_placement(spark: SparkSession, frame: DataFr
                 (point, iteration) for point in (0, 1) for iteration in (1, 2, 3)
             ]
             found.append([(point.errors, point.learnt) for point in outcome.points])
+            for point, trained in enumerate(outcome.points):
+                running = [one.rmse for one in told if one.point == point]
+                assert np.isnan(running[0])
+                assert running[2] == pytest.approx(trained.errors["test"].rmse, rel=1e-6)
     for (errors, learnt), (others, same) in zip(*found, strict=True):
         assert errors["test"].cold == others["test"].cold > 0
         for split_name, own in errors.items():

@@ -70,7 +70,10 @@ class TestMethods:
             ({"method": "variational", "exchange": "shuffle"}, "^exchange='shuffle' with method"),
             ({"method": "variational", "maxIter": 0}, "^maxIter=0 with method='variational'"),
             ({"implicitFeatures": 3, "regParam": 0}, "^regParam=0 with .*implicitFeatures=3"),
-            ({"method": "sample", "deviationCol": "sd"}, "^deviationCol='sd' with method='sample'"),
+            (
+                {"method": "sample", "numSamples": 1, "deviationCol": "sd"},
+                "^deviationCol='sd' with method='sample', numSamples=1: not available",
+            ),
             ({"itemFeatureCols": ["year"]}, r"^itemFeatureCols=\['year'\] without itemFeatures: "),
             ({"itemFeatures": FRAME, "accelerate": True}, "^accelerate=True with .*itemFeatures"),
             ({"userFeatures": FRAME, "exchange": "shuffle"}, "^exchange=.* userFeatures: not usa"),

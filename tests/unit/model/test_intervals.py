@@ -21,9 +21,9 @@ from als_spark.model.intervals import IntervalModel, load_intervals, save_interv
 from als_spark.solve.blocks import build_block
 from als_spark.solve.posterior import Columns, FixedSide, PosteriorSolver, RowPriors
 from als_spark.train.bayes.loop import Posterior, train_posterior
-from als_spark.train.bayes.options import Covariance, PosteriorOptions
+from als_spark.train.bayes.options import PosteriorOptions
 from als_spark.train.bayes.serve import served, user_prior
-from als_spark.train.bayes.spread import Moments
+from als_spark.train.bayes.spread import Moments, Samples, spread_of
 from als_spark.train.local import LocalBackend
 from als_spark.train.metrics import SideStats
 from tests.conftest import ROOT
@@ -31,6 +31,16 @@ from tests.pages_of_docs import code_blocks
 from tests.unit.train.test_posterior_loop import make_backend, make_ratings
 
 Trained = tuple[LocalBackend, SideStats, Posterior]
+
+
+def sampled(samples: int = 5) -> Posterior:
+    options = PosteriorOptions("sample", rank=3, burn_in=2, samples=samples)
+    return train_posterior(*make_backend(make_ratings(60, 40)), options)
+
+
+def model_of(posterior: Posterior) -> IntervalModel:
+    users = IdIndex(pa.array([f"u{k}" for k in range(60)]))
+    return IntervalModel(users, IdIndex(pa.array(range(100, 140))), spread_of(posterior))
 
 
 @pytest.fixture(scope="module", params=["full", "diagonal"])
@@ -42,9 +52,7 @@ def trained(request: pytest.FixtureRequest) -> Trained:
 
 @pytest.fixture
 def model(trained: Trained) -> IntervalModel:
-    posterior = trained[2]
-    users = IdIndex(pa.array([f"u{k}" for k in range(60)]))
-    return IntervalModel(users, IdIndex(pa.array(range(100, 140))), Moments.of(posterior))
+    return model_of(trained[2])
 
 
 def test_variances_are_those_of_draws(trained: Trained) -> None:
@@ -67,16 +75,22 @@ def test_variances_are_those_of_draws(trained: Trained) -> None:
     assert drawn.std() == pytest.approx(deviations[0], rel=0.02)
 
 
-@pytest.mark.parametrize("covariance", ["full", "diagonal"])
-def test_intervals_cover_what_they_say(covariance: Covariance) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        PosteriorOptions(rank=4),
+        PosteriorOptions(rank=4, covariance="diagonal"),
+        PosteriorOptions("sample", rank=4, samples=60),
+    ],
+    ids=["full", "diagonal", "sample"],
+)
+def test_intervals_cover_what_they_say(options: PosteriorOptions) -> None:
     rows, columns, values, truth = make_ratings(150, 100, seed=4)
     held_out = np.random.default_rng(1).random(rows.size) < 0.2
     kept = rows[~held_out], columns[~held_out], values[~held_out], truth
-    posterior = train_posterior(
-        *make_backend(kept), PosteriorOptions(rank=4, covariance=covariance)
-    )
+    posterior = train_posterior(*make_backend(kept), options)
     index = IdIndex(pa.array(range(150)))
-    model = IntervalModel(index, index, Moments.of(posterior))
+    model = IntervalModel(index, index, spread_of(posterior))
     users, items, ratings = rows[held_out], columns[held_out], values[held_out]
     for share, slack in ((0.5, 0.05), (0.9, 0.03)):
         found = model.predict(users.tolist(), items.tolist(), share)
@@ -96,6 +110,62 @@ def test_files_bring_back_the_same(model: IntervalModel, tmp_path: Path) -> None
         assert np.isfinite(one[:2]).all()
 
 
+def test_samples_come_back_from_files_and_predict_the_same(tmp_path: Path) -> None:
+    posterior = sampled()
+    model = model_of(posterior)
+    save_intervals(model, tmp_path)
+    loaded = load_intervals(tmp_path)
+    assert isinstance(loaded.spread, Samples)
+    assert posterior.draws is not None
+    for k in (0, 1):
+        np.testing.assert_array_equal(loaded.spread.draws[k], posterior.draws.rows[k])
+        np.testing.assert_array_equal(loaded.spread.rows[k], model.spread.rows[k])
+    assert loaded.rank == 3
+    # Against each sample by itself, of rows with ratings and without.
+    users, items = [0, 59, 7], [0, 39, 20]
+    found = loaded.predict([f"u{k}" for k in users], [100 + k for k in items], 0.8)
+    np.testing.assert_allclose(found.prediction, posterior.predict(*map(np.array, (users, items))))
+    drawn = []
+    for s in range(5):
+        x, y = (
+            rows[own, s].astype(float)
+            for rows, own in zip(loaded.spread.draws, (users, items), strict=True)
+        )
+        drawn.append(posterior.mean + x[:, 0] + y[:, 0] + (x[:, 1:] * y[:, 1:]).sum(axis=1))
+    spread = np.square(np.array(drawn) - found.prediction).mean(axis=0)
+    np.testing.assert_allclose(found.deviation, np.sqrt(spread), rtol=1e-6)
+    scales = [own[rows] for own, rows in zip(loaded.spread.scales, (users, items), strict=True)]
+    noise = 1 / (posterior.noise * scales[0] * scales[1])
+    half = NormalDist().inv_cdf(0.9) * np.sqrt(spread + noise)
+    np.testing.assert_allclose(found.upper - found.prediction, half, rtol=1e-6)
+    np.testing.assert_allclose(found.prediction - found.lower, half, rtol=1e-6)
+
+
+def test_damaged_samples_are_refused(tmp_path: Path) -> None:
+    model = model_of(sampled())
+    spread = model.spread
+    assert isinstance(spread, Samples)
+    fewer = spread.draws[0], spread.draws[1][:, :4]
+    save_intervals(replace(model, spread=replace(spread, draws=fewer)), tmp_path)
+    with pytest.raises(DataError, match="the files are of different ranks"):
+        load_intervals(tmp_path)
+    nothing = spread.draws[0] * np.float32(np.nan), spread.draws[1]
+    save_intervals(replace(model, spread=replace(spread, draws=nothing)), tmp_path)
+    with pytest.raises(DataError, match="a number is missing, or not finite"):
+        load_intervals(tmp_path)
+    negative = -spread.scales[0], spread.scales[1]
+    save_intervals(replace(model, spread=replace(spread, scales=negative)), tmp_path)
+    with pytest.raises(DataError, match="a precision of the noise is not above 0"):
+        load_intervals(tmp_path)
+    save_intervals(model, tmp_path)
+    path = tmp_path / "posterior.json"
+    description = json.loads(path.read_text())
+    for wrong in (4, 0, "5", None):
+        path.write_text(json.dumps({**description, "samples": wrong}))
+        with pytest.raises(DataError, match="no readable posterior"):
+            load_intervals(tmp_path)
+
+
 def test_damaged_files_are_refused(model: IntervalModel, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no readable posterior .*--method variational"):
         load_intervals(tmp_path)
@@ -103,14 +173,14 @@ def test_damaged_files_are_refused(model: IntervalModel, tmp_path: Path) -> None
     path = tmp_path / "posterior.json"
     description = json.loads(path.read_text())
     path.write_text(json.dumps({**description, "format": "other"}))
-    with pytest.raises(DataError, match=r"the format is not 'als_spark.posterior/1'"):
+    with pytest.raises(DataError, match=r"the format is neither 'als_spark.posterior/1' nor"):
         load_intervals(tmp_path)
     path.write_text(json.dumps({**description, "noise": None}))
     with pytest.raises(DataError, match="no readable posterior"):
         load_intervals(tmp_path)
-    packed = model.moments.packed
+    packed = model.spread.packed
     other = packed[0], np.ones((40, 10 if packed[0].shape[1] == 4 else 4))
-    save_intervals(replace(model, moments=replace(model.moments, packed=other)), tmp_path)
+    save_intervals(replace(model, spread=replace(model.spread, packed=other)), tmp_path)
     with pytest.raises(DataError, match="the files are of different ranks"):
         load_intervals(tmp_path)
 
@@ -121,14 +191,14 @@ def test_unusable_questions_are_refused(model: IntervalModel, trained: Trained) 
     with pytest.raises(ConfigError, match="1 users and 2 items"):
         model.predict(["u1"], [100, 101])
     options = PosteriorOptions("sample", rank=2, burn_in=1, samples=2)
-    with pytest.raises(ConfigError, match="sampled model keeps the mean"):
+    with pytest.raises(ConfigError, match="has no covariances"):
         Moments.of(train_posterior(*trained[:2], options))
 
 
 def test_what_a_training_goes_on_from_is_kept(model: IntervalModel, tmp_path: Path) -> None:
     save_intervals(model, tmp_path)
-    moments = load_intervals(tmp_path).moments
-    assert (moments.freedoms, moments.ridges) == (model.moments.freedoms, model.moments.ridges)
+    moments = load_intervals(tmp_path).spread
+    assert (moments.freedoms, moments.ridges) == (model.spread.freedoms, model.spread.ridges)
     assert moments.ridges != (1.0, 1.0)
     path = tmp_path / "posterior.json"
     content = json.loads(path.read_text())
@@ -139,7 +209,7 @@ def test_what_a_training_goes_on_from_is_kept(model: IntervalModel, tmp_path: Pa
     # Those of before did not have it.
     del content["freedom"], content["feature_precision"]
     path.write_text(json.dumps(content))
-    assert load_intervals(tmp_path).moments.ridges == (1.0, 1.0)
+    assert load_intervals(tmp_path).spread.ridges == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("method", ["variational", "sample", "ridge"])
@@ -151,8 +221,8 @@ def test_plain_factors_predict_the_same_and_fold_users_in(trained: Trained, meth
     if method == "ridge":
         options = PosteriorOptions("ridge", rank=3, n_features=2, reg=3.0, dtype="float64")
         posterior = train_posterior(backend, stats, options)
-        with pytest.raises(ConfigError, match="a ridge has no covariances"):
-            Moments.of(posterior)
+        with pytest.raises(ConfigError, match="a ridge does not tell how uncertain it is"):
+            spread_of(posterior)
     factors, objective = served(posterior)
     users, items = np.repeat(np.arange(60), 40), np.tile(np.arange(40), 60)
     predicted = np.einsum("nd,nd->n", factors.users[users], factors.items[items])

@@ -19,24 +19,28 @@ from als_spark.solve import topk
 from als_spark.train.bayes.loop import train_posterior
 from als_spark.train.bayes.options import PosteriorOptions
 from als_spark.train.bayes.serve import served
-from als_spark.train.bayes.spread import Moments
+from als_spark.train.bayes.spread import Samples, spread_of
 from als_spark.train.metrics import SideStats
 from tests.unit.train.test_posterior_loop import make_backend, make_ratings
 
 USERS, ITEMS = [f"u{k}" for k in range(60)], list(range(100, 140))
 
 
-@pytest.fixture(scope="module", params=["full", "diagonal"])
+@pytest.fixture(scope="module", params=["full", "diagonal", "sample"])
 def trained(request: pytest.FixtureRequest) -> tuple[FactorModel, IntervalModel]:
     ratings = make_ratings(60, 40, share=0.2)
     backend, stats = make_backend(ratings)
-    options = PosteriorOptions(rank=3, n_features=2, covariance=request.param)
+    options = PosteriorOptions(rank=3, n_features=2)
+    if request.param == "sample":
+        options = replace(options, method="sample", burn_in=5, samples=30)
+    else:
+        options = replace(options, covariance=request.param)
     posterior = train_posterior(backend, stats, options)
     factors, objective = served(posterior)
     ids = IdIndex(pa.array(USERS)), IdIndex(pa.array(ITEMS))
     item_stats = SideStats.of(40, [backend.blocks["item"]])
     model = FactorModel(*ids, factors, stats, item_stats, objective.as_record())
-    return model, IntervalModel(*ids, Moments.of(posterior))
+    return model, IntervalModel(*ids, spread_of(posterior))
 
 
 def table_of(found: pa.Table, asked: str, of: str) -> dict[object, list[tuple[object, float]]]:
@@ -78,12 +82,16 @@ def test_draws_are_of_the_posterior_and_the_same_for_a_seed(trained):
     model, intervals = trained
     users, items = [4, 9, 30], [2, 17, 33]
     drawn = []
-    for seed in range(3000):
+    # Each sample once: all that there is of the posterior.
+    sampled = isinstance(intervals.spread, Samples)
+    for seed in range(20 if sampled else 3000):
         factors = Risk("thompson", intervals, seed=seed).apply(model).factors
         drawn.append(np.einsum("nd,nd->n", factors.users[users], factors.items[items]))
-    means, deviations, _ = intervals.moments.predict(np.array(users), np.array(items))
-    np.testing.assert_allclose(np.mean(drawn, axis=0), means, atol=4 * deviations.max() / 50)
-    np.testing.assert_allclose(np.std(drawn, axis=0), deviations, rtol=0.06)
+    means, deviations, _ = intervals.spread.predict(np.array(users), np.array(items))
+    bound = 4 * deviations.max() / np.sqrt(len(drawn))
+    np.testing.assert_allclose(np.mean(drawn, axis=0), means, atol=bound)
+    spread = np.sqrt(np.mean((np.array(drawn) - means) ** 2, axis=0))
+    np.testing.assert_allclose(spread, deviations, rtol=1e-9 if sampled else 0.06)
     first, again, other = (
         recommend(model, USERS[:9], 5, risk=Risk("thompson", intervals, seed=seed))
         for seed in (1, 1, 2)

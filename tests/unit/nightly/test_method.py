@@ -31,7 +31,7 @@ from als_spark.solve.objective import Objective
 from als_spark.train.bayes.loop import train_posterior
 from als_spark.train.bayes.options import PosteriorOptions
 from als_spark.train.bayes.serve import served, user_prior
-from als_spark.train.bayes.spread import Moments
+from als_spark.train.bayes.spread import Moments, Samples
 from als_spark.train.local import LocalBackend
 from als_spark.train.metrics import SideStats
 
@@ -276,6 +276,10 @@ def test_a_start_has_the_rows_that_are_known() -> None:
     sides["user"].ids = IdIndex(pa.array(["c", "a", "z"]))
     with pytest.raises(DataError, match="has users that its model lacks"):
         posterior_start(prepared, IntervalModel(*known, moments), model)
+    rows, draws, ones = np.ones((3, 2)), np.ones((3, 4, 2), np.float32), np.ones(3)
+    samples = Samples(3.5, 4.0, (rows, rows[:2]), (draws, draws[:2]), (ones, ones[:2]))
+    with pytest.raises(ConfigError, match="a sampled model has no covariances to start from"):
+        posterior_start(prepared, IntervalModel(*known, samples), model)
 
 
 def test_the_rows_of_a_ridge_are_those_that_it_ended_with() -> None:

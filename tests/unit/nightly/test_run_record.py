@@ -26,6 +26,7 @@ from als_spark.nightly.run_record import (
     DataRecord,
     RefitRecord,
     RunRecord,
+    SamplesRecord,
     SourceRecord,
     Spec,
     TrainingRecord,
@@ -170,6 +171,25 @@ class TestRoundTrip:
         assert record.brief.training.history == ()
         assert replace(record.brief, training=record.training) == record
         assert RunRecord("a").brief == RunRecord("a")
+
+    def test_what_is_told_of_samples(self) -> None:
+        record = full_record()
+        assert record.training is not None
+        assert "samples" not in record.as_dict()["training"]
+        samples = SamplesRecord(1, (0.9, math.nan), ((2, 0.8),), None, 1.5)
+        sampled = replace(record, training=replace(record.training, samples=samples))
+        found = sampled.as_dict()
+        assert found["training"]["samples"] == {
+            "burn_in": 1,
+            "noise": [0.9, None],
+            "rmse": [[2, 0.8]],
+            "r_hat": None,
+            "effective_samples": 1.5,
+        }
+        assert RunRecord.read(found).as_dict() == found
+        brief = sampled.brief.training
+        assert brief is not None
+        assert brief.samples == replace(samples, noise=())
 
     def test_keys_of_the_store_and_of_later_versions_are_passed_over(self) -> None:
         more = {"status": "published", "owner": {"pid": 3}, "noticed": "x", "of_a_later_day": [1]}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import logging
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from als_spark.report.advice import edges, next_command, warn_unsettled
 from als_spark.report.figures.convergence import convergence_figure
-from als_spark.report.figures.samples import samples_figure
+from als_spark.report.figures.samples import samples_figure, sampling_figure
 from als_spark.report.figures.sweep import selected_figure, sweep_pictures
 from als_spark.report.pages.sweep import sweep_page
 from als_spark.report.progress import ProgressReporter
@@ -133,11 +134,16 @@ def test_progress_tells_bound_and_noise(caplog: pytest.LogCaptureFixture) -> Non
         reporter.on_iteration(record(4, 3))
         reporter.on_finished(4, VARIATIONAL[0])
         reporter.on_iteration(record(8, 2, sampled=True))
+        # Measured now and then, and told until the next time.
+        reporter.on_iteration(replace(record(8, 3, sampled=True), rmse=0.87654))
+        reporter.on_iteration(record(8, 4, sampled=True))
         reporter.on_finished(8, SAMPLE[1])
     assert [entry.message for entry in caplog.records] == [
         "0/2 points done, 1 running, d=4 iteration 3, change 0.001, bound -933.333, noise 1.133",
         "d=4: 12 iterations, bound -908.333, noise 0.754, 1.5 s (1/2 points done)",
         "1/2 points done, 1 running, d=8 iteration 2, noise 1.31",
+        "1/2 points done, 1 running, d=8 iteration 3, held-out RMSE 0.8765, noise 1.123",
+        "1/2 points done, 1 running, d=8 iteration 4, held-out RMSE 0.8765, noise 1.06",
         "d=8: 12 iterations, noise 0.758, 1.5 s (2/2 points done)",
     ]
 
@@ -218,3 +224,37 @@ def test_the_noise_of_every_draw() -> None:
         "d = 8\nR-hat 1.500\neffective draws 61",
         "burn-in: not counted",
     ]
+
+
+def test_the_error_of_the_mean_of_the_draws() -> None:
+    errors = {6: 0.93, 9: 0.9, 12: 0.89}
+    history = [replace(one, rmse=errors.get(one.iteration, NAN)) for one in SAMPLE[1].history]
+    figure = samples_figure([SAMPLE[0], replace(SAMPLE[1], history=history)], 1, "test", burn_in=4)
+    lay_out(figure)
+    check_texts(figure)
+    noise, error = figure.axes
+    assert list(line(noise, "d = 8").get_data()[1]) == [one.noise for one in history]
+    assert [list(part) for part in line(error, "d = 8").get_data()] == [
+        [*errors],
+        [*errors.values()],
+    ]
+    assert noise.get_xlim() == error.get_xlim()
+    # Of one training, as its record has it.
+    samples = {
+        "burn_in": 4,
+        "noise": [one.noise for one in history],
+        "rmse": [list(pair) for pair in errors.items()],
+        "r_hat": 1.02,
+        "effective_samples": None,
+    }
+    figure = sampling_figure({"rank": 8, "samples": samples})
+    lay_out(figure)
+    check_texts(figure)
+    noise, error = figure.axes
+    assert list(line(noise, "d = 8").get_data()[1]) == samples["noise"]
+    assert [list(part) for part in line(error, "d = 8").get_data()] == [
+        [*errors],
+        [*errors.values()],
+    ]
+    assert legend_labels(figure) == ["d = 8\nR-hat 1.020", "burn-in: not counted"]
+    assert "12 iterations" in words(figure)

@@ -185,6 +185,12 @@ class TestSeconds:
             for method in ("ridge", "sample", "variational")
         )
         assert ridge < sample < variational
+        found = estimate_training(
+            MILLIONS, CLUSTER, workload=Workload("sample"), exchange="broadcast"
+        )
+        parts = found.memory["driver Python"].parts
+        # 20 samples of 51 numbers, but 10 of a side of a million rows, by 2 GiB.
+        assert parts["samples that are kept"] == 1_050_000 * 10 * 51 * 4
 
 
 class TestTooSmall:

@@ -15,7 +15,7 @@ from als_spark.solve.objective import Objective
 from als_spark.spark.train import per_model
 from als_spark.spark.train import posterior as module
 from als_spark.spark.train.per_model import posterior_partition
-from als_spark.spark.train.posterior import PosteriorGrid
+from als_spark.spark.train.posterior import PosteriorGrid, fitting
 from als_spark.spark.train.run import PreparedRatings
 from als_spark.train.bayes.loop import train_posterior, train_posteriors
 from als_spark.train.bayes.options import PosteriorOptions
@@ -156,6 +156,26 @@ def test_a_rank_that_is_too_large_is_refused_before_any_is_trained(
     with pytest.raises(ConfigError, match="`rank=3` with `method=variational`: what is known of"):
         PosteriorGrid(prepared(), VARIATIONAL, collector).train(lambda _: None)
     assert collector.outcome() is None
+
+
+def test_fewer_samples_of_many_rows_are_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="als_spark")
+    known, options = prepared(), PosteriorOptions("sample", rank=2)
+    fitting(known, options)
+    assert not caplog.messages
+    n_rows = max(stats.degrees.size for stats in known.stats.values())
+    # 3 numbers a row, of 4 bytes.
+    limit = 7 * n_rows * 3 * 4
+    for where in ("als_spark.train.bayes.options", "als_spark.spark.train.posterior"):
+        monkeypatch.setattr(f"{where}.LARGEST_TABLE", limit)
+    fitting(known, options)
+    (message,) = caplog.messages
+    assert (
+        message
+        == f"7 samples of each row are kept: 20 of {n_rows} rows would take more than 0.0 GB"
+    )
 
 
 class TestTask:
