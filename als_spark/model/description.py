@@ -16,7 +16,8 @@ _COUNTS = (
 _OBJECTIVE = {"lambda_reg", "exponent"}
 
 
-_LEARNT = ("noise_deviation", "prior_deviations", "freedom", "r_hat", "effective_samples")
+LEARNT = ("noise_deviation", "prior_deviations", "freedom", "r_hat", "effective_samples")
+"""Keys of ``posterior`` that say what stands in the place of λ, and how far to trust it."""
 
 
 def learnt_of(description: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -24,7 +25,7 @@ def learnt_of(description: Mapping[str, Any]) -> dict[str, Any] | None:
     posterior = description.get("posterior")
     if not isinstance(posterior, Mapping) or "noise_deviation" not in posterior:
         return None
-    return {name: posterior[name] for name in _LEARNT if name in posterior}
+    return {name: posterior[name] for name in LEARNT if name in posterior}
 
 
 def check_description(description: Mapping[str, Any]) -> None:

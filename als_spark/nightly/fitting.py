@@ -331,8 +331,6 @@ def samples_record(fitted: FittedPosterior) -> SamplesRecord | None:
         burn_in=learnt["burn_in"],
         noise=tuple(record.noise for record in history),
         rmse=tuple((r.iteration, r.rmse) for r in history if math.isfinite(r.rmse)),
-        r_hat=learnt["r_hat"],
-        effective_samples=learnt["effective_samples"],
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from als_spark.errors import ConfigError, DataError
+from als_spark.model.description import LEARNT
 from als_spark.model.files import BEFORE_REFIT
 from als_spark.model.intervals import POSTERIOR_FILE, IntervalModel, load_intervals
 from als_spark.model.large_model import AnyModel, LargeSide
@@ -27,7 +28,7 @@ from als_spark.train.bayes.spread import Moments
 from als_spark.train.bayes.warm import PosteriorStart, SideStart
 from als_spark.types import SIDES, FloatArray, Side
 
-_LEARNT = {"noise_deviation", "bound", "r_hat", "effective_samples", "freedom", "user_mean"}
+_LEARNT = {*LEARNT, "bound", "user_mean"}
 """Keys of a description that say what came out."""
 _OF_THE_RUN = {"seed", "dtype"}
 """Options that each run has of its own."""

@@ -159,15 +159,11 @@ class SamplesRecord:
         Standard deviation of the noise in each iteration: for the report, files do without.
     rmse : tuple of (int, float)
         Iteration, and RMSE of the held-out ratings by the mean of the samples so far.
-    r_hat, effective_samples : float or None
-        Of the noise over the samples.
     """
 
     burn_in: int
     noise: tuple[float | None, ...] = ()
     rmse: tuple[tuple[int, float], ...] = ()
-    r_hat: float | None = None
-    effective_samples: float | None = None
 
 
 @dataclass(frozen=True)

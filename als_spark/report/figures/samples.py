@@ -83,10 +83,11 @@ def sampling_figure(record: Mapping[str, Any]) -> Figure:
     Parameters
     ----------
     record : mapping
-        Of the training, as the record of a run has it in JSON: ``rank``, and ``samples`` with
-        ``burn_in``, ``noise``, ``rmse``, ``r_hat`` and ``effective_samples``.
+        Of the training, as the record of a run has it in JSON: ``rank``, ``samples`` with
+        ``burn_in``, ``noise`` and ``rmse``, and ``learnt`` with ``r_hat`` and
+        ``effective_samples``.
     """
-    own, rank = record["samples"], int(record["rank"])
+    own, rank, found = record["samples"], int(record["rank"]), record["learnt"]
     errors = dict(own["rmse"])
     history = [
         IterationRecord(
@@ -97,7 +98,7 @@ def sampling_figure(record: Mapping[str, Any]) -> Figure:
         for k, noise in enumerate(own["noise"], 1)
     ]
     learnt = {
-        name: math.nan if own[name] is None else own[name]
+        name: math.nan if found[name] is None else found[name]
         for name in ("r_hat", "effective_samples")
     }
     n = len(history)

@@ -176,15 +176,13 @@ class TestRoundTrip:
         record = full_record()
         assert record.training is not None
         assert "samples" not in record.as_dict()["training"]
-        samples = SamplesRecord(1, (0.9, math.nan), ((2, 0.8),), None, 1.5)
+        samples = SamplesRecord(1, (0.9, math.nan), ((2, 0.8),))
         sampled = replace(record, training=replace(record.training, samples=samples))
         found = sampled.as_dict()
         assert found["training"]["samples"] == {
             "burn_in": 1,
             "noise": [0.9, None],
             "rmse": [[2, 0.8]],
-            "r_hat": None,
-            "effective_samples": 1.5,
         }
         assert RunRecord.read(found).as_dict() == found
         brief = sampled.brief.training

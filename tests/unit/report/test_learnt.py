@@ -244,10 +244,9 @@ def test_the_error_of_the_mean_of_the_draws() -> None:
         "burn_in": 4,
         "noise": [one.noise for one in history],
         "rmse": [list(pair) for pair in errors.items()],
-        "r_hat": 1.02,
-        "effective_samples": None,
     }
-    figure = sampling_figure({"rank": 8, "samples": samples})
+    learnt = {"r_hat": 1.02, "effective_samples": None}
+    figure = sampling_figure({"rank": 8, "samples": samples, "learnt": learnt})
     lay_out(figure)
     check_texts(figure)
     noise, error = figure.axes
