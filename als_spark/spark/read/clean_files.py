@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 
 from als_spark.spark.read.options import FIRST_MILLISECONDS, LARGEST_SECONDS
-from als_spark.types import FloatArray
+from als_spark.types import SIDES, FloatArray
 
 _INTEGERS = {"tinyint": pa.int8(), "smallint": pa.int16(), "int": pa.int32(), "bigint": pa.int64()}
 _NUMBERS = {**_INTEGERS, "float": pa.float32(), "double": pa.float64()}
@@ -38,6 +38,7 @@ _NEEDED_OFF = (
 MAX_FILES = 1000
 """The driver looks at the end of each file."""
 BATCH_ROWS = 1 << 17
+_NOTHING = pa.nulls(BATCH_ROWS, pa.string())
 _INT = np.iinfo(np.int32)
 
 
@@ -183,6 +184,8 @@ def read_units(
 ) -> Iterator[pa.RecordBatch]:
     """Read ratings as typed batches, as Spark would hand them over; runs on an executor.
 
+    But ids are of the type that they have in the file.
+
     Raises
     ------
     NotClean
@@ -204,10 +207,10 @@ def _typed(batch: pa.RecordBatch, columns: Mapping[str, str], rules: Rules) -> p
     given = {role: batch.column(name) for role, name in columns.items()}
     if any(column.null_count for column in given.values()):
         raise NotClean("a value is missing")
-    ids = {role: given[role].cast(pa.int64()) for role in ("user", "item")}
+    ids: dict[str, Any] = {role: given[role] for role in SIDES}
     if rules.int_ids and batch.num_rows:
         for role, values in ids.items():
-            if given[role].type != pa.int64():
+            if values.type != pa.int64():
                 continue
             extremes = pc.min_max(values).as_py()
             if extremes["min"] < _INT.min or extremes["max"] > _INT.max:
@@ -223,7 +226,7 @@ def _typed(batch: pa.RecordBatch, columns: Mapping[str, str], rules: Rules) -> p
     typed = {**ids, "rating": pa.array(ratings)}
     if "timestamp" in given:
         typed["timestamp"] = pa.array(_seconds(given["timestamp"].to_numpy(zero_copy_only=False)))
-    typed["bad"] = pa.nulls(batch.num_rows, pa.string())
+    typed["bad"] = _NOTHING.slice(0, batch.num_rows)
     return pa.record_batch([*typed.values()], names=[*typed])
 
 
