@@ -10,6 +10,7 @@ unusable rows.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -53,10 +54,26 @@ class Rules(NamedTuple):
     """Whether ids must be within the int range."""
 
 
+class Version(NamedTuple):
+    """What a file has changed by, if it has."""
+
+    n_bytes: int
+    modified: int
+    """Nanoseconds since 1970."""
+
+    @staticmethod
+    def of(path: str) -> Version:
+        """Look at a file; raises OSError if it is gone."""
+        found = os.stat(path)
+        return Version(found.st_size, found.st_mtime_ns)
+
+
 class Unit(NamedTuple):
     """Row groups of a file, ``first`` to below ``stop``."""
 
     path: str
+    version: Version
+    """When these row groups were found in it."""
     first: int
     stop: int
 
@@ -151,6 +168,7 @@ def _name(node: Any) -> str:
 def _row_groups(path: str, wanted: Mapping[str, pa.DataType]) -> list[tuple[Unit, int]] | None:
     """Return the row groups of a file with their rows; None if its columns are not as wanted."""
     try:
+        version = Version.of(path)
         with pq.ParquetFile(path) as file:
             schema, metadata = file.schema_arrow, file.metadata
     except (OSError, pa.ArrowException):
@@ -159,7 +177,7 @@ def _row_groups(path: str, wanted: Mapping[str, pa.DataType]) -> list[tuple[Unit
         if len(schema.get_all_field_indices(name)) != 1 or schema.field(name).type != kind:
             return None
     return [
-        (Unit(path, k, k + 1), metadata.row_group(k).num_rows)
+        (Unit(path, version, k, k + 1), metadata.row_group(k).num_rows)
         for k in range(metadata.num_row_groups)
     ]
 
@@ -194,7 +212,10 @@ def read_units(
     names = list(dict.fromkeys(columns.values()))
     try:
         for unit in units:
-            with pq.ParquetFile(unit.path) as file:
+            if Version.of(unit.path) != unit.version:
+                # Perhaps in a later pass, whose chunks must not be of other ratings.
+                raise NotClean(f"{unit.path} has changed since it was looked at")
+            with pq.ParquetFile(unit.path, page_checksum_verification=True) as file:
                 groups = range(unit.first, unit.stop)
                 batches = file.iter_batches(BATCH_ROWS, groups, names, use_threads=False)
                 for batch in batches:
