@@ -215,7 +215,7 @@ def read_units(
             if Version.of(unit.path) != unit.version:
                 # Perhaps in a later pass, whose chunks must not be of other ratings.
                 raise NotClean(f"{unit.path} has changed since it was looked at")
-            with pq.ParquetFile(unit.path, page_checksum_verification=True) as file:
+            with pq.ParquetFile(unit.path) as file:
                 groups = range(unit.first, unit.stop)
                 batches = file.iter_batches(BATCH_ROWS, groups, names, use_threads=False)
                 for batch in batches:

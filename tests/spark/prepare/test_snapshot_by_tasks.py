@@ -55,6 +55,7 @@ def sorted_rows(frame: DataFrame) -> list[tuple]:
     return sorted(tuple(row) for row in frame.collect())
 
 
+@pytest.mark.spark35
 def test_the_tasks_read_the_snapshot_that_spark_reads(
     spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

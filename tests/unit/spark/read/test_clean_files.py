@@ -109,22 +109,6 @@ def test_files_that_change_are_left_to_spark(tmp_path: Path) -> None:
         list(read_units([unit], COLUMNS, MLLIB))
 
 
-def test_pages_are_held_against_their_checksums(tmp_path: Path) -> None:
-    numbers = pa.array([11, 12, 13], pa.int32())
-    table = pa.table({"u": numbers, "i": numbers, "r": pa.array([1.0, 2.0, 3.0])})
-    how = {"compression": "none", "use_dictionary": False, "write_statistics": False}
-    pq.write_table(table, tmp_path / "a", write_page_checksum=True, **how)
-    data = (tmp_path / "a").read_bytes()
-    where = data.index(numbers.buffers()[1].to_pybytes()[:12])
-    (tmp_path / "a").write_bytes(data[:where] + b"\x63" + data[where + 1 :])
-    with pytest.raises(NotClean, match="could not verify page integrity"):
-        list(
-            read_units(
-                [Unit(str(tmp_path / "a"), Version.of(str(tmp_path / "a")), 0, 1)], COLUMNS, MLLIB
-            )
-        )
-
-
 def test_tasks_get_about_as_many_rows_in_the_order_of_the_files() -> None:
     units = [(Unit(path, NEVER, k, k + 1), 10) for path in "abc" for k in range(2)]
     assert _share_out(units, 2) == (
