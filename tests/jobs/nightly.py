@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
+from pyarrow.csv import read_csv
 
 from als_spark.store.store import ModelStore, open_store
 from jobs.retrain import main as retrain
@@ -20,6 +22,10 @@ SMALL += ("--ranking-users", "0")
 RATINGS = draw_ratings(60, 40, 1200, seed=3)
 N_BASE = 1000
 BASE, FRESH = RATINGS.part(slice(N_BASE)), RATINGS.part(slice(N_BASE, None))
+
+
+BY_TASKS = "the tasks have read the Parquet files themselves"
+"""What the log says where no row of Parquet files came through Spark."""
 
 
 class Lake:
@@ -46,6 +52,12 @@ class Lake:
     def file(self, name: str, lines: Sequence[str] = (), header: str = HEADER) -> str:
         path = self.folder / name
         path.write_text("".join(f"{line}\n" for line in (header, *lines)))
+        return str(path)
+
+    def parquet(self, name: str) -> str:
+        """Write a file of text once more, as Parquet; return its path."""
+        path = (self.folder / name).with_suffix(".parquet")
+        pq.write_table(read_csv(self.folder / name), path, row_group_size=300)
         return str(path)
 
     def retrain(self, *options: str, base: str | Path | None = None) -> int:

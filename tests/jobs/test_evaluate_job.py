@@ -14,7 +14,7 @@ from als_spark.model.factor_model import FactorModel
 from jobs.evaluate import main
 from jobs.sweep import main as sweep
 from tests.conftest import random_triples
-from tests.jobs.nightly import BASE, FRESH, Lake
+from tests.jobs.nightly import BASE, BY_TASKS, FRESH, Lake
 from tests.pages import pictures, read_page, warnings_of
 
 FILES = {"metrics.json", "breakdown.png", "calibration.png", "report.html", "_ALS_SPARK"}
@@ -49,13 +49,18 @@ def predict(model: FactorModel, user: int, item: int) -> float:
 
 @pytest.mark.usefixtures("drawn")
 def test_errors_and_rankings(
-    lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    lake: Lake,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO", logger="als_spark")
     out = tmp_path / "out"
     ratings, model, top = fresh(lake), lake.store.load(), 4
-    options = ["--store", str(lake.path), "--ratings", str(lake.folder / "fresh.csv")]
+    options = ["--store", str(lake.path), "--ratings", lake.parquet("fresh.csv")]
     options += ["--exclude-seen", str(lake.base), "--top", str(top), "--relevant-from", "3.5"]
     assert main([*options, "--output", str(out)]) == 0
+    assert BY_TASKS in caplog.text
     assert {path.name for path in out.iterdir()} == FILES
     record = json.loads((out / "metrics.json").read_text())
     metrics = record["metrics"]

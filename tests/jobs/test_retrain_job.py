@@ -29,6 +29,7 @@ from als_spark.store.store import ModelStore
 from jobs.retrain import main
 from tests.jobs.nightly import (
     BASE,
+    BY_TASKS,
     FRESH,
     N_BASE,
     Lake,
@@ -104,6 +105,24 @@ class TestPublished:
         bars = run["data"]["histogram"]
         assert bars == [[v, v, n] for v, n in zip(values, counts.tolist(), strict=True)]
         assert "The first rows, as understood." in first.report()
+
+    def test_the_model_of_parquet_files_is_that_of_text(
+        self, first: Lake, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO", logger="als_spark")
+        lake = Lake(tmp_path)
+        assert lake.retrain(base=lake.parquet("base.csv")) == 0
+        assert BY_TASKS in caplog.text
+        ours, theirs = lake.last(), first.last()
+        for part, tolerance in (("data", 1e-12), ("challenger", 1e-4)):
+            for name, value in theirs[part].items():
+                is_exact = not isinstance(value, float)
+                close = value if is_exact else pytest.approx(value, rel=tolerance)
+                assert ours[part][name] == close, name
+        models = [found.store.load() for found in (lake, first)]
+        for side in ("users", "items"):
+            one, other = (getattr(model.factors, side) for model in models)
+            np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
     def test_the_held_out_errors_are_those_of_the_stored_factors(self, tmp_path: Path) -> None:
         # The latest ratings are held out: which they are can be told without Spark.

@@ -49,6 +49,7 @@ from als_spark.spark.read.histogram import (
 )
 from als_spark.spark.read.ids import ChangedIds, merge_ids, refuse_two_forms
 from als_spark.spark.read.moments import Moments
+from als_spark.spark.read.row_hash import PairTexts
 from als_spark.spark.read.split import SplitOptions, split_at_random
 from als_spark.types import SIDES, BadRows, IntArray
 
@@ -142,12 +143,15 @@ def encode_chunk(table: pa.Table, extras: Extras = NO_EXTRAS) -> pa.RecordBatch:
     for role in ("user", "item"):
         dictionary = good.column(role).combine_chunks().dictionary_encode()
         positions = dictionary.indices.to_numpy(zero_copy_only=False)
+        distinct = dictionary.dictionary
+        if pa.types.is_integer(distinct.type):
+            distinct = distinct.cast(pa.int64())
         pairs.append(positions)
-        ids.append(dictionary.dictionary)
-        encoded[f"{role}s"] = ids_to_bytes(dictionary.dictionary)
-        encoded[f"{role}_codes"] = narrow(positions, len(dictionary.dictionary)).tobytes()
+        ids.append(distinct)
+        encoded[f"{role}s"] = ids_to_bytes(distinct)
+        encoded[f"{role}_codes"] = narrow(positions, len(distinct)).tobytes()
         encoded[f"{role}_counts"] = (
-            np.bincount(positions, minlength=len(dictionary.dictionary)).astype(np.int64).tobytes()
+            np.bincount(positions, minlength=len(distinct)).astype(np.int64).tobytes()
         )
     ratings = good.column("rating").combine_chunks()
     values, levels = encode_values(ratings)
@@ -189,16 +193,16 @@ def _extras_of(
 ) -> tuple[bytes, bytes]:
     """Return the splits, and the moments, of ratings of integer ids."""
     (users, items), (user_ids, item_ids) = pairs, (of_side.to_numpy() for of_side in ids)
-    own, known = (users, items), (user_ids, item_ids)
+    texts = PairTexts((users, items), (user_ids, item_ids))
     splits = moments = b""
     if extras.split is not None:
-        found = split_at_random(own, known, extras.split)
+        found = split_at_random(texts, extras.split)
         splits = found.tobytes() if found.any() else b""
     if extras.moments:
         timed = "timestamp" in ratings.column_names
         times = ratings.column("timestamp").to_numpy() if timed else np.zeros(0)
         values = ratings.column("rating").to_numpy()
-        moments = Moments.of(own, known, values, times).to_bytes()
+        moments = Moments.of(texts, values, times).to_bytes()
     return splits, moments
 
 

@@ -10,6 +10,7 @@ unusable rows.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 
 from als_spark.spark.read.options import FIRST_MILLISECONDS, LARGEST_SECONDS
-from als_spark.types import FloatArray
+from als_spark.types import SIDES, FloatArray
 
 _INTEGERS = {"tinyint": pa.int8(), "smallint": pa.int16(), "int": pa.int32(), "bigint": pa.int64()}
 _NUMBERS = {**_INTEGERS, "float": pa.float32(), "double": pa.float64()}
@@ -38,6 +39,7 @@ _NEEDED_OFF = (
 MAX_FILES = 1000
 """The driver looks at the end of each file."""
 BATCH_ROWS = 1 << 17
+_NOTHING = pa.nulls(BATCH_ROWS, pa.string())
 _INT = np.iinfo(np.int32)
 
 
@@ -52,10 +54,26 @@ class Rules(NamedTuple):
     """Whether ids must be within the int range."""
 
 
+class Version(NamedTuple):
+    """What a file has changed by, if it has."""
+
+    n_bytes: int
+    modified: int
+    """Nanoseconds since 1970."""
+
+    @staticmethod
+    def of(path: str) -> Version:
+        """Look at a file; raises OSError if it is gone."""
+        found = os.stat(path)
+        return Version(found.st_size, found.st_mtime_ns)
+
+
 class Unit(NamedTuple):
     """Row groups of a file, ``first`` to below ``stop``."""
 
     path: str
+    version: Version
+    """When these row groups were found in it."""
     first: int
     stop: int
 
@@ -150,6 +168,7 @@ def _name(node: Any) -> str:
 def _row_groups(path: str, wanted: Mapping[str, pa.DataType]) -> list[tuple[Unit, int]] | None:
     """Return the row groups of a file with their rows; None if its columns are not as wanted."""
     try:
+        version = Version.of(path)
         with pq.ParquetFile(path) as file:
             schema, metadata = file.schema_arrow, file.metadata
     except (OSError, pa.ArrowException):
@@ -158,7 +177,7 @@ def _row_groups(path: str, wanted: Mapping[str, pa.DataType]) -> list[tuple[Unit
         if len(schema.get_all_field_indices(name)) != 1 or schema.field(name).type != kind:
             return None
     return [
-        (Unit(path, k, k + 1), metadata.row_group(k).num_rows)
+        (Unit(path, version, k, k + 1), metadata.row_group(k).num_rows)
         for k in range(metadata.num_row_groups)
     ]
 
@@ -183,6 +202,8 @@ def read_units(
 ) -> Iterator[pa.RecordBatch]:
     """Read ratings as typed batches, as Spark would hand them over; runs on an executor.
 
+    But ids are of the type that they have in the file.
+
     Raises
     ------
     NotClean
@@ -191,6 +212,9 @@ def read_units(
     names = list(dict.fromkeys(columns.values()))
     try:
         for unit in units:
+            if Version.of(unit.path) != unit.version:
+                # Perhaps in a later pass, whose chunks must not be of other ratings.
+                raise NotClean(f"{unit.path} has changed since it was looked at")
             with pq.ParquetFile(unit.path) as file:
                 groups = range(unit.first, unit.stop)
                 batches = file.iter_batches(BATCH_ROWS, groups, names, use_threads=False)
@@ -204,10 +228,10 @@ def _typed(batch: pa.RecordBatch, columns: Mapping[str, str], rules: Rules) -> p
     given = {role: batch.column(name) for role, name in columns.items()}
     if any(column.null_count for column in given.values()):
         raise NotClean("a value is missing")
-    ids = {role: given[role].cast(pa.int64()) for role in ("user", "item")}
+    ids: dict[str, Any] = {role: given[role] for role in SIDES}
     if rules.int_ids and batch.num_rows:
         for role, values in ids.items():
-            if given[role].type != pa.int64():
+            if values.type != pa.int64():
                 continue
             extremes = pc.min_max(values).as_py()
             if extremes["min"] < _INT.min or extremes["max"] > _INT.max:
@@ -223,7 +247,7 @@ def _typed(batch: pa.RecordBatch, columns: Mapping[str, str], rules: Rules) -> p
     typed = {**ids, "rating": pa.array(ratings)}
     if "timestamp" in given:
         typed["timestamp"] = pa.array(_seconds(given["timestamp"].to_numpy(zero_copy_only=False)))
-    typed["bad"] = pa.nulls(batch.num_rows, pa.string())
+    typed["bad"] = _NOTHING.slice(0, batch.num_rows)
     return pa.record_batch([*typed.values()], names=[*typed])
 
 

@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from als_spark.spark.read.row_hash import FIRST_SEED, Hashes, hash_doubles
-from als_spark.spark.read.split import hash_pairs
-from als_spark.types import FloatArray, IntArray
+from als_spark.spark.read.row_hash import FIRST_SEED, PairTexts, hash_doubles
+from als_spark.types import FloatArray
 
 _LAYOUT = "<qdddQ"
 
@@ -32,24 +31,22 @@ class Moments(NamedTuple):
     """Sum of the hashes of the ratings, modulo 2^64: whatever their order, it is the same."""
 
     @staticmethod
-    def of(
-        pairs: tuple[IntArray, IntArray],
-        ids: tuple[IntArray, IntArray],
-        ratings: FloatArray,
-        timestamps: FloatArray,
-    ) -> Moments:
-        """Take the ratings of some pairs (see :func:`hash_pairs`); timestamps (n,) or (0,)."""
+    def of(pairs: PairTexts, ratings: FloatArray, timestamps: FloatArray) -> Moments:
+        """Take the ratings of some pairs; timestamps (n,), or (0,) where there are none."""
         n = ratings.size
         if not n:
             return NO_MOMENTS
-        hashed: Hashes = hash_pairs(pairs, ids, np.array([FIRST_SEED], np.uint64))
-        hashed = hash_doubles(ratings, hashed)
-        if timestamps.size:
-            hashed = hash_doubles(timestamps, hashed)
         mean = float(ratings.mean())
+        digest, squares = 0, []
+        # In blocks, so that what is in between takes no memory.
+        for rows, hashed in pairs.hash(np.array([FIRST_SEED], np.uint64)):
+            hashed = hash_doubles(ratings[rows], hashed)
+            if timestamps.size:
+                hashed = hash_doubles(timestamps[rows], hashed)
+            digest += int(hashed.sum(dtype=np.uint64))
+            squares.append(float(np.square(ratings[rows] - mean).sum()))
         latest = float(timestamps.max()) if timestamps.size else math.nan
-        squares = float(np.square(ratings - mean).sum())
-        return Moments(n, mean, squares, latest, int(hashed.sum(dtype=np.uint64)))
+        return Moments(n, mean, math.fsum(squares), latest, digest % 2**64)
 
     @staticmethod
     def merge(parts: Iterable[Moments]) -> Moments:

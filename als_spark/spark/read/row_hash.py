@@ -10,6 +10,7 @@ bytes, as in Spark's ``XXH64.java``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ class DecimalTexts:
             self._words = [_rotated(words[:, k] * _P2, 31) * _P1 for k in range(2)]
             fours = texts.view("<u4").reshape(texts.size, _TEXT_BYTES // 4).astype(np.uint64) * _P1
             self._fours = [fours[:, 2 * k] for k in range(3)]
-            self._octets = octets.astype(np.uint64) * _P5
+        self._octets = octets
 
     def hash(self, codes: IntArray, seeds: Hashes) -> Hashes:
         """Hash the ids of given positions, each with its seed; in blocks.
@@ -93,8 +94,38 @@ class DecimalTexts:
                 state = _rotated(state ^ self._fours[n_words][codes], 23) * _P2 + _P3
                 begin += 4
             for k in range(begin, length):
-                state = _rotated(state ^ self._octets[codes, k], 11) * _P1
+                octets = self._octets[codes, k].astype(np.uint64)
+                state = _rotated(state ^ (octets * _P5), 11) * _P1
             return _mixed(state)
+
+
+class PairTexts:
+    """The texts of the ids of some pairs, ready to be hashed.
+
+    Parameters
+    ----------
+    pairs : tuple of ndarray of int, (n,)
+        Users and items, as positions in ``ids``.
+    ids : tuple of ndarray of int64
+        Ids of users, of items.
+    """
+
+    def __init__(self, pairs: tuple[IntArray, IntArray], ids: tuple[IntArray, IntArray]) -> None:
+        self._pairs = pairs
+        self._users, self._items = (DecimalTexts(of_side) for of_side in ids)
+        self._n_users = ids[0].size
+
+    def hash(self, seed: Hashes) -> Iterator[tuple[slice, Hashes]]:
+        """Hash the ids of each pair, the (1,) ``seed`` before them; in blocks: rows, hashes."""
+        by_user = self._users.hash(np.arange(self._n_users), np.repeat(seed, self._n_users))
+        users, items = self._pairs
+        for first in range(0, users.size, BLOCK_ROWS):
+            rows = slice(first, min(first + BLOCK_ROWS, users.size))
+            yield rows, self._items.hash(items[rows], by_user[users[rows]])
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return self._pairs[0].size
 
 
 def hash_longs(values: IntArray, seeds: Hashes | int) -> Hashes:

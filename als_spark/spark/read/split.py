@@ -9,9 +9,9 @@ import numpy.typing as npt
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from als_spark.spark.read.row_hash import FIRST_SEED, DecimalTexts, Hashes, hash_longs
+from als_spark.spark.read.row_hash import FIRST_SEED, PairTexts, hash_longs
 from als_spark.spark.session import described
-from als_spark.types import IntArray, SplitStrategy
+from als_spark.types import SplitStrategy
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 """Codes of the splits in the column ``split``."""
@@ -66,37 +66,21 @@ def split_ratings(ratings: DataFrame, options: SplitOptions) -> DataFrame:
     return ratings.withColumn("split", code.cast("tinyint"))
 
 
-def split_at_random(
-    pairs: tuple[IntArray, IntArray], ids: tuple[IntArray, IntArray], options: SplitOptions
-) -> npt.NDArray[np.int8]:
+def split_at_random(pairs: PairTexts, options: SplitOptions) -> npt.NDArray[np.int8]:
     """Split ratings of integer ids as :func:`split_ratings` does, without Spark.
-
-    Parameters
-    ----------
-    pairs : tuple of ndarray of int, (n,)
-        Users and items of the ratings, as positions in ``ids``.
-    ids : tuple of ndarray of int64
-        Ids of users, of items.
-    options : SplitOptions
 
     Returns
     -------
     ndarray of int8, (n,)
         Codes of the splits.
     """
-    hashed = hash_pairs(pairs, ids, hash_longs(np.array([options.seed]), FIRST_SEED))
-    share = (hashed >> np.uint64(11)).astype(np.float64) / 2.0**53
     test, held = options.test_fraction, options.test_fraction + options.validation_fraction
-    return np.select([share < test, share < held], [TEST, VALIDATION], TRAIN).astype(np.int8)
-
-
-def hash_pairs(
-    pairs: tuple[IntArray, IntArray], ids: tuple[IntArray, IntArray], seed: Hashes
-) -> Hashes:
-    """Hash the ids of each pair as text, the (1,) ``seed`` before them; as Spark does."""
-    users, items = (DecimalTexts(of_side) for of_side in ids)
-    by_user = users.hash(np.arange(ids[0].size), np.repeat(seed, ids[0].size))
-    return items.hash(pairs[1], by_user[pairs[0]])
+    found = np.full(len(pairs), TRAIN, np.int8)
+    for rows, hashed in pairs.hash(hash_longs(np.array([options.seed]), FIRST_SEED)):
+        share = (hashed >> np.uint64(11)).astype(np.float64) / 2.0**53
+        found[rows][share < held] = VALIDATION
+        found[rows][share < test] = TEST
+    return found
 
 
 def with_fixed_split(ratings: DataFrame, code: int) -> DataFrame:

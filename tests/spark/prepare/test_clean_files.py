@@ -74,6 +74,7 @@ def trained(
         return summary.fingerprint, summary.histogram, summary.bad, model.objective, kept
 
 
+@pytest.mark.spark35
 def test_the_tasks_read_what_spark_reads(
     spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

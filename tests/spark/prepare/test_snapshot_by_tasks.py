@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from als_spark.errors import DataError
 from als_spark.spark.prepare.snapshot import open_snapshot
 from als_spark.spark.read.columns import source_from_frame
 from als_spark.spark.read.snapshot import Snapshot, read_snapshot
@@ -54,6 +55,7 @@ def sorted_rows(frame: DataFrame) -> list[tuple]:
     return sorted(tuple(row) for row in frame.collect())
 
 
+@pytest.mark.spark35
 def test_the_tasks_read_the_snapshot_that_spark_reads(
     spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -90,3 +92,17 @@ def test_the_tasks_read_the_snapshot_that_spark_reads(
         with open_snapshot(spark, sources, "last", split=split) as ours:
             assert ours.encoded is None
             assert ours.n_ratings == 7
+
+
+def test_files_without_a_rating_are_refused_as_spark_refuses_them(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    write(tmp_path / "none.parquet", [1], [1])
+    # A row group without a row.
+    pq.write_table(pq.read_table(tmp_path / "none.parquet").slice(1), tmp_path / "none.parquet")
+    source = read_source(spark, SourceOptions(str(tmp_path / "none.parquet")))
+    with (
+        pytest.raises(DataError, match="no usable ratings: it is empty"),
+        open_snapshot(spark, [source], "last"),
+    ):
+        pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +16,20 @@ from als_spark.spark.read.clean_files import (
     NotClean,
     Rules,
     Unit,
+    Version,
     _share_out,
     read_units,
 )
 
 COLUMNS = {"user": "u", "item": "i", "rating": "r"}
+NEVER = Version(0, 0)
 MLLIB = Rules(float(np.finfo(np.float32).max), single=True, int_ids=True)
 
 
 def write(path: Path, users: pa.Array, items: pa.Array, ratings: pa.Array) -> Unit:
     """A file of row groups of two rows; all of them as one unit."""
     pq.write_table(pa.table({"r": ratings, "i": items, "u": users}), path, row_group_size=2)
-    return Unit(str(path), 0, -(-len(users) // 2))
+    return Unit(str(path), Version.of(str(path)), 0, -(-len(users) // 2))
 
 
 def test_ratings_are_read_as_spark_would_hand_them_over(tmp_path: Path) -> None:
@@ -39,7 +42,8 @@ def test_ratings_are_read_as_spark_would_hand_them_over(tmp_path: Path) -> None:
         "rating": [float(np.float32(0.1)), 2.0, -3.5, float(np.float32(0.1)), 2.0],
         "bad": [None] * 5,
     }
-    assert table.schema.types == [pa.int64(), pa.int64(), pa.float64(), pa.string()]
+    # Ids as they are in the file: chunks have them as 64 bits.
+    assert table.schema.types == [pa.int16(), pa.int64(), pa.float64(), pa.string()]
 
     files = CleanFiles(((unit,), (unit._replace(first=1),)), COLUMNS, Rules(1e18))
     numbers = [pa.record_batch([pa.array([1])], names=["id"])]
@@ -87,23 +91,33 @@ def test_the_ends_of_the_int_range_are_usable(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be_read_are_left_to_spark(tmp_path: Path) -> None:
-    gone = Unit(str(tmp_path / "gone"), 0, 1)
+    gone = Unit(str(tmp_path / "gone"), NEVER, 0, 1)
     with pytest.raises(NotClean, match="gone"):
         list(read_units([gone], COLUMNS, MLLIB))
-    (tmp_path / "torn").write_bytes(b"PAR1 torn")
-    with pytest.raises(NotClean):
-        list(read_units([gone._replace(path=str(tmp_path / "torn"))], COLUMNS, MLLIB))
+    torn = tmp_path / "torn"
+    torn.write_bytes(b"PAR1 torn")
+    with pytest.raises(NotClean, match="magic"):
+        list(read_units([Unit(str(torn), Version.of(str(torn)), 0, 1)], COLUMNS, MLLIB))
+
+
+def test_files_that_change_are_left_to_spark(tmp_path: Path) -> None:
+    ones, path = pa.array([1, 2]), tmp_path / "a"
+    unit = write(path, ones, ones, pa.array([1.0, 2.0]))
+    write(path, ones, ones, pa.array([3.0, 4.0]))
+    os.utime(path, ns=(0, unit.version.modified + 1))
+    with pytest.raises(NotClean, match="a has changed since it was looked at"):
+        list(read_units([unit], COLUMNS, MLLIB))
 
 
 def test_tasks_get_about_as_many_rows_in_the_order_of_the_files() -> None:
-    units = [(Unit(path, k, k + 1), 10) for path in "abc" for k in range(2)]
+    units = [(Unit(path, NEVER, k, k + 1), 10) for path in "abc" for k in range(2)]
     assert _share_out(units, 2) == (
-        (Unit("a", 0, 2), Unit("b", 0, 1)),
-        (Unit("b", 1, 2), Unit("c", 0, 2)),
+        (Unit("a", NEVER, 0, 2), Unit("b", NEVER, 0, 1)),
+        (Unit("b", NEVER, 1, 2), Unit("c", NEVER, 0, 2)),
     )
     # No more tasks than there are row groups, and none that reads nothing.
-    assert _share_out(units[:1], 4) == ((Unit("a", 0, 1),),)
-    assert _share_out([(Unit("a", 0, 1), 90), (Unit("b", 0, 1), 10)], 2) == (
-        (Unit("a", 0, 1),),
-        (Unit("b", 0, 1),),
+    assert _share_out(units[:1], 4) == ((Unit("a", NEVER, 0, 1),),)
+    assert _share_out([(Unit("a", NEVER, 0, 1), 90), (Unit("b", NEVER, 0, 1), 10)], 2) == (
+        (Unit("a", NEVER, 0, 1),),
+        (Unit("b", NEVER, 0, 1),),
     )

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from als_spark.spark.read.moments import NO_MOMENTS, Moments
+from als_spark.spark.read.row_hash import PairTexts
 
 
 def moments(users: np.ndarray, ratings: np.ndarray, times: np.ndarray) -> Moments:
     ids, codes = np.unique(users, return_inverse=True)
-    return Moments.of((codes, codes), (ids, ids + 5), ratings, times)
+    return Moments.of(PairTexts((codes, codes), (ids, ids + 5)), ratings, times)
 
 
 def test_parts_add_up_in_any_order() -> None:
