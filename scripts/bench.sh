@@ -8,6 +8,7 @@
 #   notebook    the source notebook's loop, and MLlib fitted point after point, on MovieLens
 #   accelerate  plain against accelerated training
 #   accuracy    errors of ridges with a tuned λ, of the Bayesian methods and of other libraries
+#   posterior   an iteration of the Bayesian methods against a ridge's, and their memory
 #   growth      time and memory of 1 to 25 million ratings, in a driver heap of 4 GB
 #   roofline    what a half-step spends its time on, and what Spark adds
 #   recommend   Spark MLlib's recommendForAllUsers, from the same factors
@@ -25,7 +26,7 @@ set -euo pipefail
 # shellcheck source=scripts/lib/environment.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"
 
-QUESTIONS='mllib setup cmfrec notebook accelerate accuracy growth roofline recommend implicit exchange limits lists estimator overview calibrate'
+QUESTIONS='mllib setup cmfrec notebook accelerate accuracy posterior growth roofline recommend implicit exchange limits lists estimator overview calibrate'
 question=${1:-}
 known=
 for name in $QUESTIONS all; do

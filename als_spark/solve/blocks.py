@@ -285,6 +285,20 @@ def cut_runs(
         yield Run(slice(first_row, row), slice(first_place, place), segments)
 
 
+def cut_pieces(widths: IntArray, most: int) -> tuple[IntArray, IntArray]:
+    """Cut rows of so many places each, one behind the other, into pieces of at most ``most``.
+
+    Returns where each piece begins, and the last one ends, int32, and which is the first of a row.
+
+    Rows of 2 and 7 places in pieces of 3: they begin at 0, 2, 5 and 8, and the last ends at 9.
+    """
+    pieces = -(-widths // most)
+    firsts = np.cumsum(pieces) - pieces
+    lengths = np.full(int(pieces.sum()), most)
+    lengths[firsts + pieces - 1] = widths - (pieces - 1) * most
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), firsts
+
+
 def split_block(block: RatingBlock, max_bytes: int | None) -> Iterator[RatingBlock]:
     """Split a block into slices of at most about ``max_bytes``, views of it.
 

@@ -75,11 +75,12 @@ def accumulate(
     dtype: npt.DTypeLike,
     enter: Callable[[FloatArray, FloatArray], None],
     weights: FloatArray | None = None,
+    seen: Callable[[FloatArray], None] | None = None,
 ) -> FloatArray:
     """Sum [V r]ᵀ V of one row in float64, in pieces of the workspace: memory stays bounded.
 
     Each piece is multiplied in ``dtype``; ``enter`` enters its ratings (see
-    :class:`als_spark.solve.equations.Equations`).
+    :class:`als_spark.solve.equations.Equations`). ``seen`` is called with each piece, weighed.
     """
     places, rank = workspace.shape[0], workspace.shape[1] - 1
     total = np.zeros((rank + 1, rank))
@@ -90,6 +91,8 @@ def accumulate(
         enter(known, ratings[part])
         if weights is not None:
             weigh(known, weights[part])
+        if seen is not None:
+            seen(known)
         multiply(known[None], piece)
         if not np.isfinite(np.einsum("rii->", piece[:, :rank])):
             # Beyond float32, but not beyond the sums.

@@ -39,38 +39,30 @@ def solve_spd_stack(matrices: FloatArray, rhs: FloatArray) -> None:
     rhs[~finite] = np.nan
 
 
-def cholesky_stack(matrices: FloatArray) -> None:
-    """Put the Cholesky factors L, A = L Lᵀ, into the lower triangles of a stack; NaN if none.
+def factor_and_solve_stack(matrices: FloatArray, rhs: FloatArray) -> None:
+    """Solve A x = h, and put the Cholesky factors L, A = L Lᵀ, in the place of a stack of A.
 
     ``matrices`` (n_rows, order, order), each contiguous; only the lower triangles are read, and
-    what is above them stays.
+    what is above them stays. ``rhs`` (n_rows, order) becomes the solutions. NaN where A has none.
     """
-    potrf = lapack.spotrf if matrices.dtype == np.float32 else lapack.dpotrf
+    posv = lapack.sposv if matrices.dtype == np.float32 else lapack.dposv
     diagonals = np.einsum("rii->ri", matrices)
     finite = np.isfinite(diagonals).all(axis=1)
-    # See solve_spd_stack. (0, 0, 1: the upper triangle of Fortran, leave the other, overwrite.)
-    for k, matrix in enumerate(matrices.transpose(0, 2, 1)):
-        _, info = potrf(matrix, 0, 0, 1)
+    # See solve_spd_stack.
+    for k, (matrix, row) in enumerate(zip(matrices.transpose(0, 2, 1), rhs, strict=True)):
+        _, _, info = posv(matrix, row, 0, 1, 1)
         finite[k] &= info == 0
     diagonals[~finite] = np.nan
-
-
-def solve_lower_stack(lower: FloatArray, rhs: FloatArray) -> None:
-    """Solve L y = h for a stack of lower triangular matrices; ``rhs`` becomes the solutions."""
-    _solve_triangular(lower, rhs, transposed=1)
+    rhs[~finite] = np.nan
 
 
 def solve_upper_stack(lower: FloatArray, rhs: FloatArray) -> None:
     """Solve Lᵀ x = y for a stack of lower triangular matrices; ``rhs`` becomes the solutions."""
-    _solve_triangular(lower, rhs, transposed=0)
-
-
-def _solve_triangular(lower: FloatArray, rhs: FloatArray, transposed: int) -> None:
     trsv = blas.strsv if lower.dtype == np.float32 else blas.dtrsv
     # In Fortran's order L is the upper triangle of its transpose. (By position: increment, offset,
     # lower, transposed, unit diagonal, overwrite.)
     for matrix, row in zip(lower.transpose(0, 2, 1), rhs, strict=True):
-        trsv(matrix, row, 1, 0, 0, transposed, 0, 1)
+        trsv(matrix, row, 1, 0, 0, 0, 0, 1)
 
 
 def invert_stack(lower: FloatArray) -> None:

@@ -27,7 +27,7 @@ through the exchanges as factors do.
 
 Products and systems are in the dtype of the fixed factors (float32 or float64); what is summed
 piece by piece, or over blocks, is summed and solved in float64, and so are systems that have no
-finite solution in float32. Posterior rows are float64.
+finite solution in float32. Posterior rows are of that dtype, too; float64 where they do not fit.
 """
 
 from __future__ import annotations
@@ -41,13 +41,12 @@ import numpy.typing as npt
 from scipy import sparse
 
 from als_spark.errors import SolveError
-from als_spark.solve.blocks import RatingBlock, Run, cut_runs
+from als_spark.solve.blocks import RatingBlock, Run, cut_pieces, cut_runs
 from als_spark.solve.gram import accumulate, gather, make_workspace, multiply, weigh
 from als_spark.solve.linalg import (
-    cholesky_stack,
+    factor_and_solve_stack,
     invert_stack,
     row_dots,
-    solve_lower_stack,
     solve_spd_stack,
     solve_upper_stack,
 )
@@ -62,6 +61,8 @@ DRAWN_ROWS = 256
 
 SUMMED_PLACES = 1 << 18
 """Ratings whose variances are summed at a time: to start that takes as long as some thousands."""
+PIECE = 1 << 12
+"""Ratings of a row whose covariances are summed in the dtype of the fixed factors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,18 +149,15 @@ class FixedSide:
     Attributes
     ----------
     padded : (n_columns + 1, D + 1)
-        √t (1, v), and places for what is left of the ratings; the last row is of zeros.
-    offsets : (n_columns + 1,) float64
-        m + c.
-    roots : (n_columns + 1,) float64
-        √t; 0 for padded places.
-    spreads : (n_columns + 1, D (D + 1) / 2) or (n_columns + 1, D) float64, or None
+        √t (1, v, c); the last row is of zeros. The place of c then takes what is left of a rating.
+    mean : float
+        m.
+    spreads : (n_columns + 1, D (D + 1) / 2) or (n_columns + 1, D), or None
         Covariances, or variances, times t.
     """
 
     padded: FloatArray
-    offsets: FloatArray
-    roots: FloatArray
+    mean: float
     spreads: FloatArray | None
 
     @staticmethod
@@ -173,24 +171,36 @@ class FixedSide:
         """Prepare the posterior rows of a side, with t of each and the constant m."""
         means = columns.means(table)
         n, size = means.shape
-        roots = np.append(np.sqrt(scales), 0.0)
+        roots = np.sqrt(scales)[:, None]
         padded = np.zeros((n + 1, size + 1), dtype)
-        padded[:-1, 0] = roots[:-1]
-        padded[:-1, 1:-1] = means[:, 1:] * roots[:-1, None]
-        offsets = np.append(mean + means[:, 0], 0.0)
+        padded[:-1, :1] = roots
+        np.multiply(means[:, 1:], roots, out=padded[:-1, 1:-1], casting="same_kind")
+        np.multiply(means[:, :1], roots, out=padded[:-1, -1:], casting="same_kind")
         spreads = None
         if columns.n_covariances:
-            spreads = np.zeros((n + 1, columns.n_covariances))
-            np.multiply(columns.packed(table), scales[:, None], out=spreads[:-1])
-        return FixedSide(padded, offsets, roots, spreads)
+            spreads = np.zeros((n + 1, columns.n_covariances), dtype)
+            packed = columns.packed(table)
+            np.multiply(packed, scales[:, None], out=spreads[:-1], casting="same_kind")
+        return FixedSide(padded, mean, spreads)
+
+    def exact(self) -> FixedSide:
+        """Return the same in float64."""
+        spreads = None if self.spreads is None else self.spreads.astype(np.float64)
+        return FixedSide(self.padded.astype(np.float64), self.mean, spreads)
+
+    def enter(self, known: FloatArray, ratings: FloatArray) -> None:
+        """Put √t (r − m − c) in the place of √t c of gathered rows."""
+        left = np.subtract(ratings, self.mean, dtype=known.dtype)
+        left *= known[:, 0]
+        np.subtract(left, known[:, -1], out=known[:, -1])
 
 
 @dataclass(frozen=True, slots=True)
 class RowPriors:
     """What is known of rows before their ratings: x ~ N(p, (g L)⁻¹), and how noisy they are.
 
-    ``means`` (n_rows, D) has p, ``precision`` (D, D) is L, ``weights`` (n_rows,) has g, ``noise``
-    (n_rows,) a t.
+    ``means`` (n_rows, D) has p, or (1, D) that of all rows; ``precision`` (D, D) is L, ``weights``
+    (n_rows,) has g, ``noise`` (n_rows,) a t.
     """
 
     means: FloatArray
@@ -199,11 +209,15 @@ class RowPriors:
     """None: all are 1."""
     noise: FloatArray
 
+    def means_of(self, rows: IntArray) -> FloatArray:
+        """Return (n, D) p of some rows."""
+        return self.means[rows if self.means.shape[0] > 1 else np.zeros_like(rows)]
+
     def times_precision(self, vectors: FloatArray, rows: IntArray) -> FloatArray:
         """Multiply (n, D) vectors of some rows by g L of each."""
         products: FloatArray = vectors @ self.precision
         if self.weights is not None:
-            products *= self.weights[rows][:, None]
+            products = products * self.weights[rows][:, None]
         return products
 
 
@@ -214,13 +228,17 @@ class Draw:
     seed: int
     iteration: int
 
+    def normals(self, rows: IntArray, n: int, side: Side) -> FloatArray:
+        """Return (n_rows, n) random numbers of rows."""
+        return normals(rows, n, seed=self.seed, iteration=self.iteration, side=side)
+
 
 @dataclass(frozen=True, slots=True)
 class PosteriorSolver:
     """Finds the posterior of rows: see :class:`als_spark.solve.solver.RowSolver`.
 
-    What it returns as factors are posterior rows, float64, and as loss the sum of their squared
-    errors. ``draw`` is needed to sample.
+    What it returns as factors are posterior rows, and as loss the sum of their squared errors.
+    ``draw`` is needed to sample.
     """
 
     columns: Columns
@@ -230,12 +248,10 @@ class PosteriorSolver:
 
     def solve(self, block: RatingBlock, *, side: Side) -> tuple[FloatArray, float]:
         """Find the posterior of every row of a block."""
-        solved = np.empty((block.n_rows, self.columns.total))
-        self._solve_block(solved, block, side)
+        solved = self._solve_block(block, side)
         if self.fixed.padded.dtype != np.float64 and not np.isfinite(solved.sum()):
-            self._exact()._solve_block(solved, block, side)
-        self._check(solved, block.rows, side)
-        return solved, float(self.columns.errors(solved).sum())
+            solved = self._exact()._solve_block(block, side)
+        return self._finished(solved, block.rows, side)
 
     def accumulate(self, block: RatingBlock) -> RowSums:
         """Sum the equations of rows whose other ratings are in other blocks."""
@@ -257,100 +273,94 @@ class PosteriorSolver:
         side: Side,
     ) -> tuple[FloatArray, float]:
         """Find the posterior of rows whose equations have been summed over all blocks."""
-        solved = np.empty((rows.size, self.columns.total))
-        self._put_draws(solved, rows, side)
-        with np.errstate(over="ignore", invalid="ignore"):
-            self._solve_into(solved, RowSums(sums.stacks.copy(), sums.squares), rows)
-        self._check(solved, rows, side)
-        return solved, float(self.columns.errors(solved).sum())
+        systems = _Systems(self, rows, side)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            systems.solve(slice(None), sums.stacks.copy())
+            solved = systems.finish(sums.squares)
+        return self._finished(solved, rows, side)
 
     def _exact(self) -> PosteriorSolver:
         """Return the solver of the same rows in float64."""
-        padded = self.fixed.padded.astype(np.float64)
-        return replace(self, fixed=replace(self.fixed, padded=padded))
+        return replace(self, fixed=self.fixed.exact())
 
-    def _check(self, solved: FloatArray, rows: IntArray, side: Side) -> None:
-        """Raise SolveError, which names the first row that is not finite."""
-        if np.isfinite(solved.sum()):
-            return
-        bad = np.flatnonzero(~np.isfinite(solved).all(axis=1))
-        if bad.size:
-            raise SolveError(side, int(rows[bad[0]]), float(self.priors.precision[-1, -1]))
+    def _finished(self, solved: FloatArray, rows: IntArray, side: Side) -> tuple[FloatArray, float]:
+        """Return rows in the dtype of the fixed factors, if they fit, and their squared errors.
 
-    def _solve_block(self, solved: FloatArray, block: RatingBlock, side: Side) -> None:
+        SolveError names the first row that is not finite.
+        """
+        if not np.isfinite(solved.sum()):
+            bad = np.flatnonzero(~np.isfinite(solved).all(axis=1))
+            if bad.size:
+                raise SolveError(side, int(rows[bad[0]]), float(self.priors.precision[-1, -1]))
+        with np.errstate(over="ignore", invalid="ignore"):
+            cast = solved.astype(self.fixed.padded.dtype, copy=False)
+            fits = np.isfinite(cast.sum(dtype=np.float64))
+        return cast if fits else solved, float(self.columns.errors(solved).sum())
+
+    def _solve_block(self, block: RatingBlock, side: Side) -> FloatArray:
         """Solve all rows; what overflows, or has no solution, comes out as NaN."""
-        self._put_draws(solved, block.rows, side)
+        systems, squares = _Systems(self, block.rows, side), np.empty(block.n_rows)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            for run, sums in self._sums(block):
-                self._solve_into(solved[run.rows], sums, block.rows[run.rows])
+            for run, stack in self._stacks(block, squares):
+                systems.solve(run.rows, stack)
+            return systems.finish(squares)
 
     def _accumulate_into(self, total: RowSums, block: RatingBlock) -> None:
-        for run, sums in self._sums(block):
-            total.stacks[run.rows], total.squares[run.rows] = sums
+        for run, stack in self._stacks(block, total.squares):
+            total.stacks[run.rows] = stack
 
-    def _put_draws(self, solved: FloatArray, rows: IntArray, side: Side) -> None:
-        """Put the random numbers of rows where their x will be, if samples are drawn."""
-        if self.columns.kind != "sample":
-            return
-        assert self.draw is not None
-        seed, iteration = self.draw.seed, self.draw.iteration
-        x = self.columns.means(solved)
-        for first in range(0, rows.size, DRAWN_ROWS):
-            part = slice(first, first + DRAWN_ROWS)
-            x[part] = normals(rows[part], x.shape[1], seed=seed, iteration=iteration, side=side)
+    def _stacks(self, block: RatingBlock, squares: FloatArray) -> Iterator[tuple[Run, FloatArray]]:
+        """Sum the equations of a block, a run of rows at a time: (n_rows, D + 1, D) of each.
 
-    def _sums(self, block: RatingBlock) -> Iterator[tuple[Run, RowSums]]:
-        """Sum the equations of a block, a run of rows at a time."""
-        workspace = make_workspace(self.fixed.padded)
+        ``squares`` (n_rows of the block,) float64 takes the expected squares of what is left of the
+        ratings.
+        """
+        workspace, size = make_workspace(self.fixed.padded), self.columns.size
         variances = self._sum_variances(block)
         # A row's system takes as much memory as D ratings.
-        for run in cut_runs(block, 0, workspace.shape[0], least=self.columns.size):
-            indices = block.indices[run.places]
-            weights = None if block.weights is None else block.weights[run.places]
-            left = block.ratings[run.places] - self.fixed.offsets.take(indices, mode="clip")
-            left *= self.fixed.roots.take(indices, mode="clip")
-            stack = self._multiply_run(run, indices, left, weights, workspace)
-            if weights is not None:
-                left *= np.sqrt(weights, dtype=np.float64)
-            squares = np.empty(stack.shape[0])
-            row = place = 0
-            for n, width in run.segments:
-                own = left[place : place + n * width].reshape(n, width)
-                squares[row : row + n] = row_dots(own, own)
-                row += n
-                place += n * width
-            sums = RowSums(stack, squares)
+        for run in cut_runs(block, 0, workspace.shape[0], least=size):
+            stack = self._multiply_run(block, run, workspace, squares[run.rows])
             if self.columns.kind == "diagonal":
-                self._add_spreads(sums, variances[run.rows])
+                own = variances[run.rows]
+                np.einsum("nii->ni", stack[:, :size])[:, 1:] += own[:, 1:]
+                squares[run.rows] += own[:, 0]
             elif self.fixed.spreads is not None:
-                self._add_spreads(sums, self._sum_spreads(block, run))
-            yield run, sums
+                self._add_spreads(stack, squares[run.rows], self._sum_spreads(block, run))
+            yield run, stack
 
     def _multiply_run(
-        self,
-        run: Run,
-        indices: IntArray,
-        left: FloatArray,
-        weights: FloatArray | None,
-        workspace: FloatArray,
+        self, block: RatingBlock, run: Run, workspace: FloatArray, squares: FloatArray
     ) -> FloatArray:
-        """Return the (n_rows, D + 1, D) products of a run; ``left`` is without the weights."""
+        """Return the (n_rows, D + 1, D) products of a run; ``squares`` (n_rows,) take r²."""
         size, padded = self.columns.size, self.fixed.padded
+        indices, ratings = block.indices[run.places], block.ratings[run.places]
+        weights = None if block.weights is None else block.weights[run.places]
         if indices.size > workspace.shape[0]:
             # A row longer than the workspace is a run of its own, summed in pieces.
-            whole = accumulate(indices, left, padded, workspace, padded.dtype, _enter, weights)
+            squares[:] = 0.0
+
+            def add_squares(known: FloatArray) -> None:
+                left = known[:, -1].astype(np.float64)
+                squares[0] += left @ left
+
+            whole = accumulate(
+                *(indices, ratings, padded, workspace, padded.dtype, self.fixed.enter, weights),
+                seen=add_squares,
+            )
             return whole[None]
         known = gather(padded, indices, workspace)
-        _enter(known, left)
+        self.fixed.enter(known, ratings)
         if weights is not None:
             weigh(known, weights)
-        stack = np.empty((run.rows.stop - run.rows.start, size + 1, size), padded.dtype)
+        left = known[:, -1].astype(np.float64)
+        left *= left
+        stack = np.empty((squares.size, size + 1, size), padded.dtype)
         row = place = 0
         for n, width in run.segments:
-            part = known[place : place + n * width].reshape(n, width, size + 1)
-            multiply(part, stack[row : row + n])
-            row += n
-            place += n * width
+            rows, places = slice(row, row + n), slice(place, place + n * width)
+            multiply(known[places].reshape(n, width, size + 1), stack[rows])
+            squares[rows] = left[places].reshape(n, width).sum(axis=1)
+            row, place = rows.stop, places.stop
         return stack
 
     def _sum_variances(self, block: RatingBlock) -> FloatArray:
@@ -366,118 +376,117 @@ class PosteriorSolver:
         """Sum, over the ratings of each row of a run, the covariances of the other side."""
         spreads = self.fixed.spreads
         assert spreads is not None
-        weights = np.ones(run.places.stop - run.places.start)
-        if block.weights is not None:
-            weights = block.weights[run.places]
-        rows, widths = zip(*run.segments, strict=True)
-        starts = np.concatenate([[0], np.cumsum(np.repeat(widths, rows))]).astype(np.int32)
+        if block.weights is None:
+            weights = np.ones(run.places.stop - run.places.start, spreads.dtype)
+        else:
+            weights = block.weights[run.places].astype(spreads.dtype, copy=False)
+        rows, widths = (np.array(numbers) for numbers in zip(*run.segments, strict=True))
+        starts, firsts = cut_pieces(np.repeat(widths, rows), PIECE)
         chosen = sparse.csr_array(
             (weights, block.indices[run.places], starts), shape=(starts.size - 1, spreads.shape[0])
         )
         summed: FloatArray = chosen @ spreads
+        if firsts.size < summed.shape[0]:
+            summed = np.add.reduceat(summed, firsts, axis=0, dtype=np.float64)
         return summed
 
-    def _add_spreads(self, sums: RowSums, summed: FloatArray) -> None:
-        """Add to the sums what comes of the covariances of the other side."""
+    def _add_spreads(self, stack: FloatArray, squares: FloatArray, summed: FloatArray) -> None:
+        """Add to the sums of a run what comes of the covariances of the other side."""
         size = self.columns.size
-        if self.columns.kind == "diagonal":
-            diagonals = np.einsum("nii->ni", sums.stacks[:, :size])
-            diagonals[:, 1:] += summed[:, 1:]
-            sums.squares[:] += summed[:, 0]
-            return
         added = unpack(summed, size)
-        sums.stacks[:, 1:size, 1:] += added[:, 1:, 1:]
-        sums.stacks[:, size, 1:] -= added[:, 0, 1:]
-        sums.squares[:] += added[:, 0, 0]
+        stack[:, 1:size, 1:] += added[:, 1:, 1:]
+        stack[:, size, 1:] -= added[:, 0, 1:]
+        squares += added[:, 0, 0]
 
-    def _solve_into(self, solved: FloatArray, sums: RowSums, rows: IntArray) -> None:
-        """Solve the systems of rows, in the dtype of the sums, which are overwritten.
 
-        ``solved`` (n_rows, columns of the table) takes the posterior rows. It comes with the random
-        numbers, if samples are drawn, in the place of x.
+class _Systems:
+    """The systems of some rows, solved a run at a time, and what is found of the rows.
+
+    Parameters
+    ----------
+    solver : PosteriorSolver
+    rows : (n_rows,) int
+        Dense indices.
+    side : {"user", "item"}
+        Of the rows.
+    """
+
+    def __init__(self, solver: PosteriorSolver, rows: IntArray, side: Side) -> None:
+        self._columns, self._priors, self._rows = solver.columns, solver.priors, rows
+        n, size, kind = rows.size, solver.columns.size, solver.columns.kind
+        self._noise = solver.priors.noise[rows]
+        self._means = solver.priors.means_of(rows)
+        self._prior = solver.priors.times_precision(self._means, rows)
+        self._rhs = np.empty((n, size))
+        self._solved = np.zeros((n, solver.columns.total))
+        # Of E xᵀ A x, what is not x·h.
+        self._more = np.zeros(n)
+        self._diagonals = np.empty((n, size)) if solver.columns.n_covariances else None
+        if kind == "sample":
+            assert solver.draw is not None
+            draw, x = solver.draw, solver.columns.means(self._solved)
+            for first in range(0, n, DRAWN_ROWS):
+                own = slice(first, first + DRAWN_ROWS)
+                x[own] = draw.normals(rows[own], size, side)
+            self._more[:] = row_dots(x, x)
+
+    def solve(self, part: slice, stack: FloatArray) -> None:
+        """Solve the systems of a part of the rows, in the dtype of the sums, and overwrite these.
+
+        ``stack`` (n, D + 1, D) has the sums over the ratings; of them, and so of the systems, the
+        lower triangles are promised: all that is read.
         """
-        columns, size, priors = self.columns, self.columns.size, self.priors
-        noise = priors.noise[rows]
-        # Of the sums, and so of the systems, the lower triangles are promised: all that is read.
-        system, rhs = sums.stacks[:, :size], sums.stacks[:, size].astype(np.float64)
+        columns, size = self._columns, self._columns.size
+        self._rhs[part] = stack[:, size]
+        system = stack[:, :size]
+        noise = self._noise[part]
         system *= noise.astype(system.dtype)[:, None, None]
-        precision = priors.precision.astype(system.dtype)
-        if priors.weights is not None:
-            precision = priors.weights[rows].astype(system.dtype)[:, None, None] * precision
+        precision = self._priors.precision.astype(system.dtype)
+        if self._priors.weights is not None:
+            weights = self._priors.weights[self._rows[part]].astype(system.dtype)
+            precision = weights[:, None, None] * precision
         system += precision
-        target = noise[:, None] * rhs + priors.times_precision(priors.means[rows], rows)
+        target = noise[:, None] * self._rhs[part] + self._prior[part]
+        solution = target.astype(system.dtype)
+        solved = self._solved[part]
         x = columns.means(solved)
-        columns.log_dets(solved)[:] = 0.0
         if columns.kind == "sample":
-            squares = _draw(system, target, x)
-        elif columns.kind == "mean":
-            squares = _solve(system, target, x)
-        else:
-            squares = self._moments(solved, system, target, rows)
-        # Of E xᵀ A x the ratings have what the prior has not.
-        squares -= row_dots(priors.times_precision(x, rows), x)
-        errors = sums.squares - 2.0 * row_dots(x, rhs) + squares / noise
-        columns.errors(solved)[:] = np.maximum(errors, 0.0)
-
-    def _moments(
-        self, solved: FloatArray, system: FloatArray, target: FloatArray, rows: IntArray
-    ) -> FloatArray:
-        """Put means, covariances and their ln det into posterior rows.
-
-        Returns (n_rows,) float64 E xᵀ A x without tr(g L S), S the covariance.
-        """
-        columns, precision = self.columns, self.priors.precision
-        x, packed = columns.means(solved), columns.packed(solved)
-        if columns.kind == "diagonal":
-            diagonals = np.einsum("nii->ni", system).astype(np.float64)
-            squares = _solve(system, target, x)
-            np.divide(1.0, diagonals, out=packed)
-            logs, twice = -np.log(diagonals), np.diag(precision)
-        else:
-            squares = _solve_by_root(system, target, x)
-            logs = -2.0 * np.log(np.einsum("nii->ni", system), dtype=np.float64)
+            factor_and_solve_stack(system, solution)
+            drawn = x.astype(system.dtype)
+            solve_upper_stack(system, drawn)
+            self._more[part] += row_dots(drawn, target)
+            solution += drawn
+        elif columns.kind == "variational":
+            factor_and_solve_stack(system, solution)
+            assert self._diagonals is not None
+            self._diagonals[part] = np.einsum("nii->ni", system)
             invert_stack(system)
-            packed[:] = pack(system)
-            twice = pack(2.0 * precision[None] - np.diag(np.diag(precision)))[0]
-        columns.log_dets(solved)[:] = logs.sum(axis=1)
-        own = packed @ twice
-        if self.priors.weights is not None:
-            own *= self.priors.weights[rows]
-        squares += columns.size - own
-        return squares
+            columns.packed(solved)[:] = pack(system)
+        else:
+            if self._diagonals is not None:
+                self._diagonals[part] = np.einsum("nii->ni", system)
+            solve_spd_stack(system, solution)
+        x[:] = solution
 
-
-def _enter(known: FloatArray, left: FloatArray) -> None:
-    """Enter what is left of the ratings as the last column."""
-    known[:, -1] = left
-
-
-def _solve(system: FloatArray, target: FloatArray, x: FloatArray) -> FloatArray:
-    """Put A⁻¹ h into x; return xᵀ A x of each row. The systems are overwritten."""
-    solution = target.astype(system.dtype)
-    solve_spd_stack(system, solution)
-    x[:] = solution
-    return row_dots(x, target)
-
-
-def _solve_by_root(system: FloatArray, target: FloatArray, x: FloatArray) -> FloatArray:
-    """Do as :func:`_solve`, and leave the Cholesky factors in the place of the systems."""
-    solution = target.astype(system.dtype)
-    cholesky_stack(system)
-    solve_lower_stack(system, solution)
-    solve_upper_stack(system, solution)
-    x[:] = solution
-    return row_dots(x, target)
-
-
-def _draw(system: FloatArray, target: FloatArray, x: FloatArray) -> FloatArray:
-    """Put A⁻¹ h + L⁻ᵀ e, L Lᵀ = A, into x, which has e; return xᵀ A x of each row."""
-    half = target.astype(system.dtype)
-    cholesky_stack(system)
-    solve_lower_stack(system, half)
-    half += x
-    # Now Lᵀ x.
-    squares = row_dots(half, half)
-    solve_upper_stack(system, half)
-    x[:] = half
-    return squares
+    def finish(self, squares: FloatArray) -> FloatArray:
+        """Return the posterior rows, given the expected squares of what is left of the ratings."""
+        columns, solved, rows = self._columns, self._solved, self._rows
+        x, more = columns.means(solved), self._more
+        if self._diagonals is not None:
+            more += columns.size
+            precision, logs = self._priors.precision, np.log(self._diagonals).sum(axis=1)
+            if columns.kind == "diagonal":
+                np.divide(1.0, self._diagonals, out=columns.packed(solved))
+                columns.log_dets(solved)[:], traces = -logs, np.diag(precision)
+            else:
+                columns.log_dets(solved)[:] = -2.0 * logs
+                traces = pack(2.0 * precision[None] - np.diag(np.diag(precision)))[0]
+            own = columns.packed(solved) @ traces
+            if self._priors.weights is not None:
+                own *= self._priors.weights[rows]
+            more -= own
+        # Of E xᵀ A x the ratings have what the prior has not.
+        more += row_dots(self._priors.times_precision(self._means - x, rows), x)
+        errors = squares - row_dots(x, self._rhs) + more / self._noise
+        columns.errors(solved)[:] = np.maximum(errors, 0.0)
+        return solved

@@ -81,10 +81,22 @@ Method = Callable[[Known, Known, tuple[int, int]], Measured]
 
 def main(argv: list[str] | None = None) -> int:
     """Run the comparison."""
-    parser = bench_parser(__doc__, repeats=FOLDS)
+    parser = bench_parser(__doc__, ranks="4,8,16,32,64", repeats=FOLDS)
     parser.add_argument("--split", choices=["random", "time"], default="random")
     parser.add_argument("--methods", type=named_methods, help="of these alone, commas between")
+    parser.add_argument(
+        "--data",
+        choices=["latest-small", "spark", "synthetic"],
+        help="instead: methods without an option, against the best of grids over rank and λ",
+    )
+    parser.add_argument(
+        "--true-rank", type=int, default=8, metavar="D", help="of the synthetic ratings"
+    )
     options = parser.parse_args(argv)
+    if options.data is not None:
+        from scripts.bench.untuned import compare
+
+        return compare(options)
     known = quick_ratings() if options.quick or not MOVIELENS.is_file() else movielens()
     if not MOVIELENS.is_file():
         print(f"{MOVIELENS} is not there: synthetic ratings only", file=sys.stderr)

@@ -109,6 +109,20 @@ def draw_seconds(
     _finish(figure, panel, 3, path)
 
 
+def draw_posterior(result: Mapping[str, Any], path: Path) -> None:
+    """Draw what iterations of the Bayesian methods take over a ridge's, bare and on Spark."""
+    figure = new_figure(11, 4.8)
+    title = f"An iteration over a ridge's of the same rank, {result['ratings']:,} ratings"
+    panel = titled(figure, title, "seconds of CPU, of all processes").subplots()
+    names = [name for name in result["bare"] if not name.startswith("ridge, rank")]
+    series = {
+        label: [result[key][name]["cpu_over_ridge"] for name in names]
+        for key, label in (("bare", "one process"), ("spark", "on Spark"))
+    }
+    draw_bars(panel, [name.replace(", ", ",\n", 1) for name in names], series, "times")
+    _finish(figure, panel, 2, path)
+
+
 def draw_overview(
     rows: Sequence[Mapping[str, Any]], names: Mapping[str, str], n_ratings: int, path: Path
 ) -> None:

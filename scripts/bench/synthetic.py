@@ -29,7 +29,13 @@ class Ratings(NamedTuple):
 
 
 def generate(
-    n_ratings: int, n_users: int = N_USERS, n_items: int = N_ITEMS, seed: int = 0
+    n_ratings: int,
+    n_users: int = N_USERS,
+    n_items: int = N_ITEMS,
+    seed: int = 0,
+    *,
+    rank: int = RANK,
+    rounded: bool = True,
 ) -> Ratings:
     """Draw ratings.
 
@@ -41,6 +47,10 @@ def generate(
         Sizes of the sides; a few rows of the tails may come out empty.
     seed : int
         The same seed gives the same ratings.
+    rank : int
+        Of the signal, which has a variance of 1/4 whatever the rank.
+    rounded : bool
+        Whether ratings are half stars from 0.5 to 5, or numbers with the noise :data:`NOISE`.
 
     Raises
     ------
@@ -65,7 +75,8 @@ def generate(
     # The weights fall with the index: shuffled, so that ids say nothing of popularity.
     users = rng.permutation(n_users)[pairs // n_items].astype(np.int32)
     items = rng.permutation(n_items)[pairs % n_items].astype(np.int32)
-    return Ratings(users, items, _values(rng, users, items, n_users, n_items))
+    values = _values(rng, users, items, (n_users, n_items), rank)
+    return Ratings(users, items, np.clip(np.round(2 * values) / 2, 0.5, 5.0) if rounded else values)
 
 
 def write_parquet(ratings: Ratings, folder: Path, n_files: int = 8) -> None:
@@ -84,9 +95,12 @@ def _draw(
     return np.searchsorted(cumulated, rng.random(n) * cumulated[-1]).astype(np.int64)
 
 
-def _values(rng: np.random.Generator, users: Any, items: Any, n_users: int, n_items: int) -> Any:
-    user_factors = rng.normal(size=(n_users, RANK)).astype(np.float32) / RANK**0.5
-    item_factors = rng.normal(size=(n_items, RANK)).astype(np.float32)
+def _values(
+    rng: np.random.Generator, users: Any, items: Any, sizes: tuple[int, int], rank: int
+) -> Any:
+    n_users, n_items = sizes
+    user_factors = rng.normal(size=(n_users, rank)).astype(np.float32) / rank**0.5
+    item_factors = rng.normal(size=(n_items, rank)).astype(np.float32)
     user_means = rng.normal(3.5, 0.4, n_users).astype(np.float32)
     item_means = rng.normal(0.0, 0.4, n_items).astype(np.float32)
     values = np.empty(users.size, np.float32)
@@ -96,7 +110,7 @@ def _values(rng: np.random.Generator, users: Any, items: Any, n_users: int, n_it
         signal = 0.5 * np.einsum("nd,nd->n", user_factors[u], item_factors[i])
         noise = rng.normal(0.0, NOISE, u.size).astype(np.float32)
         values[part] = user_means[u] + item_means[i] + signal + noise
-    return np.clip(np.round(2 * values) / 2, 0.5, 5.0)
+    return values
 
 
 def main(argv: list[str] | None = None) -> int:

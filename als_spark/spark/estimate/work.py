@@ -107,10 +107,15 @@ class Run:
         columns = self.columns(rank)
         if columns is None:
             return (rank + 1) * self.sizes.itemsize
-        return (columns.size + 1) * self.sizes.itemsize + 8 * (2 + columns.n_covariances)
+        return (columns.size + 1 + columns.n_covariances) * self.sizes.itemsize
+
+    def collected_bytes(self, rank: int) -> int:
+        """Bytes of a solved row as it comes to the driver."""
+        columns = self.columns(rank)
+        return (rank if columns is None else columns.total) * self.sizes.itemsize
 
     def solved_bytes(self, rank: int) -> int:
-        """Bytes of a solved row."""
+        """Bytes of a solved row as the driver keeps it."""
         columns = self.columns(rank)
         return rank * self.sizes.itemsize if columns is None else 8 * columns.total
 
@@ -178,6 +183,6 @@ def traffic(run: Run) -> dict[Side, Traffic]:
         else:
             broadcast = n_fixed * sum(map(run.fixed_bytes, ranks))
         kept = run.stays(side)
-        collected = 0 if kept else run.n_rows[side] * sum(map(run.solved_bytes, ranks))
+        collected = 0 if kept else run.n_rows[side] * sum(map(run.collected_bytes, ranks))
         found[side] = Traffic(broadcast, collected, shuffled)
     return found

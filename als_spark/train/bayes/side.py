@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from als_spark.solve.linalg import row_dots
 from als_spark.solve.philox import normals
 from als_spark.solve.posterior import (
     Columns,
@@ -79,6 +80,12 @@ class SideState:
         return rated
 
     @property
+    def _rated_rows(self) -> np.ndarray | slice:
+        """The same, to choose rows by: of all rows a slice, which copies nothing."""
+        rated = self.rated
+        return slice(None) if rated.all() else rated
+
+    @property
     def means(self) -> FloatArray:
         """(n_rows, D) mean, or draw, of each row: bias, then factors."""
         return self.columns.means(self.table)
@@ -100,7 +107,9 @@ class SideState:
 
     def solver(self, fixed: FixedSide, noise: float, draw: Draw) -> PosteriorSolver:
         """Return what finds the posterior of the rows, with the precision a of the noise."""
-        priors = RowPriors(self.prior_means, self.precision, self.weights, noise * self.scales)
+        # Without features one mean is that of all rows.
+        means = self.coefficients if self.features.shape[1] == 1 else self.prior_means
+        priors = RowPriors(means, self.precision, self.weights, noise * self.scales)
         return PosteriorSolver(self.columns, fixed, priors, draw)
 
     def learnt(
@@ -117,7 +126,7 @@ class SideState:
         ``noise`` is a, the ``generator`` draws where the method samples; ``rows_noise`` says
         whether t is learnt, ``ridge`` whether γ is learnt anew.
         """
-        rated = self.rated
+        rated = self._rated_rows
         state = replace(self, table=self._whole(table))
         table = state.table
         if rows_noise:
@@ -152,7 +161,8 @@ class SideState:
 
     def _whole(self, table: FloatArray) -> FloatArray:
         """Return solved rows with places for those that the ratings do not know."""
-        return np.pad(table, ((0, self.degrees.size - self.n_placed), (0, 0)))
+        more = self.degrees.size - self.n_placed
+        return np.pad(table, ((0, more), (0, 0))) if more else table
 
     def _put_priors(self) -> None:
         """Give the rows without ratings their prior."""
@@ -182,7 +192,7 @@ class SideState:
         rated, weights, own = self.rated, self.weights, self.coefficients
         assert weights is not None
         left = (self.means - self.prior_means)[rated]
-        distances = float(np.einsum("n,nd,de,ne->", weights[rated], left, self.precision, left))
+        distances = float(weights[rated] @ row_dots(left @ self.precision, left))
         ridge = self.prior.ridge * weights[rated].mean()
         return distances + float(np.einsum("k,kd,de,ke->", ridge, own, self.precision, own))
 
@@ -203,7 +213,7 @@ class SideState:
 
     def bound(self) -> float:
         """Return what the side adds to the lower bound (its share of the ratings' apart)."""
-        rated, columns, prior = self.rated, self.columns, self.prior
+        rated, columns, prior = self._rated_rows, self.columns, self.prior
         table, features = self.table[rated], self.features[rated]
         left = columns.means(table) - features @ prior.coefficients
         moments = unpack(columns.packed(table).sum(axis=0)[None], columns.size)[0] + left.T @ left
@@ -211,7 +221,7 @@ class SideState:
         squares += columns.size * float(
             np.einsum("nk,kl,nl->", features, prior.covariance, features, optimize=True)
         )
-        total = 0.5 * int(rated.sum()) * (prior.log_det + columns.size) - 0.5 * squares
+        total = 0.5 * len(table) * (prior.log_det + columns.size) - 0.5 * squares
         total += 0.5 * float(columns.log_dets(table).sum()) + prior.bound()
         if self.scale_law is not None:
             law = Gammas(self.scale_law.shape[rated], self.scale_law.rate[rated])

@@ -172,7 +172,22 @@ def test_a_row_wider_than_the_workspace_is_summed_in_pieces(monkeypatch, ratings
     expected = solver.solve(block, side="user")[0]
     monkeypatch.setattr("als_spark.solve.gram.WORKSPACE_BYTES", 200)
     monkeypatch.setattr("als_spark.solve.posterior.SUMMED_PLACES", 7)
+    monkeypatch.setattr("als_spark.solve.posterior.PIECE", 3)
     np.testing.assert_allclose(solver.solve(block, side="user")[0], expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["variational", "diagonal", "sample", "mean"])
+def test_one_mean_of_all_rows_is_that_of_each(ratings, kind):
+    rows, columns, values = ratings
+    block = build_block(rows, columns, values, n_rows=N_ROWS, n_columns=N_COLUMNS)
+    solver = make_solver(kind, Draw(0, 1))[0]
+    one = solver.priors.means[:1]
+    each = replace(solver.priors, means=np.repeat(one, N_ROWS, axis=0))
+    found, expected = (
+        replace(solver, priors=priors).solve(block, side="user")[0]
+        for priors in (replace(solver.priors, means=one), each)
+    )
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("kind", ["variational", "diagonal", "sample", "mean"])
@@ -185,7 +200,7 @@ def test_float32_is_as_float64_and_retried_there(ratings, kind):
     single = replace(solver, fixed=replace(solver.fixed, padded=padded))
     block = build_block(rows, columns, values, **sizes)
     expected, found = (each.solve(block, side="user")[0] for each in (solver, single))
-    assert found.dtype == np.float64
+    assert (expected.dtype, found.dtype) == (np.float64, np.float32)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     huge = build_block(rows, columns, np.where(rows == 3, 1e38, values), **sizes)
     fixed = replace(solver.fixed, padded=np.float32(1e3) * padded)
@@ -194,6 +209,8 @@ def test_float32_is_as_float64_and_retried_there(ratings, kind):
         for dtype in (np.float64, np.float32)
     )
     expected, found = (each.solve(huge, side="user")[0] for each in (solver, single))
+    # Squared errors are beyond float32.
+    assert found.dtype == np.float64
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
     np.testing.assert_allclose(single.accumulate(huge).stacks, solver.accumulate(huge).stacks)

@@ -82,9 +82,9 @@ class TestTraffic:
             sizes, CLUSTER, workload=Workload(method), exchange="broadcast"
         ).traffic["item"]
         columns = Columns(9, method)
-        assert found.collected == 50_000 * 8 * columns.total
+        assert found.collected == 50_000 * 4 * columns.total
         covariances = 45 if method == "variational" else 0
-        assert found.broadcast == 1_000_000 * (10 * 4 + 16 + 8 * covariances)
+        assert found.broadcast == 1_000_000 * 4 * (10 + covariances)
 
 
 class TestMemory:
