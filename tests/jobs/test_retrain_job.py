@@ -26,6 +26,7 @@ from als_spark.spark.read.facts import TableVersion
 from als_spark.spark.read.sources import Source, read_source
 from als_spark.store.history import RunHistory
 from als_spark.store.store import ModelStore
+from als_spark.train.bayes.spread import Samples
 from jobs.retrain import main
 from tests.jobs.nightly import (
     BASE,
@@ -37,7 +38,7 @@ from tests.jobs.nightly import (
     held_out_by_time,
     last_of_pairs,
 )
-from tests.pages import read_page, warnings_of
+from tests.pages import pictures, read_page, section_of, warnings_of
 
 FACTORS = ("user_factors.parquet", "item_factors.parquet")
 VERSION_FILES = {
@@ -339,6 +340,11 @@ class TestMethods:
             assert training["start"] == "cold"
             assert reason in training["reason"]
         assert training["iterations"] == 3
+        # What its report draws, and the files of its version.
+        (picture,) = pictures(section_of(read_page(lake.report()), "Training"))
+        assert picture[0].startswith("Lines of the noise of every draw")
+        version = lake.path / "versions" / str(lake.last()["version"])
+        assert isinstance(load_intervals(version).spread, Samples)
         ridge = ["--method", "ridge", "--implicit-features", "2", "--rank", "2"]
         assert main([*night, *ridge]) == 0
         assert main([*night, "--force"]) == 0

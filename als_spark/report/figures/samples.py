@@ -38,6 +38,8 @@ from als_spark.types import SplitName
 
 __all__ = ["samples_figure", "sampling_figure"]
 
+Drawn = Literal["noise", "rmse"]
+_NAMES: tuple[Drawn, ...] = ("noise", "rmse")
 _BURN_IN: dict[str, Any] = {"facecolor": "#EEEEEE", "linewidth": 0}
 
 
@@ -121,8 +123,8 @@ def _drawn(
     title = "Noise of every draw, and error of their mean" if measured else "Noise of every draw"
     body = titled(figure, title, *notes)
     panels = new_panels(body, 2 if measured else 1, 1, 2 if measured else 1)
-    for panel, name in zip(panels, ("noise", "rmse"), strict=False):
-        _draw(panel, grid, chosen, burn_in, name)  # type: ignore[arg-type]
+    for panel, name in zip(panels, _NAMES, strict=False):
+        _draw(panel, grid, chosen, burn_in, name)
     panels[0].set_ylabel("standard deviation of the noise\n(rating units)", fontsize=10, color=INK)
     if measured:
         label = "held-out RMSE of the mean\nof the samples so far"
@@ -140,7 +142,7 @@ def _draw(
     grid: Grid,
     chosen: PointResult | None,
     burn_in: int,
-    name: Literal["noise", "rmse"],
+    name: Drawn,
 ) -> None:
     """Draw a line a rank, on an axis that holds all but the first half of the burn-in."""
     tidy(panel)
