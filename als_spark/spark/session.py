@@ -196,6 +196,24 @@ def quiet_spark(session: SparkSession) -> None:
     options = session.sparkContext.getConf().get("spark.driver.extraJavaOptions", "") or ""
     if "log4j" not in options and "SPARK_CONF_DIR" not in os.environ:
         session.sparkContext.setLogLevel("ERROR")
+    _quiet_accumulators(session.sparkContext)
+
+
+def _quiet_accumulators(context: SparkContext) -> None:
+    """Keep PySpark from printing a stack trace where it reads accumulators of a JVM that has ended.
+
+    That it has, as after a signal to both processes, whoever waits for it tells.
+    """
+    server: Any = getattr(context, "_accumulatorServer", None)
+    if server is None:
+        return
+    tell = server.handle_error
+
+    def handle_error(*request: Any) -> None:
+        if not isinstance(sys.exception(), (EOFError, ConnectionError)):
+            tell(*request)
+
+    server.handle_error = handle_error
 
 
 @contextmanager
