@@ -254,7 +254,7 @@ def check_unchanged(unit: Unit) -> None:
 
 
 def typed_batch(batch: pa.RecordBatch, columns: Mapping[str, str], rules: Rules) -> pa.RecordBatch:
-    """Check the numbers of some ratings, and name them by their roles; raises NotClean."""
+    """Check at most ``BATCH_ROWS`` ratings, and name numbers by their roles; raises NotClean."""
     given = {role: batch.column(name) for role, name in columns.items()}
     if any(column.null_count for column in given.values()):
         raise NotClean("a value is missing")

@@ -17,6 +17,7 @@ from pyarrow import csv
 from pyspark.sql import DataFrame
 
 from als_spark.spark.read.clean_files import (
+    BATCH_ROWS,
     CleanFiles,
     NotClean,
     Rules,
@@ -127,7 +128,7 @@ def read_lines(
             for lines in _blocks(unit, header=form.header):
                 _check_bytes(lines, separator)
                 table = csv.read_csv(pa.BufferReader(lines), read, parse, convert)
-                for batch in table.to_batches():
+                for batch in table.to_batches(max_chunksize=BATCH_ROWS):
                     yield typed_batch(batch, columns, rules)
     except (OSError, pa.ArrowException) as error:
         raise NotClean(str(error)) from error

@@ -10,7 +10,15 @@ import pytest
 
 from als_spark.spark.prepare.encode import encode_tasks
 from als_spark.spark.read import clean_text
-from als_spark.spark.read.clean_files import CleanFiles, NotClean, Rules, TextForm, Unit, Version
+from als_spark.spark.read.clean_files import (
+    BATCH_ROWS,
+    CleanFiles,
+    NotClean,
+    Rules,
+    TextForm,
+    Unit,
+    Version,
+)
 from als_spark.spark.read.clean_text import _ranges, read_lines
 
 COLUMNS = {"user": "u", "item": "i", "rating": "r"}
@@ -39,6 +47,9 @@ def test_numbers_are_read_by_their_roles(tmp_path: Path) -> None:
         "timestamp": [1000.0, 3.0],
         "bad": [None, None],
     }
+    # More than a batch holds.
+    long = read(whole(tmp_path / "c", HEADER + (BATCH_ROWS + 9) * "1,2,3,4\n"))
+    assert long.num_rows == BATCH_ROWS + 9
     tabs = TextForm("\t", False, FORM.names)
     assert read(whole(tmp_path / "b", "1\t2\t3\t4\n"), form=tabs).num_rows == 1
 
