@@ -24,8 +24,8 @@ N_BASE = 1000
 BASE, FRESH = RATINGS.part(slice(N_BASE)), RATINGS.part(slice(N_BASE, None))
 
 
-BY_TASKS = "the tasks have read the Parquet files themselves"
-"""What the log says where no row of Parquet files came through Spark."""
+BY_TASKS = "the tasks have read the files themselves"
+"""What the log says where no row came through Spark."""
 
 
 class Lake:

@@ -40,6 +40,7 @@ from als_spark.spark.read.bad_rows import (
     refuse_bad_rows,
 )
 from als_spark.spark.read.clean_files import CleanFiles, NotClean, read_units
+from als_spark.spark.read.clean_text import read_lines
 from als_spark.spark.read.facts import Summary
 from als_spark.spark.read.first_rows import FIRST_ROWS, first_of_table
 from als_spark.spark.read.histogram import (
@@ -115,11 +116,15 @@ def encode_tasks(
     for batch in numbers:
         for number in batch.column(0).to_pylist():
             try:
-                batches = read_units(files.tasks[number], files.columns, files.rules)
-                yield from encode_partition(batches, extras)
+                yield from encode_partition(_batches_of(files, number), extras)
             except NotClean as error:
                 refused = {"n_ratings": -1, "bad": str(error)}
                 yield pa.RecordBatch.from_pylist([refused], schema=CHUNK_FIELDS)
+
+
+def _batches_of(files: CleanFiles, task: int) -> Iterator[pa.RecordBatch]:
+    given = files.tasks[task], files.columns, files.rules
+    return read_units(*given) if files.text is None else read_lines(*given, files.text)
 
 
 def encode_partition(

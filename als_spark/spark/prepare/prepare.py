@@ -25,6 +25,7 @@ from als_spark.spark.prepare.encode import (
 from als_spark.spark.prepare.options import PrepareOptions
 from als_spark.spark.prepare.place import Packing
 from als_spark.spark.read.clean_files import CleanFiles, NotClean, Rules, find_clean_files
+from als_spark.spark.read.clean_text import find_clean_text
 from als_spark.spark.read.columns import (
     LARGEST_RATING,
     check_source,
@@ -178,8 +179,10 @@ def clean_files_of(
         return None
     roles = (*SIDES, "rating", "timestamp") if timed else (*SIDES, "rating")
     columns = {role: source.columns[role] for role in roles}
-    n_tasks = default_partitions(session.sparkContext)
-    return find_clean_files(source.frame, columns, Rules(LARGEST_RATING), n_tasks)
+    rules, n_tasks = Rules(LARGEST_RATING), default_partitions(session.sparkContext)
+    if source.lines is None:
+        return find_clean_files(source.frame, columns, rules, n_tasks)
+    return find_clean_text(source.frame, source.lines, columns, source.null_words, rules, n_tasks)
 
 
 def _encoded(
@@ -199,11 +202,11 @@ def _encoded(
             except NotClean as reason:
                 _LOG.info("Spark reads the ratings: %s", reason)
             else:
-                _LOG.info("the tasks have read the Parquet files themselves")
+                _LOG.info("the tasks have read the files themselves")
                 temporary.push(tried.pop_all())
                 return Encoded(chunks, summary)
     else:
-        _LOG.info("Spark reads the ratings: they are not plain columns of numbers in Parquet files")
+        _LOG.info("Spark reads the ratings: they are not plain numbers in local files")
     chunks = encode_ratings(ratings).persist(StorageLevel.MEMORY_AND_DISK)
     temporary.callback(chunks.unpersist)
     return Encoded(chunks, summarise(chunks))

@@ -1,7 +1,7 @@
 """The ratings of a run as :mod:`als_spark.spark.read.snapshot` has them, without rows of Spark's.
 
-Where the sources are plain Parquet files, and no pair is rated more than once, the tasks read and
-encode them once: what is packed, checked and measured comes from these chunks.
+Where the sources are plain numbers in local files, and no pair is rated more than once, the tasks
+read and encode them once: what is packed, checked and measured comes from these chunks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,13 @@ from als_spark.spark.read.clean_files import NotClean
 from als_spark.spark.read.facts import PartFacts, Summary
 from als_spark.spark.read.failures import workers_are_explained
 from als_spark.spark.read.ids import ChangedIds
-from als_spark.spark.read.snapshot import Encoded, Snapshot, doubts_of, read_snapshot
+from als_spark.spark.read.snapshot import (
+    Encoded,
+    Snapshot,
+    doubts_of,
+    read_snapshot,
+    versions_of,
+)
 from als_spark.spark.read.sources import Source
 from als_spark.spark.read.split import SplitOptions
 from als_spark.spark.session import described
@@ -100,7 +106,7 @@ def _read_by_tasks(
         if has_repeats(session, chunks, whole):
             _LOG.info("Spark reads the ratings: a pair is rated more than once")
             return None
-        _LOG.info("the tasks have read the Parquet files themselves")
+        _LOG.info("the tasks have read the files themselves")
         ratings = decode_chunks(chunks).persist(StorageLevel.MEMORY_AND_DISK)
         tried.callback(ratings.unpersist)
         kept.push(tried.pop_all())
@@ -120,6 +126,7 @@ def _read_by_tasks(
         moments.mean,
         moments.spread,
         moments.fingerprint,
+        tables=versions_of(sources),
         first_rows=whole.first_rows,
         encoded=Encoded(chunks, whole),
     )
@@ -130,7 +137,7 @@ def _read_one(
 ) -> _Read:
     files = clean_files_of(session, source, timed=source.timed)
     if files is None:
-        raise NotClean(f"{source.label} is not plain columns of numbers in Parquet files")
+        raise NotClean(f"{source.label} is not plain numbers in local files")
     extras = Extras(split, moments=True)
     chunks = encode_files(session, files, extras).persist(StorageLevel.MEMORY_AND_DISK)
     tried.callback(chunks.unpersist)

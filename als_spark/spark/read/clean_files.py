@@ -1,17 +1,17 @@
-"""Parquet files whose ratings a task can read by itself, without a row of Spark's in between.
+"""Files whose ratings a task can read by itself, without a row of Spark's in between: Parquet.
 
 Spark hands rows over to Python one value at a time, which costs more than all else that is done
 with them. Where a DataFrame is nothing but columns of Parquet files on a file system of the
 machine, tasks read these files with Arrow instead. Only plain numbers are read so, and only if
 every row is usable: at the first one that is not, or that may be understood in two ways, all is
 left to Spark, whose expressions (:mod:`als_spark.spark.read.columns`) have the only account of
-unusable rows.
+unusable rows. Text files are in :mod:`als_spark.spark.read.clean_text`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -28,7 +28,7 @@ from als_spark.types import SIDES, FloatArray
 _INTEGERS = {"tinyint": pa.int8(), "smallint": pa.int16(), "int": pa.int32(), "bigint": pa.int64()}
 _NUMBERS = {**_INTEGERS, "float": pa.float32(), "double": pa.float64()}
 _KINDS = {"user": _INTEGERS, "item": _INTEGERS, "rating": _NUMBERS, "timestamp": _NUMBERS}
-_FORMAT = "org.apache.spark.sql.execution.datasources.parquet.ParquetFileFormat"
+_FORMATS = "org.apache.spark.sql.execution.datasources"
 _KNOWN_OPTIONS = {"path", "__globpaths__"}
 """What does not change how a file is read."""
 _NEEDED_OFF = (
@@ -69,13 +69,23 @@ class Version(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """Row groups of a file, ``first`` to below ``stop``."""
+    """Row groups of a Parquet file, or bytes of a text, ``first`` to below ``stop``."""
 
     path: str
     version: Version
-    """When these row groups were found in it."""
+    """When these were found in it."""
     first: int
     stop: int
+
+
+class TextForm(NamedTuple):
+    """How the lines of text files are written: numbers alone, between separators."""
+
+    separator: str
+    """One character."""
+    header: bool
+    names: tuple[str, ...]
+    """Of all fields."""
 
 
 class CleanFiles(NamedTuple):
@@ -86,6 +96,8 @@ class CleanFiles(NamedTuple):
     columns: Mapping[str, str]
     """Names of the columns of user, item and rating, perhaps of the timestamp."""
     rules: Rules
+    text: TextForm | None = None
+    """None of Parquet files."""
 
 
 class NotClean(Exception):
@@ -118,8 +130,8 @@ def find_clean_files(
         if kind is None:
             return None
         wanted[name] = kind
-    paths = _paths_of(frame, set(wanted))
-    if not paths or len(paths) > MAX_FILES:
+    paths = paths_of(frame, set(wanted), "parquet.ParquetFileFormat", _KNOWN_OPTIONS)
+    if not paths:
         return None
     units = []
     for path in paths:
@@ -130,8 +142,14 @@ def find_clean_files(
     return CleanFiles(_share_out(units, n_tasks), dict(columns), rules) if units else None
 
 
-def _paths_of(frame: DataFrame, names: set[str]) -> list[str]:
-    """Return the paths of the Parquet files that a DataFrame is columns of; none of any other."""
+def paths_of(
+    frame: DataFrame, names: set[str], file_format: str, known_options: Collection[str] | None
+) -> list[str]:
+    """Return the paths of the files of this machine that a DataFrame is columns of; none of others.
+
+    None either if there are too many to be looked at, if one of the columns ``names`` is in the
+    names of folders, or if an option is not among those known, where they are given.
+    """
     plan: Any = frame._jdf.queryExecution().optimizedPlan()
     while _name(plan) == "Project":
         chosen = plan.projectList()
@@ -149,14 +167,14 @@ def _paths_of(frame: DataFrame, names: set[str]) -> list[str]:
         known.add(str(options.next()).lower())
     conf = frame.sparkSession.conf
     if (
-        relation.fileFormat().getClass().getName() != _FORMAT
-        or not known <= _KNOWN_OPTIONS
+        relation.fileFormat().getClass().getName() != f"{_FORMATS}.{file_format}"
+        or (known_options is not None and not known <= set(known_options))
         or names & set(relation.partitionSchema().fieldNames())
         or any(str(conf.get(name, "false")).lower() != "false" for name in _NEEDED_OFF)
     ):
         return []
     places = [urlsplit(str(file)) for file in relation.location().inputFiles()]
-    if any(place.scheme != "file" or place.netloc for place in places):
+    if len(places) > MAX_FILES or any(p.scheme != "file" or p.netloc for p in places):
         return []
     return [unquote(place.path) for place in places]
 
@@ -173,8 +191,12 @@ def _row_groups(path: str, wanted: Mapping[str, pa.DataType]) -> list[tuple[Unit
             schema, metadata = file.schema_arrow, file.metadata
     except (OSError, pa.ArrowException):
         return None
+    # To Spark names that differ by case alone are one, which is there twice.
+    lower = [name.lower() for name in schema.names]
     for name, kind in wanted.items():
-        if len(schema.get_all_field_indices(name)) != 1 or schema.field(name).type != kind:
+        if lower.count(name.lower()) != 1 or schema.get_field_index(name) < 0:
+            return None
+        if schema.field(name).type != kind:
             return None
     return [
         (Unit(path, version, k, k + 1), metadata.row_group(k).num_rows)
@@ -212,19 +234,27 @@ def read_units(
     names = list(dict.fromkeys(columns.values()))
     try:
         for unit in units:
-            if Version.of(unit.path) != unit.version:
-                # Perhaps in a later pass, whose chunks must not be of other ratings.
-                raise NotClean(f"{unit.path} has changed since it was looked at")
+            check_unchanged(unit)
             with pq.ParquetFile(unit.path) as file:
                 groups = range(unit.first, unit.stop)
                 batches = file.iter_batches(BATCH_ROWS, groups, names, use_threads=False)
                 for batch in batches:
-                    yield _typed(batch, columns, rules)
+                    yield typed_batch(batch, columns, rules)
     except (OSError, pa.ArrowException) as error:
         raise NotClean(str(error)) from error
 
 
-def _typed(batch: pa.RecordBatch, columns: Mapping[str, str], rules: Rules) -> pa.RecordBatch:
+def check_unchanged(unit: Unit) -> None:
+    """Stop at a file that is another one than that which was looked at.
+
+    Perhaps in a later pass, whose chunks must not be of other ratings.
+    """
+    if Version.of(unit.path) != unit.version:
+        raise NotClean(f"{unit.path} has changed since it was looked at")
+
+
+def typed_batch(batch: pa.RecordBatch, columns: Mapping[str, str], rules: Rules) -> pa.RecordBatch:
+    """Check at most ``BATCH_ROWS`` ratings, and name numbers by their roles; raises NotClean."""
     given = {role: batch.column(name) for role, name in columns.items()}
     if any(column.null_count for column in given.values()):
         raise NotClean("a value is missing")

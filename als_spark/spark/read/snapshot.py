@@ -153,9 +153,7 @@ def read_snapshot(
             mean,
             spread,
             f"{n}-{int(digest) % 2**64:016x}",
-            tuple(
-                dict.fromkeys(source.version for source in sources if source.version is not None)
-            ),
+            versions_of(sources),
             tuple(first),
         )
 
@@ -200,6 +198,11 @@ def _integers_only(typed: DataFrame, sides: Collection[Side]) -> DataFrame:
             "raw", F.coalesce("raw", F.when(~whole, F.concat_ws(", ", *shown)))
         ).withColumn("problem", F.coalesce("problem", F.when(~whole, F.lit(words))))
     return typed
+
+
+def versions_of(sources: Sequence[Source]) -> tuple[TableVersion, ...]:
+    """Return the versions of the tables among some sources, each once."""
+    return tuple(dict.fromkeys(source.version for source in sources if source.version is not None))
 
 
 def doubts_of(parts: Sequence[PartFacts], sources: Sequence[Source], n_ambiguous: int) -> list[str]:

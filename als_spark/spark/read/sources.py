@@ -18,6 +18,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.errors import ConfigError, DataError, EmptySourceError
+from als_spark.spark.read.clean_files import TextForm
 from als_spark.spark.read.dialect import encoding_of
 from als_spark.spark.read.facts import TableVersion
 from als_spark.spark.read.failures import reason
@@ -35,7 +36,7 @@ from als_spark.spark.read.options import NULL_WORDS
 from als_spark.spark.read.options import SourceOptions as SourceOptions
 from als_spark.spark.read.parquet_files import parquet_groups
 from als_spark.spark.read.tables import SourceFolder, Table, read_named
-from als_spark.spark.read.text_files import CORRUPT, read_text_group, text_groups
+from als_spark.spark.read.text_files import CORRUPT, plain_lines, read_text_group, text_groups
 from als_spark.spark.read.typed_files import json_groups, read_json_group
 from als_spark.spark.session import described
 from als_spark.types import Format
@@ -74,6 +75,8 @@ class Source:
         Of the table that it is, if that has versions.
     null_words : tuple of str
         Text that stands for a missing value.
+    lines : TextForm or None
+        How text files are written that may be lines of nothing but numbers.
     """
 
     frame: DataFrame
@@ -87,6 +90,7 @@ class Source:
     unread: tuple[str, ...] = ()
     version: TableVersion | None = None
     null_words: tuple[str, ...] = NULL_WORDS
+    lines: TextForm | None = None
 
     def __repr__(self) -> str:
         """Name it, and its columns."""
@@ -249,6 +253,7 @@ class _Group(NamedTuple):
     """Reads some files of the source, or all of them."""
     unread: tuple[str, ...] = ()
     """Columns that are left out."""
+    lines: TextForm | None = None
 
 
 def files_by_format(
@@ -288,7 +293,8 @@ def _groups(
     if "csv" in by_format:
         for text in text_groups(session, listing, by_format["csv"], options):
             read_text = partial(read_text_group, session, listing, text, options)
-            yield _Group(text.files, text.words, text.likely, read_text)
+            lines = plain_lines(text, options)
+            yield _Group(text.files, text.words, text.likely, read_text, lines=lines)
     if "json" in by_format:
         for files, array in json_groups(by_format["json"], options):
             read_json = partial(read_json_group, session, listing, options, array=array)
@@ -317,4 +323,5 @@ def _part(group: _Group, options: SourceOptions, *, alone: bool) -> Source:
         *(frame, columns, options.label, True, group.format, group.encoding, files),
         unread=group.unread,
         null_words=tuple(options.null_words),
+        lines=group.lines,
     )

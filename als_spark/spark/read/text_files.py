@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from als_spark.errors import DataError
+from als_spark.spark.read.clean_files import TextForm
 from als_spark.spark.read.dialect import (
     BLANKS,
     WHOLE_LINE,
@@ -23,7 +24,13 @@ from als_spark.spark.read.dialect import (
     refuse_backslashes,
 )
 from als_spark.spark.read.headless import refuse_other_order
-from als_spark.spark.read.heads import HEAD_BYTES, Listing, likely_encoding, shown
+from als_spark.spark.read.heads import (
+    HEAD_BYTES,
+    Listing,
+    is_compressed,
+    likely_encoding,
+    shown,
+)
 from als_spark.spark.read.names import likely_columns, quoted, refuse_twice
 from als_spark.spark.read.options import ROLES, SourceOptions
 from als_spark.spark.read.quotes import LookedAt, spanning_files
@@ -168,6 +175,16 @@ def read_text_group(
             }
         )
     return frame
+
+
+def plain_lines(group: TextGroup, options: SourceOptions) -> TextForm | None:
+    """Say how files are written that Arrow can read too; None of others."""
+    dialect = group.dialect
+    one = len(dialect.separator) == 1 and dialect.separator not in (BLANKS, WHOLE_LINE)
+    packed = any(map(is_compressed, group.files))
+    if not one or packed or group.spans or encoding_of(options.encoding).charset != "UTF-8":
+        return None
+    return TextForm(dialect.separator, dialect.header, dialect.names)
 
 
 def _split_at_blanks(frame: DataFrame, names: Sequence[str], options: SourceOptions) -> DataFrame:

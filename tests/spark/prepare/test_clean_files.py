@@ -86,10 +86,10 @@ def test_the_tasks_read_what_spark_reads(
     assert sum(unit.stop - unit.first for task in files.tasks for unit in task) == 9
     caplog.set_level("INFO", logger="als_spark")
     of_tasks = trained(spark, frame)
-    assert "the tasks have read the Parquet files themselves" in caplog.text
+    assert "the tasks have read the files themselves" in caplog.text
     caplog.clear()
     of_spark = trained(spark, frame.where("user > 0"))
-    assert "Spark reads the ratings: they are not plain columns of numbers" in caplog.text
+    assert "Spark reads the ratings: they are not plain numbers" in caplog.text
     assert of_tasks == of_spark
 
 
@@ -106,7 +106,7 @@ def test_the_tasks_split_and_date_ratings_as_spark_does(
     caplog.set_level("INFO", logger="als_spark")
     how = {"split": SplitOptions("random", 2**62, 0.2, 0.1), "duplicates": "last"}
     of_tasks = trained(spark, frame, **how)
-    assert "the tasks have read the Parquet files themselves" in caplog.text
+    assert "the tasks have read the files themselves" in caplog.text
     assert of_tasks == trained(spark, frame.where("user > 0"), **how)
     assert of_tasks[-1][1] > 300
     parts = of_tasks[-1][0]

@@ -17,7 +17,7 @@ from als_spark.spark.read.sources import SourceOptions, read_source
 from als_spark.spark.read.split import SplitOptions
 
 SPLIT = SplitOptions("random", 5, 0.3)
-BY_TASKS = "the tasks have read the Parquet files themselves"
+BY_TASKS = "the tasks have read the files themselves"
 
 
 def write(path: Path, users: list[int], items: list[int], times: list[int] | None = None) -> None:
@@ -92,6 +92,39 @@ def test_the_tasks_read_the_snapshot_that_spark_reads(
         with open_snapshot(spark, sources, "last", split=split) as ours:
             assert ours.encoded is None
             assert ours.n_ratings == 7
+
+
+def test_the_tasks_read_lines_of_numbers_as_spark_does(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="als_spark")
+    folder = tmp_path / "a b%20"
+    folder.mkdir()
+    lines = ["7,-3,4.5,10", "7,12,0.1,20", "9223372036854775807,1,-0.25,2000000000000"]
+    (folder / "a.csv").write_text("userId,movieId,rating,timestamp\n" + "\n\n".join(lines))
+    (folder / "b.csv").write_text("userId,movieId,rating,timestamp\n8,1,5,30\n")
+    (tmp_path / "text.csv").write_text("1,2,3\n007,2,3\n")
+    numbers, text = (
+        read_source(spark, SourceOptions(str(path))) for path in (folder, tmp_path / "text.csv")
+    )
+    with (
+        open_snapshot(spark, [numbers], "last", split=SPLIT) as ours,
+        read_snapshot(spark, [numbers], "last") as theirs,
+    ):
+        assert BY_TASKS in caplog.text
+        assert exact_facts(ours)[:-2] == exact_facts(theirs)[:-2]
+        # Ids of text are integers once they are numbered.
+        rows, others = (
+            sorted(
+                (int(row.user), int(row.item), row.rating, row.timestamp) for row in part.collect()
+            )
+            for part in (ours.ratings, theirs.ratings)
+        )
+        assert rows == others
+    with open_snapshot(spark, [text], "last", split=SPLIT) as ours:
+        assert ours.encoded is None
+        assert "Spark reads the ratings: a number begins with a zero" in caplog.text
+        assert sorted(row.user for row in ours.ratings.collect()) == ["007", "1"]
 
 
 def test_files_without_a_rating_are_refused_as_spark_refuses_them(

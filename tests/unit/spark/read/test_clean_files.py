@@ -17,6 +17,7 @@ from als_spark.spark.read.clean_files import (
     Rules,
     Unit,
     Version,
+    _row_groups,
     _share_out,
     read_units,
 )
@@ -107,6 +108,19 @@ def test_files_that_change_are_left_to_spark(tmp_path: Path) -> None:
     os.utime(path, ns=(0, unit.version.modified + 1))
     with pytest.raises(NotClean, match="a has changed since it was looked at"):
         list(read_units([unit], COLUMNS, MLLIB))
+
+
+def test_only_files_with_the_columns_wanted_have_row_groups(tmp_path: Path) -> None:
+    ones = pa.array([1, 2, 3])
+    unit = write(tmp_path / "a", ones, ones, pa.array([1.0, 2.0, 3.0]))
+    wanted = {"u": pa.int64(), "r": pa.float64()}
+    found = [(unit._replace(stop=1), 2), (unit._replace(first=1), 1)]
+    assert _row_groups(unit.path, wanted) == found
+    assert _row_groups(unit.path, {"u": pa.int32()}) is None
+    assert _row_groups(unit.path, {"U": pa.int64()}) is None
+    # Two columns to Arrow; to Spark it is one that is there twice.
+    pq.write_table(pa.table({"u": ones, "U": ones}), unit.path)
+    assert _row_groups(unit.path, {"u": pa.int64()}) is None
 
 
 def test_tasks_get_about_as_many_rows_in_the_order_of_the_files() -> None:
