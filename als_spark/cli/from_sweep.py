@@ -18,7 +18,7 @@ from als_spark.files.places import local_path
 from als_spark.nightly.run_record import Alpha, Spec
 from als_spark.solve.objective import Objective
 from als_spark.store.layout import parse
-from als_spark.train.bayes.options import NoiseChoice
+from als_spark.train.bayes.options import Covariance, NoiseChoice
 
 RESULTS_FILE, RUN_FILE = "results.json", "run.json"
 
@@ -44,6 +44,7 @@ class _Config:
     nonnegative: bool = False
     method: Method = "ridge"
     noise: NoiseChoice | None = None
+    covariance: Covariance | None = None
     implicit_features: CountOrNone | None = None
     feature_ridge: Reg | None = None
     burn_in: CountOrNone | None = None
@@ -51,7 +52,10 @@ class _Config:
 
 
 _OF_RIDGE = ("exponent", "implicit", "alpha", "nonnegative")
-_OF_PRIOR = ("exponent", "noise", "implicit_features", "feature_ridge", "burn_in", "samples")
+_OF_PRIOR = (
+    *("exponent", "noise", "covariance", "implicit_features", "feature_ridge"),
+    *("burn_in", "samples"),
+)
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ def plan_sweep(config: SweepConfig) -> int:
         train_share=1 - held_out,
         rankings=config.ranking is not None,
         accelerated=config.accelerate,
+        covariance=config.covariance,
     )
     posteriors = config.posteriors
     if posteriors:

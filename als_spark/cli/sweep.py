@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from als_spark.cli.checkpoints import begin_checkpoint, open_checkpoint
-from als_spark.cli.config.settings import config_record, in_options
-from als_spark.cli.config.sweep import Kind, SweepConfig
+from als_spark.cli.config.settings import in_options
+from als_spark.cli.config.sweep import Kind, SweepConfig, sweep_record
 from als_spark.cli.interrupts import Interrupted
 from als_spark.cli.plan import plan_sweep
 from als_spark.cli.program import EXIT_DONE, EXIT_INTERRUPTED, job_main, say
@@ -29,10 +29,10 @@ from als_spark.errors import DataError
 from als_spark.files.json_files import write_json
 from als_spark.files.outputs import INTERRUPTED_FOLDER, StagedFolder
 from als_spark.files.places import local_path
-from als_spark.model.files import save_refitted
-from als_spark.model.intervals import save_intervals
+from als_spark.model.intervals import IntervalModel
 from als_spark.model.large_model import AnyModel
-from als_spark.nightly.refit import PHASE, refit_model, refit_words
+from als_spark.nightly.publishing import write_models
+from als_spark.nightly.refit import PHASE, refit_model, refit_posterior, refit_words
 from als_spark.redaction import redact_all
 from als_spark.report.advice import edges, next_command
 from als_spark.report.baseline import Biases, Popular, is_beaten
@@ -91,6 +91,7 @@ class _Run:
         self._popular: Popular = {}
         self._biases: Biases = {}
         self._refitted: AnyModel | None = None
+        self._refitted_intervals: IntervalModel | None = None
         self._grid: PosteriorGrid | None = None
         self._checkpoint = open_checkpoint(job.session, config)
         self._facts: dict[str, Any] = {
@@ -286,16 +287,21 @@ class _Run:
             ) as whole,
             progress.phase(f"{PHASE}training"),
         ):
-            self._refitted, record = refit_model(
-                whole,
-                self._best_model(outcome, prepared),
-                best.spec.objective,
-                self._config.training,
-                held_out=sum(n for part, n in prepared.n_ratings.items() if part != "train"),
-                on_iteration=progress.on_iteration,
-            )
+            model = self._best_model(outcome, prepared)
+            told: dict[str, Any] = {
+                "held_out": sum(n for part, n in prepared.n_ratings.items() if part != "train"),
+                "on_iteration": progress.on_iteration,
+            }
+            if self._best_posterior is None:
+                objective, training = best.spec.objective, self._config.training
+                self._refitted, record = refit_model(whole, model, objective, training, **told)
+            else:
+                point = self._posteriors[best.spec.point]
+                self._refitted, record, self._refitted_intervals = refit_posterior(
+                    whole, model, self._best_posterior.intervals, point, **told
+                )
         self._facts["refit"] = record.as_dict()
-        progress.write(refit_words(record))
+        progress.write(refit_words(record, sampled=self._config.kind == "sample"))
 
     def _best_model(self, outcome: SweepOutcome, prepared: PreparedRatings) -> AnyModel:
         best = outcome.points[outcome.best]
@@ -336,9 +342,10 @@ class _Run:
         for name, picture in pictures.items():
             (folder / name).write_bytes(picture)
         model = self._best_model(outcome, prepared)
-        save_refitted(model, self._refitted, folder / "best_model")
-        if self._best_posterior is not None and self._best_posterior.intervals is not None:
-            save_intervals(self._best_posterior.intervals, folder / "best_model")
+        intervals = None if self._best_posterior is None else self._best_posterior.intervals
+        write_models(
+            *(folder / "best_model", model, intervals, self._refitted, self._refitted_intervals)
+        )
         write_json(folder / "history.json", [_history(point) for point in points])
         complete = not self.stopped
         if complete and self._checkpoint is not None:
@@ -351,7 +358,7 @@ class _Run:
             "points": {"asked": len(self._specs), "finished": len(points)},
             "selected_on": outcome.selected_on,
             **redact_all(self._facts),
-            "config": config_record(self._config),
+            "config": sweep_record(self._config),
             "started": self._job.began.isoformat(timespec="seconds"),
             "seconds": self._job.seconds,
         }

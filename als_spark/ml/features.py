@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -17,45 +17,24 @@ from als_spark.ml.columns import check_column, check_like, checked_ids
 from als_spark.ml.errors import InvalidArgument
 from als_spark.ml.factors import chunks_frame, collect_chunks
 from als_spark.ml.feature_params import FRAMES, FeatureParams
-from als_spark.model.featured import extended_side
-from als_spark.model.ids import IdIndex
 from als_spark.spark.prepare.row_features import (
-    PlacedFeatures,
+    PlacedSides,
     RowFeatures,
     build_features,
-    place_features,
+    place_sides,
 )
 from als_spark.spark.read.ids import TypedId
 from als_spark.spark.read.names import quoted
 from als_spark.spark.read.row_features import is_usable, read_feature_columns
 from als_spark.spark.read.sources import Source
 from als_spark.spark.train.run import PreparedRatings
-from als_spark.train.metrics import SideStats
-from als_spark.types import FloatArray, Side
+from als_spark.types import Side
 
 logger = logging.getLogger(__name__)
 
 _PARAMETER = re.compile(r'`(user|item)_feature_cols=[^`]*`|`columns\["(user|item)"\]`')
 
 _DROPPED = 'leave these rows out with `bad_rows="drop"`'
-
-
-class PlacedSides(NamedTuple):
-    """Features of a fit, in the order of its rows."""
-
-    sides: Mapping[Side, PlacedFeatures]
-    record: Mapping[str, Any]
-    """What they are, as JSON has it."""
-
-    @property
-    def tables(self) -> dict[Side, FloatArray]:
-        """The numbers, for a training."""
-        return {side: own.table for side, own in self.sides.items()}
-
-    def extended(self, side: Side, ids: IdIndex, stats: SideStats) -> tuple[IdIndex, SideStats]:
-        """Return ids and training ratings of all rows of a side, the further ones last."""
-        own = self.sides.get(side)
-        return extended_side(ids, stats, None if own is None else (own.new_ids, own.there))
 
 
 class FeatureReader:
@@ -128,7 +107,7 @@ def saved_features(session: SparkSession, folder: str) -> DataFrame:
     return chunks_frame(session, collect_chunks(frame), frame.schema)
 
 
-def place_sides(features: Mapping[Side, RowFeatures], prepared: PreparedRatings) -> PlacedSides:
+def place_all(features: Mapping[Side, RowFeatures], prepared: PreparedRatings) -> PlacedSides:
     """Put the features of a fit into the order of its rows.
 
     Raises
@@ -136,34 +115,26 @@ def place_sides(features: Mapping[Side, RowFeatures], prepared: PreparedRatings)
     InvalidArgument
         If no rated row has features.
     """
-    placed: dict[Side, PlacedFeatures] = {}
-    record: dict[str, Any] = {}
-    for side, rows in features.items():
-        degrees = prepared.stats[side].degrees
-        ids = prepared.summary.users if side == "user" else prepared.summary.items
-        with _said_of(side):
-            found = placed[side] = place_features(rows, ids, degrees)
+    with _said_of(*features):
+        placed = place_sides(features, prepared)
+    for side, found in placed.sides.items():
         if found.n_unlike:
             logger.warning(
                 "%s: %s ids are no whole numbers, as those of the ratings are: left out",
-                *(rows.label, f"{found.n_unlike:,}"),
+                *(features[side].label, f"{found.n_unlike:,}"),
             )
-        record[side] = {
-            **rows.as_record(),
-            "rated_without": found.n_without,
-            "by_features_alone": len(found.new_ids),
-        }
-    return PlacedSides(placed, record)
+    return placed
 
 
 @contextmanager
-def _said_of(side: Side) -> Iterator[None]:
-    """Say what is wrong with features in the words of the estimator."""
+def _said_of(*sides: Side) -> Iterator[None]:
+    """Say what is wrong with features of one of the sides in the words of the estimator."""
     try:
         yield
     except UserError as error:
         words = _PARAMETER.sub(
             lambda found: f"{found[1]}FeatureCols" if found[1] else f"{found[2]}Col", str(error)
         ).replace(_DROPPED, "filter them out")
-        label = FRAMES[side]
-        raise InvalidArgument(words if words.startswith(label) else f"{label}: {words}") from error
+        labels = tuple(FRAMES[side] for side in sides)
+        known = words.startswith(labels)
+        raise InvalidArgument(words if known else f"{labels[0]}: {words}") from error

@@ -15,15 +15,17 @@ from als_spark.errors import SolveError
 from als_spark.ml.biases import Baseline
 from als_spark.ml.columns import check_ratings, id_type, typed_ratings
 from als_spark.ml.factors import SideFactors, cast_ids
-from als_spark.ml.features import FeatureReader, PlacedSides, place_sides
+from als_spark.ml.features import FeatureReader, place_all
 from als_spark.ml.fit_params import FitParams
 from als_spark.ml.moments import LearntPrior, SideSpread
 from als_spark.ml.progress import watched
 from als_spark.ml.summary import ALSIteration, ALSTrainingSummary
 from als_spark.ml.training import DTYPE, Fitted, Shared
+from als_spark.model.featured import extended_side
 from als_spark.model.ids import id_for_message
 from als_spark.spark.prepare.options import PrepareOptions
 from als_spark.spark.prepare.prepare import prepare_typed
+from als_spark.spark.prepare.row_features import PlacedSides
 from als_spark.spark.train.posterior import FittedPosterior, fit_posterior
 from als_spark.spark.train.run import PreparedRatings
 from als_spark.train.bayes.options import PosteriorOptions
@@ -120,7 +122,7 @@ def train_posteriors(
                 if on_iteration is not None:
                     on_iteration(replace(record, point=point))
 
-            placed = place_sides(features[point], prepared)
+            placed = place_all(features[point], prepared)
             fitted = _fit(prepared, own, tell, placed)
             found[point] = _assembled(dataset, prepared, fitted, kinds, models[point], placed)
     return found
@@ -156,7 +158,7 @@ def _assembled(
     indices, sides = [], []
     summary_ids = prepared.summary.users, prepared.summary.items
     for side, known, own, kind in zip(SIDES, summary_ids, factors, kinds, strict=True):
-        ids, stats = placed.extended(side, known, prepared.stats[side])
+        ids, stats = extended_side(known, prepared.stats[side], placed.further.get(side))
         indices.append(ids)
         sides.append(SideFactors.of_index(ids, own, stats, kind))
     learnt = {"method": params.getMethod(), **fitted.description["posterior"]}

@@ -20,17 +20,17 @@ from als_spark.nightly.run_log import RunNotes
 from als_spark.redaction import BLOT, redact
 from als_spark.spark.output import place_of
 from als_spark.spark.prepare.row_features import (
-    PlacedFeatures,
+    PlacedSides,
     RowFeatures,
     build_features,
-    place_features,
+    place_sides,
 )
 from als_spark.spark.read.bad_rows import noun
 from als_spark.spark.read.failures import unreadable_files_are_named
 from als_spark.spark.read.row_features import read_feature_columns
 from als_spark.spark.read.sources import Source, SourceOptions
 from als_spark.spark.train.run import PreparedRatings
-from als_spark.types import SIDES, BadRows, FloatArray, Side
+from als_spark.types import SIDES, BadRows, Side
 
 NONE = "none"
 """In the place of a path: no features, whatever an earlier model has."""
@@ -57,32 +57,6 @@ class ReadFeatures(NamedTuple):
         """Return what decides a training, and where the features are."""
         fingerprint = self.rows.fingerprint
         return {"path": self.path, "chosen": list(self.chosen), "fingerprint": fingerprint}
-
-
-class Placed(NamedTuple):
-    """Features of both sides in the order of the rows that are trained."""
-
-    sides: Mapping[Side, PlacedFeatures]
-    record: Mapping[str, Any]
-    """For the files of a run, and the description of a model."""
-
-    @property
-    def tables(self) -> dict[Side, FloatArray]:
-        """The numbers, for a training."""
-        return {side: own.table for side, own in self.sides.items()}
-
-    def marked(
-        self, model: AnyModel, intervals: IntervalModel | None
-    ) -> tuple[AnyModel, IntervalModel | None]:
-        """Return a model with the ids of all its rows: see :func:`with_featured`."""
-        if not self.sides:
-            return model, intervals
-        assert isinstance(model, FactorModel)
-        further = {side: (own.new_ids, own.there) for side, own in self.sides.items()}
-        model = with_featured(model, further)
-        if intervals is not None:
-            intervals = replace(intervals, users=model.users, items=model.items)
-        return model, intervals
 
 
 def remembered_path(record: Any, side: Side, origin: str) -> str:
@@ -188,32 +162,35 @@ def features_record(features: Mapping[Side, ReadFeatures]) -> dict[str, Any] | N
     return {side: own.as_record() for side, own in features.items()} or None
 
 
-def place_all(features: Mapping[Side, ReadFeatures], prepared: PreparedRatings) -> Placed:
-    """Put features into the order of the rows that are trained.
+def place_all(features: Mapping[Side, ReadFeatures], prepared: PreparedRatings) -> PlacedSides:
+    """Put features into the order of the rows that are trained; their record has their places.
 
     Raises
     ------
     DataError
         If no rated row has features.
     """
-    placed: dict[Side, PlacedFeatures] = {}
-    record: dict[str, Any] = {}
-    for side, read in features.items():
-        degrees = prepared.stats[side].degrees
-        index = {"user": prepared.summary.users, "item": prepared.summary.items}[side]
-        found = placed[side] = place_features(read.rows, index, degrees)
-        known = int((found.there[: degrees.size] & (degrees > 0)).sum())
-        record[side] = {
-            **read.rows.as_record(),
-            **read.as_record(),
-            "rated_with": known,
-            "rated_without": found.n_without,
-            "by_features_alone": int(found.there.sum()) - known,
-        }
-    return Placed(placed, record)
+    placed = place_sides({side: read.rows for side, read in features.items()}, prepared)
+    record: dict[str, Mapping[str, Any]] = {
+        side: {**placed.record[side], **read.as_record()} for side, read in features.items()
+    }
+    return placed._replace(record=record)
 
 
-def note_placed(placed: Placed, notes: RunNotes) -> None:
+def marked(
+    placed: PlacedSides, model: AnyModel, intervals: IntervalModel | None
+) -> tuple[AnyModel, IntervalModel | None]:
+    """Return a model with the ids of all its rows: see :func:`with_featured`."""
+    if not placed.sides:
+        return model, intervals
+    assert isinstance(model, FactorModel)
+    model = with_featured(model, placed.further)
+    if intervals is not None:
+        intervals = replace(intervals, users=model.users, items=model.items)
+    return model, intervals
+
+
+def note_placed(placed: PlacedSides, notes: RunNotes) -> None:
     """Tell of rows without features and without ratings, and note all."""
     for side in SIDES:
         if side not in placed.sides:

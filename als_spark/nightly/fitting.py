@@ -15,7 +15,13 @@ from als_spark.errors import EmptySourceError
 from als_spark.model.description import learnt_of
 from als_spark.model.intervals import IntervalModel
 from als_spark.model.large_model import AnyModel
-from als_spark.nightly.features import ReadFeatures, note_placed, place_all, read_features
+from als_spark.nightly.features import (
+    ReadFeatures,
+    marked,
+    note_placed,
+    place_all,
+    read_features,
+)
 from als_spark.nightly.fit_options import FitOptions
 from als_spark.nightly.holdout import HoldoutRule, held_out
 from als_spark.nightly.run_log import RunNotes
@@ -254,7 +260,7 @@ class Fitting:
         if placed.record:
             more["features"] = placed.record
         model = model_of(ready.prepared, fitted.factors, fitted.objective, more)
-        model, intervals = placed.marked(model, fitted.intervals)
+        model, intervals = marked(placed, model, fitted.intervals)
         self._note_training(
             fitted.result, start, learnt_of(fitted.description), samples_record(fitted)
         )

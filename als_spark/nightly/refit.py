@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 from als_spark.model.intervals import IntervalModel
 from als_spark.model.large_model import AnyModel
-from als_spark.nightly.features import Placed, ReadFeatures, place_all
+from als_spark.nightly.features import ReadFeatures, marked, place_all
 from als_spark.nightly.fit_options import FitOptions
 from als_spark.nightly.fitting import Fitted, ReadyRatings
 from als_spark.nightly.method import posterior_start, ridge_rows, ridge_start
@@ -19,6 +19,7 @@ from als_spark.nightly.run_record import RefitRecord
 from als_spark.nightly.starts import known_factors
 from als_spark.solve.objective import Objective
 from als_spark.spark.prepare.prepare import prepare_typed
+from als_spark.spark.prepare.row_features import PlacedSides
 from als_spark.spark.train.best import model_of
 from als_spark.spark.train.posterior import fit_posterior
 from als_spark.spark.train.run import PreparedRatings, train_grid
@@ -79,8 +80,10 @@ def refit(
             )
         else:
             model, record, intervals = refit_posterior(
-                *(prepared, fitted, options.posterior, held_out, progress.on_iteration),
-                place_all(features, prepared),
+                *(prepared, fitted.model, fitted.intervals, options.posterior),
+                held_out=held_out,
+                on_iteration=progress.on_iteration,
+                placed=place_all(features, prepared),
             )
     notes.record = replace(notes.record, refit=record)
     sampled = options.posterior is not None and options.posterior.method == "sample"
@@ -94,11 +97,13 @@ def refit(
 
 def refit_posterior(
     prepared: PreparedRatings,
-    fitted: Fitted,
+    model: AnyModel,
+    intervals: IntervalModel | None,
     options: PosteriorOptions,
+    *,
     held_out: int,
     on_iteration: OnIteration,
-    placed: Placed,
+    placed: PlacedSides | None = None,
 ) -> tuple[AnyModel, RefitRecord, IntervalModel | None]:
     """Train a model with a learnt prior on all ratings: see :func:`refit_model`.
 
@@ -106,17 +111,18 @@ def refit_posterior(
     anew, by the same seed.
     """
     start = None
-    if fitted.intervals is not None and options.method == "variational":
-        start, _ = posterior_start(prepared, fitted.intervals, fitted.model)
-    elif (known := ridge_rows(fitted.model)) is not None:
-        start, _ = ridge_start(prepared, known, fitted.model)
+    if intervals is not None and options.method == "variational":
+        start, _ = posterior_start(prepared, intervals, model)
+    elif (known := ridge_rows(model)) is not None:
+        start, _ = ridge_start(prepared, known, model)
+    placed = placed or PlacedSides({}, {})
     found = fit_posterior(prepared, options, on_iteration, start, placed.tables)
     record = _refit_record(prepared, found.result, held_out)
-    more = {**fitted.model.description, **found.description, "refit": record.as_dict()}
+    more = {**model.description, **found.description, "refit": record.as_dict()}
     if placed.record:
         more["features"] = placed.record
     model = model_of(prepared, found.factors, found.objective, more)
-    model, intervals = placed.marked(model, found.intervals)
+    model, intervals = marked(placed, model, found.intervals)
     return model, record, intervals
 
 

@@ -16,6 +16,7 @@ from tests.conftest import ROOT
 QUESTIONS = (
     *("mllib", "setup", "cmfrec", "notebook", "accelerate", "growth", "roofline", "recommend"),
     *("implicit", "exchange", "limits", "lists", "estimator", "overview", "accuracy"),
+    "posterior",
 )
 
 
@@ -61,6 +62,28 @@ def test_accuracy_quickly(tmp_path: Path) -> None:
     assert {"ridge with biases", "variational, features", "sample"} <= methods.keys()
     # The ratings spread by about 0.9 around their mean, their noise by 0.5.
     assert all(0.4 < row["rmse"] < 0.9 for row in methods.values())
+
+
+@pytest.mark.slow
+def test_accuracy_without_tuning_quickly(tmp_path: Path) -> None:
+    quick = ["--data", "synthetic", "--quick", "--repeats", "1"]
+    run("accuracy", *quick, "--output", str(tmp_path))
+    result = json.loads((tmp_path / "accuracy-synthetic.json").read_text())
+    assert result["true_noise"] == 0.8
+    for method, own in result["untuned"].items():
+        assert own["rmse"] == result["methods"][method]["rmse"]
+        assert own["over_own"] >= 1
+
+
+@pytest.mark.slow
+def test_posterior_quickly(tmp_path: Path) -> None:
+    run("posterior", "--quick", "--output", str(tmp_path))
+    result = json.loads((tmp_path / "posterior.json").read_text())
+    for place in ("bare", "spark"):
+        assert result["targets"].keys() <= result[place].keys()
+        assert result[place]["ridge"]["cpu_over_ridge"] == 1
+    assert all(row["worker_bytes"] > 0 for row in result["spark"].values())
+    assert (tmp_path / "posterior.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow

@@ -110,7 +110,7 @@ def test_all_files_are_written_and_agree(
 def test_a_method_that_learns_lambda(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, trained = tmp_path / "out", tmp_path / "trained"
     options = ["--method", "variational", "--max-iter", "3", "--dtype", "float64"]
-    assert main([*options, "--ranks", "1,2", "--output", str(out)]) == 0
+    assert main([*options, "--ranks", "1,2", "--refit", "--output", str(out)]) == 0
     assert {path.name for path in out.iterdir()} == FILES - {"selected.png", "heatmap.png"}
     records = results(out)
     assert [(record["d"], record["lambda_reg"]) for record in records] == [(1, None), (2, None)]
@@ -122,9 +122,20 @@ def test_a_method_that_learns_lambda(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert point["change"][0] is None
         assert len(point["noise"]) == record["iterations"] == 3
     (best,) = [record for record in records if record["best"]]
-    model = load_model(out / "best_model")
+    model = load_before_refit(out / "best_model")
     assert model.description["posterior"]["rank"] == best["d"]
-    assert len(load_intervals(out / "best_model").users) == len(model.users)
+    assert len(load_intervals(out / "best_model" / "before_refit").users) == len(model.users)
+    # The one that is served has seen the test ratings too, and has intervals of its own.
+    served, intervals = load_model(out / "best_model"), load_intervals(out / "best_model")
+    assert served.user_stats.degrees.sum() == run["refit"]["ratings"] == 1501
+    assert served.description["refit"] == run["refit"]
+    known = served.user_stats.degrees > 0
+    users, items = served.users.ids.filter(known).to_pylist(), served.items.ids.to_pylist()
+    pairs = [(u, i) for u in users[:3] for i in items[:3]]
+    found = intervals.predict(*zip(*pairs, strict=True), coverage=0.9)
+    np.testing.assert_allclose(
+        found.prediction, served.predict(*map(list, zip(*pairs, strict=True))), rtol=1e-6
+    )
     printed = capsys.readouterr().out
     assert (
         f"Results, plots and the best model are in {out}: report.html, results.json, sweep.png, "

@@ -53,6 +53,10 @@ MODEL, RESULT, BAYES = "model", "result", "Bayesian methods"
 FeatureColumns = Annotated[tuple[Column, ...], Listed, Shown("C")]
 Method = Literal["ridge", "variational", "sample"]
 NOISE_HELP = "whether users and items may be more or less noisy, each its own (default: rows)"
+COVARIANCE_HELP = (
+    "variational: keep all covariances of the numbers of a row, or their variances alone "
+    "(default: full, or diagonal where full ones of all rows would take too much memory)"
+)
 FEATURE_RIDGE_HELP = (
     "ridge with features: the features' coefficients weigh as much as so many rows "
     f"(default: {FEATURE_RIDGE:g})"

@@ -13,6 +13,7 @@ from als_spark.cli.config.method import refuse_shuffle, refuse_without_effect
 from als_spark.cli.config.model import (
     BAYES,
     BURN_IN_HELP,
+    COVARIANCE_HELP,
     FEATURE_RIDGE_HELP,
     NOISE_HELP,
     SAMPLES_HELP,
@@ -48,6 +49,7 @@ from als_spark.cli.config.settings import (
     OutputFolder,
     Share,
     Shown,
+    config_record,
     option,
     option_name,
 )
@@ -55,6 +57,7 @@ from als_spark.errors import ConfigError
 from als_spark.solve.objective import Objective
 from als_spark.train.bayes.options import (
     TOLERANCES,
+    Covariance,
     NoiseChoice,
     PosteriorOptions,
 )
@@ -75,13 +78,15 @@ LAMBDAS: dict[Kind, tuple[float, ...]] = {
     "ridge towards a mean": (10.0, 20.0, 40.0),
 }
 """The grids that are taken where none is given; other methods learn λ."""
-_OF_RIDGE = ("implicit", "alpha", "nonnegative", "accelerate", "refit")
+_OF_RIDGE = ("implicit", "alpha", "nonnegative", "accelerate")
 _LEARNT = ("lambdas", "exponent", "feature_ridge")
+_ENDING = ("tol", "max_iter")
+"""What ends a training; samples nothing does."""
 REFUSED: dict[Kind, tuple[str, ...]] = {
-    "ridge": ("noise", "burn_in", "samples", "feature_ridge"),
-    "ridge towards a mean": (*_OF_RIDGE, "noise", "burn_in", "samples"),
+    "ridge": ("noise", "covariance", "burn_in", "samples", "feature_ridge"),
+    "ridge towards a mean": (*_OF_RIDGE, "noise", "covariance", "burn_in", "samples"),
     "variational": (*_OF_RIDGE, *_LEARNT, "burn_in", "samples"),
-    "sample": (*_OF_RIDGE, *_LEARNT, "tol", "max_iter"),
+    "sample": (*_OF_RIDGE, *_LEARNT, "covariance", *_ENDING),
 }
 """What has no effect."""
 
@@ -147,6 +152,7 @@ class SweepConfig(CheckpointConfig, FitConfig):
         "ridge",
     )
     noise: NoiseChoice | None = option(BAYES, NOISE_HELP)
+    covariance: Covariance | None = option(BAYES, COVARIANCE_HELP)
     implicit_features: CountOrNone | None = option(
         BAYES,
         "let the prior depend on so many directions of who has rated what: 20, say (default: 0); a "
@@ -186,6 +192,7 @@ class SweepConfig(CheckpointConfig, FitConfig):
             return []
         given: dict[str, Any] = {
             "noise": self.noise,
+            "covariance": self.covariance,
             "n_features": self.implicit_features,
             "burn_in": self.burn_in,
             "samples": self.samples,
@@ -346,6 +353,12 @@ class SweepConfig(CheckpointConfig, FitConfig):
                 "point by: hold out a share of the ratings, or give --test PATH"
             )
         return self
+
+
+def sweep_record(config: SweepConfig) -> dict[str, Any]:
+    """Return a configuration as ``run.json`` has it: what ends a training where something does."""
+    left_out = _ENDING if config.kind == "sample" else ()
+    return {name: value for name, value in config_record(config).items() if name not in left_out}
 
 
 def _kind_of(method: Any, implicit_features: Any) -> Kind:

@@ -9,7 +9,15 @@ from pydantic import model_validator
 
 from als_spark.cli.config.checkpoint import CheckpointConfig
 from als_spark.cli.config.method import refuse_shuffle, refuse_without_effect
-from als_spark.cli.config.model import BAYES, MODEL, NOISE_HELP, RESULT, Method, ModelConfig
+from als_spark.cli.config.model import (
+    BAYES,
+    COVARIANCE_HELP,
+    MODEL,
+    NOISE_HELP,
+    RESULT,
+    Method,
+    ModelConfig,
+)
 from als_spark.cli.config.ratings import RATINGS, RatingsConfig
 from als_spark.cli.config.settings import (
     Alternatives,
@@ -58,11 +66,7 @@ class TrainConfig(CheckpointConfig, ModelConfig):
         "ridge",
     )
     noise: NoiseChoice | None = option(BAYES, NOISE_HELP)
-    covariance: Covariance | None = option(
-        BAYES,
-        "variational: keep all covariances of the numbers of a row, or their variances alone "
-        "(default: full, or diagonal where full ones of all rows would take too much memory)",
-    )
+    covariance: Covariance | None = option(BAYES, COVARIANCE_HELP)
     implicit_features: CountOrNone | None = option(
         BAYES,
         "let the prior depend on so many directions of who has rated what: 20, say (default: 0); "

@@ -7,7 +7,7 @@ the rows of a Bayesian factorisation.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -42,6 +42,7 @@ from als_spark.spark.read.row_features import (
     read_feature_columns,
 )
 from als_spark.spark.session import described
+from als_spark.spark.train.run import PreparedRatings
 from als_spark.types import BadRows, FloatArray, IntArray, Side
 
 LARGEST_FEATURES = 2 << 30
@@ -123,6 +124,24 @@ class PlacedFeatures(NamedTuple):
     """Rows with training ratings that have none."""
     n_unlike: int
     """Ids that cannot be any of the ratings', such as text where those are integers."""
+
+
+class PlacedSides(NamedTuple):
+    """Features of users, items or both, in the order of the rows of a training."""
+
+    sides: Mapping[Side, PlacedFeatures]
+    record: Mapping[str, Mapping[str, Any]]
+    """What they are, and of how many rows, by side, as JSON has it."""
+
+    @property
+    def tables(self) -> dict[Side, FloatArray]:
+        """The numbers, for a training."""
+        return {side: own.table for side, own in self.sides.items()}
+
+    @property
+    def further(self) -> dict[Side, tuple[pa.Array, npt.NDArray[np.bool_]]]:
+        """Ids of the further rows of each side, and whether a row of the side has features."""
+        return {side: (own.new_ids, own.there) for side, own in self.sides.items()}
 
 
 def row_features(
@@ -298,6 +317,31 @@ def place_features(features: RowFeatures, index: IdIndex, degrees: IntArray) -> 
     n_without = int(np.count_nonzero(rated & ~there[:n_rows]))
     n_unlike = int(kept.size - np.count_nonzero(kept))
     return PlacedFeatures(table, new_ids.take(pa.array(order)), there, n_without, n_unlike)
+
+
+def place_sides(features: Mapping[Side, RowFeatures], prepared: PreparedRatings) -> PlacedSides:
+    """Put the features of a training into the order of its rows: see :func:`place_features`.
+
+    Raises
+    ------
+    DataError
+        If no rated row of a side has features.
+    """
+    placed: dict[Side, PlacedFeatures] = {}
+    record: dict[str, dict[str, Any]] = {}
+    for side, rows in features.items():
+        degrees, summary = prepared.stats[side].degrees, prepared.summary
+        index = summary.users if side == "user" else summary.items
+        found = placed[side] = place_features(rows, index, degrees)
+        n_with = int(np.count_nonzero(found.there[: degrees.size] & (degrees > 0)))
+        record[side] = {
+            **rows.as_record(),
+            "rated_with": n_with,
+            "rated_without": found.n_without,
+            # Of them the ratings may know some that none is trained on.
+            "by_features_alone": int(np.count_nonzero(found.there)) - n_with,
+        }
+    return PlacedSides(placed, record)
 
 
 def _standardise(

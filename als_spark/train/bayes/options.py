@@ -22,8 +22,8 @@ KINDS: dict[PosteriorMethod, Kind] = {
 }
 """What a half-step of each method finds of a row."""
 
-RANKS: dict[PosteriorMethod, int] = {"variational": 8, "sample": 16, "ridge": 16}
-"""The ranks that are taken where none is given."""
+RANK = 16
+"""That is taken where none is given: more factors than there are cost little error, fewer much."""
 TOLERANCES: dict[PosteriorMethod, float] = {"variational": 3e-4, "sample": 0.0, "ridge": 2e-3}
 """Where none is given; a ridge fits noise if it goes on for long."""
 RIDGE, FEATURE_RIDGE = 20.0, 300.0
@@ -53,7 +53,7 @@ class PosteriorOptions:
 
         with n̄ the mean of n^ν over the rows (of the mean alone, in B, κ is 2).
     rank : int, optional
-        Number of factors d; 8 for ``variational``, else 16, if not given.
+        Number of factors d; 16 if not given.
     noise : {"rows", "shared"}
         Whether users and items with much or little noise are told apart, or all ratings are as
         noisy as each other; a ridge takes them for that.
@@ -165,7 +165,9 @@ class PosteriorOptions:
         drawn = f", {self.samples} draws after {self.burn_in}" if self.method == "sample" else ""
         noise = "of each user and item" if self.noise == "rows" else "shared by all ratings"
         features = f"; {features}" if features else ""
-        return f"{self.method}{drawn}: prior and noise {noise} learnt, with biases{features}"
+        covariance = "; diagonal covariances" if self.covariance == "diagonal" else ""
+        words = f"{self.method}{drawn}: prior and noise {noise} learnt, with biases"
+        return f"{words}{features}{covariance}"
 
     @property
     def tolerance(self) -> float:
@@ -180,7 +182,7 @@ class PosteriorOptions:
     @property
     def n_factors(self) -> int:
         """Number of factors d."""
-        return RANKS[self.method] if self.rank is None else self.rank
+        return RANK if self.rank is None else self.rank
 
     @property
     def columns(self) -> Columns:

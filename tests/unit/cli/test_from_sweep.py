@@ -10,7 +10,7 @@ import pytest
 
 from als_spark.cli import train as job
 from als_spark.cli.config.settings import config_record, resolve
-from als_spark.cli.config.sweep import SweepConfig
+from als_spark.cli.config.sweep import SweepConfig, sweep_record
 from als_spark.cli.config.train import TrainConfig
 from als_spark.cli.from_sweep import best_of_sweep
 from als_spark.errors import ConfigError
@@ -24,7 +24,7 @@ def sweep_folder(folder: Path, reg: float | None, **fields: Any) -> str:
     config = SweepConfig(output=str(folder), **fields)
     points = [{"d": rank, "lambda_reg": reg, "best": rank == 5} for rank in (2, 5)]
     (folder / "results.json").write_text(json.dumps(points))
-    (folder / "run.json").write_text(json.dumps({"config": config_record(config)}))
+    (folder / "run.json").write_text(json.dumps({"config": sweep_record(config)}))
     return str(folder)
 
 
@@ -53,6 +53,12 @@ def test_what_is_given_wins(tmp_path: Path) -> None:
     given = {"rank": 3, "noise": "rows", "tol": 0.1, "method": "variational"}
     assert train(sweep, **given).posterior == PosteriorOptions(rank=3, tol=0.1)
     assert train(sweep).posterior == PosteriorOptions(rank=5, noise="shared")
+
+
+def test_the_covariance_is_that_of_the_sweep(tmp_path: Path) -> None:
+    sweep = sweep_folder(tmp_path, None, method="variational", covariance="diagonal")
+    assert train(sweep).posterior == PosteriorOptions(rank=5, covariance="diagonal")
+    assert train(sweep, covariance="full").posterior == PosteriorOptions(rank=5, covariance="full")
 
 
 def test_draws_of_a_sampler_may_be_given(tmp_path: Path) -> None:

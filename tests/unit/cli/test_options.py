@@ -47,6 +47,7 @@ TYPED = {
     "nonnegative": (None, True),
     "method": ("sample", "sample"),
     "noise": ("shared", "shared"),
+    "covariance": ("diagonal", "diagonal"),
     "implicit_features": ("5", 5),
     "feature_ridge": ("9", 9.0),
     "burn_in": ("5", 5),
@@ -68,6 +69,7 @@ TYPED = {
 NEEDED = {
     "alpha": {"implicit": True},
     "noise": {"method": "variational"},
+    "covariance": {"method": "variational"},
     "feature_ridge": {"implicit_features": 5},
     "burn_in": {"method": "sample"},
     "samples": {"method": "sample"},
@@ -118,7 +120,8 @@ def test_a_switch_of_the_file_can_be_turned_off(tmp_path):
 @pytest.mark.parametrize("field", CHOICES)
 def test_every_choice_can_be_typed(field):
     for choice in CHOICES[field]:
-        more = ["--method", "sample"] if {"noise", "prior"} & {field, choice} else []
+        of_prior = {"noise", "covariance", "prior"} & {field, choice}
+        more = ["--method", "variational"] if of_prior else []
         config = parse(SweepConfig, ["--output", "out", option_name(field), choice, *more])
         assert getattr(config, field) == choice
 

@@ -89,7 +89,7 @@ def test_the_model_that_is_trained(capsys: pytest.CaptureFixture[str]) -> None:
     assert record_of(capsys, "train", *stated)["ranks"] == [10]
     assert record_of(capsys, "train", *stated, "--rank", "7")["ranks"] == [7]
     bayes = record_of(capsys, "train", *stated, "--method", "variational")
-    assert (bayes["ranks"], bayes["workload"]["method"]) == ([8], "variational")
+    assert (bayes["ranks"], bayes["workload"]["method"]) == ([16], "variational")
     assert record_of(capsys, "retrain", *stated)["ranks"] == [10]
     assert record_of(capsys, "retrain", *stated, "--dtype", "float64")["itemsize"] == 8
 

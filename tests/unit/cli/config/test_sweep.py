@@ -19,7 +19,7 @@ from als_spark.cli.config.settings import (
     read_toml,
     resolve,
 )
-from als_spark.cli.config.sweep import SweepConfig
+from als_spark.cli.config.sweep import SweepConfig, sweep_record
 from als_spark.errors import ConfigError
 from als_spark.solve.objective import Objective
 from als_spark.train.bayes.options import PosteriorOptions
@@ -80,6 +80,7 @@ REFUSED = [
     ("nonnegative", "no", "--nonnegative no: not usable: use true or false"),
     ("method", "gibbs", "--method gibbs: not usable: use one of ridge, variational, sample"),
     ("noise", "none", "--noise none: not usable: use one of rows, shared"),
+    ("covariance", "none", "--covariance none: not usable: use one of full, diagonal"),
     ("implicit_features", -1, "--implicit-features -1: not usable: use a whole number of at least"),
     (
         "feature_ridge",
@@ -161,7 +162,7 @@ class TestChecks:
     @pytest.mark.parametrize("field", CHOICES)
     def test_every_choice_is_allowed(self, field):
         for choice in CHOICES[field]:
-            of_prior = {"noise", "prior"} & {field, choice}
+            of_prior = {"noise", "covariance", "prior"} & {field, choice}
             given = {field: choice, **({"method": "variational"} if of_prior else {})}
             assert getattr(SweepConfig(output="out", **given), field) == choice
 
@@ -196,6 +197,15 @@ class TestMethods:
         assert config.posteriors == [wanted]
         config = options(method="variational", ranks=(2,), tol=0.1, max_iter=7)
         assert config.posteriors == [PosteriorOptions(rank=2, tol=0.1, max_iter=7)]
+        config = options(method="variational", ranks=(2,), covariance="diagonal")
+        wanted = PosteriorOptions(rank=2, tol=3e-4, covariance="diagonal")
+        assert config.posteriors == [wanted]
+
+    @pytest.mark.parametrize("method", ["sample", "variational", "ridge"])
+    def test_the_record_lists_what_ends_a_training_where_something_does(self, method):
+        record = sweep_record(options(method=method))
+        assert ("tol" in record, "max_iter" in record) == (method != "sample",) * 2
+        assert (record["method"], record["seed"]) == (method, 0)
 
     def test_features_make_another_ridge(self):
         config = options(implicit_features=5, ranks=(2,), exponent=1.0, feature_ridge=9.0)
@@ -223,7 +233,6 @@ class TestMethods:
             ({"implicit": True}, "^--implicit with --method {}: has no effect"),
             ({"nonnegative": True}, "^--nonnegative with --method {}: has no effect"),
             ({"accelerate": True}, "^--accelerate with --method {}: has no effect"),
-            ({"refit": True}, "^--refit with --method {}: has no effect"),
             ({"feature_ridge": 1.0}, "^--feature-ridge 1.0 with --method {}: has no effect"),
             ({"checkpoint": "kept"}, "^--checkpoint kept with --method {}: not available"),
             ({"exchange": "shuffle"}, "^--exchange shuffle with --method {}: not usable: every"),
@@ -244,6 +253,15 @@ class TestMethods:
             ({"method": "variational", "samples": 9}, "^--samples 9 with --method variational: "),
             ({"method": "variational", "burn_in": 9}, "^--burn-in 9 with --method variational: "),
             ({"noise": "rows"}, "^--noise rows with --method ridge: has no effect"),
+            ({"covariance": "full"}, "^--covariance full with --method ridge: has no effect"),
+            (
+                {"method": "sample", "covariance": "diagonal"},
+                "^--covariance diagonal with --method sample: has no effect",
+            ),
+            (
+                {"implicit_features": 5, "covariance": "full"},
+                "^--covariance full with --implicit-features 5: has no effect",
+            ),
             ({"feature_ridge": 9.0}, "^--feature-ridge 9.0 with --method ridge: has no effect"),
             ({"cold_start": "prior"}, "^--cold-start prior with --method ridge: not available"),
             (
@@ -544,6 +562,7 @@ class TestShippedFile:
         needed = {
             "alpha": {"implicit": True},
             "noise": {"method": "variational"},
+            "covariance": {"method": "variational"},
             "feature_ridge": {"implicit_features": 20},
             "burn_in": {"method": "sample"},
             "samples": {"method": "sample"},

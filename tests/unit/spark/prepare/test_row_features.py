@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from als_spark.errors import DataError
 from als_spark.model.ids import IdIndex
-from als_spark.spark.prepare.row_features import RowFeatures, place_features
+from als_spark.spark.prepare.row_features import RowFeatures, place_features, place_sides
 from als_spark.spark.read.feature_columns import FeatureColumn
 
 COLUMNS = (
@@ -57,6 +59,26 @@ def test_rows_are_placed_centred_and_scaled():
         "features of items in films: year (number, missing in 2 rows), genres (list, 2 values and "
         "3 rare ones left out)"
     )
+
+
+def test_rows_of_a_side_are_counted_by_what_they_have():
+    features = RowFeatures("item", "films", pa.array(["12", "3", "40", "5", "x"]), TABLE, COLUMNS)
+    # Of those with features 5 has no training rating, and 40 none at all; 8 has no features.
+    prepared = SimpleNamespace(
+        summary=SimpleNamespace(items=IdIndex(pa.array([5, 3, 8, 12], pa.int64()))),
+        stats={"item": SimpleNamespace(degrees=np.array([0, 4, 2, 1]))},
+    )
+    placed = place_sides({"item": features}, prepared)
+    assert placed.record["item"] == {
+        **features.as_record(),
+        "rated_with": 2,
+        "rated_without": 1,
+        "by_features_alone": 2,
+    }
+    ids, there = placed.further["item"]
+    assert (ids.to_pylist(), there.tolist()) == ([40], [True, True, False, True, True])
+    alone = place_features(features, prepared.summary.items, np.array([0, 4, 2, 1]))
+    np.testing.assert_array_equal(placed.tables["item"], alone.table)
 
 
 def test_ids_that_are_none_of_the_ratings_are_refused():
