@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # scripts/docs_images.sh [RATINGS]: draws docs/images/sweep.png and calibration.png anew, with a sweep
 # over MovieLens latest-small (or the csv file given), and a model that every tenth of its ratings is
-# kept from. docs/images/mllib.png is the picture that scripts/bench.sh mllib writes.
+# kept from. docs/images/mllib.png and posterior.png are the pictures that scripts/bench.sh mllib and
+# posterior write.
 set -euo pipefail
 # shellcheck source=scripts/lib/environment.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/environment.sh"
