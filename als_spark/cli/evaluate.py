@@ -274,12 +274,11 @@ def _words(config: EvaluateConfig, record: dict[str, Any]) -> str:
         )
     lines += _lists(record)
     lines += [f"Warning: {words}" for words in baseline_warnings(record)]
+    names = [METRICS_FILE, "breakdown.png", "report.html"]
+    if record["calibration"].get("by_prediction"):
+        names.insert(2, CALIBRATION_FILE)
     folder = config.output.rstrip("/")
-    pictures = [
-        "breakdown.png",
-        *[CALIBRATION_FILE] * bool(record["calibration"].get("by_prediction")),
-    ]
-    lines.append(f"Written to {folder}: {', '.join([METRICS_FILE, *pictures, 'report.html'])}")
+    lines.append(f"Written to {folder}: {', '.join(names)}")
     return "\n".join(lines)
 
 

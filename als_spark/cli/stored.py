@@ -111,7 +111,7 @@ def open_large_model(
         found = None
         if intervals and store.files.exists(f"{VERSIONS}/{name}/{POSTERIOR_FILE}"):
             with store.open(name) as folder:
-                found = _intervals_in(folder)
+                found = load_intervals(folder)
         return OpenLargeModel(model, f"version {name} of {config.store}", name, found)
 
 
@@ -151,9 +151,10 @@ def _opened(folder: Path, label: str, version: str | None, *, intervals: bool) -
     model = load_model(folder)
     if not intervals:
         return OpenModel(model, label, version)
-    if not (folder / POSTERIOR_FILE).is_file():
+    found = _intervals_in(folder)
+    if found is None:
         raise DataError(
             f"{label} has no intervals, so nothing tells how uncertain its predictions are: leave "
             "--risk out, or train with --method variational or sample"
         )
-    return OpenModel(model, label, version, load_intervals(folder))
+    return OpenModel(model, label, version, found)

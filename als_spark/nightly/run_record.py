@@ -337,8 +337,6 @@ class RunRecord:
                 del part["implicit"], part["alpha"]
             if part is not None and not part["nonnegative"]:
                 del part["nonnegative"]
-        if found["training"] is not None and found["training"]["samples"] is None:
-            del found["training"]["samples"]
         if found["features"] is None:
             del found["features"]
         if found["settings"] is not None and not found["settings"]["refit"]:
@@ -349,6 +347,7 @@ class RunRecord:
             ("settings", "posterior"),
             ("settings", "features"),
             ("training", "learnt"),
+            ("training", "samples"),
         ):
             if found[part] is not None and found[part][name] is None:
                 del found[part][name]

@@ -111,12 +111,6 @@ class Columns:
         return table[:, -1]
 
 
-def pack(matrices: FloatArray) -> FloatArray:
-    """Return the lower triangles of (n, D, D) matrices, row by row."""
-    lower = np.tril_indices(matrices.shape[1])
-    return np.ascontiguousarray(matrices[:, lower[0], lower[1]])
-
-
 def packed_sizes(size: int) -> tuple[int, int]:
     """How many numbers a packed (D, D) covariance may have: those of its diagonal, or all."""
     return size, size * (size + 1) // 2
@@ -461,7 +455,7 @@ class _Systems:
             assert self._diagonals is not None
             self._diagonals[part] = np.einsum("nii->ni", system)
             invert_stack(system)
-            columns.packed(solved)[:] = pack(system)
+            columns.packed(solved)[:] = columns.pack(system)
         else:
             if self._diagonals is not None:
                 self._diagonals[part] = np.einsum("nii->ni", system)
@@ -480,7 +474,7 @@ class _Systems:
                 columns.log_dets(solved)[:], traces = -logs, np.diag(precision)
             else:
                 columns.log_dets(solved)[:] = -2.0 * logs
-                traces = pack(2.0 * precision[None] - np.diag(np.diag(precision)))[0]
+                traces = columns.pack(2.0 * precision[None] - np.diag(np.diag(precision)))[0]
             own = columns.packed(solved) @ traces
             if self._priors.weights is not None:
                 own *= self._priors.weights[rows]

@@ -31,7 +31,6 @@ from als_spark.solve.posterior import (
     Kind,
     PosteriorSolver,
     RowPriors,
-    pack,
 )
 from als_spark.spark.arrow import CHUNK_ROWS, ids_from_bytes, ids_to_bytes
 from als_spark.spark.estimate import rates
@@ -155,7 +154,7 @@ def measure_posterior(quick: bool, repeats: int) -> dict[str, float]:
         columns = Columns(POSTERIOR_RANK + 1, kind)
         table = np.random.default_rng(0).normal(0.1, 0.01, (n_items, columns.total))
         if columns.n_covariances:
-            columns.packed(table)[:] = pack(0.01 * np.eye(columns.size)[None])
+            columns.packed(table)[:] = columns.pack(0.01 * np.eye(columns.size)[None])
         fixed = FixedSide.of(table, columns, np.ones(n_items), 3.0, "float32")
         ones, means = np.ones(n_users), np.zeros((n_users, columns.size))
         priors = RowPriors(means, np.eye(columns.size), ones, ones)

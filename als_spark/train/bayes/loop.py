@@ -28,7 +28,7 @@ from als_spark.train.bayes.draws import Draws, KeptDraws
 from als_spark.train.bayes.features import check_features, expected_features, implicit_features
 from als_spark.train.bayes.noise import RATE, SHAPE, Gammas, noise_given
 from als_spark.train.bayes.options import PosteriorOptions
-from als_spark.train.bayes.plain import plain_factors
+from als_spark.train.bayes.plain import plain_factors, predict_rows
 from als_spark.train.bayes.side import SideState, generator_of, start_side
 from als_spark.train.bayes.steps import run_step
 from als_spark.train.bayes.warm import PosteriorStart, warm_side
@@ -99,10 +99,7 @@ class Posterior:
 
     def predict(self, users: np.ndarray, items: np.ndarray) -> FloatArray:
         """Predict the ratings of pairs of dense rows: (n,) float64."""
-        x, y = self.users[users], self.items[items]
-        products: FloatArray = np.einsum("nd,nd->n", x[:, 1:], y[:, 1:])
-        predicted: FloatArray = self.mean + x[:, 0] + y[:, 0] + products
-        return predicted
+        return predict_rows(self.users[users], self.items[items], self.mean)
 
     @property
     def noise_deviation(self) -> float:

@@ -179,9 +179,7 @@ class SideState:
         :mod:`als_spark.solve.philox`), those that would have drawn it if it had ratings.
         """
         rows, unrated = self.means.copy(), np.flatnonzero(~self.rated)
-        noise = normals(
-            *(unrated, rows.shape[1]), seed=draw.seed, iteration=draw.iteration, side=side
-        )
+        noise = draw.normals(unrated, rows.shape[1], side)
         # R Rᵀ = Λ, and R⁻ᵀ z has the covariance Λ⁻¹.
         root = np.linalg.cholesky(self.precision)
         rows[unrated] = self.prior_means[unrated] + np.linalg.solve(root.T, noise.T).T

@@ -18,8 +18,9 @@ import numpy as np
 
 from als_spark.errors import ConfigError
 from als_spark.solve.posterior import unpack
+from als_spark.solve.topk import sampled_pairs
 from als_spark.train.bayes.loop import Posterior
-from als_spark.train.bayes.plain import plain_factors
+from als_spark.train.bayes.plain import plain_factors, predict_rows
 from als_spark.train.bayes.side import START_FREEDOM
 from als_spark.types import SIDES, FloatArray, IntArray, Side
 
@@ -87,9 +88,9 @@ class Moments:
         """Return the moments of some rows, in their order."""
         return replace(
             self,
-            rows=(self.rows[0][users], self.rows[1][items]),
-            packed=(self.packed[0][users], self.packed[1][items]),
-            scales=(self.scales[0][users], self.scales[1][items]),
+            rows=_chosen(self.rows, users, items),
+            packed=_chosen(self.packed, users, items),
+            scales=_chosen(self.scales, users, items),
         )
 
     def predict(
@@ -105,7 +106,7 @@ class Moments:
         x, y = self.rows[0][users], self.rows[1][items]
         size = x.shape[1]
         p, q = (unpack(own[at], size) for own, at in zip(self.packed, (users, items), strict=True))
-        means = self.mean + x[:, 0] + y[:, 0] + np.einsum("nd,nd->n", x[:, 1:], y[:, 1:])
+        means = predict_rows(x, y, self.mean)
         x[:, 0] = y[:, 0] = 1
         variances = np.einsum("nd,nde,ne->n", y, p, y) + np.einsum("nd,nde,ne->n", x, q, x)
         variances += np.einsum("nde,nde->n", p[:, 1:, 1:], q[:, 1:, 1:])
@@ -163,9 +164,9 @@ class Samples:
         """Return the samples of some rows, in their order."""
         return replace(
             self,
-            rows=(self.rows[0][users], self.rows[1][items]),
-            draws=(self.draws[0][users], self.draws[1][items]),
-            scales=(self.scales[0][users], self.scales[1][items]),
+            rows=_chosen(self.rows, users, items),
+            draws=_chosen(self.draws, users, items),
+            scales=_chosen(self.scales, users, items),
         )
 
     def predict(
@@ -176,14 +177,10 @@ class Samples:
         for start in range(0, users.size, PAIRS):
             part = slice(start, start + PAIRS)
             own = self.take(users[part], items[part])
-            x, y = own.rows
-            means = self.mean + x[:, 0] + y[:, 0] + np.einsum("nd,nd->n", x[:, 1:], y[:, 1:])
-            x, y = (rows.astype(np.float64) for rows in own.draws)
-            drawn = np.einsum("nsd,nsd->ns", x[..., 1:], y[..., 1:])
-            left = drawn + self.mean + x[..., 0] + y[..., 0] - means[:, None]
-            precisions = self.noise * own.scales[0] * own.scales[1]
-            found[:, part] = means, np.sqrt(np.mean(left**2, axis=1)), 1 / np.sqrt(precisions)
-        return found[0], found[1], found[2]
+            n_means = own.rows[0].shape[1] + 1
+            found[:, part] = sampled_pairs(own.wide("user"), own.wide("item"), n_means)
+        means, variances, noises = found
+        return means, np.sqrt(variances), np.sqrt(noises)
 
     def wide(self, side: Side) -> FloatArray:
         """Return the :func:`sample_vectors` of a side."""
@@ -217,6 +214,12 @@ def sample_vectors(
     whole = np.concatenate([rows[:, None], draws], axis=1)
     factors = plain_factors(whole, side, mean).reshape(whole.shape[0], -1)
     return np.column_stack([factors, 1 / precisions])
+
+
+def _chosen(
+    sides: tuple[FloatArray, FloatArray], users: IntArray, items: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    return sides[0][users], sides[1][items]
 
 
 Spread = Moments | Samples
