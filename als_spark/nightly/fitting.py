@@ -182,13 +182,15 @@ class Fitting:
     def make_ready(self, snapshot: Snapshot, rank: int) -> ReadyRatings:
         """Split and pack a snapshot."""
         progress, prepare = self._notes.progress, self._options.prepare(rank)
-        split = split_ratings(snapshot.ratings, prepare.split)
+        encoded = snapshot.encoded
+        latest = None if encoded is None else encoded.latest
+        split = split_ratings(snapshot.ratings, prepare.split, latest)
         prepared = self._stack.enter_context(
             prepare_typed(
                 *(self._session, split, snapshot.label, prepare),
                 phase=progress.phase,
                 warn=self._notes.add_warning,
-                encoded=snapshot.encoded,
+                encoded=encoded,
             )
         )
         summary, notes = prepared.summary, self._notes

@@ -732,6 +732,8 @@ SLOW = {
     *("fractional ids", "float ids past all exactness", "a rating of another world"),
     # Either placement asks the same check.
     *(f"{name}, ratings" for name in ("duplicates", "empty test part", "empty train part")),
+    *(f"{name}, ratings" for name in ("all test ratings cold", "singular system")),
+    *("a ridge that is not finite", "Parquet files of two types", "table not there"),
 }
 
 

@@ -236,6 +236,7 @@ def there(request, shared, master, package, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 class TestCluster:
     def test_executors_need_only_spark_and_the_package(self, there):
         answer = json.loads((there / "answer.json").read_text())

@@ -75,7 +75,11 @@ def test_the_files_of_the_package_are_there(installed: Path) -> None:
             assert os.access(copy, os.X_OK) == os.access(path, os.X_OK), path
 
 
-@pytest.mark.parametrize("words", [["python", "-m", "als_spark"], ["als-spark"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [pytest.param(["python", "-m", "als_spark"], marks=pytest.mark.slow), ["als-spark"]],
+    ids=" ".join,
+)
 def test_version_help_and_mistakes(installed: Path, tmp_path: Path, words: list[str]) -> None:
     command = (
         [sys.executable, *words[1:]] if words[0] == "python" else [f"{installed}/bin/{words[0]}"]

@@ -83,6 +83,7 @@ def test_what_could_only_run_out_of_memory_is_not_begun(
     assert "the training could only run out of memory: the packed" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_may_be_too_small_is_told(
     spark: SparkSession,
     ratings: Path,

@@ -130,6 +130,7 @@ def test_listed_unknown_and_folded_users_in_json(lake: Lake, tmp_path: Path) -> 
         same(found[user][0], best(scores))
 
 
+@pytest.mark.slow
 def test_files_of_which_the_model_knows_nothing(
     lake: Lake,
     tmp_path: Path,
@@ -169,6 +170,7 @@ def test_files_of_which_the_model_knows_nothing(
     )
 
 
+@pytest.mark.slow
 def test_items_and_similar_items(lake: Lake, tmp_path: Path) -> None:
     model = lake.store.load()
     users, items = by_id(model, "user"), by_id(model, "item")

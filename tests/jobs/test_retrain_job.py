@@ -249,6 +249,7 @@ class TestPublished:
 
 
 class TestMethods:
+    @pytest.mark.slow
     def test_a_variational_model_goes_on_from_last_night(
         self, spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -490,6 +491,7 @@ class TestUnchanged:
         assert first.endswith("empty.csv is empty")
         assert "header.csv" in second
 
+    @pytest.mark.slow
     def test_an_increment_of_rubbish_alone_is_not_nothing_new(self, lake: Lake) -> None:
         rubbish = lake.file("rubbish.csv", ["1,2,x,5", "3,4,y,6"])
         assert lake.retrain("--increments", rubbish) == 4
@@ -739,6 +741,7 @@ class TestBadInput:
         assert lake.retrain(base=strangers) == 2
         assert "no usable ratings: user is text" in capsys.readouterr().err
 
+    @pytest.mark.slow
     def test_integers_where_the_model_has_text(self, tmp_path: Path) -> None:
         lake = Lake(tmp_path)
         text = lake.file("text.csv", [*BASE.lines(), "guest,1,3,1800000000"])

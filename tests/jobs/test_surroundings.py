@@ -67,6 +67,7 @@ def test_names_reach_python_and_the_jvm_alike(desk: Path, settings: dict[str, st
     assert b"1,000 ratings" in done.stderr or b"ratings: " in done.stderr
 
 
+@pytest.mark.slow
 def test_what_spark_submit_has_lost_is_refused(desk: Path) -> None:
     argv = (ROOT / "jobs" / "train.py", "--ratings", "évaluations", "--store", "modèles")
     before = sorted(desk.rglob("*"))
@@ -78,6 +79,7 @@ def test_what_spark_submit_has_lost_is_refused(desk: Path) -> None:
     assert line.endswith("does not have: set LC_ALL=C.UTF-8")
 
 
+@pytest.mark.slow
 def test_folders_for_temporary_files(desk: Path) -> None:
     settings = {"SPARK_LOCAL_DIRS": "/proc/als_spark"}
     done = run(desk, BIN / "als-spark", "sweep", "--output", "out", **settings)

@@ -227,6 +227,7 @@ def test_two_runs_with_one_seed_write_the_same_files(tmp_path: Path, placement: 
     assert results(other)[0]["test_mse"] != results(first)[0]["test_mse"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("spark")
 def test_shuffled_factors_are_those_of_broadcast(tmp_path: Path) -> None:
     argv = ["--ranks", "2", "--lambdas", "1", "--max-iter", "2", "--dtype", "float64"]
@@ -265,6 +266,7 @@ def test_a_second_run_replaces_the_first_whole(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.slow
 def test_other_file_systems_get_the_output_whole(spark: SparkSession, tmp_path: Path) -> None:
     # Hadoop's own client for the local disk, under another name: the way of hdfs:// and s3a://.
     hadoop = spark.sparkContext._jsc.hadoopConfiguration()
@@ -441,7 +443,7 @@ def still_active(spark: SparkSession) -> list[int]:
     return list(tracker.getActiveJobsIds())
 
 
-@pytest.mark.parametrize("placement", ["ratings", "grid"])
+@pytest.mark.parametrize("placement", ["ratings", pytest.param("grid", marks=pytest.mark.slow)])
 def test_an_interrupt_keeps_the_finished_points_and_ends_the_spark_jobs(
     spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str], placement: str
 ) -> None:
@@ -470,6 +472,7 @@ def test_an_interrupt_before_the_first_point_leaves_nothing(
     assert still_active(spark) == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("spark", "drawn")
 def test_a_ranking_measure_chooses_the_best_point(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -503,6 +506,7 @@ def test_a_ranking_measure_chooses_the_best_point(
     assert model.rank == best["d"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("spark")
 @pytest.mark.usefixtures("spark", "drawn")
 def test_ids_as_other_programs_leave_them_are_counted_everywhere(

@@ -148,6 +148,7 @@ class TestIntoAFolder:
         assert main([*options, "--lambda", "0"]) == 2
         assert "--lambda 0.0: use a finite number above 0" in capsys.readouterr().err
 
+    @pytest.mark.slow
     def test_items_are_known_by_their_features(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

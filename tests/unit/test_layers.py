@@ -50,7 +50,7 @@ ALLOWED_THIRD_PARTIES = {
     "types": {"numpy"},
     "errors": set(),
     "files": set(),
-    "solve": {"numpy", "scipy"},
+    "solve": {"numpy", "scipy", "threadpoolctl"},
     "train": {"numpy", "scipy"},
     "model": {"numpy", "pyarrow"},
     "store": {"numpy", "pyarrow", "psutil", "pydantic"},

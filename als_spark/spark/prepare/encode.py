@@ -89,9 +89,15 @@ class Extras(NamedTuple):
     """What the tasks find out of ratings that Spark does not hand over."""
 
     split: SplitOptions | None = None
-    """How ratings are split at random."""
+    """How ratings are split: at random at once, by time once all of them are encoded."""
     moments: bool = False
     """Whether the chunks have :class:`~als_spark.spark.read.moments.Moments`."""
+
+    @property
+    def by_time(self) -> SplitOptions | None:
+        """The split, if it is by time: none of it is known before all ratings are read."""
+        split = self.split
+        return split if split is not None and split.strategy == "time" and split.held_out else None
 
 
 NO_EXTRAS = Extras()
@@ -200,7 +206,7 @@ def _extras_of(
     (users, items), (user_ids, item_ids) = pairs, (of_side.to_numpy() for of_side in ids)
     texts = PairTexts((users, items), (user_ids, item_ids))
     splits = moments = b""
-    if extras.split is not None:
+    if extras.split is not None and extras.by_time is None:
         found = split_at_random(texts, extras.split)
         splits = found.tobytes() if found.any() else b""
     if extras.moments:

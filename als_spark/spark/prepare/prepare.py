@@ -24,6 +24,7 @@ from als_spark.spark.prepare.encode import (
 )
 from als_spark.spark.prepare.options import PrepareOptions
 from als_spark.spark.prepare.place import Packing
+from als_spark.spark.prepare.time_split import split_chunks
 from als_spark.spark.read.clean_files import CleanFiles, NotClean, Rules, find_clean_files
 from als_spark.spark.read.clean_text import find_clean_text
 from als_spark.spark.read.columns import (
@@ -36,7 +37,7 @@ from als_spark.spark.read.facts import Summary
 from als_spark.spark.read.failures import workers_are_explained
 from als_spark.spark.read.snapshot import Encoded
 from als_spark.spark.read.sources import Source
-from als_spark.spark.read.split import TEST, SplitOptions, split_ratings, with_fixed_split
+from als_spark.spark.read.split import TEST, TRAIN, SplitOptions, split_ratings, with_fixed_split
 from als_spark.spark.session import default_partitions, described
 from als_spark.spark.train.run import PreparedRatings
 from als_spark.types import SIDES
@@ -85,21 +86,18 @@ def prepare_ratings(
     if test_source is not None:
         split = SplitOptions(split.strategy, split.seed, 0.0, split.validation_fraction)
     with_times = options.duplicates == "last"
+    held_out = split.held_out > 0
+    timed = with_times or (held_out and split.strategy == "time")
+    files, extras = None, NO_EXTRAS
     with phase("splitting ratings"):
-        ratings = split_ratings(
-            typed_ratings(source, need_timestamp=with_times or split.strategy == "time"),
-            split,
-        )
+        ratings = typed_ratings(source, need_timestamp=timed)
         if test_source is not None:
             test = with_fixed_split(typed_ratings(test_source, need_timestamp=with_times), TEST)
-            ratings = union_typed([ratings, test])
-        elif split.test_fraction + split.validation_fraction == 0:
-            ratings = ratings.drop("split")
-    files, extras = None, NO_EXTRAS
-    if test_source is None:
-        at_random = "split" not in ratings.columns or split.strategy == "random"
-        files = clean_files_of(session, source, timed=with_times) if at_random else None
-        extras = Extras(split if "split" in ratings.columns else None)
+            ours = split_ratings(ratings, split) if held_out else with_fixed_split(ratings, TRAIN)
+            ratings = union_typed([ours, test])
+        else:
+            files = clean_files_of(session, source, timed=timed)
+            extras = Extras(split if held_out else None)
     return prepare_typed(
         *(session, ratings, label, options),
         phase=phase,
@@ -138,19 +136,19 @@ def prepare_typed(
             f'{label}: duplicates="{options.duplicates}" with weights is not usable: ratings of a '
             'pair have weights of their own, so use "keep"'
         )
-    if options.duplicates != "last":
-        # Needed to split by, not to resolve duplicates by.
-        ratings = ratings.drop("timestamp")
     with ExitStack() as temporary:
         with phase("checking and numbering ratings"):
             words = f"checking and counting ratings of {label}"
             # The first pass in Python.
             with described(context, words), workers_are_explained():
                 if encoded is None:
-                    encoded = _encoded(session, ratings, files, extras, temporary)
+                    with_times = options.duplicates == "last"
+                    encoded = _encoded(
+                        session, ratings, files, extras, temporary, with_times=with_times
+                    )
                 elif options.duplicates != "last":
                     encoded = encoded.without("timestamps")
-            chunks, summary = encoded
+            chunks, summary = encoded.chunks, encoded.summary
             if check is None:
                 check_summary(summary, label, options.bad_rows)
             else:
@@ -191,6 +189,8 @@ def _encoded(
     files: CleanFiles | None,
     extras: Extras,
     temporary: ExitStack,
+    *,
+    with_times: bool,
 ) -> Encoded:
     """Encode ratings, by the tasks alone where that is possible; the chunks are persisted."""
     if files is not None:
@@ -198,15 +198,23 @@ def _encoded(
             chunks = encode_files(session, files, extras).persist(StorageLevel.MEMORY_AND_DISK)
             tried.callback(chunks.unpersist)
             try:
-                summary = summarise(chunks)
+                encoded = Encoded(chunks, summarise(chunks))
             except NotClean as reason:
                 _LOG.info("Spark reads the ratings: %s", reason)
             else:
                 _LOG.info("the tasks have read the files themselves")
-                temporary.push(tried.pop_all())
-                return Encoded(chunks, summary)
+                if extras.by_time is None:
+                    temporary.push(tried.pop_all())
+                    return encoded
+                encoded = split_chunks(encoded, extras.by_time)
+                temporary.callback(encoded.chunks.unpersist)
+                return encoded if with_times else encoded.without("timestamps")
     else:
         _LOG.info("Spark reads the ratings: they are not plain numbers in local files")
+    if extras.split is not None:
+        ratings = split_ratings(ratings, extras.split)
+    if not with_times:
+        ratings = ratings.drop("timestamp")
     chunks = encode_ratings(ratings).persist(StorageLevel.MEMORY_AND_DISK)
     temporary.callback(chunks.unpersist)
     return Encoded(chunks, summarise(chunks))
@@ -214,10 +222,9 @@ def _encoded(
 
 def _work(options: PrepareOptions, weighted: bool) -> Workload:
     """Return what is going to be trained, as estimates see it."""
-    held_out = options.split.test_fraction + options.split.validation_fraction
     return Workload(
         options.method,
-        train_share=1 - held_out,
+        train_share=1 - options.split.held_out,
         rankings=options.ranking is not None,
         weights=weighted,
         accelerated=options.accelerate,

@@ -15,18 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.ml import Model, Pipeline, PipelineModel
-from pyspark.ml.feature import (
-    CountVectorizerModel,
-    Imputer,
-    OneHotEncoder,
-    StandardScaler,
-    StringIndexerModel,
-    VectorAssembler,
-)
-from pyspark.ml.functions import vector_to_array
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from als_spark.errors import ConfigError, DataError
 from als_spark.model.ids import IdIndex, coerce_ids
@@ -36,7 +25,6 @@ from als_spark.spark.read.bad_rows import noun
 from als_spark.spark.read.feature_columns import FeatureColumn
 from als_spark.spark.read.options import NULL_WORDS
 from als_spark.spark.read.row_features import (
-    ID,
     FeatureFrame,
     features_from_frame,
     read_feature_columns,
@@ -204,10 +192,10 @@ def build_features(found: FeatureFrame) -> RowFeatures:
         )
     context = found.frame.sparkSession.sparkContext
     with described(context, f"features of {found.side}s in {found.label}"):
-        numbers = _numbers_of(found).select(
-            ID, vector_to_array(F.col("features")).alias("features")
-        )
-        packed = map_in_arrow(numbers, pack_rows, "ids binary, numbers binary").collect()
+        # pyspark.ml takes a second to import, with pandas: not in runs without features.
+        from als_spark.spark.prepare.transformers import numbers_of
+
+        packed = map_in_arrow(numbers_of(found), pack_rows, "ids binary, numbers binary").collect()
     ids = pa.concat_arrays([ids_from_bytes(row.ids) for row in packed])
     table = np.concatenate([np.frombuffer(row.numbers).reshape(-1, k) for row in packed])
     order = pc.array_sort_indices(ids)
@@ -224,46 +212,6 @@ def build_features(found: FeatureFrame) -> RowFeatures:
     return RowFeatures(
         found.side, found.label, ids, table[order.to_numpy()], tuple(columns), tuple(left_out)
     )
-
-
-def _numbers_of(found: FeatureFrame) -> DataFrame:
-    """Return the features of each row as a vector ``features``: numbers first."""
-    frame = found.frame
-    names = {f"f{k}": column for k, column in enumerate(found.columns)}
-    numbers, categories, lists = (
-        [name for name, column in names.items() if column.kind == kind]
-        for kind in ("number", "category", "list")
-    )
-    stages: list[Any] = []
-    if numbers:
-        filled = [f"{name}_filled" for name in numbers]
-        stages += [
-            Imputer(strategy="mean", inputCols=numbers, outputCols=filled),
-            VectorAssembler(inputCols=filled, outputCol="raw"),
-            StandardScaler(withMean=True, withStd=True, inputCol="raw", outputCol="numbers"),
-        ]
-    if categories:
-        places, ones = ([f"{name}_{word}" for name in categories] for word in ("place", "ones"))
-        # What is missing or rare has the last place, which has no feature.
-        indexer = StringIndexerModel.from_arrays_of_labels(
-            [list(names[name].values) for name in categories], categories, places, "keep"
-        )
-        stages += [indexer, OneHotEncoder(inputCols=places, outputCols=ones, dropLast=True)]
-    for name in lists:
-        stages.append(_list_model(name, names[name].values))
-        empty = F.array().cast("array<string>")
-        frame = frame.withColumn(name, F.coalesce(F.col(name), empty))
-    parts = [name for name, column in names.items() if column.kind != "number"]
-    made = [*(["numbers"] if numbers else []), *(f"{name}_ones" for name in parts)]
-    stages.append(VectorAssembler(inputCols=made, outputCol="features"))
-    model: PipelineModel = Pipeline(stages=stages).fit(frame)
-    return model.transform(frame)
-
-
-def _list_model(name: str, values: Sequence[str]) -> Model:
-    model = CountVectorizerModel.from_vocabulary(list(values), name, f"{name}_ones")
-    model.setBinary(True)
-    return model
 
 
 def pack_rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

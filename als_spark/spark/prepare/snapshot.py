@@ -22,6 +22,7 @@ from als_spark.spark.arrow import ddl, decode_values, ids_from_bytes, map_in_arr
 from als_spark.spark.prepare.encode import Extras, collect_summaries, encode_files, merge_summaries
 from als_spark.spark.prepare.prepare import clean_files_of
 from als_spark.spark.prepare.repeats import has_repeats
+from als_spark.spark.prepare.time_split import split_chunks
 from als_spark.spark.read.bad_rows import BadRowCounts
 from als_spark.spark.read.clean_files import NotClean
 from als_spark.spark.read.facts import PartFacts, Summary
@@ -64,9 +65,7 @@ def open_snapshot(
     The ``split`` is how the ratings will be split, if they will.
     """
     with ExitStack() as kept:
-        snapshot = None
-        if split is None or split.strategy == "random":
-            snapshot = _read_by_tasks(session, sources, duplicates, split, kept)
+        snapshot = _read_by_tasks(session, sources, duplicates, split, kept)
         if snapshot is None:
             reading = read_snapshot(session, sources, duplicates, integer_ids=integer_ids)
             snapshot = kept.enter_context(reading)
@@ -90,6 +89,9 @@ def _read_by_tasks(
 ) -> Snapshot | None:
     """Read sources by the tasks alone; None where Spark has to."""
     label = " + ".join(source.label for source in sources)
+    by_time = Extras(split).by_time
+    if by_time is not None and not all(source.timed for source in sources):
+        return None
     with ExitStack() as tried:
         try:
             read = [_read_one(session, source, split, tried) for source in sources]
@@ -107,7 +109,13 @@ def _read_by_tasks(
             _LOG.info("Spark reads the ratings: a pair is rated more than once")
             return None
         _LOG.info("the tasks have read the files themselves")
-        ratings = decode_chunks(chunks).persist(StorageLevel.MEMORY_AND_DISK)
+        encoded = Encoded(chunks, whole)
+        if by_time is not None:
+            encoded = split_chunks(encoded, by_time)
+            # Frees those that they were made of.
+            tried.close()
+            tried.callback(encoded.chunks.unpersist)
+        ratings = decode_chunks(encoded.chunks).persist(StorageLevel.MEMORY_AND_DISK)
         tried.callback(ratings.unpersist)
         kept.push(tried.pop_all())
     parts = [_facts_of(source, part) for source, part in zip(sources, read, strict=True)]
@@ -128,7 +136,7 @@ def _read_by_tasks(
         moments.fingerprint,
         tables=versions_of(sources),
         first_rows=whole.first_rows,
-        encoded=Encoded(chunks, whole),
+        encoded=encoded,
     )
 
 

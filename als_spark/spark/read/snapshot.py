@@ -26,6 +26,7 @@ from als_spark.spark.read.facts import PartFacts, Summary, TableVersion
 from als_spark.spark.read.first_rows import first_of_frame
 from als_spark.spark.read.ids import ChangedIds, example_of
 from als_spark.spark.read.sources import Source
+from als_spark.spark.read.split import LatestTimes
 from als_spark.spark.session import default_partitions, described
 from als_spark.types import SIDES, Duplicates, Side
 
@@ -42,6 +43,8 @@ class Encoded(NamedTuple):
     chunks: DataFrame
     """Persisted; split, if the ratings will be."""
     summary: Summary
+    latest: LatestTimes | None = None
+    """Where they are split by time."""
 
     def without(self, column: str) -> Encoded:
         """Return them without their ``splits``, or ``timestamps``."""

@@ -42,6 +42,7 @@ def assert_close(found: dict[int, Any], wanted: dict[int, Any], tolerance: float
 
 
 class TestObjective:
+    @pytest.mark.slow
     def test_mllib_solves_the_equations_of_the_reference(
         self, frame: DataFrame, ratings: Ratings
     ) -> None:

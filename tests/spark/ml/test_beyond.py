@@ -206,7 +206,14 @@ class TestFoldIn:
         for item, wanted in by_hand.users_against(start, users, REG).items():
             assert found[item] == pytest.approx(wanted, abs=1e-5)
 
-    @pytest.mark.parametrize("kind", ["implicit", "nonnegative", "both", "biases"])
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            "both",
+            "biases",
+            *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("implicit", "nonnegative")),
+        ],
+    )
     def test_every_objective(self, spark: SparkSession, frame: DataFrame, kind: str) -> None:
         """A new user's row against its own system, solved by other means."""
         reg, alpha = 0.3, 3.0

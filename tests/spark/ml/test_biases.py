@@ -103,6 +103,7 @@ class TestTraining:
         for pair, value in wanted.items():
             assert found[pair] == pytest.approx(value, abs=1e-4, nan_ok=True)
 
+    @pytest.mark.slow
     def test_a_grid(self, frame: DataFrame, pairs: DataFrame) -> None:
         estimator = als()
         maps = [{estimator.biases: False}, {estimator.biasRegParam: 2.0}, {estimator.rank: 1}]
@@ -131,6 +132,7 @@ class TestModel:
             assert found[pair] == pytest.approx(value, abs=1e-5)
         assert all(math.isnan(found[pair]) for pair in found.keys() - wanted.keys())
 
+    @pytest.mark.slow
     def test_schemas(self, model: ALSModel, frame: DataFrame) -> None:
         theirs = mllib.ALS(rank=2, maxIter=1).fit(frame)
         assert model.userFactors.schema == theirs.userFactors.schema
@@ -173,6 +175,7 @@ class TestFiles:
         assert factors_of(loaded.itemFactors) == factors_of(model.itemFactors)
         assert biases_of(loaded.userBiases) == biases_of(model.userBiases)
 
+    @pytest.mark.slow
     def test_mllib_predicts_the_same(
         self, model: ALSModel, pairs: DataFrame, tmp_path: Path
     ) -> None:

@@ -60,6 +60,7 @@ def is_near(value: float, *others: float) -> bool:
     return any(abs(value - other) < TOLERANCE for other in others)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", [mllib.ALS, mllib.ALSModel])
 def test_the_examples_of_pyspark(spark: SparkSession, tmp_path: Path, named: type) -> None:
     names = {"spark": spark, "temp_path": str(tmp_path), "ALS": ALS, "ALSModel": ALSModel}

@@ -89,6 +89,7 @@ class TestLowRank:
 
 
 class TestColumns:
+    @pytest.mark.slow
     @both
     def test_every_numeric_type_in_every_column(self, few: DataFrame, als: Any) -> None:
         wanted = factors_of(small(als).fit(few).userFactors)

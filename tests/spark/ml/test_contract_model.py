@@ -54,7 +54,10 @@ def answers(frame: DataFrame) -> dict[int, list[tuple[int, float]]]:
 class TestRecommend:
     @both
     @pytest.mark.parametrize("side", ["user", "item"])
-    @pytest.mark.parametrize("extra", [-2, 0, 2])
+    @pytest.mark.parametrize(
+        "extra",
+        [pytest.param(-2, marks=pytest.mark.slow), pytest.param(0, marks=pytest.mark.slow), 2],
+    )
     def test_fewer_as_many_and_more_than_there_are(
         self, spark: SparkSession, models: Any, factors: Sides, als: type, side: str, extra: int
     ) -> None:
@@ -120,7 +123,7 @@ class TestTransform:
             models[als].transform(frame).collect()
 
     @both
-    @pytest.mark.parametrize("strategy", ["nan", "drop"])
+    @pytest.mark.parametrize("strategy", ["nan", pytest.param("drop", marks=pytest.mark.slow)])
     def test_a_stream(
         self, spark: SparkSession, models: Any, als: type, strategy: str, tmp_path: Path
     ) -> None:

@@ -31,6 +31,7 @@ def seen() -> tuple[Rows, Rows]:
     return train, [row for row in test if row[0] in known[0] and row[1] in known[1]]
 
 
+@pytest.mark.slow
 @both
 def test_implicit_feedback(spark: SparkSession, als: Any, seen: tuple[Rows, Rows]) -> None:
     train, test = seen

@@ -165,6 +165,7 @@ def test_folding_in(near: ALSModel, distant: ALSModel, pairs: DataFrame) -> None
         np.testing.assert_array_equal(own.stats.degrees, other.stats.degrees)
 
 
+@pytest.mark.slow
 def test_files(near: ALSModel, saved: str, tmp_path: Path) -> None:
     """A model outlives its files; what is wrong in them is told."""
     path = str(tmp_path / "model")

@@ -24,7 +24,7 @@ def frame(spark: SparkSession) -> DataFrame:
     return some_ratings().frame(spark).cache()
 
 
-@pytest.fixture(params=["grid", "ratings"])
+@pytest.fixture(params=[pytest.param("grid", marks=pytest.mark.slow), "ratings"])
 def placement(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(
         training, "PrepareOptions", partial(PrepareOptions, placement=request.param)
@@ -74,6 +74,7 @@ class TestSummary:
         tree = ET.fromstring(loaded._repr_html_())
         assert tree.find("svg") is None
 
+    @pytest.mark.slow
     def test_in_a_notebook(self, frame: DataFrame) -> None:
         model = als(userCol="user").fit(frame)
         theirs = mllib.ALS(rank=3, maxIter=1).fit(frame)
@@ -119,6 +120,7 @@ class TestInitialModel:
         earlier = als(maxIter=2).fit(frame)
         close(als(maxIter=1, initialModel=earlier).fit(frame), als(maxIter=3).fit(frame))
 
+    @pytest.mark.slow
     def test_ids_that_it_lacks_start_as_usual(self, frame: DataFrame) -> None:
         earlier = als(seed=1).fit(frame.where("item > 0 AND user > 0"))
         mixed = als(maxIter=0, initialModel=earlier).fit(frame)

@@ -73,6 +73,7 @@ class TestMllib:
         fitted.copy({fitted.userCol: "u"}).write().overwrite().format("mllib").save(path)
         assert mllib.ALSModel.load(path).getUserCol() == "u"
 
+    @pytest.mark.slow
     def test_its_models_have_no_statistics(
         self, fitted: ALSModel, frame: DataFrame, tmp_path: Path
     ) -> None:

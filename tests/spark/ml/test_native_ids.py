@@ -132,7 +132,9 @@ class TestTypes:
         (row,) = model.recommendForAllUsers(10).collect()
         assert [e.item for e in row.recommendations] == sorted(items, reverse=True)
 
-    @pytest.mark.parametrize("kind", ["bigint", "smallint", "decimal(9,0)"])
+    @pytest.mark.parametrize(
+        "kind", ["bigint", pytest.param("smallint", marks=pytest.mark.slow), "decimal(9,0)"]
+    )
     def test_whole_numbers(self, spark: SparkSession, kind: str) -> None:
         big = 2**40 if kind == "bigint" else 300
         frame = spark.range(3).select(

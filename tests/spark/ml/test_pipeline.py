@@ -121,6 +121,7 @@ class TestFitMultiple:
         with pytest.raises(StopIteration):
             next(models)
 
+    @pytest.mark.slow
     def test_stages_in_a_map_and_nested_pipelines(self, frame: DataFrame, fits: list[str]) -> None:
         stages = Stages()
         inner = Pipeline(stages=[stages.als])
@@ -181,6 +182,7 @@ def test_cross_validation(frame: DataFrame, fits: list[str], tmp_path: Path) -> 
     close(best, their_best)
 
 
+@pytest.mark.slow
 def test_files(frame: DataFrame, tmp_path: Path) -> None:
     stages = Stages()
     pipeline = Pipeline(stages=stages.all)

@@ -296,6 +296,7 @@ def test_what_has_no_effect_is_refused_before_anything_is_read(frame: DataFrame)
         ALS(method="variational", regParam=0.1).fit(frame)
 
 
+@pytest.mark.slow
 def test_features_of_items(
     spark: SparkSession,
     frame: DataFrame,

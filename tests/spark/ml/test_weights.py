@@ -100,6 +100,7 @@ def test_weight_zero_is_left_out(frame: DataFrame) -> None:
     assert found.globalMean == wanted.globalMean
 
 
+@pytest.mark.slow
 def test_the_mean_and_the_biases_are_those_of_repeated_ratings(
     spark: SparkSession, ratings: Ratings, weights: np.ndarray, frame: DataFrame
 ) -> None:
@@ -122,6 +123,7 @@ def test_the_mean_and_the_biases_are_those_of_repeated_ratings(
     assert mean == pytest.approx(np.average(ratings.ratings, weights=weights), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_partitions_change_nothing(spark: SparkSession, frame: DataFrame) -> None:
     typed = typed_ratings(frame, "user", "item", "rating", "w")
     spec = ModelSpec(0, 3, Objective(0.2, 1.0, bias_reg=0.1, mean=3.0))

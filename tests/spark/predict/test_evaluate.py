@@ -229,6 +229,7 @@ def test_the_baselines_stand_beside_the_first_model(found: dict[str, Evaluation]
     assert found["champion"].baselines == {}
 
 
+@pytest.mark.slow
 def test_the_mean_is_the_usual_threshold(spark: SparkSession) -> None:
     rows = held_out(60)
     mean = float(np.mean([row[2] for row in rows]))

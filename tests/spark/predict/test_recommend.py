@@ -125,7 +125,7 @@ class TestAgainstTheTwin:
         assert expected != expected_lists(model, side, 6, set())
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 def test_the_number_of_slices_changes_not_a_bit(spark, dtype):
     model = random_model(n_users=100, n_items=70, rank=9, dtype=dtype)
     pairs = random_pairs(model, 800)

@@ -23,6 +23,7 @@ from als_spark.spark.read.columns import source_from_frame
 from als_spark.spark.read.split import SplitOptions
 from als_spark.train.loop import train_models
 from als_spark.train.records import ModelSpec, TrainingOptions
+from als_spark.types import Duplicates, SplitStrategy
 from tests.conftest import random_triples
 
 COLUMNS = {"user": "user", "item": "item", "rating": "rating"}
@@ -93,8 +94,14 @@ def test_the_tasks_read_what_spark_reads(
     assert of_tasks == of_spark
 
 
+@pytest.mark.parametrize("strategy", ["time", pytest.param("random", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("duplicates", ["last", pytest.param("mean", marks=pytest.mark.slow)])
 def test_the_tasks_split_and_date_ratings_as_spark_does(
-    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    strategy: SplitStrategy,
+    duplicates: Duplicates,
+    spark: SparkSession,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     rng = np.random.default_rng(0)
     # Seconds, milliseconds, microseconds; and pairs that come twice.
@@ -104,7 +111,7 @@ def test_the_tasks_split_and_date_ratings_as_spark_does(
     (later / "part-0.parquet").rename(path / "again.parquet")
     frame = spark.read.parquet(f"file://{path}")
     caplog.set_level("INFO", logger="als_spark")
-    how = {"split": SplitOptions("random", 2**62, 0.2, 0.1), "duplicates": "last"}
+    how = {"split": SplitOptions(strategy, 2**62, 0.2, 0.1), "duplicates": duplicates}
     of_tasks = trained(spark, frame, **how)
     assert "the tasks have read the files themselves" in caplog.text
     assert of_tasks == trained(spark, frame.where("user > 0"), **how)

@@ -14,7 +14,8 @@ from als_spark.spark.prepare.snapshot import open_snapshot
 from als_spark.spark.read.columns import source_from_frame
 from als_spark.spark.read.snapshot import Snapshot, read_snapshot
 from als_spark.spark.read.sources import SourceOptions, read_source
-from als_spark.spark.read.split import SplitOptions
+from als_spark.spark.read.split import SplitOptions, split_ratings
+from tests.chunks import decoded
 
 SPLIT = SplitOptions("random", 5, 0.3)
 BY_TASKS = "the tasks have read the files themselves"
@@ -88,12 +89,40 @@ def test_the_tasks_read_the_snapshot_that_spark_reads(
         assert ours.n_duplicates == 1
     by_time = SplitOptions("time", test_fraction=0.3)
     frames = source_from_frame(base.frame.where("rating < 9"), "userId", "movieId")
-    for sources, split in (([base], by_time), ([frames], SPLIT)):
+    for sources, split in (([frames], SPLIT), ([base, later], by_time)):
         with open_snapshot(spark, sources, "last", split=split) as ours:
+            # Ratings without timestamps are not split by time.
             assert ours.encoded is None
-            assert ours.n_ratings == 7
 
 
+def test_the_tasks_split_the_snapshot_by_time(spark: SparkSession, tmp_path: Path) -> None:
+    users = [*range(10, 17)]
+    times = [10, 2 * 10**11, 30, 40, 50, 60, 70]
+    write(tmp_path / "base.parquet", users, [*range(7)], times)
+    write(tmp_path / "later.parquet", [1, 2], [3, 4], [65, 30])
+    sources = [
+        read_source(spark, SourceOptions(str(tmp_path / f"{name}.parquet")))
+        for name in ("base", "later")
+    ]
+    options = SplitOptions("time", test_fraction=0.25, validation_fraction=0.3)
+    with (
+        open_snapshot(spark, sources, "last", split=options) as ours,
+        read_snapshot(spark, sources, "last") as theirs,
+    ):
+        check_same(ours, theirs)
+        assert ours.encoded is not None
+        wanted = split_ratings(theirs.ratings, options)
+        assert ours.encoded.latest == (40.0, 65.0)
+        chunks = ours.encoded.chunks.toArrow()
+        rows = [row[:4] for k in range(len(chunks)) for row in decoded(chunks.slice(k, 1))]
+        assert sorted(rows) == sorted(
+            (row.user, row.item, row.rating, row.split) for row in wanted.collect()
+        )
+        found = split_ratings(ours.ratings, options, ours.encoded.latest)
+        assert sorted_rows(found) == sorted_rows(wanted)
+
+
+@pytest.mark.slow
 def test_the_tasks_read_lines_of_numbers_as_spark_does(
     spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
@@ -272,6 +273,7 @@ def unless_in_two_forms(
     return ratings
 
 
+@pytest.mark.slow
 def test_ratings_in_any_dialect(spark: SparkSession, tmp_path: Path) -> None:
     examples = drawn(EXAMPLES)
     assert len(examples) >= 0.9 * EXAMPLES

@@ -69,6 +69,7 @@ def test_parquet_and_items(spark: SparkSession, tmp_path: Path) -> None:
     assert read_ids(spark, path, "user").ids.to_pylist() == ["1", "2", "3"]
 
 
+@pytest.mark.slow
 def test_what_is_no_id_in_a_list(spark: SparkSession, tmp_path: Path) -> None:
     """The rule of ratings: null words, decimals, lost digits; of text, JSON and Parquet."""
     words = "user is in scientific notation, which may have lost digits"

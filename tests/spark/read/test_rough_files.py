@@ -392,12 +392,15 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def rows(
-    spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, list[Any] | UserError]:
     """What each case is read as, or why it is refused: one job of Spark brings all rows."""
     frames: list[DataFrame] = []
     found: dict[str, list[Any] | UserError] = {}
-    for name, case in CASES.items():
+    asked = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    names = {params.get("name") for params in asked}
+    for name in names & CASES.keys():
+        case = CASES[name]
         folder = tmp_path_factory.mktemp("case")
         write(folder, case.files)
         try:
@@ -416,7 +419,11 @@ def rows(
     return found
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    # One after another they differ in a detail: every third shows the kinds.
+    [pytest.param(name, marks=pytest.mark.slow if k % 3 else ()) for k, name in enumerate(CASES)],
+)
 def test_read_rightly(name: str, rows: dict[str, list[Any] | UserError]) -> None:
     found = rows[name]
     if isinstance(found, UserError):

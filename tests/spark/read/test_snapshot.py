@@ -94,6 +94,7 @@ def test_without_times_the_later_source_wins(spark: SparkSession) -> None:
         assert ratings_of(snapshot) == {(1, 1): 5.0, (1, 2): 1.0}
 
 
+@pytest.mark.slow
 def test_where_one_source_has_no_times_those_of_another_still_count_within_it(
     spark: SparkSession,
 ) -> None:
@@ -111,6 +112,7 @@ def test_where_one_source_has_no_times_those_of_another_still_count_within_it(
         assert snapshot.warnings == []
 
 
+@pytest.mark.slow
 def test_timestamps_in_other_units_are_told_of(spark: SparkSession) -> None:
     seconds = timed(spark, [(1, 1, 1.0, 1_700_000_000), (1, 2, 3.0, 900)])
     with read_snapshot(spark, [seconds, timed(spark, [(1, 1, 2.0, 1_800_000_000)])], "last") as s:
@@ -126,6 +128,7 @@ def test_timestamps_in_other_units_are_told_of(spark: SparkSession) -> None:
     assert warning.startswith("the latest timestamp in the DataFrame is 1.7e+09, in the DataFrame")
 
 
+@pytest.mark.slow
 def test_text_is_unusable_where_ids_must_be_integers(spark: SparkSession) -> None:
     words = [("7", "7", 1.0), ("-3", "x", 2.0), ("guest", "1", 3.0), ("007", "1", 4.0)]
     words += [("9" * 19, "1", 5.0), (str(2**63 - 1), "1", 6.0)]
@@ -197,16 +200,17 @@ class TestFingerprint:
         "rows",
         [
             [(1, 1, 1.5, 100), *BASE[1:]],
-            [*BASE, (3, 3, 1.0, 100)],
-            BASE[1:],
+            pytest.param([*BASE, (3, 3, 1.0, 100)], marks=pytest.mark.slow),
+            pytest.param(BASE[1:], marks=pytest.mark.slow),
             [(1, 1, 2.0, 100), (1, 2, 1.0, 200), BASE[2]],
-            [(1, 1, 1.0, 101), *BASE[1:]],
-            [(2, 2, 1.0, 100), *BASE[1:]],
+            pytest.param([(1, 1, 1.0, 101), *BASE[1:]], marks=pytest.mark.slow),
+            pytest.param([(2, 2, 1.0, 100), *BASE[1:]], marks=pytest.mark.slow),
         ],
     )
     def test_every_change_matters(self, spark: SparkSession, rows: list[Any]) -> None:
         assert fingerprint(spark, timed(spark, rows)) != fingerprint(spark, timed(spark, BASE))
 
+    @pytest.mark.slow
     def test_text_and_integers_are_the_same_ids(self, spark: SparkSession, tmp_path: Path) -> None:
         rows = [(1, 1, 1.0), (1, 2, 2.5), (20, 1, 3.0)]
         file = tmp_path / "ratings.csv"

@@ -149,8 +149,20 @@ FILES = {
     "json by format": File("r.dat", json_array, "bigint", {"format": "json"}),
 }
 
+QUICK = {
+    *("csv", "csv without header", "csv of Windows", "csv, all quoted", "semicolons", "gzip"),
+    *("tabs of format movielens", "double colons", "parquet", "json lines", "json array"),
+}
+"""One of each kind: the rest are variants."""
 
-@pytest.mark.parametrize("file", FILES.values(), ids=FILES)
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param(file, id=name, marks=() if name in QUICK else pytest.mark.slow)
+        for name, file in FILES.items()
+    ],
+)
 def test_every_format_gives_the_same_ratings(
     file: File, spark: SparkSession, tmp_path: Path
 ) -> None:
@@ -161,7 +173,7 @@ def test_every_format_gives_the_same_ratings(
     assert (source.label, source.from_files) == (str(path), True)
 
 
-@pytest.mark.parametrize("header", [True, False])
+@pytest.mark.parametrize("header", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_folder_of_parts(header: bool, spark: SparkSession, tmp_path: Path) -> None:
     for k, part in enumerate((LINES[:1], LINES[1:3], LINES[3:])):
         lines = [HEADER, *part] if header else part
@@ -172,6 +184,7 @@ def test_a_folder_of_parts(header: bool, spark: SparkSession, tmp_path: Path) ->
     assert_same_ratings(typed(pattern), expected(spark, "string"))
 
 
+@pytest.mark.slow
 def test_a_folder_that_spark_wrote(spark: SparkSession, tmp_path: Path) -> None:
     frame = expected(spark, "bigint").repartition(3)
     frame.write.parquet(str(tmp_path / "parquet"))

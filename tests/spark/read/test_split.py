@@ -207,7 +207,13 @@ def codes_by_time(frame: DataFrame, test: str, validation: str) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("test", "validation"), [("0.2", "0"), ("0.1", "0.2"), ("0", "0.3"), ("0.999", "0")]
+    ("test", "validation"),
+    [
+        pytest.param("0.2", "0", marks=pytest.mark.slow),
+        ("0.1", "0.2"),
+        pytest.param("0", "0.3", marks=pytest.mark.slow),
+        pytest.param("0.999", "0", marks=pytest.mark.slow),
+    ],
 )
 def test_time_split_against_its_twin(
     test: str,

@@ -27,6 +27,7 @@ METHODS = (
 )
 
 
+@pytest.mark.slow
 def test_partitions_make_no_difference(spark: SparkSession, frame: DataFrame) -> None:
     with prepared_as(spark, frame, "auto", 1, placement="grid") as prepared:
         assert isinstance(prepared.backend, LocalBackend)

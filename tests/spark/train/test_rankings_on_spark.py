@@ -60,7 +60,11 @@ def values_of(means: RankingMeans) -> list[float]:
 
 @pytest.mark.parametrize(
     "rule",
-    [RULE, pytest.param(replace(RULE, max_users=12), marks=pytest.mark.slow), replace(RULE, top=2)],
+    [
+        pytest.param(RULE, marks=pytest.mark.slow),
+        pytest.param(replace(RULE, max_users=12), marks=pytest.mark.slow),
+        replace(RULE, top=2),
+    ],
 )
 def test_measures_do_not_depend_on_where_ratings_lie(
     spark: SparkSession, rule: RankingRule
@@ -87,6 +91,7 @@ def test_measures_do_not_depend_on_where_ratings_lie(
     assert 0 < found[0][0]["test"].ndcg < 1
 
 
+@pytest.mark.slow
 def test_they_are_those_of_the_evaluators(spark: SparkSession) -> None:
     """Of pyspark's evaluator, and of :func:`evaluate_models` for users with training ratings."""
     source = source_from_frame(frame_of(spark))
@@ -170,7 +175,7 @@ def chosen_points(
     return outcomes
 
 
-@pytest.mark.parametrize("measure", ["ndcg", "recall"])
+@pytest.mark.parametrize("measure", ["ndcg", pytest.param("recall", marks=pytest.mark.slow)])
 def test_the_grid_chooses_by_them_in_both_placements(spark: SparkSession, measure: Any) -> None:
     judge = Judge(measure, 5)
     first, *others = chosen_points(spark, judge, [("grid", None), ("ratings", 4)])

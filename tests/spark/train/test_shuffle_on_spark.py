@@ -151,6 +151,7 @@ def test_the_factors_of_one_process(
     assert context._jsc.getPersistentRDDs().size() == before
 
 
+@pytest.mark.slow
 def test_more_partitions_than_rows(spark: SparkSession) -> None:
     rows = [(u, i, float(1 + (u * i) % 5)) for u in range(4) for i in range(3)]
     frame = spark.createDataFrame(rows, "user int, item int, rating double")
@@ -208,6 +209,7 @@ def test_with_a_checkpoint_directory_factors_outlive_what_is_persisted(
         context._jsc.sc().setCheckpointDir(None)
 
 
+@pytest.mark.slow
 def test_trainings_begin_stop_and_go_on_as_in_one_process(
     spark: SparkSession, frame: DataFrame, wanted: Kept
 ) -> None:
@@ -245,6 +247,7 @@ def test_trainings_begin_stop_and_go_on_as_in_one_process(
         )
 
 
+@pytest.mark.slow
 def test_rankings_need_only_the_items_whole(spark: SparkSession, frame: DataFrame) -> None:
     rule = RankingRule(top=3, max_users=40, seed=2)
     found = []
@@ -305,6 +308,7 @@ def test_what_cannot_be_done_is_told(spark: SparkSession, frame: DataFrame) -> N
         assert "HeldFactors" in repr(start.factors)
 
 
+@pytest.mark.slow
 def test_the_estimator_and_a_warm_start(spark: SparkSession, frame: DataFrame) -> None:
     als = ALS(rank=2, maxIter=2, regParam=0.1, seed=1)
     wanted = als.fit(frame)

@@ -111,6 +111,7 @@ def test_every_grid_point_is_the_notebooks_in_both_placements(
             np.testing.assert_allclose(measures(point), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_rows_with_more_work_than_a_block_are_shared(spark: SparkSession) -> None:
     # One item that every user has rated, one user who has rated every item, and few others.
     pairs = {(user, 0) for user in range(60)} | {(0, item) for item in range(50)}
@@ -190,6 +191,7 @@ def train_models_of(prepared: PreparedRatings, options: TrainingOptions) -> list
     return train_models(prepared.backend, [ModelSpec(0, 2, Objective(0.5))], options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exchange", ["broadcast", "shuffle"])
 def test_models_too_large_for_a_worker_go_in_groups(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch, exchange: Any
@@ -371,6 +373,7 @@ def test_exact_rank_data_are_recovered(spark: SparkSession, placement: str) -> N
     assert outcome.points[0].errors["test"].rmse < 1e-3
 
 
+@pytest.mark.slow
 def test_cold_ratings_are_predicted_as_asked(spark: SparkSession) -> None:
     train = [(u, i, float(1 + (u + i) % 5)) for u in range(6) for i in range(5)]
     test = [(0, 99, 2.0), (77, 1, 3.0), (77, 99, 4.0)]

@@ -78,6 +78,7 @@ def test_the_averse_order_is_that_of_the_lower_bounds(trained, monkeypatch):
     assert [user for user, _ in turned[117]] == [users[k] for k in order]
 
 
+@pytest.mark.slow
 def test_draws_are_of_the_posterior_and_the_same_for_a_seed(trained):
     model, intervals = trained
     users, items = [4, 9, 30], [2, 17, 33]

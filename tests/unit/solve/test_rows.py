@@ -13,6 +13,7 @@ from als_spark.errors import SolveError
 from als_spark.solve import gram as kernels
 from als_spark.solve import rows as row_solvers
 from als_spark.solve.blocks import EXACT_WIDTH, RatingBlock, build_block
+from als_spark.solve.gram import Products
 from als_spark.solve.linalg import VECTORISED_ORDER, solve_spd_stack
 from als_spark.solve.objective import Objective
 from als_spark.solve.rows import sum_errors
@@ -186,17 +187,14 @@ class TestSolveBlock:
 
     @pytest.mark.parametrize("dtype", [np.float64, np.float32])
     @pytest.mark.parametrize(
-        ("panel_rank", "panel_width", "small_product"),
-        [(34, 400, 500_000), (34, 400, 2000), (5, 1000, 1), (2, 30, 1), (1, 0, 1)],
-        ids=["one product", "pieces", "panels", "panels and syrk", "syrk"],
+        ("panel", "piece", "symmetric_from"),
+        [(34, 1e6, 1000), (34, 2000, 1000), (5, 1e6, 1000), (5, 7, 1000), (2, 1, 30), (1, 1, 0)],
+        ids=["one product", "pieces", "panels", "ratings alone", "panels and syrk", "syrk"],
     )
-    def test_every_way_to_multiply(
-        self, panel_rank, panel_width, small_product, dtype, monkeypatch
-    ):
-        monkeypatch.setattr(kernels, "PANEL_RANK", panel_rank)
-        monkeypatch.setattr(kernels, "PANEL_WIDTH", panel_width)
-        monkeypatch.setattr(kernels, "SMALL_PRODUCT", small_product)
-        monkeypatch.setattr(kernels, "SMALL_DUAL_PRODUCT", small_product)
+    def test_every_way_to_multiply(self, panel, piece, symmetric_from, dtype, monkeypatch):
+        products = Products(panel, piece, lambda width, *_: width >= symmetric_from)
+        monkeypatch.setattr(kernels, "products_of_blas", lambda: products)
+        monkeypatch.setattr(kernels, "SMALL_DUAL_PRODUCT", piece)
         problem = every_width(12, dtype)
         solved, loss = solve_dense(problem, 0.5, 1.0)
         expected = problem.twin(0.5, 1.0)

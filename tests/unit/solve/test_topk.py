@@ -174,6 +174,7 @@ class TestErrors:
 
 
 class TestMemory:
+    @pytest.mark.slow
     @pytest.mark.parametrize("top", [2500, 10_000])
     def test_is_bounded_if_all_items_are_wanted(self, top, monkeypatch):
         monkeypatch.setattr(topn, "SCORES_BYTES", SCORES_BYTES // 32)

@@ -57,6 +57,7 @@ def peak_of(work) -> int:
 
 
 class TestHalfStep:
+    @pytest.mark.slow
     @pytest.mark.parametrize("ranks", [[8], [50], [20, 1, 5]])
     def test_the_computed_memory_is_enough_whatever_the_size_of_the_block(self, ranks):
         peaks = []

@@ -764,6 +764,7 @@ PAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAGES)
 def test_any_key_may_be_missing_or_null(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Figures are made as always, but what Matplotlib would draw is not looked at.
