@@ -20,7 +20,7 @@ from typing import Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
-from als_spark.solve import gram
+from als_spark.solve import equations, gram, linalg
 from als_spark.solve import rows as row_solvers
 from als_spark.solve.blocks import RatingBlock, assign_rows, build_block
 from als_spark.solve.objective import Objective
@@ -35,10 +35,12 @@ from scripts.bench.synthetic import Ratings, generate
 
 REG, EXPONENT = 0.1, 1.0
 TIMED = {
-    "products": ("multiply", "multiply_dual"),
-    "factorisations": ("solve_spd_stack",),
-    "gathering": ("gather",),
+    "products": (gram.multiply, gram.multiply_dual),
+    "factorisations": (linalg.solve_spd_stack,),
+    "gathering": (gram.gather,),
 }
+CALLERS = (gram, row_solvers, equations)
+"""Modules of the ridge that call them by names of their own."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -126,6 +128,8 @@ def measure_bare(ratings: Ratings, rank: int, repeats: int) -> dict[str, Any]:
     parts = results.get()
     for work in processes:
         work.join()
+    if isinstance(parts, Exception):
+        raise parts
     return {"iterations": iterations[1:], **parts}
 
 
@@ -142,7 +146,12 @@ def iterate(
             objective.row_solver(factors).solve(block, side=side)
             barrier.wait()
     if profile:
-        results.put(profile_kernel(blocks, fixed))
+        # Whoever waits for them would wait for ever.
+        try:
+            results.put(profile_kernel(blocks, fixed))
+        except Exception as error:
+            results.put(error)
+            raise
 
 
 def profile_kernel(blocks: list[RatingBlock], fixed: list[Any]) -> dict[str, Any]:
@@ -162,12 +171,12 @@ def profile_kernel(blocks: list[RatingBlock], fixed: list[Any]) -> dict[str, Any
 
         return call
 
-    for part, names in TIMED.items():
-        for name in names:
-            call = timed(part, getattr(row_solvers, name))
-            for module in (gram, row_solvers):
-                if hasattr(module, name):
-                    setattr(module, name, call)
+    for part, functions in TIMED.items():
+        for function in functions:
+            call = timed(part, function)
+            for module in CALLERS:
+                if hasattr(module, function.__name__):
+                    setattr(module, function.__name__, call)
     began = time.perf_counter()
     for side, block, factors in zip(SIDES, blocks, fixed, strict=True):
         objective.row_solver(factors).solve(block, side=side)

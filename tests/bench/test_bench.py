@@ -168,3 +168,13 @@ def run(question: str, *words: str) -> subprocess.CompletedProcess[str]:
         check=True,
         timeout=600,
     )
+
+
+@pytest.mark.slow
+def test_roofline_quickly(tmp_path: Path) -> None:
+    run("roofline", "--quick", "--repeats", "1", "--output", str(tmp_path))
+    (row,) = json.loads((tmp_path / "roofline.json").read_text())["ranks"]
+    assert row["bare_iteration"] > 0
+    shares = row["shares"]
+    assert sum(shares.values()) == pytest.approx(1)
+    assert min(shares[part] for part in ("products", "factorisations", "gathering")) > 0
