@@ -26,7 +26,6 @@ from als_spark.files.outputs import Kind
 from als_spark.nightly.run_record import rounded_seconds
 from als_spark.report.overview import run_lines
 from als_spark.report.progress import ProgressReporter
-from als_spark.spark.prepare.warm_up import workers_warmed
 from als_spark.spark.read.bad_rows import noun, refuse_bad_rows
 from als_spark.spark.read.facts import TableVersion
 from als_spark.spark.read.id_lists import ListedIds
@@ -94,7 +93,6 @@ def spark_job(name: str, progress: ProgressReporter) -> Iterator[SparkJob]:
         with progress.phase("starting Spark"):
             session = stack.enter_context(job_session(name))
         stop.attach(session.sparkContext.cancelAllJobs)
-        stack.enter_context(workers_warmed(session))
         stack.enter_context(
             executors_awaited(session, lambda words: progress.write(f"warning: {words}"))
         )
