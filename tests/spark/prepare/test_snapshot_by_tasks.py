@@ -112,7 +112,7 @@ def test_the_tasks_split_the_snapshot_by_time(spark: SparkSession, tmp_path: Pat
         check_same(ours, theirs)
         assert ours.encoded is not None
         wanted = split_ratings(theirs.ratings, options)
-        assert ours.encoded.latest == (40.0, 65.0)
+        assert ours.encoded.latest == (50.0, 65.0)
         chunks = ours.encoded.chunks.toArrow()
         rows = [row[:4] for k in range(len(chunks)) for row in decoded(chunks.slice(k, 1))]
         assert sorted(rows) == sorted(
