@@ -230,6 +230,7 @@ def test_the_output_is_replaced_only_if_it_is_ours(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.slow
 def test_seen_pairs_need_no_ratings_and_those_folded_in_are_seen_too(
     lake: Lake,
     tmp_path: Path,

@@ -179,6 +179,7 @@ class TestPublished:
         assert after.description["iterations"] <= 3 < before.description["iterations"]
         np.testing.assert_allclose(after.factors.users, before.factors.users, atol=0.02)
 
+    @pytest.mark.slow
     def test_later_increments_win_where_there_are_no_timestamps(self, lake: Lake) -> None:
         again = BASE.part(slice(0, 100))
         again = again._replace(ratings=np.where(again.ratings > 3, 2.0, 3.5))

@@ -51,6 +51,7 @@ class TestObjective:
         users, items = sides(model)
         assert_close(users, ratings.users_against(users, items, REG), 1e-5)
 
+    @pytest.mark.slow
     def test_iterations_from_the_start(self, frame: DataFrame, ratings: Ratings) -> None:
         users, items = sides(als(maxIter=0).fit(frame))
         for _ in range(3):

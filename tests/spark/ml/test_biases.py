@@ -165,6 +165,7 @@ class TestModel:
 
 
 class TestFiles:
+    @pytest.mark.slow
     def test_ours(self, model: ALSModel, pairs: DataFrame, tmp_path: Path) -> None:
         path = str(tmp_path / "model")
         cold = model.copy({model.coldStartStrategy: "mean"})

@@ -198,6 +198,7 @@ def ratings(spark: SparkSession) -> DataFrame:
     return spark.createDataFrame(rows, "user int, item int, rating float").coalesce(2).cache()
 
 
+@pytest.mark.slow
 @pytest.mark.spark35
 def test_users_that_were_shuffled_stay_away_from_the_driver(
     spark: SparkSession, ratings: DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

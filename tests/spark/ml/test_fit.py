@@ -64,6 +64,7 @@ class TestSummary:
         assert 3 < second.summary.totalIterations < 40
         assert second.summary.converged
 
+    @pytest.mark.slow
     def test_a_loaded_model_has_none(self, frame: DataFrame, tmp_path: Path) -> None:
         model = als().fit(frame)
         model.save(str(tmp_path / "model"))

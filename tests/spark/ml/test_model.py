@@ -170,6 +170,7 @@ class TestRecommend:
             ties += len(ranked) - len({rating for rating, _ in ranked})
         assert ties > 5
 
+    @pytest.mark.slow
     def test_subsets(self, spark: SparkSession, pair: Pair) -> None:
         rows = [("1", 4.0), ("1", 4.0), ("3", 4.5), ("77", 2.0**40), (None, None), ("-7", 20.0)]
         subset = spark.createDataFrame(rows, SUBSET)

@@ -100,6 +100,7 @@ class TestModel:
         (row,) = model.recommendForUserSubset(asked, 1).collect()
         assert row.user == user_of(6)
 
+    @pytest.mark.slow
     def test_files(self, model: ALSModel, frame: DataFrame, tmp_path: Path) -> None:
         model.save(str(tmp_path / "model"))
         loaded = ALSModel.load(str(tmp_path / "model"))

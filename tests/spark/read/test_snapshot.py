@@ -83,6 +83,7 @@ def test_at_one_time_the_later_source_wins_then_the_higher_rating(spark: SparkSe
         assert ratings_of(snapshot) == {(1, 1): 3.0}
 
 
+@pytest.mark.slow
 def test_without_times_the_later_source_wins(spark: SparkSession) -> None:
     sources = [
         timed(spark, [(1, 1, 5.0, 900), (1, 2, 1.0, 900)]),

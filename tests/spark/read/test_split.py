@@ -51,6 +51,7 @@ def sides(ratings: DataFrame, options: SplitOptions) -> DataFrame:
     return split.select(F.col("user").cast("string"), F.col("item").cast("string"), "split")
 
 
+@pytest.mark.slow
 def test_a_pair_lands_on_the_same_side_however_it_comes(
     spark: SparkSession, tmp_path: Path
 ) -> None:
