@@ -62,6 +62,12 @@ def main(argv: list[str] | None = None) -> int:
         "--iterations", type=int, default=3, help="of the longer fit (2 above rank 100)"
     )
     parser.add_argument("--exchange", default="broadcast", help="of ours: broadcast or shuffle")
+    parser.add_argument(
+        "--sooner",
+        type=int,
+        metavar="N",
+        help="measure only the time to the objective that MLlib has after N iterations",
+    )
     parser.add_argument("--child", choices=DRESSES, help="measure one dress and print it")
     parser.add_argument(
         "--cold", choices=("ours", "mllib"), help="of a child: the first fit of a fresh Spark only"
@@ -80,11 +86,15 @@ def main(argv: list[str] | None = None) -> int:
         command = [sys.executable, "-m", "scripts.bench.mllib", "--child", dress]
         for name in ("ratings", "ranks", "repeats", "iterations", "exchange"):
             command += [f"--{name}", str(getattr(options, name))]
+        if options.sooner:
+            command += ["--sooner", str(options.sooner)]
         submit = os.environ.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell")
         submit = f'--conf "spark.driver.extraJavaOptions={DRESSES[dress]}" {submit}'
         environment = os.environ | {"PYSPARK_SUBMIT_ARGS": submit, "OPENBLAS_NUM_THREADS": "1"}
-        cold = {name: run_child([*command, "--cold", name], environment) for name in COLD}
-        dresses[dress] = run_child(command, environment) | {"cold": cold}
+        dresses[dress] = run_child(command, environment)
+        if not options.sooner:
+            cold = {name: run_child([*command, "--cold", name], environment) for name in COLD}
+            dresses[dress] |= {"cold": cold}
     result = {
         "question": "MLlib's ALS against ours, from DataFrame to factors",
         "ratings": options.ratings,
@@ -95,6 +105,9 @@ def main(argv: list[str] | None = None) -> int:
         "not_repeated_above_seconds": SHORT_SECONDS,
         "dresses": dresses,
     }
+    if options.sooner:
+        write_result(options.output, "mllib_objective", result)
+        return 0
     write_result(options.output, "mllib", result)
     draw_ratios(result, options.output / "mllib.png")
     return 0
@@ -120,6 +133,10 @@ def measure_dress(dress: str, options: Any) -> dict[str, Any]:
         loaded = loaded_blas(session)
         say(f"{dress}: MLlib's BLAS is {loaded}")
         warm_up(session)
+        if options.sooner:
+            ranks = [int(rank) for rank in options.ranks.split(",")]
+            found = [measure_sooner(session, frame, ratings, rank, options) for rank in ranks]
+            return {"blas": loaded, "ranks": found}
         rows = []
         for rank in map(int, options.ranks.split(",")):
             n = options.iterations if rank <= 100 else min(options.iterations, 2)
@@ -195,6 +212,60 @@ def measure(fit: Callable[[int], Fit], n: int, repeats: int) -> tuple[dict[str, 
     return measured, long[-1]
 
 
+def measure_sooner(
+    session: Any, frame: Any, ratings: Ratings, rank: int, options: Any
+) -> dict[str, Any]:
+    """Time fits of ours, plain and accelerated, until MLlib's objective after some iterations."""
+    theirs = fit_mllib(frame, rank, options.sooner)
+    target = judge(ratings, theirs)["objective"]
+    row: dict[str, Any] = {"rank": rank, "mllib_seconds": theirs.seconds, "objective": target}
+    for name, accelerate in (("plain", False), ("accelerated", True)):
+        fits = [
+            seconds_to(session, frame, rank, target, options.sooner, accelerate=accelerate)
+            for _ in range(options.repeats)
+        ]
+        seconds = statistics.median(fit[0] for fit in fits)
+        row[name] = {
+            "seconds": seconds,
+            "iterations": fits[0][1],
+            "mllib_over_ours": theirs.seconds / seconds,
+        }
+    say(f"rank {rank}, to the objective of {options.sooner} iterations of MLlib's: {row}")
+    return row
+
+
+def seconds_to(
+    session: Any, frame: Any, rank: int, target: float, n_iterations: int, *, accelerate: bool
+) -> tuple[float, int]:
+    """Seconds and iterations from the DataFrame to an objective; infinite if it is not reached."""
+    from als_spark.train.loop import train_models
+    from als_spark.train.records import ModelSpec, TrainingOptions
+
+    began = time.perf_counter()
+    with prepared_of(session, frame, rank) as prepared:
+        spec = ModelSpec(0, rank, Objective(REG, EXPONENT))
+        training = TrainingOptions(tol=0.0, max_iter=n_iterations, accelerate=accelerate)
+        set_up = time.perf_counter() - began
+        (model,) = train_models(prepared.backend, [spec], training)
+    for record in model.history:
+        if record.objective <= target:
+            return set_up + record.seconds, record.iteration
+    return float("inf"), n_iterations
+
+
+def prepared_of(session: Any, frame: Any, rank: int, exchange: Any = "broadcast") -> Any:
+    """Prepare ratings in the ratings placement, whatever their number."""
+    from als_spark.spark.prepare.options import PrepareOptions
+    from als_spark.spark.prepare.prepare import prepare_ratings
+    from als_spark.spark.read.columns import source_from_frame
+    from als_spark.spark.read.split import SplitOptions
+
+    options = PrepareOptions(
+        split=SplitOptions(test_fraction=0.0), ranks=[rank], placement="ratings", exchange=exchange
+    )
+    return prepare_ratings(session, source_from_frame(frame), options)
+
+
 def fit_ours(
     session: Any,
     frame: Any,
@@ -204,20 +275,13 @@ def fit_ours(
     exchange: Any = "broadcast",
 ) -> Fit:
     """Fit with the ratings placement, whatever the size."""
-    from als_spark.spark.prepare.options import PrepareOptions
-    from als_spark.spark.prepare.prepare import prepare_ratings
-    from als_spark.spark.read.columns import source_from_frame
-    from als_spark.spark.read.split import SplitOptions
     from als_spark.train.loop import train_models
     from als_spark.train.records import ModelSpec, TrainingOptions
 
     began = time.perf_counter()
-    options = PrepareOptions(
-        split=SplitOptions(test_fraction=0.0), ranks=[rank], placement="ratings", exchange=exchange
-    )
     spec = ModelSpec(0, rank, objective or Objective(REG, EXPONENT))
     training = TrainingOptions(tol=0.0, max_iter=n_iterations)
-    with prepare_ratings(session, source_from_frame(frame), options) as prepared:
+    with prepared_of(session, frame, rank, exchange) as prepared:
         (model,) = train_models(prepared.backend, [spec], training)
         seconds = time.perf_counter() - began
         factors = model.factors.collect()
