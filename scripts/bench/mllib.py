@@ -15,6 +15,7 @@ import json
 import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -135,7 +136,10 @@ def measure_dress(dress: str, options: Any) -> dict[str, Any]:
         warm_up(session)
         if options.sooner:
             ranks = [int(rank) for rank in options.ranks.split(",")]
-            found = [measure_sooner(session, frame, ratings, rank, options) for rank in ranks]
+            with tempfile.TemporaryDirectory() as folder:
+                # Without one its plans grow from iteration to iteration, and some 20 are too many.
+                session.sparkContext.setCheckpointDir(folder)
+                found = [measure_sooner(session, frame, ratings, rank, options) for rank in ranks]
             return {"blas": loaded, "ranks": found}
         rows = []
         for rank in map(int, options.ranks.split(",")):
