@@ -9,7 +9,7 @@
 #   spark.sql.execution.arrow.pythonUDF.columnarInput.enabled is on, nor whether the column has nulls.
 #   Queries without a UDF, and mapInArrow, read all rows; with
 #   spark.sql.inMemoryColumnarStorage.enableVectorizedReader off so does the UDF, by way of rows.
-# Versions: pyspark 4.3.0, pyarrow 26.0.1, Python 3.11, Java 17
+# Versions: pyspark 4.3.0, pyarrow 26.0.1, pandas 2.3.3, Python 3.11, Java 17
 # Seen on 2026-11-29:
 #   columnar input, 10000 rows: 49995000
 #   columnar input, 30000 rows: IndexOutOfBoundsException
@@ -22,7 +22,7 @@ set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install --quiet 'pyspark==4.3.0' 'pyarrow==26.0.1'
+"$work/venv/bin/pip" install --quiet 'pyspark==4.3.0' 'pyarrow==26.0.1' 'pandas==2.3.3' 'numpy==2.4.6'
 export PYSPARK_PYTHON=$work/venv/bin/python
 seen=$("$work/venv/bin/python" - 2>"$work/log" <<'PY'
 import pyarrow as pa
