@@ -40,7 +40,8 @@ class Products(NamedTuple):
     Measured with OpenBLAS 0.3.31 on its kernels of Haswell and SkylakeX, for ranks of 10 to 200,
     rows of 8 to 2048 ratings, and both dtypes. With kernels of their own for small products, panels
     of 32 columns in pieces of up to a million multiplications are 1.2 to 2 times as fast as
-    whatever else for nearly all sizes; without, the symmetric product wins from 64 ratings on.
+    whatever else for nearly all sizes; without, the symmetric product wins from 64 ratings on, or
+    128 at small ranks.
     """
 
     panel: int

@@ -30,6 +30,7 @@ from als_spark.train.records import ModelSpec, TrainingOptions
 from als_spark.train.start import initial_factors
 from als_spark.types import SIDES
 from scripts.bench.common import bench_parser, bench_session, synthetic_frame, write_result
+from scripts.bench.mllib import prepared_of
 from scripts.bench.plots import draw_shares
 from scripts.bench.synthetic import Ratings, generate
 
@@ -203,19 +204,14 @@ def products_alone(shapes: list[tuple[Callable[..., Any], tuple[int, ...]]]) -> 
 
 def measure_spark(ratings: Ratings, rank: int, repeats: int) -> list[float]:
     """Seconds of each iteration on Spark, in the ratings placement."""
-    from als_spark.spark.prepare.options import PrepareOptions
-    from als_spark.spark.prepare.prepare import prepare_ratings
-    from als_spark.spark.read.columns import source_from_frame
-    from als_spark.spark.read.split import SplitOptions
-
-    with bench_session("roofline") as session, synthetic_frame(session, ratings) as frame:
-        prepare = PrepareOptions(
-            split=SplitOptions(test_fraction=0.0), ranks=[rank], placement="ratings"
-        )
-        with prepare_ratings(session, source_from_frame(frame), prepare) as prepared:
-            spec = ModelSpec(0, rank, Objective(REG, EXPONENT))
-            training = TrainingOptions(tol=0.0, max_iter=2 * repeats + 2)
-            (model,) = train_models(prepared.backend, [spec], training)
+    with (
+        bench_session("roofline") as session,
+        synthetic_frame(session, ratings) as frame,
+        prepared_of(session, frame, rank) as prepared,
+    ):
+        spec = ModelSpec(0, rank, Objective(REG, EXPONENT))
+        training = TrainingOptions(tol=0.0, max_iter=2 * repeats + 2)
+        (model,) = train_models(prepared.backend, [spec], training)
     seconds = [record.seconds for record in model.history]
     # The first iterations warm up the JVM.
     return np.diff(seconds)[1:].tolist()

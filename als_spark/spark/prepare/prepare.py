@@ -141,12 +141,12 @@ def prepare_typed(
             words = f"checking and counting ratings of {label}"
             # The first pass in Python.
             with described(context, words), workers_are_explained():
+                with_times = options.duplicates == "last"
                 if encoded is None:
-                    with_times = options.duplicates == "last"
                     encoded = _encoded(
                         session, ratings, files, extras, temporary, with_times=with_times
                     )
-                elif options.duplicates != "last":
+                elif not with_times:
                     encoded = encoded.without("timestamps")
             chunks, summary = encoded.chunks, encoded.summary
             if check is None:

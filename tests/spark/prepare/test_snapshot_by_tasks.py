@@ -89,10 +89,11 @@ def test_the_tasks_read_the_snapshot_that_spark_reads(
         assert ours.n_duplicates == 1
     by_time = SplitOptions("time", test_fraction=0.3)
     frames = source_from_frame(base.frame.where("rating < 9"), "userId", "movieId")
-    for sources, split in (([frames], SPLIT), ([base, later], by_time)):
+    for sources, split, n in (([frames], SPLIT, 7), ([base, later], by_time, 9)):
         with open_snapshot(spark, sources, "last", split=split) as ours:
             # Ratings without timestamps are not split by time.
             assert ours.encoded is None
+            assert ours.n_ratings == n
 
 
 def test_the_tasks_split_the_snapshot_by_time(spark: SparkSession, tmp_path: Path) -> None:

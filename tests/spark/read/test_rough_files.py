@@ -399,8 +399,9 @@ def rows(
     found: dict[str, list[Any] | UserError] = {}
     asked = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
     names = {params.get("name") for params in asked}
-    for name in names & CASES.keys():
-        case = CASES[name]
+    for name, case in CASES.items():
+        if name not in names:
+            continue
         folder = tmp_path_factory.mktemp("case")
         write(folder, case.files)
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from als_spark.spark.read.split import (
     split_ratings,
     with_fixed_split,
 )
+from tests.times import time_split_twin, times_of
 
 NAN, INF = math.nan, math.inf
 
@@ -147,41 +147,6 @@ def test_a_fixed_split(spark: SparkSession) -> None:
 
 
 # ------------------------------------------------------------------ the time split
-
-
-def time_split_twin(times: np.ndarray[Any, Any], test: str, validation: str) -> list[int]:
-    """The k-th smallest time for k = ⌈n (1 − share)⌉, in exact arithmetic, is the last before."""
-    ordered = np.sort(times)
-
-    def last_before(held: Fraction) -> float:
-        k = math.ceil(len(times) * (1 - held))
-        return float(ordered[k - 1])
-
-    to_validation = last_before(Fraction(test))
-    to_train = last_before(Fraction(test) + Fraction(validation))
-    codes = np.full(times.size, TRAIN)
-    codes[times > to_train] = VALIDATION
-    codes[times > to_validation] = TEST
-    return [int(code) for code in codes]
-
-
-def times_of(kind: str) -> np.ndarray[Any, Any]:
-    rng = np.random.default_rng(7)
-    match kind:
-        case "years":
-            return rng.integers(0, 10**9, 3000).astype(float)
-        case "one day":
-            return rng.integers(86_400, 2 * 86_400, 997).astype(float)
-        case "ties":
-            return rng.integers(0, 9, 500).astype(float) * 40_000
-        case "before 1970":
-            return rng.integers(-(10**7), 10**6, 1000).astype(float)
-        case "parts of seconds":
-            return rng.integers(0, 3 * 86_400, 1000) + rng.integers(0, 4, 1000) / 4
-        case "milliseconds":
-            return 1.7e12 + rng.integers(0, 10**11, 1000).astype(float)
-        case _:
-            return np.full(50, 5.0)
 
 
 @pytest.fixture(scope="module", params=["years", "one day", "ties", "before 1970"])
