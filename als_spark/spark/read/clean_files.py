@@ -82,7 +82,7 @@ class TextForm(NamedTuple):
     """How the lines of text files are written: numbers alone, between separators."""
 
     separator: str
-    """One character."""
+    """One character, or a word of several."""
     header: bool
     names: tuple[str, ...]
     """Of all fields."""

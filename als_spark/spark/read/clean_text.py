@@ -1,8 +1,8 @@
 """Text files whose ratings a task can read by itself: lines of numbers, and nothing else.
 
 A file is cut into ranges of bytes, one for each task. Only what Arrow and Spark read alike is read
-so: digits, points and minus signs between separators of one character, and no number with leading
-zeros, which as an id is text. At the first byte that is anything else all is left to Spark.
+so: digits, points and minus signs between separators, and no number with leading zeros, which as an
+id is text. At the first byte that is anything else all is left to Spark.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from als_spark.spark.read.dialect import is_number
 BLOCK_BYTES = 1 << 22
 """Bytes of a file that are taken apart at a time."""
 _NUMERIC = b"0123456789.-\n"
+_UNIT = b"\x1f"
+"""Takes the place of a separator of several characters, of which Arrow knows none."""
 _TYPES = {
     "user": pa.int64(),
     "item": pa.int64(),
@@ -115,7 +117,8 @@ def read_lines(
         If a file cannot be read, or holds anything but usable numbers.
     """
     separator = form.separator.encode()
-    parse = csv.ParseOptions(delimiter=form.separator, quote_char=False)
+    delimiter = separator if len(separator) == 1 else _UNIT
+    parse = csv.ParseOptions(delimiter=delimiter.decode(), quote_char=False)
     convert = csv.ConvertOptions(
         column_types={name: _TYPES[role] for role, name in columns.items()},
         include_columns=list(dict.fromkeys(columns.values())),
@@ -127,6 +130,8 @@ def read_lines(
             check_unchanged(unit)
             for lines in _blocks(unit, header=form.header):
                 _check_bytes(lines, separator)
+                if delimiter != separator:
+                    lines = _with_one_character(lines, separator)
                 table = csv.read_csv(pa.BufferReader(lines), read, parse, convert)
                 for batch in table.to_batches(max_chunksize=BATCH_ROWS):
                     yield typed_batch(batch, columns, rules)
@@ -156,6 +161,14 @@ def _line(stream: BinaryIO) -> bytes:
     if len(line) == BLOCK_BYTES:
         raise NotClean("a line is very long")
     return line
+
+
+def _with_one_character(lines: bytes, separator: bytes) -> bytes:
+    """Put one character in the place of a separator; raises NotClean where parts of it are left."""
+    lines = lines.replace(separator, _UNIT)
+    if any(part in lines for part in separator):
+        raise NotClean(f"a part of {separator!r} is in the text besides numbers")
+    return lines
 
 
 def _check_bytes(lines: bytes, separator: bytes) -> None:

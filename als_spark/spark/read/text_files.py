@@ -180,9 +180,9 @@ def read_text_group(
 def plain_lines(group: TextGroup, options: SourceOptions) -> TextForm | None:
     """Say how files are written that Arrow can read too; None of others."""
     dialect = group.dialect
-    one = len(dialect.separator) == 1 and dialect.separator not in (BLANKS, WHOLE_LINE)
     packed = any(map(is_compressed, group.files))
-    if not one or packed or group.spans or encoding_of(options.encoding).charset != "UTF-8":
+    other = encoding_of(options.encoding).charset != "UTF-8"
+    if dialect.separator in (BLANKS, WHOLE_LINE) or packed or group.spans or other:
         return None
     return TextForm(dialect.separator, dialect.header, dialect.names)
 

@@ -1,4 +1,4 @@
-"""Parquet files that tasks read themselves: which ones, and that they read what Spark reads."""
+"""Files that tasks read themselves: which ones, and that they read what Spark reads."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from als_spark.spark.prepare.encode import encode_files, summarise
 from als_spark.spark.prepare.options import PrepareOptions
 from als_spark.spark.read.clean_files import NotClean, Rules, find_clean_files
 from als_spark.spark.read.columns import source_from_frame
+from als_spark.spark.read.sources import Source, SourceOptions, read_source
 from als_spark.spark.read.split import SplitOptions
 from als_spark.train.loop import train_models
 from als_spark.train.records import ModelSpec, TrainingOptions
@@ -57,6 +58,18 @@ def trained(
     split: SplitOptions = NOTHING_HELD_OUT,
     **more: Any,
 ) -> tuple:
+    timestamp = "timestamp" if "timestamp" in frame.columns else None
+    source = source_from_frame(frame, timestamp=timestamp)
+    return trained_on(spark, source, bad_rows, split, **more)
+
+
+def trained_on(
+    spark: SparkSession,
+    source: Source,
+    bad_rows: str = "error",
+    split: SplitOptions = NOTHING_HELD_OUT,
+    **more: Any,
+) -> tuple:
     options = PrepareOptions(
         split=split,
         bad_rows=bad_rows,
@@ -65,8 +78,6 @@ def trained(
         dtype="float64",
         **more,
     )
-    timestamp = "timestamp" if "timestamp" in frame.columns else None
-    source = source_from_frame(frame, timestamp=timestamp)
     with prepare.prepare_ratings(spark, source, options) as prepared:
         spec = ModelSpec(0, 3, Objective(1.0))
         (model,) = train_models(prepared.backend, [spec], TrainingOptions(max_iter=3, tol=0.0))
@@ -92,6 +103,26 @@ def test_the_tasks_read_what_spark_reads(
     of_spark = trained(spark, frame.where("user > 0"))
     assert "Spark reads the ratings: they are not plain numbers" in caplog.text
     assert of_tasks == of_spark
+
+
+@pytest.mark.parametrize("separator", ["::", pytest.param(";", marks=pytest.mark.slow)])
+def test_the_tasks_read_text_as_spark_does(
+    separator: str,
+    spark: SparkSession,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = random_triples(seed=1)
+    fields = zip(drawn.users, drawn.items, drawn.ratings, strict=True)
+    lines = (f"{user}{separator}{item}{separator}{rating:.1f}" for user, item, rating in fields)
+    (tmp_path / "ratings.dat").write_text("\n".join(lines))
+    source = read_source(spark, SourceOptions(str(tmp_path / "ratings.dat")))
+    caplog.set_level("INFO", logger="als_spark")
+    of_tasks = trained_on(spark, source)
+    assert "the tasks have read the files themselves" in caplog.text
+    monkeypatch.setattr(prepare, "find_clean_text", lambda *_: None)
+    assert of_tasks == trained_on(spark, source)
 
 
 @pytest.mark.parametrize("strategy", ["time", pytest.param("random", marks=pytest.mark.slow)])

@@ -50,8 +50,35 @@ def test_numbers_are_read_by_their_roles(tmp_path: Path) -> None:
     # More than a batch holds.
     long = read(whole(tmp_path / "c", HEADER + (BATCH_ROWS + 9) * "1,2,3,4\n"))
     assert long.num_rows == BATCH_ROWS + 9
-    tabs = TextForm("\t", False, FORM.names)
-    assert read(whole(tmp_path / "b", "1\t2\t3\t4\n"), form=tabs).num_rows == 1
+
+
+@pytest.mark.parametrize("separator", ["\t", "::", "|", "<=>"])
+def test_any_separator(separator: str, tmp_path: Path) -> None:
+    form = TextForm(separator, False, FORM.names)
+    lines = "1,-2,3.5,4\n5,6,-7,8"
+    table = read(whole(tmp_path / "a", lines.replace(",", separator)), form=form)
+    assert table.drop("bad").to_pydict() == {"user": [-2, 6], "item": [1, 5], "rating": [3.5, -7]}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("1::2::3:4::5", "part of b'::'"),
+        ("1::2:::3::4", "part of b'::'"),
+        ("1::2::3::4:", "part of b'::'"),
+        ("1::2::3::4\t5", "besides numbers"),
+        ("1::2::3\x1f4", "besides numbers"),
+        ("1::2::::4", "conversion error"),
+        ("1::2::3", "Expected 4 columns"),
+        ("01::2::3::4", "begins with a zero"),
+    ],
+)
+def test_what_is_between_long_separators_is_left_to_spark(
+    line: str, reason: str, tmp_path: Path
+) -> None:
+    form = TextForm("::", False, FORM.names)
+    with pytest.raises(NotClean, match=reason):
+        read(whole(tmp_path / "a", f"5::6::3.5::8\n{line}\n"), form=form)
 
 
 @pytest.mark.parametrize("n_tasks", [1, 2, 7, 50])
