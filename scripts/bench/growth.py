@@ -1,5 +1,8 @@
 """How time and memory grow with the data: 1 to 25 million ratings, in a driver heap of 4 GB.
 
+Of more ratings there are more users and items, too: 100 million need ``--users`` and ``--items``,
+which then hold for every size.
+
 Each size runs in a Spark of its own: preparation phase by phase, then iterations of one model in
 the ratings placement. Peak memory is that of the driver's JVM, of the driver's Python and of the
 largest Python worker, as the system counts them (resident set).
@@ -41,13 +44,15 @@ def main(argv: list[str] | None = None) -> int:
     """Measure each size in a process of its own."""
     parser = bench_parser(__doc__, ranks="50", repeats=5)
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), metavar="N,...")
+    parser.add_argument("--users", type=int, default=N_USERS, metavar="N", help="of every size")
+    parser.add_argument("--items", type=int, default=N_ITEMS, metavar="N", help="of every size")
     parser.add_argument("--child", type=int, help="measure one size and print it")
     options = parser.parse_args(argv)
     if options.quick:
         options.sizes, options.ranks, options.repeats = "100000,300000", "10", 2
-    rank = int(options.ranks)
+    rank, sides = int(options.ranks), (options.users, options.items)
     if options.child:
-        print(json.dumps(measure(options.child, rank, options.repeats)))
+        print(json.dumps(measure(options.child, sides, rank, options.repeats)))
         return 0
     rows = []
     for size in options.sizes.split(","):
@@ -61,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
             str(rank),
         ]
         command += ["--repeats", str(options.repeats)]
+        command += ["--users", str(options.users), "--items", str(options.items)]
         environment = os.environ | {
             "PYSPARK_SUBMIT_ARGS": f"--driver-memory {HEAP} pyspark-shell",
             "OPENBLAS_NUM_THREADS": "1",
@@ -83,8 +89,8 @@ def main(argv: list[str] | None = None) -> int:
         "question": "time and memory by the number of ratings",
         "rank": rank,
         "driver_heap": HEAP,
-        "users": N_USERS,
-        "items": N_ITEMS,
+        "users": options.users,
+        "items": options.items,
         "dtype": "float32",
         "sizes": rows,
     }
@@ -93,8 +99,8 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def measure(n_ratings: int, rank: int, repeats: int) -> dict[str, Any]:
-    """Prepare and train on so many ratings."""
+def measure(n_ratings: int, sides: tuple[int, int], rank: int, repeats: int) -> dict[str, Any]:
+    """Prepare and train on so many ratings of so many users and items."""
     from als_spark.solve.objective import Objective
     from als_spark.spark.prepare.options import PrepareOptions
     from als_spark.spark.prepare.prepare import prepare_ratings
@@ -121,7 +127,7 @@ def measure(n_ratings: int, rank: int, repeats: int) -> dict[str, Any]:
             training = TrainingOptions(tol=0.0, max_iter=repeats + 2)
             with prepare_ratings(session, source_from_frame(frame), run) as prepared:
                 train_models(prepared.backend, [spec], training)
-        ratings = generate(n_ratings)
+        ratings = generate(n_ratings, *sides)
         generated = peak_memory()
         with synthetic_frame(session, ratings) as frame:
             del ratings
