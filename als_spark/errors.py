@@ -40,6 +40,27 @@ class EmptySourceError(DataError):
     """A file of ratings has nothing in it."""
 
 
+class ChangedRatingsError(DataError):
+    """Ratings were read again in a later pass, and are not those that were read first.
+
+    Executors raise it, which know of no label, so that what Spark says has its message.
+
+    Parameters
+    ----------
+    found : str
+        What tells so.
+    label : str, optional
+        Of the ratings.
+    """
+
+    def __init__(self, found: str, label: str = "") -> None:
+        super().__init__(
+            f"{label}{': ' if label else ''}the ratings have changed since they were first read "
+            f"({found}): run again, and leave the files, or the table, as they are until the run "
+            "ends"
+        )
+
+
 class SolveError(UserError, ArithmeticError):
     """The normal equations of a row have no finite solution, in float64 either.
 

@@ -37,6 +37,7 @@ from pyspark import Broadcast
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from als_spark.errors import ChangedRatingsError
 from als_spark.model.ids import IdIndex
 from als_spark.solve.blocks import (
     RatingBlock,
@@ -64,7 +65,7 @@ from als_spark.types import (
 
 CHUNK_COLUMNS = (
     *("users", "user_codes", "items", "item_codes"),
-    *("n_ratings", "ratings", "levels", "splits", "timestamps", "weights"),
+    *("n_ratings", "ratings", "levels", "splits", "timestamps", "weights", "bad"),
 )
 """What :func:`cut_partition` needs of a chunk."""
 PIECE_SCHEMA = "key int, piece binary"
@@ -232,15 +233,19 @@ def dense_pairs(
 ) -> dict[Side, npt.NDArray[Any]]:
     """Return the dense rows of each side of the ratings of a chunk, in as few bytes as they need.
 
-    ``indices`` are those of :func:`indices_of`.
+    ``indices`` are those of :func:`indices_of`. ChangedRatingsError if the chunk is not one of
+    those that were numbered: it was lost, and made again of files or rows that have changed.
     """
     n = chunk["n_ratings"]
-    return {
-        side: narrow(index.rows_of(ids_from_bytes(chunk[f"{side}s"])), len(index))[
-            widen(chunk[f"{side}_codes"], n)
-        ]
-        for side, index in indices.items()
-    }
+    if n < 0:
+        raise ChangedRatingsError(chunk["bad"])
+    dense = {}
+    for side, index in indices.items():
+        rows = index.rows_of(ids_from_bytes(chunk[f"{side}s"]))
+        if rows.size and rows.min() < 0:
+            raise ChangedRatingsError(f"an id of the {side}s is new")
+        dense[side] = narrow(rows, len(index))[widen(chunk[f"{side}_codes"], n)]
+    return dense
 
 
 def cut_chunk(

@@ -13,7 +13,7 @@ from pyspark import RDD, StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from als_spark.errors import DataError
+from als_spark.errors import ChangedRatingsError, DataError
 from als_spark.model.ids import id_for_message
 from als_spark.solve.blocks import build_block
 from als_spark.spark.arrow import map_in_arrow, unpickled
@@ -92,6 +92,7 @@ class Packing:
         self._options = options
         self._label = label
         self._ids = {"user": summary.users.ids, "item": summary.items.ids}
+        self._n_ratings = summary.n_ratings
         self._counts = {"user": summary.user_counts, "item": summary.item_counts}
         self._n_rows: dict[Side, int] = {side: len(self._ids[side]) for side in SIDES}
         sizes = Sizes(
@@ -249,7 +250,7 @@ class Packing:
             self.plan.slice_bytes,
         )
         pieces = map_in_arrow(
-            self._chunks.where(F.col("n_ratings") > 0).select(*CHUNK_COLUMNS),
+            self._chunks.where(F.col("n_ratings") != 0).select(*CHUNK_COLUMNS),
             partial(cut_partition, options=pack, layout=layout),
             PIECE_SCHEMA,
         )
@@ -333,6 +334,9 @@ class Packing:
         for entry in found:
             if isinstance(entry, HeldOutStats):
                 n_ratings[entry.split] = n_ratings.get(entry.split, 0) + entry.n_ratings
+        packed = sum(n_ratings.values())
+        if n_duplicates == 0 and packed != self._n_ratings:
+            raise ChangedRatingsError(f"{self._n_ratings:,} then, {packed:,} now", self._label)
         weighted = [s.weighted for s in slices if s.side == "user" and s.weighted is not None]
         mean = WeightedMean(stats["user"].mean, n_ratings["train"])
         if weighted:

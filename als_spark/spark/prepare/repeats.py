@@ -30,7 +30,7 @@ from als_spark.spark.read.facts import Summary
 from als_spark.spark.session import broadcasted, default_partitions, described
 from als_spark.types import IntArray, Side
 
-_COLUMNS = ("users", "user_codes", "items", "item_codes", "n_ratings")
+_COLUMNS = ("users", "user_codes", "items", "item_codes", "n_ratings", "bad")
 
 
 def has_repeats(session: SparkSession, chunks: DataFrame, summary: Summary) -> bool:

@@ -11,19 +11,22 @@ from typing import Any
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
-from als_spark.errors import ConfigError, DataError
+from als_spark.errors import ChangedRatingsError, ConfigError, DataError
 
 
 @contextmanager
 def unreadable_files_are_named(label: str) -> Iterator[None]:
     """Turn Spark's failure to read a file of the source, met in a pass, into a DataError.
 
-    And the failure of workers to start, into a ConfigError. Others pass through.
+    And ratings that have changed between two passes; and the failure of workers to start, into a
+    ConfigError. Others pass through.
     """
     try:
         with workers_are_explained():
             yield
     except (PySparkException, Py4JJavaError) as error:
+        if changed := _CHANGED.search(str(error)):
+            raise DataError(f"{label}: {changed[1]}") from error
         if not _broke_while_reading(error):
             raise
         raise DataError(
@@ -70,6 +73,8 @@ def worker_problem(text: str) -> str | None:
     return None
 
 
+_CHANGED = re.compile(rf"{ChangedRatingsError.__name__}: (.+)")
+"""What a worker says of them."""
 _READ_FAILURE = re.compile(
     "FAILED_READ_FILE|CANNOT_READ_FILE_FOOTER|Encountered error while reading file"
     "|cannot be converted in file"

@@ -20,6 +20,8 @@ from als_spark.spark.prepare.encode import encode_files, summarise
 from als_spark.spark.prepare.options import PrepareOptions
 from als_spark.spark.read.clean_files import NotClean, Rules, find_clean_files
 from als_spark.spark.read.columns import source_from_frame
+from als_spark.spark.read.facts import Summary
+from als_spark.spark.read.failures import unreadable_files_are_named
 from als_spark.spark.read.sources import Source, SourceOptions, read_source
 from als_spark.spark.read.split import SplitOptions
 from als_spark.train.loop import train_models
@@ -168,6 +170,44 @@ def test_a_row_that_is_unusable_leaves_all_to_spark(
         trained(spark, bad)
     assert "Spark reads the ratings: a value is missing" in caplog.text
     assert trained(spark, bad, "drop") == trained(spark, bad.where("user > 0"), "drop")
+
+
+@pytest.mark.parametrize(
+    ("usable", "change", "found"),
+    [
+        ("true", "user + 1", "No such file"),
+        ("user > 0", "user + 1", "an id of the users is new"),
+        ("user > 0", "if(user < 1003, user, null)", "400 then, [0-9]+ now"),
+    ],
+    ids=["by tasks", "new ids", "fewer"],
+)
+def test_ratings_that_are_others_in_a_later_pass(
+    usable: str,
+    change: str,
+    found: str,
+    spark: SparkSession,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = f"file://{write(tmp_path / 'ratings')}"
+    frame = spark.read.parquet(path)
+    others = spark.createDataFrame(
+        frame.withColumn("user", F.expr(change).cast("int")).dropna().toPandas(), frame.schema
+    )
+
+    def summarise_and_overwrite(chunks: DataFrame) -> Summary:
+        summary = summarise(chunks)
+        if usable == "true":
+            # As if an executor were lost. What Spark reads follows a write of Spark's even so.
+            chunks.unpersist(blocking=True)
+        others.write.mode("overwrite").parquet(path)
+        return summary
+
+    monkeypatch.setattr(prepare, "summarise", summarise_and_overwrite)
+    given = frame if usable == "true" else frame.where(usable)
+    message = rf"^(here|the DataFrame): the ratings have changed .*{found}.*: run again"
+    with pytest.raises(DataError, match=message), unreadable_files_are_named("here"):
+        trained(spark, given)
 
 
 def test_only_plain_columns_of_parquet_files_are_read_so(

@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from als_spark.errors import ChangedRatingsError
 from als_spark.solve.routing import SHARED_ROW
+from als_spark.spark.arrow import ids_to_bytes
 from als_spark.spark.planner import place_rows
 from als_spark.spark.prepare.encode import encode_chunk, encode_partition, merge_ids
 from als_spark.spark.prepare.pack import (
@@ -277,6 +279,21 @@ def test_an_empty_block_has_no_rows():
     entries = list(merge_block("user", 0, [none], np.zeros(3, np.int32), 4, OPTIONS))
     assert sum(entry.ratings.n_ratings for entry in entries) == 0
     assert all(isinstance(entry, TrainSlice) for entry in entries)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"n_ratings": -1, "bad": "a.csv has changed"}, r"\(a\.csv has changed\)"),
+        ({"users": ids_to_bytes(pa.array([0, 1, 77]))}, r"\(an id of the users is new\)"),
+        ({"items": ids_to_bytes(pa.array([77, 78, 79]))}, r"\(an id of the items is new\)"),
+    ],
+)
+def test_chunks_that_were_not_numbered_are_refused(changed, reason):
+    (chunk,) = encode_chunk(typed(EXAMPLE)).select(CHUNK_COLUMNS).to_pylist()
+    again = pa.RecordBatch.from_pylist([chunk | changed])
+    with pytest.raises(ChangedRatingsError, match=reason):
+        list(cut_partition([again], options=OPTIONS, layout=layout_of(EXAMPLE, BLOCKS)))
 
 
 def test_nothing_comes_of_nothing():
