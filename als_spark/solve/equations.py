@@ -53,7 +53,7 @@ class Equations(Protocol):
     def enter(self, known: FloatArray, ratings: FloatArray) -> None:
         """Enter (n,) ratings into (n, rank + 1) gathered rows of ``padded``, in place.
 
-        The product of the result with itself has A's sum over the ratings, and below it b.
+        The product of the result with itself has b, and below it A's sum over the ratings.
         """
         ...
 
@@ -128,8 +128,8 @@ class SquaredErrors:
         return block.degrees
 
     def enter(self, known: FloatArray, ratings: FloatArray) -> None:
-        """Enter ratings as the last column."""
-        known[:, -1] = ratings
+        """Enter ratings as the first column."""
+        known[:, 0] = ratings
 
     def constant(self, ratings: FloatArray) -> float:
         """Return r·r."""
@@ -147,7 +147,7 @@ class SquaredErrors:
     ) -> tuple[FloatArray, FloatArray]:
         """Solve (V Vᵀ + w I) y = r; u = Vᵀ y, and the rows' parts of the objective are w r·y."""
         n_rows, width = ratings.shape
-        fixed = known[:, :-1].reshape(n_rows, width, -1)
+        fixed = known[:, 1:].reshape(n_rows, width, -1)
         weights = self._penalty.weights(counts)
         ratings = ratings.astype(known.dtype)
         if self._nonnegative:

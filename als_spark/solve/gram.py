@@ -1,9 +1,11 @@
 """Gram matrices and right-hand sides of rows: gathering the fixed factors, and the products.
 
 With V the (n, d) rows of the fixed factors that a row has rated and r its n ratings, V is gathered
-into a workspace of d + 1 columns, whose last column takes the ratings: [V r]ᵀ V is the Gram matrix
-VᵀV with the right-hand side Vᵀr below it, one product a row. Where ratings have weights w, [V r] is
-multiplied by √w, rating by rating: the products are then those of the weighted least squares.
+into a workspace of d + 1 columns, whose first column takes the ratings: [r V]ᵀ V is the Gram matrix
+VᵀV with the right-hand side Vᵀr above it, one product a row. Of the Gram matrix the upper triangle
+is enough: in Fortran's order it is the lower one, which LAPACK factorises the fastest. Where
+ratings have weights w, [r V] is multiplied by √w, rating by rating: the products are then those of
+the weighted least squares.
 
 Products are in the dtype of the fixed factors (float32 or float64); what is summed piece by piece
 is summed in float64. No function modifies its inputs but the workspace.
@@ -34,7 +36,7 @@ KERNELS_OF_SMALL_PRODUCTS = {"SkylakeX", "Cooperlake", "SapphireRapids"}
 class Products(NamedTuple):
     """How a Gram matrix is computed, which depends on the kernels of the BLAS.
 
-    By the symmetric product (``syrk``), or by panels of columns, down from the diagonal, each a
+    By the symmetric product (``syrk``), or by panels of columns, down to the diagonal, each a
     general product, in pieces of the ratings where it would be large.
 
     Measured with OpenBLAS 0.3.31 on its kernels of Haswell and SkylakeX, for ranks of 10 to 200,
@@ -45,7 +47,7 @@ class Products(NamedTuple):
     """
 
     panel: int
-    """Columns of a panel; the last may have an eighth more, rather than leave few columns over."""
+    """Columns of a panel; the first has what is left, up to an eighth more, or fewer."""
     piece: float
     """Multiplications of a general product at most."""
     is_symmetric: Callable[[int, int, int], bool]
@@ -75,13 +77,13 @@ def products_of_blas() -> Products:
 
 
 def pad_factors(factors: FloatArray) -> FloatArray:
-    """Append a row and a column of zeros to factors: (n + 1, rank + 1).
+    """Add a last row and a first column of zeros to factors: (n + 1, rank + 1).
 
     Padded places of a block point at the row; the column is where a row's ratings go.
     """
     n, rank = factors.shape
     padded = np.zeros((n + 1, rank + 1), factors.dtype)
-    padded[:-1, :-1] = factors
+    padded[:-1, 1:] = factors
     return padded
 
 
@@ -119,7 +121,7 @@ def accumulate(
     weights: FloatArray | None = None,
     seen: Callable[[FloatArray], None] | None = None,
 ) -> FloatArray:
-    """Sum [V r]ᵀ V of one row in float64, in pieces of the workspace: memory stays bounded.
+    """Sum [r V]ᵀ V of one row in float64, in pieces of the workspace: memory stays bounded.
 
     Each piece is multiplied in ``dtype``; ``enter`` enters its ratings (see
     :class:`als_spark.solve.equations.Equations`). ``seen`` is called with each piece, weighed.
@@ -136,7 +138,7 @@ def accumulate(
         if seen is not None:
             seen(known)
         multiply(known[None], piece)
-        if not np.isfinite(np.einsum("rii->", piece[:, :rank])):
+        if not np.isfinite(np.einsum("rii->", piece[:, 1:])):
             # Beyond float32, but not beyond the sums.
             exact = np.empty((1, rank + 1, rank))
             multiply(known[None].astype(np.float64), exact)
@@ -147,31 +149,31 @@ def accumulate(
 
 
 def multiply(known: FloatArray, out: FloatArray, products: Products | None = None) -> None:
-    """Compute [V r]ᵀ V for a stack of rows.
+    """Compute [r V]ᵀ V for a stack of rows.
 
     Parameters
     ----------
     known : (n_rows, width, rank + 1)
-        [V r] of each row.
+        [r V] of each row.
     out : (n_rows, rank + 1, rank)
-        VᵀV, of which only the lower triangle is promised, and below it Vᵀr.
+        Vᵀr, and below it VᵀV, of which only the upper triangle is promised.
     products : Products, optional
         Those of :func:`products_of_blas` if not given.
     """
     products = products_of_blas() if products is None else products
     width, rank = known.shape[1], known.shape[2] - 1
     if products.is_symmetric(width, rank, known.itemsize):
-        fixed = known[:, :, :rank]
-        np.matmul(fixed.transpose(0, 2, 1), fixed, out=out[:, :rank])
-        np.matmul(known[:, None, :, rank], fixed, out=out[:, rank:])
+        fixed = known[:, :, 1:]
+        np.matmul(fixed.transpose(0, 2, 1), fixed, out=out[:, 1:])
+        np.matmul(known[:, None, :, 0], fixed, out=out[:, :1])
         return
     for start, stop in _panels(rank, products.panel):
-        below, target = known[:, :, start:].transpose(0, 2, 1), out[:, start:, start:stop]
-        one_rating = (rank + 1 - start) * (stop - start)
+        above, target = known[:, :, : stop + 1].transpose(0, 2, 1), out[:, : stop + 1, start:stop]
+        one_rating = (stop + 1) * (stop - start)
         n_pieces = max(min(math.ceil(width * one_rating / products.piece), width), 1)
         bounds = [width * k // n_pieces for k in range(n_pieces + 1)]
         for first, last in pairwise(bounds):
-            factors = below[:, :, first:last], known[:, first:last, start:stop]
+            factors = above[:, :, first:last], known[:, first:last, start + 1 : stop + 1]
             if first == 0:
                 np.matmul(*factors, out=target)
             else:
@@ -181,10 +183,10 @@ def multiply(known: FloatArray, out: FloatArray, products: Products | None = Non
 @cache
 def _panels(rank: int, panel: int) -> tuple[tuple[int, int], ...]:
     """Bounds of the panels of so many columns that a rank has."""
-    starts = [0]
-    while rank - starts[-1] > panel + panel // 8:
-        starts.append(starts[-1] + panel)
-    return tuple(pairwise([*starts, rank]))
+    stops = [rank]
+    while stops[-1] > panel + panel // 8:
+        stops.append(stops[-1] - panel)
+    return tuple(pairwise([0, *reversed(stops)]))
 
 
 def multiply_dual(known: FloatArray) -> FloatArray:

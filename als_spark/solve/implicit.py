@@ -9,11 +9,11 @@ the system of a row is
 
 where both sums run over the row's own ratings, and n₊ of them are above 0. VᵀV is computed once a
 half-step, so that a row costs its own ratings only; the product of √(α |r|) v, with (1 + α |r|) /
-√(α |r|) in the last column, has both sums.
+√(α |r|) in the first column, has both sums.
 
 In the coordinates of the eigenvectors Q of VᵀV = Q Λ Qᵀ, what all rows share is diagonal: D = Λ + w
 I for whatever ridge weight w. A row of few ratings then has a *dual* form, by the identity of
-Woodbury: with T the (n, d) rows √(α |r|) Qᵀv, and g the last column,
+Woodbury: with T the (n, d) rows √(α |r|) Qᵀv, and g the first column,
 
     (I + T D⁻¹ Tᵀ) y = g        Qᵀx = D⁻¹ Tᵀ y
 """
@@ -84,7 +84,7 @@ class Preferences:
             weights = self._weights(ratings).astype(known.dtype)
             roots = np.sqrt(np.maximum(weights, LEAST_WEIGHT))
             known *= roots[:, None]
-            known[:, -1] = np.where(ratings > 0, (1 + weights) / roots, 0)
+            known[:, 0] = np.where(ratings > 0, (1 + weights) / roots, 0)
 
     def constant(self, ratings: FloatArray) -> float:
         """Return Σ (1 + α |r|) over ratings above 0."""
@@ -92,7 +92,7 @@ class Preferences:
 
     def add_ridge(self, gram: FloatArray, counts: IntArray) -> None:
         """Add VᵀV, and λ n₊^ν to the diagonals."""
-        # What is above the diagonals may be any number.
+        # What is below the diagonals may be any number.
         with np.errstate(invalid="ignore", over="ignore"):
             gram += self._gram.astype(gram.dtype)
         add_to_diagonals(gram, self._penalty.weights(counts))
@@ -136,7 +136,7 @@ class RotatedPreferences(Preferences):
         super().__init__(penalty, alpha, fixed, degrees, gram)
         values, self._vectors = np.linalg.eigh(self._gram)
         self._values = np.maximum(values, 0)
-        np.matmul(fixed, self._vectors.astype(fixed.dtype), out=self.padded[:-1, :-1])
+        np.matmul(fixed, self._vectors.astype(fixed.dtype), out=self.padded[:-1, 1:])
         self.dual_below = fixed.shape[1]
 
     def add_ridge(self, gram: FloatArray, counts: IntArray) -> None:
@@ -151,10 +151,10 @@ class RotatedPreferences(Preferences):
         n_rows, width = ratings.shape
         self.enter(known, ratings.reshape(-1))
         stack = known.reshape(n_rows, width, -1)
-        g = stack[:, :, -1].copy()
+        g = stack[:, :, 0].copy()
         with np.errstate(divide="ignore", invalid="ignore"):
             scales = (1 / np.sqrt(self._diagonals(counts))).astype(known.dtype)
-            scaled = stack[:, :, :-1]
+            scaled = stack[:, :, 1:]
             scaled *= scales[:, None, :]
             gram = multiply_dual(scaled)
             add_to_diagonals(gram, np.ones(n_rows))
@@ -170,12 +170,11 @@ class RotatedPreferences(Preferences):
         return restored
 
     def restore_sums(self, stack: FloatArray) -> FloatArray:
-        """Return Q S Qᵀ, and b Qᵀ below it."""
-        rank = stack.shape[1]
-        lower = np.tril(stack[:rank])
-        whole: FloatArray = np.vstack([lower + np.tril(lower, -1).T, stack[rank:]])
+        """Return b Qᵀ, and Q S Qᵀ below it."""
+        upper = np.triu(stack[1:])
+        whole: FloatArray = np.vstack([stack[:1], upper + np.triu(upper, 1).T])
         whole = whole @ self._vectors.T
-        whole[:rank] = self._vectors @ whole[:rank]
+        whole[1:] = self._vectors @ whole[1:]
         return whole
 
     def _diagonals(self, counts: IntArray) -> FloatArray:

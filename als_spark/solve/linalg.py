@@ -21,8 +21,9 @@ def solve_spd_stack(matrices: FloatArray, rhs: FloatArray) -> None:
     That includes systems whose sums have overflowed: an infinite diagonal has a Cholesky factor,
     and a solution that is finite and wrong.
 
-    ``matrices`` (n_rows, order, order), each contiguous, are overwritten, and only their lower
-    triangles read; ``rhs`` (n_rows, order) becomes the solutions.
+    ``matrices`` (n_rows, order, order), each contiguous, are overwritten, and only their upper
+    triangles read; ``rhs`` (n_rows, order), of their dtype and each row contiguous, becomes the
+    solutions.
     """
     n_rows, order = rhs.shape
     # Across rows takes some order² NumPy calls, of about a LAPACK call's time each.
@@ -31,45 +32,46 @@ def solve_spd_stack(matrices: FloatArray, rhs: FloatArray) -> None:
         return
     posv = lapack.sposv if matrices.dtype == np.float32 else lapack.dposv
     # A C-ordered symmetric matrix, transposed, is the Fortran order that LAPACK overwrites without
-    # a copy. (1, 1: overwrite both; by position, since f2py parses keywords slowly.)
+    # a copy; its upper triangle is then the lower one. (1, 1, 1: the lower one, overwrite both; by
+    # position, since f2py parses keywords slowly.)
     finite = np.isfinite(np.einsum("rii->ri", matrices)).all(axis=1)
     for matrix, row in zip(matrices.transpose(0, 2, 1), rhs, strict=True):
-        _, solution, info = posv(matrix, row, 0, 1, 1)
-        row[:] = solution if info == 0 else np.nan
+        if posv(matrix, row, 1, 1, 1)[2]:
+            row[:] = np.nan
     rhs[~finite] = np.nan
 
 
 def factor_and_solve_stack(matrices: FloatArray, rhs: FloatArray) -> None:
-    """Solve A x = h, and put the Cholesky factors L, A = L Lᵀ, in the place of a stack of A.
+    """Solve A x = h, and put Lᵀ of the Cholesky factors, A = L Lᵀ, in the place of a stack of A.
 
-    ``matrices`` (n_rows, order, order), each contiguous; only the lower triangles are read, and
-    what is above them stays. ``rhs`` (n_rows, order) becomes the solutions. NaN where A has none.
+    ``matrices`` (n_rows, order, order), each contiguous; only the upper triangles are read, and
+    what is below them stays. ``rhs`` (n_rows, order) becomes the solutions. NaN where A has none.
     """
     posv = lapack.sposv if matrices.dtype == np.float32 else lapack.dposv
     diagonals = np.einsum("rii->ri", matrices)
     finite = np.isfinite(diagonals).all(axis=1)
     # See solve_spd_stack.
     for k, (matrix, row) in enumerate(zip(matrices.transpose(0, 2, 1), rhs, strict=True)):
-        _, _, info = posv(matrix, row, 0, 1, 1)
+        _, _, info = posv(matrix, row, 1, 1, 1)
         finite[k] &= info == 0
     diagonals[~finite] = np.nan
     rhs[~finite] = np.nan
 
 
-def solve_upper_stack(lower: FloatArray, rhs: FloatArray) -> None:
-    """Solve Lᵀ x = y for a stack of lower triangular matrices; ``rhs`` becomes the solutions."""
-    trsv = blas.strsv if lower.dtype == np.float32 else blas.dtrsv
-    # In Fortran's order L is the upper triangle of its transpose. (By position: increment, offset,
-    # lower, transposed, unit diagonal, overwrite.)
-    for matrix, row in zip(lower.transpose(0, 2, 1), rhs, strict=True):
-        trsv(matrix, row, 1, 0, 0, 0, 0, 1)
+def solve_upper_stack(upper: FloatArray, rhs: FloatArray) -> None:
+    """Solve Lᵀ x = y for a stack of upper triangular Lᵀ; ``rhs`` becomes the solutions."""
+    trsv = blas.strsv if upper.dtype == np.float32 else blas.dtrsv
+    # In Fortran's order it is the lower triangle, L. (By position: increment, offset, lower,
+    # transposed, unit diagonal, overwrite.)
+    for matrix, row in zip(upper.transpose(0, 2, 1), rhs, strict=True):
+        trsv(matrix, row, 1, 0, 1, 1, 0, 1)
 
 
-def invert_stack(lower: FloatArray) -> None:
-    """Put the lower triangles of A⁻¹ in the place of the Cholesky factors of A; NaN stays."""
-    potri = lapack.spotri if lower.dtype == np.float32 else lapack.dpotri
-    for matrix in lower.transpose(0, 2, 1):
-        potri(matrix, 0, 1)
+def invert_stack(upper: FloatArray) -> None:
+    """Put the upper triangles of A⁻¹ in the place of Lᵀ, A = L Lᵀ; NaN stays."""
+    potri = lapack.spotri if upper.dtype == np.float32 else lapack.dpotri
+    for matrix in upper.transpose(0, 2, 1):
+        potri(matrix, 1, 1)
 
 
 def _solve_across_rows(matrices: FloatArray, rhs: FloatArray) -> None:
@@ -80,7 +82,8 @@ def _solve_across_rows(matrices: FloatArray, rhs: FloatArray) -> None:
     """
     n_rows, order = rhs.shape
     a = np.empty((order + 1, order, n_rows), matrices.dtype)
-    a[:order] = matrices.transpose(1, 2, 0)
+    # Its lower triangle, from the upper ones.
+    a[:order] = matrices.transpose(2, 1, 0)
     a[order] = rhs.T
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         for k in range(order):

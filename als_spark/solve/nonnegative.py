@@ -50,7 +50,7 @@ def solve_nonnegative_stack(matrices: FloatArray, rhs: FloatArray) -> None:
     Parameters
     ----------
     matrices : (n_rows, order, order)
-        A of each problem, positive definite, each contiguous; overwritten. Only their lower
+        A of each problem, positive definite, each contiguous; overwritten. Only their upper
         triangles are read.
     rhs : (n_rows, order)
         b of each problem, overwritten with x; NaN where A is not positive definite.
@@ -138,12 +138,12 @@ def _pivot(problems: _Steps, broken: BoolArray) -> FloatArray:
     return solution
 
 
-def _symmetric(lower: FloatArray) -> FloatArray:
-    """Fill the upper triangles of a stack from the lower ones, in place."""
-    order = lower.shape[1]
+def _symmetric(upper: FloatArray) -> FloatArray:
+    """Fill the lower triangles of a stack from the upper ones, in place."""
+    order = upper.shape[1]
     above = np.triu_indices(order, 1)
-    lower[:, above[0], above[1]] = lower[:, above[1], above[0]]
-    return lower
+    upper[:, above[1], above[0]] = upper[:, above[0], above[1]]
+    return upper
 
 
 class _Problems:

@@ -108,9 +108,12 @@ class Objective:
 
     def weights(self, degrees: IntArray) -> FloatArray:
         """(n_rows,) float64 λ n^ν of rows of n ratings each; 0 for a row without a rating."""
-        weights = np.zeros(degrees.size)
-        rated = degrees > 0
-        weights[rated] = self.reg * degrees[rated].astype(np.float64) ** self.exponent
+        weights: FloatArray = np.where(degrees > 0, float(self.reg), 0.0)
+        # A power takes as long as a small system, and most objectives need none.
+        if self.exponent == 1:
+            weights *= degrees
+        elif self.exponent:
+            weights *= np.maximum(degrees, 1).astype(np.float64) ** self.exponent
         return weights
 
     def check_size(self, most: int, largest: float = 0.0) -> None:

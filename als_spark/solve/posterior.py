@@ -98,9 +98,12 @@ class Columns:
         return table[:, self.size : -2]
 
     def pack(self, matrices: FloatArray) -> FloatArray:
-        """Return (n, D, D) covariances as rows have them: (n, numbers of the covariance)."""
+        """Return (n, D, D) covariances as rows have them: (n, numbers of the covariance).
+
+        Only their upper triangles are read.
+        """
         first, second = self.places
-        return np.ascontiguousarray(matrices[:, first, second])
+        return np.ascontiguousarray(matrices[:, second, first])
 
     def errors(self, table: FloatArray) -> FloatArray:
         """(n_rows,) expected squared errors, weighted by the t of the other side."""
@@ -143,7 +146,7 @@ class FixedSide:
     Attributes
     ----------
     padded : (n_columns + 1, D + 1)
-        √t (1, v, c); the last row is of zeros. The place of c then takes what is left of a rating.
+        √t (c, 1, v); the last row is of zeros. The place of c then takes what is left of a rating.
     mean : float
         m.
     spreads : (n_columns + 1, D (D + 1) / 2) or (n_columns + 1, D), or None
@@ -167,9 +170,9 @@ class FixedSide:
         n, size = means.shape
         roots = np.sqrt(scales)[:, None]
         padded = np.zeros((n + 1, size + 1), dtype)
-        padded[:-1, :1] = roots
-        np.multiply(means[:, 1:], roots, out=padded[:-1, 1:-1], casting="same_kind")
-        np.multiply(means[:, :1], roots, out=padded[:-1, -1:], casting="same_kind")
+        np.multiply(means[:, :1], roots, out=padded[:-1, :1], casting="same_kind")
+        padded[:-1, 1:2] = roots
+        np.multiply(means[:, 1:], roots, out=padded[:-1, 2:], casting="same_kind")
         spreads = None
         if columns.n_covariances:
             spreads = np.zeros((n + 1, columns.n_covariances), dtype)
@@ -185,8 +188,8 @@ class FixedSide:
     def enter(self, known: FloatArray, ratings: FloatArray) -> None:
         """Put √t (r − m − c) in the place of √t c of gathered rows."""
         left = np.subtract(ratings, self.mean, dtype=known.dtype)
-        left *= known[:, 0]
-        np.subtract(left, known[:, -1], out=known[:, -1])
+        left *= known[:, 1]
+        np.subtract(left, known[:, 0], out=known[:, 0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +256,7 @@ class PosteriorSolver:
         total = RowSums(np.empty((block.n_rows, size + 1, size)), np.empty(block.n_rows))
         with np.errstate(over="ignore", invalid="ignore"):
             self._accumulate_into(total, block)
-            read = np.einsum("rii->", total.stacks[:, :size]) + total.stacks[:, size].sum()
+            read = np.einsum("rii->", total.stacks[:, 1:]) + total.stacks[:, 0].sum()
             if self.fixed.padded.dtype != np.float64 and not np.isfinite(read):
                 self._exact()._accumulate_into(total, block)
         return total
@@ -316,7 +319,7 @@ class PosteriorSolver:
             stack = self._multiply_run(block, run, workspace, squares[run.rows])
             if self.columns.kind == "diagonal":
                 own = variances[run.rows]
-                np.einsum("nii->ni", stack[:, :size])[:, 1:] += own[:, 1:]
+                np.einsum("nii->ni", stack[:, 1:])[:, 1:] += own[:, 1:]
                 squares[run.rows] += own[:, 0]
             elif self.fixed.spreads is not None:
                 self._add_spreads(stack, squares[run.rows], self._sum_spreads(block, run))
@@ -334,7 +337,7 @@ class PosteriorSolver:
             squares[:] = 0.0
 
             def add_squares(known: FloatArray) -> None:
-                left = known[:, -1].astype(np.float64)
+                left = known[:, 0].astype(np.float64)
                 squares[0] += left @ left
 
             whole = accumulate(
@@ -346,7 +349,7 @@ class PosteriorSolver:
         self.fixed.enter(known, ratings)
         if weights is not None:
             weigh(known, weights)
-        left = known[:, -1].astype(np.float64)
+        left = known[:, 0].astype(np.float64)
         left *= left
         stack = np.empty((squares.size, size + 1, size), padded.dtype)
         row = place = 0
@@ -388,8 +391,8 @@ class PosteriorSolver:
         """Add to the sums of a run what comes of the covariances of the other side."""
         size = self.columns.size
         added = unpack(summed, size)
-        stack[:, 1:size, 1:] += added[:, 1:, 1:]
-        stack[:, size, 1:] -= added[:, 0, 1:]
+        stack[:, 0, 1:] -= added[:, 0, 1:]
+        stack[:, 2:, 1:] += added[:, 1:, 1:]
         squares += added[:, 0, 0]
 
 
@@ -428,11 +431,11 @@ class _Systems:
         """Solve the systems of a part of the rows, in the dtype of the sums, and overwrite these.
 
         ``stack`` (n, D + 1, D) has the sums over the ratings; of them, and so of the systems, the
-        lower triangles are promised: all that is read.
+        upper triangles are promised: all that is read.
         """
-        columns, size = self._columns, self._columns.size
-        self._rhs[part] = stack[:, size]
-        system = stack[:, :size]
+        columns = self._columns
+        self._rhs[part] = stack[:, 0]
+        system = stack[:, 1:]
         noise = self._noise[part]
         system *= noise.astype(system.dtype)[:, None, None]
         precision = self._priors.precision.astype(system.dtype)

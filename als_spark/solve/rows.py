@@ -92,8 +92,7 @@ class RidgeSolver:
         self, sums: RowSums, rows: IntArray, degrees: IntArray, *, side: Side
     ) -> tuple[FloatArray, float]:
         """Solve rows whose normal equations have been summed over all blocks."""
-        rank = sums.stacks.shape[2]
-        gram, rhs = sums.stacks[:, :rank].copy(), sums.stacks[:, rank]
+        gram, rhs = sums.stacks[:, 1:].copy(), sums.stacks[:, 0]
         self._equations.add_ridge_to_sums(gram, degrees)
         solution = rhs.copy()
         _solve_stack(gram, solution, nonnegative=self._nonnegative)
@@ -221,7 +220,7 @@ class _BlockSolver:
                     multiply(part, stack[row : row + n])
                     row += n
                     place += n * width
-            gram, rhs = stack[:, :rank], stack[:, rank]
+            gram, rhs = stack[:, 1:], stack[:, 0]
             solution = self.factors[run.rows]
             solution[:] = rhs
             equations.add_ridge(gram, self._counts[run.rows])
@@ -240,7 +239,7 @@ class _BlockSolver:
         # One sum tells whether anything is wrong: a NaN or an infinity survives it.
         if np.isfinite(self.factors.sum(dtype=np.float64)):
             return
-        block, rank, equations = self._block, self._rank, self._equations
+        block, equations = self._block, self._equations
         bad = np.flatnonzero(~np.isfinite(self.factors).all(axis=1))
         buckets = list(block.buckets())
         bucket_of = np.searchsorted(block.bucket_rows, bad, side="right") - 1
@@ -250,10 +249,10 @@ class _BlockSolver:
             exact = bucket.ratings[at].astype(np.float64)
             weights = None if bucket.weights is None else bucket.weights[at]
             stack = self._accumulate(bucket.indices[at], exact, np.float64, weights)[None]
-            rhs = stack[:, rank]
+            gram, rhs = stack[:, 1:], stack[:, 0]
             solution = rhs.copy()
-            equations.add_ridge(stack[:, :rank], self._counts[row : row + 1])
-            _solve_stack(stack[:, :rank], solution, nonnegative=self._nonnegative)
+            equations.add_ridge(gram, self._counts[row : row + 1])
+            _solve_stack(gram, solution, nonnegative=self._nonnegative)
             with np.errstate(over="ignore"):
                 self.factors[row] = solution[0]
             if not np.isfinite(self.factors[row]).all():

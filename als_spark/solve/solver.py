@@ -20,8 +20,8 @@ class RowSums(NamedTuple):
     """Normal equations of some rows; those of disjoint parts of their ratings add up."""
 
     stacks: FloatArray
-    """(n_rows, rank + 1, rank) float64: the Gram matrix of each row, of which only the lower
-    triangle is promised, and below it the right-hand side."""
+    """(n_rows, rank + 1, rank) float64: the right-hand side of each row, and below it its Gram
+    matrix, of which only the upper triangle is promised."""
     squares: FloatArray
     """(n_rows,) float64: what each row has of the objective at factors of zeros, such as r·r."""
 

@@ -240,7 +240,7 @@ def flipped(solver):
     equations = solver._equations
     equations._vectors = -equations._vectors
     equations.padded = equations.padded.copy()
-    equations.padded[:, :-1] *= -1
+    equations.padded[:, 1:] *= -1
     return solver
 
 

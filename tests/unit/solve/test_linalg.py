@@ -20,8 +20,8 @@ class TestSolveSpdStack:
         matrices = (base.transpose(0, 2, 1) @ base + np.eye(order)).astype(dtype)
         rhs = rng.standard_normal((n, order)).astype(dtype)
         expected = np.linalg.solve(matrices.astype(np.float64), rhs.astype(np.float64)[..., None])
-        # Only the lower triangles are promised to hold anything.
-        matrices[:, *np.triu_indices(order, 1)] = np.nan
+        # Only the upper triangles are promised to hold anything.
+        matrices[:, *np.tril_indices(order, -1)] = np.nan
         solved = rhs.copy()
         solve_spd_stack(matrices, solved)
         assert solved.dtype == dtype

@@ -27,10 +27,10 @@ def problems(n_rows: int, order: int, n_ratings: int, seed: int = 0, ridge: floa
 
 
 def solved(matrices, rhs):
-    x, lower = rhs.copy(), np.tril(matrices)
-    # The upper triangle is not promised.
-    lower[:, *np.triu_indices(rhs.shape[1], 1)] = np.nan
-    solve_nonnegative_stack(lower, x)
+    x, upper = rhs.copy(), np.triu(matrices)
+    # The lower triangle is not promised.
+    upper[:, *np.tril_indices(rhs.shape[1], -1)] = np.nan
+    solve_nonnegative_stack(upper, x)
     return x
 
 

@@ -501,7 +501,7 @@ class TestSharedRows:
 
     def test_no_solution(self):
         solver = Objective(0.0).row_solver(np.zeros((4, 2), np.float32))
-        sums = RowSums(np.stack([np.eye(3, 2), np.zeros((3, 2))]), np.ones(2))
+        sums = RowSums(np.stack([np.eye(3, 2, k=-1), np.zeros((3, 2))]), np.ones(2))
         with pytest.raises(SolveError, match="item row 8 has no finite solution at lambda=0"):
             solver.solve_sums(sums, np.array([5, 8]), np.ones(2, np.int32), side="item")
 
