@@ -57,6 +57,14 @@ def main(argv: list[str] | None = None) -> int:
         parser.add_argument(
             f"--{name}", nargs="+", choices=choices, default=choices, help="default: both"
         )
+    parser.add_argument(
+        "--doublings",
+        type=int,
+        default=2,
+        metavar="N",
+        help="how often MLlib may have twice the iterations, to reach our objective (0: its time "
+        "is then a lower bound)",
+    )
     options = parser.parse_args(argv)
     if not Path(options.data).is_file():
         print(f"{options.data} is not there: give ratings with --data", file=sys.stderr)
@@ -70,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     same = True
     with tempfile.TemporaryDirectory() as folder:
         if "mllib" in options.peers:
-            result["mllib"] = against_mllib(options.data, ranks, Path(folder))
+            result["mllib"] = against_mllib(options.data, ranks, options.doublings, Path(folder))
         if "notebook" in options.peers:
             result["notebook"] = against_notebook(
                 options.data, ranks, options.placements, Path(folder)
@@ -153,7 +161,7 @@ def against_notebook(
     }
 
 
-def against_mllib(data: str, ranks: Sequence[int], folder: Path) -> dict[str, Any]:
+def against_mllib(data: str, ranks: Sequence[int], doublings: int, folder: Path) -> dict[str, Any]:
     """Run the sweep with exponent 1 as a command, and MLlib to the same objectives."""
     command, points = time_command(data, ranks, MLLIB_LAMBDAS, 1.0, folder)
     print(f"whole command, exponent 1: {command:.1f} s", file=sys.stderr)
@@ -168,30 +176,32 @@ def against_mllib(data: str, ranks: Sequence[int], folder: Path) -> dict[str, An
             frame = parquet.coalesce(2).cache()
             fit_mllib(frame, 5, 3)
             for point in points:
-                row = fit_to_objective(frame, train, point)
+                row = fit_to_objective(frame, train, point, doublings)
                 rows.append(row)
                 print(row, file=sys.stderr, flush=True)
         blas = loaded_blas(session)
     total = sum(row["mllib_seconds"] for row in rows)
-    reached = all(row["mllib_reached"] for row in rows)
+    n_reached = sum(row["mllib_reached"] for row in rows)
     print(
         f"MLlib's fits {total:.0f} s, our whole command {command:.1f} s: {total / command:.1f} "
-        f"times as long; MLlib reached every objective: {reached}"
+        f"times as long; MLlib reached {n_reached} of {len(rows)} objectives"
     )
     return {
         "seconds": {"mllib": total, "command": command},
         "mllib_over_ours": total / command,
-        "mllib_reached_every_objective": reached,
+        "mllib_reached": n_reached,
         "within": WITHIN,
         "blas": blas,
         "points": rows,
     }
 
 
-def fit_to_objective(frame: Any, train: Ratings, point: dict[str, Any]) -> dict[str, Any]:
-    """Fit MLlib with as many iterations as ours had, or twice, or four times as many."""
+def fit_to_objective(
+    frame: Any, train: Ratings, point: dict[str, Any], doublings: int
+) -> dict[str, Any]:
+    """Fit MLlib with as many iterations as ours had, and twice as many, until that is enough."""
     rank, reg, n = point["d"], point["lambda_reg"], point["iterations"]
-    for doubled in range(3):
+    for doubled in range(doublings + 1):
         n = point["iterations"] << doubled
         fit = fit_mllib(frame, rank, n, reg)
         found = objective(train, fit.users, fit.items, reg)
