@@ -82,8 +82,9 @@ def _solve_across_rows(matrices: FloatArray, rhs: FloatArray) -> None:
     """
     n_rows, order = rhs.shape
     a = np.empty((order + 1, order, n_rows), matrices.dtype)
-    # Its lower triangle, from the upper ones.
-    a[:order] = matrices.transpose(2, 1, 0)
+    for k in range(order):
+        # The lower triangle, from the upper ones.
+        a[k:order, k] = matrices[:, k, k:].T
     a[order] = rhs.T
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         for k in range(order):

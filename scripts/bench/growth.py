@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), metavar="N,...")
     parser.add_argument("--users", type=int, default=N_USERS, metavar="N", help="of every size")
     parser.add_argument("--items", type=int, default=N_ITEMS, metavar="N", help="of every size")
+    parser.add_argument("--heap", default=HEAP, metavar="SIZE", help="of the driver's JVM")
     parser.add_argument("--child", type=int, help="measure one size and print it")
     options = parser.parse_args(argv)
     if options.quick:
@@ -68,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         command += ["--repeats", str(options.repeats)]
         command += ["--users", str(options.users), "--items", str(options.items)]
         environment = os.environ | {
-            "PYSPARK_SUBMIT_ARGS": f"--driver-memory {HEAP} pyspark-shell",
+            "PYSPARK_SUBMIT_ARGS": f"--driver-memory {options.heap} pyspark-shell",
             "OPENBLAS_NUM_THREADS": "1",
         }
         row = run_child(command, environment)
@@ -88,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     result = {
         "question": "time and memory by the number of ratings",
         "rank": rank,
-        "driver_heap": HEAP,
+        "driver_heap": options.heap,
         "users": options.users,
         "items": options.items,
         "dtype": "float32",

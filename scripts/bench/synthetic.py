@@ -69,7 +69,7 @@ def generate(
         n_more = int(1.3 * (n_ratings - pairs.size) / fresh) + 1000
         more = _draw(rng, user_weights, n_more) * n_items + _draw(rng, item_weights, n_more)
         n_before = pairs.size
-        pairs = np.unique(np.concatenate([pairs, more]))
+        pairs = _distinct(np.concatenate([pairs, more]))
         fresh = max((pairs.size - n_before) / n_more, 0.05)
     pairs = rng.permutation(pairs)[:n_ratings]
     # The weights fall with the index: shuffled, so that ids say nothing of popularity.
@@ -86,6 +86,14 @@ def write_parquet(ratings: Ratings, folder: Path, n_files: int = 8) -> None:
     step = -(-table.num_rows // n_files)
     for k in range(n_files):
         pq.write_table(table.slice(k * step, step), folder / f"part-{k:03}.parquet")
+
+
+def _distinct(pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Sort numbers in place, and return each once; for so many, faster than ``np.unique``."""
+    pairs.sort()
+    first = np.ones(pairs.size, bool)
+    np.not_equal(pairs[1:], pairs[:-1], out=first[1:])
+    return pairs[first]
 
 
 def _draw(
