@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,7 @@ def test_recommend_quickly(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(find_spec("implicit") is None, reason="a peer, which scripts/bench.sh installs")
 def test_lists_quickly(tmp_path: Path, movielens: Path) -> None:
     words = ("--quick", "--repeats", "1", "--data", str(movielens))
     run("lists", *words, "--output", str(tmp_path))
