@@ -49,7 +49,8 @@ DOCS = ROOT / "docs"
 CHANGES = ROOT / "CHANGELOG.md"
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 OTHERS_OPTIONS = {
-    *("--quick", "--data", "--sooner"),  # of scripts/bench.sh and scripts/drill.sh
+    *("--quick", "--data", "--sooner", "--heap", "--items", "--sizes", "--peers", "--doublings"),
+    # So far of scripts/bench.sh and scripts/drill.sh.
     "--all-files",  # of pre-commit
     *("--manager", "--hosts", "--driver"),  # of scripts/cluster.sh and scripts/package.sh
     "--spark",  # of scripts/test.sh
