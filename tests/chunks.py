@@ -12,6 +12,9 @@ from als_spark.spark.prepare.encode import ids_from_bytes
 
 Row = tuple[Any, ...]
 
+BY_TASKS = "the tasks have read the files themselves"
+"""What the log says where no row came through Spark."""
+
 
 def decoded(chunk: pa.RecordBatch) -> list[Row]:
     """The ratings of a chunk, as rows (user, item, rating, split, timestamp)."""

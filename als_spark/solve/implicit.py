@@ -25,7 +25,7 @@ import numpy as np
 from als_spark.solve.blocks import RatingBlock
 from als_spark.solve.equations import Penalty
 from als_spark.solve.gram import add_to_diagonals, multiply_dual, pad_factors
-from als_spark.solve.linalg import row_dots, solve_spd_stack
+from als_spark.solve.linalg import fill_lower_triangles, row_dots, solve_spd_stack
 from als_spark.types import FloatArray, IntArray
 
 LEAST_WEIGHT = 1e-20
@@ -171,8 +171,8 @@ class RotatedPreferences(Preferences):
 
     def restore_sums(self, stack: FloatArray) -> FloatArray:
         """Return b Qᵀ, and Q S Qᵀ below it."""
-        upper = np.triu(stack[1:])
-        whole: FloatArray = np.vstack([stack[:1], upper + np.triu(upper, 1).T])
+        whole: FloatArray = stack.copy()
+        fill_lower_triangles(whole[None, 1:])
         whole = whole @ self._vectors.T
         whole[1:] = self._vectors @ whole[1:]
         return whole

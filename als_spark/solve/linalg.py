@@ -29,31 +29,26 @@ def solve_spd_stack(matrices: FloatArray, rhs: FloatArray) -> None:
     # Across rows takes some order² NumPy calls, of about a LAPACK call's time each.
     if order == 1 or (order <= VECTORISED_ORDER and n_rows > order * order):
         _solve_across_rows(matrices, rhs)
-        return
-    posv = lapack.sposv if matrices.dtype == np.float32 else lapack.dposv
-    # A C-ordered symmetric matrix, transposed, is the Fortran order that LAPACK overwrites without
-    # a copy; its upper triangle is then the lower one. (1, 1, 1: the lower one, overwrite both; by
-    # position, since f2py parses keywords slowly.)
-    finite = np.isfinite(np.einsum("rii->ri", matrices)).all(axis=1)
-    for matrix, row in zip(matrices.transpose(0, 2, 1), rhs, strict=True):
-        if posv(matrix, row, 1, 1, 1)[2]:
-            row[:] = np.nan
-    rhs[~finite] = np.nan
+    else:
+        factor_and_solve_stack(matrices, rhs)
 
 
 def factor_and_solve_stack(matrices: FloatArray, rhs: FloatArray) -> None:
     """Solve A x = h, and put Lᵀ of the Cholesky factors, A = L Lᵀ, in the place of a stack of A.
 
     ``matrices`` (n_rows, order, order), each contiguous; only the upper triangles are read, and
-    what is below them stays. ``rhs`` (n_rows, order) becomes the solutions. NaN where A has none.
+    what is below them stays. ``rhs`` (n_rows, order), of their dtype and each row contiguous,
+    becomes the solutions. NaN where A has none.
     """
     posv = lapack.sposv if matrices.dtype == np.float32 else lapack.dposv
     diagonals = np.einsum("rii->ri", matrices)
     finite = np.isfinite(diagonals).all(axis=1)
-    # See solve_spd_stack.
+    # A C-ordered symmetric matrix, transposed, is the Fortran order that LAPACK overwrites without
+    # a copy; its upper triangle is then the lower one. (1, 1, 1: the lower one, overwrite both; by
+    # position, since f2py parses keywords slowly.)
     for k, (matrix, row) in enumerate(zip(matrices.transpose(0, 2, 1), rhs, strict=True)):
-        _, _, info = posv(matrix, row, 1, 1, 1)
-        finite[k] &= info == 0
+        if posv(matrix, row, 1, 1, 1)[2]:
+            finite[k] = False
     diagonals[~finite] = np.nan
     rhs[~finite] = np.nan
 
@@ -98,6 +93,12 @@ def _solve_across_rows(matrices: FloatArray, rhs: FloatArray) -> None:
         for k in range(order - 2, -1, -1):
             x[k] -= (a[k + 1 : order, k] * x[k + 1 :]).sum(axis=0)
     rhs[:] = x.T
+
+
+def fill_lower_triangles(stack: FloatArray) -> None:
+    """Make a stack of matrices symmetric by their upper triangles, in place."""
+    rows, columns = np.triu_indices(stack.shape[1], 1)
+    stack[:, columns, rows] = stack[:, rows, columns]
 
 
 def row_dots(a: FloatArray, b: FloatArray) -> FloatArray:

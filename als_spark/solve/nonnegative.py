@@ -28,7 +28,7 @@ import numpy.typing as npt
 from scipy.linalg import solve_triangular
 
 from als_spark.solve.gram import add_to_diagonals, multiply_dual
-from als_spark.solve.linalg import solve_spd_stack
+from als_spark.solve.linalg import fill_lower_triangles, solve_spd_stack
 from als_spark.types import FloatArray, IntArray
 
 BoolArray = npt.NDArray[np.bool_]
@@ -60,7 +60,9 @@ def solve_nonnegative_stack(matrices: FloatArray, rhs: FloatArray) -> None:
     broken = free < 0
     constrained = np.flatnonzero(broken.any(axis=1))
     if constrained.size:
-        problems = _Problems(_symmetric(matrices[constrained]), rhs[constrained])
+        chosen = matrices[constrained]
+        fill_lower_triangles(chosen)
+        problems = _Problems(chosen, rhs[constrained])
         free[constrained] = _pivot(problems, broken[constrained])
     rhs[:] = free
 
@@ -136,14 +138,6 @@ def _pivot(problems: _Steps, broken: BoolArray) -> FloatArray:
     for row in rows.tolist():
         solution[row] = problems.solve_singly(row)
     return solution
-
-
-def _symmetric(upper: FloatArray) -> FloatArray:
-    """Fill the lower triangles of a stack from the upper ones, in place."""
-    order = upper.shape[1]
-    above = np.triu_indices(order, 1)
-    upper[:, above[1], above[0]] = upper[:, above[0], above[1]]
-    return upper
 
 
 class _Problems:

@@ -31,6 +31,7 @@ from scripts.bench.common import (
     synthetic_frame,
     write_result,
 )
+from scripts.bench.mllib import prepared_of
 from scripts.bench.plots import draw_growth
 from scripts.bench.processes import peaks
 from scripts.bench.synthetic import N_ITEMS, N_USERS, generate
@@ -103,10 +104,6 @@ def main(argv: list[str] | None = None) -> int:
 def measure(n_ratings: int, sides: tuple[int, int], rank: int, repeats: int) -> dict[str, Any]:
     """Prepare and train on so many ratings of so many users and items."""
     from als_spark.solve.objective import Objective
-    from als_spark.spark.prepare.options import PrepareOptions
-    from als_spark.spark.prepare.prepare import prepare_ratings
-    from als_spark.spark.read.columns import source_from_frame
-    from als_spark.spark.read.split import SplitOptions
     from als_spark.train.loop import train_models
     from als_spark.train.records import ModelSpec, TrainingOptions
 
@@ -121,18 +118,15 @@ def measure(n_ratings: int, sides: tuple[int, int], rank: int, repeats: int) -> 
     with bench_session("growth") as session, MemoryWatch() as watch:
         with synthetic_frame(session, generate(1_000_000)) as frame:
             # Whatever the size, the JVM has been warmed up by the same work.
-            run = PrepareOptions(
-                split=SplitOptions(test_fraction=0.0), ranks=[rank], placement="ratings"
-            )
             spec = ModelSpec(0, rank, Objective(REG, 1.0))
             training = TrainingOptions(tol=0.0, max_iter=repeats + 2)
-            with prepare_ratings(session, source_from_frame(frame), run) as prepared:
+            with prepared_of(session, frame, rank) as prepared:
                 train_models(prepared.backend, [spec], training)
         ratings = generate(n_ratings, *sides)
         generated = peak_memory()
         with synthetic_frame(session, ratings) as frame:
             del ratings
-            with prepare_ratings(session, source_from_frame(frame), run, phase=phase) as prepared:
+            with prepared_of(session, frame, rank, phase=phase) as prepared:
                 (model,) = train_models(prepared.backend, [spec], training)
     seconds = [record.seconds for record in model.history]
     iteration = statistics.median(np.diff(seconds)[1:].tolist())

@@ -257,7 +257,9 @@ def seconds_to(
     return float("inf"), n_iterations
 
 
-def prepared_of(session: Any, frame: Any, rank: int, exchange: Any = "broadcast") -> Any:
+def prepared_of(
+    session: Any, frame: Any, rank: int, exchange: Any = "broadcast", **more: Any
+) -> Any:
     """Prepare ratings in the ratings placement, whatever their number."""
     from als_spark.spark.prepare.options import PrepareOptions
     from als_spark.spark.prepare.prepare import prepare_ratings
@@ -267,7 +269,7 @@ def prepared_of(session: Any, frame: Any, rank: int, exchange: Any = "broadcast"
     options = PrepareOptions(
         split=SplitOptions(test_fraction=0.0), ranks=[rank], placement="ratings", exchange=exchange
     )
-    return prepare_ratings(session, source_from_frame(frame), options)
+    return prepare_ratings(session, source_from_frame(frame), options, **more)
 
 
 def fit_ours(

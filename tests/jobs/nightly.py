@@ -24,10 +24,6 @@ N_BASE = 1000
 BASE, FRESH = RATINGS.part(slice(N_BASE)), RATINGS.part(slice(N_BASE, None))
 
 
-BY_TASKS = "the tasks have read the files themselves"
-"""What the log says where no row came through Spark."""
-
-
 class Lake:
     """A folder with ``base.csv`` and a store beside it.
 

@@ -13,8 +13,9 @@ from pyspark.sql import SparkSession
 from als_spark.model.factor_model import FactorModel
 from jobs.evaluate import main
 from jobs.sweep import main as sweep
+from tests.chunks import BY_TASKS
 from tests.conftest import random_triples
-from tests.jobs.nightly import BASE, BY_TASKS, FRESH, Lake
+from tests.jobs.nightly import BASE, FRESH, Lake
 from tests.pages import pictures, read_page, warnings_of
 
 FILES = {"metrics.json", "breakdown.png", "calibration.png", "report.html", "_ALS_SPARK"}

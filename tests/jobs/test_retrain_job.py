@@ -28,9 +28,9 @@ from als_spark.store.history import RunHistory
 from als_spark.store.store import ModelStore
 from als_spark.train.bayes.spread import Samples
 from jobs.retrain import main
+from tests.chunks import BY_TASKS
 from tests.jobs.nightly import (
     BASE,
-    BY_TASKS,
     FRESH,
     N_BASE,
     Lake,

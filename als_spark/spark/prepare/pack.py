@@ -63,10 +63,9 @@ from als_spark.types import (
     other_side,
 )
 
-CHUNK_COLUMNS = (
-    *("users", "user_codes", "items", "item_codes"),
-    *("n_ratings", "ratings", "levels", "splits", "timestamps", "weights", "bad"),
-)
+PAIR_COLUMNS = ("users", "user_codes", "items", "item_codes", "n_ratings", "bad")
+"""What :func:`dense_pairs` needs of a chunk."""
+CHUNK_COLUMNS = (*PAIR_COLUMNS, "ratings", "levels", "splits", "timestamps", "weights")
 """What :func:`cut_partition` needs of a chunk."""
 PIECE_SCHEMA = "key int, piece binary"
 """Of what :func:`cut_partition` returns: pickles of :class:`Piece` with their shuffle keys."""

@@ -17,6 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from als_spark.spark.arrow import map_in_arrow, unpickled, widen
 from als_spark.spark.prepare.pack import (
+    PAIR_COLUMNS,
     PIECE_SCHEMA,
     Layout,
     Piece,
@@ -29,8 +30,6 @@ from als_spark.spark.prepare.pack import (
 from als_spark.spark.read.facts import Summary
 from als_spark.spark.session import broadcasted, default_partitions, described
 from als_spark.types import IntArray, Side
-
-_COLUMNS = ("users", "user_codes", "items", "item_codes", "n_ratings", "bad")
 
 
 def has_repeats(session: SparkSession, chunks: DataFrame, summary: Summary) -> bool:
@@ -49,7 +48,7 @@ def has_repeats(session: SparkSession, chunks: DataFrame, summary: Summary) -> b
         broadcasted(context, layout) as shared,
     ):
         pieces = map_in_arrow(
-            chunks.select(*_COLUMNS), partial(cut_pairs, layout=shared), PIECE_SCHEMA
+            chunks.select(*PAIR_COLUMNS), partial(cut_pairs, layout=shared), PIECE_SCHEMA
         )
         placed = unpickled(pieces.repartition(n_blocks, "key").select("piece"))
         return any(

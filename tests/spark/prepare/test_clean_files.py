@@ -27,6 +27,7 @@ from als_spark.spark.read.split import SplitOptions
 from als_spark.train.loop import train_models
 from als_spark.train.records import ModelSpec, TrainingOptions
 from als_spark.types import Duplicates, SplitStrategy
+from tests.chunks import BY_TASKS
 from tests.conftest import random_triples
 
 COLUMNS = {"user": "user", "item": "item", "rating": "rating"}
@@ -100,7 +101,7 @@ def test_the_tasks_read_what_spark_reads(
     assert sum(unit.stop - unit.first for task in files.tasks for unit in task) == 9
     caplog.set_level("INFO", logger="als_spark")
     of_tasks = trained(spark, frame)
-    assert "the tasks have read the files themselves" in caplog.text
+    assert BY_TASKS in caplog.text
     caplog.clear()
     of_spark = trained(spark, frame.where("user > 0"))
     assert "Spark reads the ratings: they are not plain numbers" in caplog.text
@@ -122,7 +123,7 @@ def test_the_tasks_read_text_as_spark_does(
     source = read_source(spark, SourceOptions(str(tmp_path / "ratings.dat")))
     caplog.set_level("INFO", logger="als_spark")
     of_tasks = trained_on(spark, source)
-    assert "the tasks have read the files themselves" in caplog.text
+    assert BY_TASKS in caplog.text
     monkeypatch.setattr(prepare, "find_clean_text", lambda *_: None)
     assert of_tasks == trained_on(spark, source)
 
@@ -146,7 +147,7 @@ def test_the_tasks_split_and_date_ratings_as_spark_does(
     caplog.set_level("INFO", logger="als_spark")
     how = {"split": SplitOptions(strategy, 2**62, 0.2, 0.1), "duplicates": duplicates}
     of_tasks = trained(spark, frame, **how)
-    assert "the tasks have read the files themselves" in caplog.text
+    assert BY_TASKS in caplog.text
     assert of_tasks == trained(spark, frame.where("user > 0"), **how)
     assert of_tasks[-1][1] > 300
     parts = of_tasks[-1][0]

@@ -15,10 +15,9 @@ from als_spark.spark.read.columns import source_from_frame
 from als_spark.spark.read.snapshot import Snapshot, read_snapshot
 from als_spark.spark.read.sources import SourceOptions, read_source
 from als_spark.spark.read.split import SplitOptions, split_ratings
-from tests.chunks import decoded
+from tests.chunks import BY_TASKS, decoded
 
 SPLIT = SplitOptions("random", 5, 0.3)
-BY_TASKS = "the tasks have read the files themselves"
 
 
 def write(path: Path, users: list[int], items: list[int], times: list[int] | None = None) -> None:
